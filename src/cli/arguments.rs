@@ -1,0 +1,254 @@
+//! The command line as clap sees it. Nothing is decided here beyond names, help and defaults.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+use crate::error::Result;
+
+const EXAMPLES: &str = "\
+Examples:
+  rotnet run                                     all three stages on generated images, offline
+  rotnet data fetch                              download CIFAR-10
+  rotnet run --config configs/seed-scaled.json --out runs/cifar
+  rotnet pretrain --out runs/a --set pretrain.epochs=2
+  rotnet extract --out runs/a && rotnet finetune --out runs/a
+
+Exit status: 0 done, 1 the work failed, 2 usage or config.";
+
+/// Self-supervised learning on images: learn features from unlabeled images by predicting their rotation,
+/// write the features to disk, train and test a classifier on them.
+#[derive(Parser, Debug)]
+#[command(name = "rotnet", version, about, long_about = None, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// All three stages, one after the other, in one run directory
+    #[command(after_help = "\
+Without arguments: the quickstart on generated images, under two minutes on two cores, into runs/quickstart.
+
+Examples:
+  rotnet run
+  rotnet run --config configs/seed-scaled.json --data ~/cifar --out runs/scaled
+  rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json")]
+    Run(RunArguments),
+    /// Train the encoder on rotated images, without labels
+    #[command(after_help = "\
+Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
+
+Example:
+  rotnet pretrain --config configs/seed-scaled.json --data ~/cifar --out runs/a")]
+    Pretrain(RunArguments),
+    /// Write the features of every image, by a pretrained encoder
+    #[command(after_help = "\
+Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
+which encoder it holds; without --config, the run's own config.json says which data.
+
+Examples:
+  rotnet extract --out runs/a
+  rotnet extract --out runs/b --checkpoint runs/a/pretrain --data ~/cifar")]
+    Extract {
+        #[command(flatten)]
+        run: RunArguments,
+        /// Checkpoint, or the directory that holds it, instead of OUT/pretrain
+        #[arg(long, value_name = "PATH")]
+        checkpoint: Option<PathBuf>,
+    },
+    /// Train and test the classifier, on features or (finetune.mode = full) on images
+    #[command(after_help = "\
+Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy.
+
+Examples:
+  rotnet finetune --out runs/a
+  rotnet finetune --out runs/a --set finetune.mode=full --set finetune.epochs=3 --force")]
+    Finetune {
+        #[command(flatten)]
+        run: RunArguments,
+        /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (mode full)
+        #[arg(long, value_name = "PATH")]
+        checkpoint: Option<PathBuf>,
+        /// Directory of features instead of OUT/features (mode frozen)
+        #[arg(long, value_name = "DIR")]
+        features: Option<PathBuf>,
+    },
+    /// Download, check, describe or generate data sets
+    Data {
+        #[command(subcommand)]
+        command: DataCommand,
+    },
+    /// Measure images per second of training, extraction and input
+    #[command(after_help = "\
+Trains, extracts and makes batches for a while on made-up pixels; nothing is written.
+
+Examples:
+  rotnet bench --set pretrain.batch_size=128
+  rotnet bench --profile")]
+    Bench {
+        #[command(flatten)]
+        settings: Settings,
+        /// Measurements of each kind, after one to warm up; the median is shown
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        repeats: u32,
+        /// Seconds a measurement
+        #[arg(long, value_name = "S", default_value_t = 1.0)]
+        seconds: f64,
+        /// Break a training step down by layer and direction
+        #[arg(long, conflicts_with = "burn_operations")]
+        profile: bool,
+        /// Measure burn's own operations in place of the kernels, to see what these gain
+        #[arg(long)]
+        burn_operations: bool,
+    },
+    /// Print the config as resolved, or its JSON schema
+    Config {
+        #[command(flatten)]
+        settings: Settings,
+        /// Print the JSON schema instead
+        #[arg(long)]
+        schema: bool,
+    },
+}
+
+/// Options of every command that trains or reads a run.
+#[derive(Args, Debug)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub settings: Settings,
+    /// The run directory
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Go on where the run in --out ended; start afresh where there is none
+    #[arg(long, conflicts_with = "force")]
+    pub resume: bool,
+    /// Write over results that are already in --out
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Options that decide the config and what is printed.
+#[derive(Args, Debug)]
+pub struct Settings {
+    /// Config file (JSON); `rotnet config` prints one
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Set one key of the config, for example pretrain.epochs=2; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder that holds cifar-10-batches-bin, or that folder itself
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where tensors live: flex, or ndarray in a build with that feature
+    #[arg(long, value_name = "NAME")]
+    pub device: Option<String>,
+    /// Decides every random draw
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Threads to compute with (default: one a processor); results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Print nothing but errors and the result
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the result as one JSON document on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Settings {
+    /// What the command line sets in the config.
+    pub fn overrides(&self) -> Result<Overrides> {
+        let mut overrides = Overrides::default();
+        for assignment in &self.set {
+            overrides.parse(assignment)?;
+        }
+        if let Some(data) = &self.data {
+            overrides.set("data.directory", data.display().to_string());
+        }
+        if let Some(device) = &self.device {
+            overrides.set("device", device.as_str());
+        }
+        if let Some(seed) = self.seed {
+            overrides.set("seed", seed);
+        }
+        if let Some(threads) = self.threads {
+            overrides.set("threads", threads);
+        }
+        Ok(overrides)
+    }
+}
+
+#[derive(Subcommand, Debug)]
+pub enum DataCommand {
+    /// Download the official CIFAR-10 archive, check it, unpack its six files
+    #[command(after_help = "\
+A download that was cut goes on where it ended. Size and SHA-256 are checked before anything is unpacked.
+
+Examples:
+  rotnet data fetch
+  rotnet data fetch --archive ~/Downloads/cifar-10-binary.tar.gz --to ~/cifar")]
+    Fetch {
+        /// Folder to put cifar-10-batches-bin into
+        #[arg(long, value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
+        to: PathBuf,
+        /// Another place to download from
+        #[arg(long, value_name = "URL", conflicts_with = "archive")]
+        url: Option<String>,
+        /// An archive that is on this machine already
+        #[arg(long, value_name = "FILE")]
+        archive: Option<PathBuf>,
+        /// SHA-256 that the archive must have, if it is not the official one
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+        /// Replace a data set that is already there
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Check the files of a data set, and look for test images among the training images
+    Verify {
+        /// Folder that holds cifar-10-batches-bin, or that folder itself
+        #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
+        directory: PathBuf,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Show counts, classes, and mean and deviation by channel
+    Info {
+        /// Folder that holds cifar-10-batches-bin, or that folder itself
+        #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
+        directory: PathBuf,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+    /// Write the generated data set: 10 classes of drawn scenes, 5,000 training and 1,000 test images
+    Synth {
+        /// Folder to put cifar-10-batches-bin into
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+        /// Decides every image
+        #[arg(long, value_name = "N", default_value_t = crate::data::SCENES_SEED)]
+        seed: u64,
+        /// Write over a data set that is already there
+        #[arg(long)]
+        force: bool,
+        #[command(flatten)]
+        output: OutputArguments,
+    },
+}
+
+/// Options of commands without a config.
+#[derive(Args, Debug)]
+pub struct OutputArguments {
+    /// Print nothing but errors and the result
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the result as one JSON document on stdout, everything else on stderr
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,186 @@
+//! How progress looks: bars on a terminal, lines elsewhere, nothing when asked to be quiet. All on stderr.
+
+use std::io::{IsTerminal, stderr};
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::progress::{EpochMetrics, Event, Reporter, Silent, Unit};
+
+/// The reporter for this terminal.
+pub fn reporter(quiet: bool) -> Box<dyn Reporter> {
+    match (quiet, stderr().is_terminal()) {
+        (true, _) => Box::new(Silent),
+        (false, true) => Box::new(Bars::default()),
+        (false, false) => Box::new(Lines::default()),
+    }
+}
+
+const EPOCH_BAR: &str = "{prefix} [{bar:30}] {percent:>3}%  {per_sec}  {msg}  {eta_precise} left";
+const IMAGES_BAR: &str =
+    "{prefix} [{bar:30}] {human_pos}/{human_len} images  {per_sec}  {eta} left";
+const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+
+/// Bars that are redrawn in place.
+#[derive(Default)]
+struct Bars {
+    bar: Option<ProgressBar>,
+}
+
+impl Bars {
+    fn start(&mut self, template: &str, total: u64, prefix: String) {
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .with_key(
+                "per_sec",
+                |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = write!(out, "{:.0} images/s", state.per_sec());
+                },
+            )
+            .progress_chars("=> ");
+        let bar = ProgressBar::new(total)
+            .with_style(style)
+            .with_prefix(prefix);
+        bar.enable_steady_tick(Duration::from_millis(250));
+        self.bar = Some(bar);
+    }
+
+    fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn print(&self, line: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+impl Reporter for Bars {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::EpochStarted {
+                epoch,
+                epochs,
+                samples,
+            } => self.start(EPOCH_BAR, samples as u64, format!("epoch {epoch}/{epochs}")),
+            Event::StepFinished {
+                samples,
+                loss,
+                accuracy,
+            } => {
+                if let Some(bar) = &self.bar {
+                    bar.inc(samples as u64);
+                    if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
+                        bar.set_message(format!("loss {loss:.4}  accuracy {accuracy:.4}"));
+                    }
+                }
+            }
+            Event::TaskStarted { label, total, unit } => {
+                let template = match unit {
+                    Unit::Images => IMAGES_BAR,
+                    Unit::Bytes => BYTES_BAR,
+                };
+                self.start(template, total, label.to_owned());
+            }
+            Event::TaskAdvanced(count) => {
+                if let Some(bar) = &self.bar {
+                    bar.inc(count);
+                }
+            }
+            Event::TaskFinished => self.finish(),
+            Event::EpochFinished(metrics) => {
+                self.finish();
+                self.print(&epoch_line(metrics));
+            }
+            other => {
+                if let Some(line) = text_line(other) {
+                    self.print(&line);
+                }
+            }
+        }
+    }
+}
+
+/// A line an epoch, and one every few seconds in between.
+#[derive(Default)]
+struct Lines {
+    label: String,
+    total: u64,
+    done: u64,
+    last: Option<Instant>,
+}
+
+/// Seconds between two lines of the same epoch or task.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+
+impl Lines {
+    fn start(&mut self, label: String, total: u64) {
+        *self = Self {
+            label,
+            total,
+            done: 0,
+            last: Some(Instant::now()),
+        };
+    }
+
+    fn advance(&mut self, count: u64, detail: impl FnOnce() -> String) {
+        self.done += count;
+        if self.last.is_some_and(|last| last.elapsed() >= LINE_EVERY) {
+            self.last = Some(Instant::now());
+            let share = 100 * self.done / self.total.max(1);
+            eprintln!("{} {share}%{}", self.label, detail());
+        }
+    }
+}
+
+impl Reporter for Lines {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::EpochStarted {
+                epoch,
+                epochs,
+                samples,
+            } => self.start(format!("epoch {epoch}/{epochs}"), samples as u64),
+            Event::StepFinished {
+                samples,
+                loss,
+                accuracy,
+            } => self.advance(samples as u64, || match (loss, accuracy) {
+                (Some(loss), Some(accuracy)) => format!("  loss {loss:.4}  accuracy {accuracy:.4}"),
+                _ => String::new(),
+            }),
+            Event::TaskStarted { label, total, .. } => self.start(label.to_owned(), total),
+            Event::TaskAdvanced(count) => self.advance(count, String::new),
+            Event::EpochFinished(metrics) => eprintln!("{}", epoch_line(metrics)),
+            other => {
+                if let Some(line) = text_line(other) {
+                    eprintln!("{line}");
+                }
+            }
+        }
+    }
+}
+
+fn epoch_line(metrics: &EpochMetrics) -> String {
+    let mut line = format!(
+        "epoch {}: loss {:.4}, accuracy {:.4}, {:.0} images/s, {:.1} s",
+        metrics.epoch, metrics.loss, metrics.accuracy, metrics.images_per_second, metrics.seconds
+    );
+    if let (Some(loss), Some(accuracy)) = (metrics.validation_loss, metrics.validation_accuracy) {
+        line += &format!(", validation loss {loss:.4}, accuracy {accuracy:.4}");
+    }
+    line
+}
+
+fn text_line(event: Event<'_>) -> Option<String> {
+    match event {
+        Event::StageStarted(stage, what) => Some(format!("{}: {what}", stage.name())),
+        Event::Note(text) => Some(format!("note: {text}")),
+        Event::Warning(text) => Some(format!("warning: {text}")),
+        _ => None,
+    }
+}

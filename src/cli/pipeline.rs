@@ -1,0 +1,158 @@
+//! The commands of the pipeline: find the config, call the stages, show their results.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::arguments::{RunArguments, Settings};
+use super::{display, on_threads, print_json, print_line, resolve};
+use crate::config::{self, Config};
+use crate::error::Result;
+use crate::progress::Reporter;
+use crate::run_directory::{Existing, RunDirectory};
+use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
+
+/// Where `run` without `--out` leaves its files.
+const QUICKSTART_RUN: &str = "runs/quickstart";
+
+#[derive(Serialize)]
+struct RunResult {
+    run: PathBuf,
+    pretrain: PretrainSummary,
+    extract: ExtractSummary,
+    finetune: FinetuneSummary,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> Result<()> {
+    let context = context(arguments, resolve(&arguments.settings)?)?;
+    let result = with_stage(arguments, &context, |reporter| {
+        Ok(RunResult {
+            run: context.run.root().to_path_buf(),
+            pretrain: stages::pretrain(&context, reporter)?,
+            extract: stages::extract(&context, None, reporter)?,
+            finetune: stages::finetune(&context, &Sources::default(), reporter)?,
+        })
+    })?;
+    if arguments.settings.json {
+        return print_json(&result);
+    }
+    show_pretrain(&result.pretrain)?;
+    show_extract(&result.extract)?;
+    show_finetune(&result.finetune)
+}
+
+pub(super) fn pretrain(arguments: &RunArguments) -> Result<()> {
+    let context = context(arguments, resolve(&arguments.settings)?)?;
+    let summary = with_stage(arguments, &context, |reporter| {
+        stages::pretrain(&context, reporter)
+    })?;
+    match arguments.settings.json {
+        true => print_json(&summary),
+        false => show_pretrain(&summary),
+    }
+}
+
+pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
+    let context = later_context(arguments)?;
+    let summary = with_stage(arguments, &context, |reporter| {
+        stages::extract(&context, checkpoint, reporter)
+    })?;
+    match arguments.settings.json {
+        true => print_json(&summary),
+        false => show_extract(&summary),
+    }
+}
+
+pub(super) fn finetune(
+    arguments: &RunArguments,
+    checkpoint: Option<PathBuf>,
+    features: Option<PathBuf>,
+) -> Result<()> {
+    let context = later_context(arguments)?;
+    let sources = Sources {
+        checkpoint,
+        features,
+    };
+    let summary = with_stage(arguments, &context, |reporter| {
+        stages::finetune(&context, &sources, reporter)
+    })?;
+    match arguments.settings.json {
+        true => print_json(&summary),
+        false => show_finetune(&summary),
+    }
+}
+
+/// The context of a stage that reads what an earlier one wrote: without `--config`, the run's own config holds.
+fn later_context(arguments: &RunArguments) -> Result<Context> {
+    let run = run_directory(arguments);
+    let config = match (&arguments.settings.config, run.config().is_file()) {
+        (None, true) => config::load(&run.config(), &arguments.settings.overrides()?)?,
+        _ => resolve(&arguments.settings)?,
+    };
+    context(arguments, config)
+}
+
+fn context(arguments: &RunArguments, config: Config) -> Result<Context> {
+    let existing = match (arguments.resume, arguments.force) {
+        (true, _) => Existing::Resume,
+        (_, true) => Existing::Overwrite,
+        _ => Existing::Refuse,
+    };
+    Context::new(run_directory(arguments), config, data_home(), existing)
+}
+
+fn run_directory(arguments: &RunArguments) -> RunDirectory {
+    RunDirectory::new(
+        arguments
+            .out
+            .as_deref()
+            .unwrap_or(Path::new(QUICKSTART_RUN)),
+    )
+}
+
+/// Where data sets lie by default: `ROTNET_DATA`, or `data` in the working directory.
+pub(super) fn data_home() -> PathBuf {
+    std::env::var_os("ROTNET_DATA").map_or_else(|| "data".into(), PathBuf::from)
+}
+
+fn with_stage<T: Send>(
+    arguments: &RunArguments,
+    context: &Context,
+    work: impl FnOnce(&mut dyn Reporter) -> Result<T> + Send,
+) -> Result<T> {
+    let Settings { quiet, .. } = arguments.settings;
+    on_threads(context.config.threads, || {
+        let mut reporter = display::reporter(quiet);
+        work(reporter.as_mut())
+    })?
+}
+
+fn show_pretrain(summary: &PretrainSummary) -> Result<()> {
+    let accuracy = match &summary.last_epoch {
+        Some(epoch) => format!(
+            "rotation accuracy {:.4} in epoch {}",
+            epoch.accuracy, epoch.epoch
+        ),
+        None => "not trained".into(),
+    };
+    print_line(&format!(
+        "pretrain: {} images of {}, {accuracy}, {:.1} s",
+        summary.images, summary.dataset.name, summary.seconds
+    ))
+}
+
+fn show_extract(summary: &ExtractSummary) -> Result<()> {
+    let ([train, width], [test, _]) = (summary.train, summary.test);
+    print_line(&format!(
+        "extract: {train} + {test} images to {width} features, {:.0} images/s",
+        summary.images_per_second
+    ))
+}
+
+fn show_finetune(summary: &FinetuneSummary) -> Result<()> {
+    print_line(&format!(
+        "finetune: {}; {} labels of {}",
+        summary.protocol, summary.labels, summary.dataset.name
+    ))?;
+    print_line(&format!("Test accuracy: {:.4}", summary.test_accuracy))
+}

@@ -1,0 +1,161 @@
+//! Quarter turns of images: the pretext task. The direction is decided here and nowhere else.
+
+use super::images::CHANNELS;
+
+/// So many quarter turns counter-clockwise; the number is the label of the pretext task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Rotation {
+    /// As it is.
+    Upright = 0,
+    /// 90° counter-clockwise: the right edge becomes the top.
+    Quarter = 1,
+    /// 180°.
+    Half = 2,
+    /// 270° counter-clockwise: the left edge becomes the top.
+    ThreeQuarters = 3,
+}
+
+impl Rotation {
+    /// All four, by label.
+    pub const ALL: [Self; 4] = [
+        Self::Upright,
+        Self::Quarter,
+        Self::Half,
+        Self::ThreeQuarters,
+    ];
+
+    /// The rotation of a label; only the last two bits count, as turns are modulo 4.
+    pub fn from_turns(turns: u32) -> Self {
+        Self::ALL[(turns % 4) as usize]
+    }
+
+    /// Height and width of the rotated image.
+    pub fn shape(self, height: usize, width: usize) -> (usize, usize) {
+        match self {
+            Self::Upright | Self::Half => (height, width),
+            Self::Quarter | Self::ThreeQuarters => (width, height),
+        }
+    }
+
+    /// Where row `row` of the rotated image begins in the source, and the way to its next pixel; both in pixels.
+    fn row_in_source(self, row: usize, height: usize, width: usize) -> (usize, isize) {
+        match self {
+            Self::Upright => (row * width, 1),
+            Self::Quarter => (width - 1 - row, width as isize),
+            Self::Half => ((height - row) * width - 1, -1),
+            Self::ThreeQuarters => ((height - 1) * width + row, -(width as isize)),
+        }
+    }
+}
+
+/// Pixel values as numbers, by whether they are scaled: 0 to 255, or divided by 255 (the correctly rounded quotient).
+static VALUES: [[f32; 256]; 2] = {
+    let mut values = [[0.0; 256]; 2];
+    let mut byte = 0;
+    while byte < 256 {
+        values[0][byte] = byte as f32;
+        values[1][byte] = byte as f32 / 255.0;
+        byte += 1;
+    }
+    values
+};
+
+/// `np.rot90(image, k)` of an image of `height x width x 3` bytes.
+pub fn rotate(image: &[u8], height: usize, width: usize, rotation: Rotation) -> Vec<u8> {
+    let mut rotated = vec![0; image.len()];
+    copy(image, height, width, rotation, &mut rotated, |byte| byte);
+    rotated
+}
+
+/// [`rotate`] and conversion to numbers in one pass, into a slice of `height x width x 3` numbers.
+///
+/// With `scale` they are divided by 255. Panics if image or slice have another length.
+pub fn write_rotated(
+    image: &[u8],
+    height: usize,
+    width: usize,
+    rotation: Rotation,
+    scale: bool,
+    out: &mut [f32],
+) {
+    let values = &VALUES[usize::from(scale)];
+    match rotation {
+        Rotation::Upright => {
+            for (value, &byte) in out.iter_mut().zip(&image[..height * width * CHANNELS]) {
+                *value = values[usize::from(byte)];
+            }
+        }
+        _ => copy(image, height, width, rotation, out, |byte| {
+            values[usize::from(byte)]
+        }),
+    }
+}
+
+fn copy<T>(
+    image: &[u8],
+    height: usize,
+    width: usize,
+    rotation: Rotation,
+    out: &mut [T],
+    convert: impl Fn(u8) -> T,
+) {
+    assert_eq!(
+        (image.len(), out.len()),
+        (height * width * CHANNELS, height * width * CHANNELS)
+    );
+    let (_, row_length) = rotation.shape(height, width);
+    for (row, values) in out.chunks_exact_mut(row_length * CHANNELS).enumerate() {
+        let (mut source, step) = rotation.row_in_source(row, height, width);
+        for pixel in values.chunks_exact_mut(CHANNELS) {
+            let colours = &image[source * CHANNELS..][..CHANNELS];
+            pixel[0] = convert(colours[0]);
+            pixel[1] = convert(colours[1]);
+            pixel[2] = convert(colours[2]);
+            source = source.wrapping_add_signed(step);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `for k in range(4): np.rot90(np.arange(18, dtype=np.uint8).reshape(2, 3, 3), k).ravel().tolist()`
+    const NUMPY: [[u8; 18]; 4] = [
+        [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17],
+        [6, 7, 8, 15, 16, 17, 3, 4, 5, 12, 13, 14, 0, 1, 2, 9, 10, 11],
+        [15, 16, 17, 12, 13, 14, 9, 10, 11, 6, 7, 8, 3, 4, 5, 0, 1, 2],
+        [9, 10, 11, 0, 1, 2, 12, 13, 14, 3, 4, 5, 15, 16, 17, 6, 7, 8],
+    ];
+
+    #[test]
+    fn all_four_are_what_numpy_makes_of_an_image_that_is_not_square() {
+        let image = NUMPY[0];
+        for (rotation, expected) in Rotation::ALL.into_iter().zip(NUMPY) {
+            assert_eq!(rotate(&image, 2, 3, rotation), expected, "{rotation:?}");
+            let mut numbers = [0.0; 18];
+            write_rotated(&image, 2, 3, rotation, false, &mut numbers);
+            assert_eq!(numbers, expected.map(f32::from), "{rotation:?}");
+            write_rotated(&image, 2, 3, rotation, true, &mut numbers);
+            assert_eq!(
+                numbers,
+                expected.map(|byte| f32::from(byte) / 255.0),
+                "{rotation:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn turns_add_up() {
+        let image: Vec<u8> = (0..60).collect();
+        let mut turned = image.clone();
+        let (mut height, mut width) = (4, 5);
+        for turns in 1..=4 {
+            turned = rotate(&turned, height, width, Rotation::Quarter);
+            (height, width) = Rotation::Quarter.shape(height, width);
+            assert_eq!(turned, rotate(&image, 4, 5, Rotation::from_turns(turns)));
+        }
+        assert_eq!(turned, image);
+    }
+}

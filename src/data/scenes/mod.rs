@@ -1,0 +1,150 @@
+//! The generated data set: 5,000 training and 1,000 test images of ten kinds of drawn things with a natural
+//! upright, in CIFAR-10's binary layout.
+//!
+//! Colours, light, size, place, tilt, mirroring, background, strays and noise are drawn alike for every class, so
+//! only shape tells it. Measured on seed 1 with Keras (chance 10 %, rotations 25 %; one run each): logistic
+//! regression on raw pixels 45 %; the encoder of `configs/seed-scaled.json` trained on the labels 95 % (10 epochs),
+//! on rotations 96 % (6 epochs); a classifier on its frozen features 71 %, on those of a random encoder 31 %.
+
+mod canvas;
+mod dice;
+mod objects;
+mod scene;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use super::cifar::{FOLDER, IMAGE, NAMES_FILE, RECORD, TEST_FILE, TRAIN_FILES};
+use super::digests::{DatasetRecord, Origin};
+use crate::error::{Error, Result};
+use crate::files::{create_directory, sha256};
+use crate::progress::{Event, Reporter, Unit};
+
+/// The seed of the bundled data set.
+pub const SCENES_SEED: u64 = 1;
+/// Of the generator; rises with every change of the images.
+pub const SCENES_VERSION: u32 = 1;
+
+/// Images a file.
+const IMAGES_A_FILE: usize = 1_000;
+
+/// What [`generate`] wrote.
+#[derive(Clone, Debug, Serialize)]
+pub struct SynthReport {
+    /// The data set's name.
+    pub name: String,
+    /// The folder of the files.
+    pub directory: PathBuf,
+    /// Training images.
+    pub train: usize,
+    /// Test images.
+    pub test: usize,
+}
+
+/// Writes the data set of a seed into `cifar-10-batches-bin` in `directory`, whole or not at all.
+///
+/// # Errors
+/// [`Error::OutputExists`] if the folder is there and `force` is not set; [`Error::Io`].
+pub fn generate(
+    directory: &Path,
+    seed: u64,
+    force: bool,
+    reporter: &mut dyn Reporter,
+) -> Result<SynthReport> {
+    let folder = directory.join(FOLDER);
+    if folder.exists() && !force {
+        return Err(Error::OutputExists { path: folder });
+    }
+    create_directory(directory)?;
+    let staging = super::staging::Staging::new(directory)?;
+    let names: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
+    reporter.report(Event::TaskStarted {
+        label: "generate scenes",
+        total: (names.len() * IMAGES_A_FILE) as u64,
+        unit: Unit::Images,
+    });
+    let mut digests = BTreeMap::new();
+    for (number, &name) in names.iter().enumerate() {
+        let records = records(seed, number * IMAGES_A_FILE);
+        write(&staging.path().join(name), &records)?;
+        digests.insert(name.to_owned(), sha256(&records));
+        reporter.report(Event::TaskAdvanced(IMAGES_A_FILE as u64));
+    }
+    write(
+        &staging.path().join(NAMES_FILE),
+        (objects::NAMES.join("\n") + "\n").as_bytes(),
+    )?;
+    let origin = Origin::Scenes {
+        seed,
+        version: SCENES_VERSION,
+    };
+    let name = origin.name();
+    DatasetRecord::new(origin, digests).write(staging.path())?;
+    staging.put(&folder, force)?;
+    reporter.report(Event::TaskFinished);
+    Ok(SynthReport {
+        name,
+        directory: folder,
+        train: TRAIN_FILES.len() * IMAGES_A_FILE,
+        test: IMAGES_A_FILE,
+    })
+}
+
+/// The records of one file, whose first image is number `first`.
+fn records(seed: u64, first: usize) -> Vec<u8> {
+    let mut records = vec![0; IMAGES_A_FILE * RECORD];
+    records
+        .par_chunks_exact_mut(RECORD)
+        .enumerate()
+        .for_each(|(number, record)| {
+            let index = first + number;
+            record[0] = scene::label(index) as u8;
+            record[RECORD - IMAGE..].copy_from_slice(&scene::planes(seed, index));
+        });
+    records
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).map_err(Error::io("write", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::Silent;
+
+    #[test]
+    fn an_image_depends_on_seed_and_index_alone() {
+        assert_eq!(scene::planes(1, 17), scene::planes(1, 17));
+        assert_ne!(scene::planes(1, 17), scene::planes(2, 17));
+        assert_ne!(scene::planes(1, 17), scene::planes(1, 27));
+        assert_eq!(
+            records(1, 3_000)[7 * RECORD + 1..8 * RECORD],
+            scene::planes(1, 3_007)
+        );
+    }
+
+    #[test]
+    fn the_files_go_through_the_loader_and_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let config = crate::data::DataConfig {
+            kind: crate::data::DataKind::Scenes,
+            ..Default::default()
+        };
+        let dataset = crate::data::open(&config, home.path(), &mut Silent).unwrap();
+        assert_eq!(dataset.name, "generated scenes (seed 1, version 1)");
+        assert_eq!(
+            (dataset.train.len(), dataset.open_test().unwrap().len()),
+            (5_000, 1_000)
+        );
+        assert_eq!(dataset.class_names[3], "lamp");
+        let again = generate(&home.path().join("scenes"), 1, false, &mut Silent);
+        assert!(matches!(again, Err(Error::OutputExists { .. })));
+        let entries = fs::read_dir(home.path().join("scenes")).unwrap().count();
+        assert_eq!(entries, 1, "nothing temporary is left");
+    }
+}

@@ -1,0 +1,184 @@
+//! The one error type: every variant says what failed, where, and (through [`Error::hint`]) how to mend it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What a rotnet operation can fail with.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A config file, a `--set` override or a combination of settings is not usable.
+    #[error("{path}: {problem}")]
+    Config {
+        /// Dotted path of the key (`pretrain.batch_size`) or the name of the file.
+        path: String,
+        /// What is wrong, with the value that was found.
+        problem: String,
+    },
+    /// An argument of the command line is not usable.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong.
+        problem: String,
+        /// What to type instead.
+        hint: String,
+    },
+    /// The operating system refused a file operation.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// A verb: `read`, `write`, `create`.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// A data set is missing, damaged or of another layout.
+    #[error("{path}: {problem}")]
+    Data {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was expected and what was found.
+        problem: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// A checkpoint or feature file is missing, damaged, or does not belong here.
+    #[error("{path}: {problem}")]
+    Checkpoint {
+        /// The file or directory.
+        path: PathBuf,
+        /// What was expected and what was found.
+        problem: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// A download failed or delivered something else than was asked for.
+    #[error("{url}: {problem}")]
+    Download {
+        /// Where from.
+        url: String,
+        /// What happened.
+        problem: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// An output that must not be written over is already there.
+    #[error("{path} already holds results")]
+    OutputExists {
+        /// The file or directory.
+        path: PathBuf,
+    },
+    /// The device named is not in this build or on this machine.
+    #[error("device `{device}` cannot be used: {problem}")]
+    Device {
+        /// The device as named by the user.
+        device: String,
+        /// Why not.
+        problem: String,
+        /// How to mend it.
+        hint: String,
+    },
+    /// Training produced a loss that is not a number.
+    #[error(
+        "{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})"
+    )]
+    Diverged {
+        /// The stage that was training.
+        stage: &'static str,
+        /// The loss as read.
+        loss: f64,
+        /// Epoch, counted from 1.
+        epoch: usize,
+        /// Step within the epoch, counted from 1.
+        step: usize,
+        /// Learning rate of that step.
+        learning_rate: f64,
+    },
+}
+
+/// Shorthand used throughout the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::Io`] for `map_err`.
+    pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.as_ref().to_path_buf();
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
+    }
+
+    /// An [`Error::Config`].
+    pub fn config(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Config {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+
+    /// An [`Error::Data`].
+    pub fn data(
+        path: impl AsRef<Path>,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::Data {
+            path: path.as_ref().to_path_buf(),
+            problem: problem.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// An [`Error::Checkpoint`].
+    pub fn checkpoint(
+        path: impl AsRef<Path>,
+        problem: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
+        Self::Checkpoint {
+            path: path.as_ref().to_path_buf(),
+            problem: problem.into(),
+            hint: hint.into(),
+        }
+    }
+
+    /// What the user can do about it, as something to type where there is one.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Config { .. } => "see `rotnet config --schema`".into(),
+            Self::Io { source, .. } => io_hint(source.kind()).into(),
+            Self::OutputExists { .. } => {
+                "name another directory with --out, or write over it with --force".into()
+            }
+            Self::Diverged { .. } => {
+                "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
+            }
+            Self::Usage { hint, .. }
+            | Self::Data { hint, .. }
+            | Self::Checkpoint { hint, .. }
+            | Self::Download { hint, .. }
+            | Self::Device { hint, .. } => hint.clone(),
+        }
+    }
+
+    /// Exit status of the program: 2 for usage and config, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Config { .. } | Self::Usage { .. } => 2,
+            _ => 1,
+        }
+    }
+}
+
+fn io_hint(kind: io::ErrorKind) -> &'static str {
+    match kind {
+        io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "check the permissions, or name another place"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, then run again",
+        _ => "check the path and the disk",
+    }
+}

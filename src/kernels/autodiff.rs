@@ -1,0 +1,189 @@
+//! The hand-written backward passes of the `flex` device.
+
+use burn::backend::autodiff::NodeId;
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Autodiff, AutodiffBackend, Flex};
+
+use super::cpu::ConvShape;
+use super::flex::{self, ConvForward, Wanted};
+use super::{ConvOptions, Kernels, reference};
+
+type Floats = FloatTensor<Flex>;
+
+impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
+    fn conv_block(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions,
+    ) -> FloatTensor<Self> {
+        let Some(shape) = flex::conv_shape(input.primitive(), weight.primitive(), options) else {
+            return reference::conv_block::<Self>(input, weight, bias, options);
+        };
+        let nodes = [input.node(), weight.node(), bias.node()];
+        let (input, weight) = (input.into_primitive(), weight.into_primitive());
+        let forward = flex::conv_forward(&shape, &input, &weight, bias.primitive());
+        match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(forward.output),
+            OpsKind::Tracked(operation) => {
+                let output = forward.output.clone();
+                let state = ConvState {
+                    shape,
+                    input,
+                    weight,
+                    forward,
+                };
+                operation.finish(state, output)
+            }
+        }
+    }
+
+    fn dense_block(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        let nodes = [input.node(), weight.node(), bias.node()];
+        let (input, weight) = (input.into_primitive(), weight.into_primitive());
+        let output = flex::dense_forward(&input, &weight, bias.primitive(), relu);
+        match DenseBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(output),
+            OpsKind::Tracked(operation) => {
+                let state = DenseState {
+                    input,
+                    weight,
+                    output: relu.then(|| output.clone()),
+                };
+                operation.finish(state, output)
+            }
+        }
+    }
+
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let node = logits.node();
+        let (loss, correct, gradient) = flex::cross_entropy(logits.primitive(), labels);
+        let loss = match LossBackward.prepare::<C>([node]).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(loss),
+            OpsKind::Tracked(operation) => operation.finish(gradient, loss),
+        };
+        (loss, Self::from_inner(correct))
+    }
+}
+
+#[derive(Debug)]
+struct ConvBackward;
+
+#[derive(Clone, Debug)]
+struct ConvState {
+    shape: ConvShape,
+    input: Floats,
+    weight: Floats,
+    forward: ConvForward,
+}
+
+impl Backward<Flex, 3> for ConvBackward {
+    type State = ConvState;
+
+    fn backward(self, ops: Ops<ConvState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let ConvState {
+            shape,
+            input: input_values,
+            weight: weight_values,
+            forward,
+        } = ops.state;
+        let wanted = Wanted {
+            input: input.is_some(),
+            parameters: weight.is_some() || bias.is_some(),
+        };
+        let result = flex::conv_backward(
+            &shape,
+            &input_values,
+            &weight_values,
+            &forward,
+            &gradient,
+            wanted,
+        );
+        register(
+            [
+                (input, result.input),
+                (weight, result.weight),
+                (bias, result.bias),
+            ],
+            gradients,
+        );
+    }
+}
+
+fn register<const N: usize>(
+    results: [(Option<NodeId>, Option<Floats>); N],
+    gradients: &mut Gradients,
+) {
+    for (node, gradient) in results {
+        if let (Some(node), Some(gradient)) = (node, gradient) {
+            gradients.register::<Flex>(node, gradient);
+        }
+    }
+}
+
+#[derive(Debug)]
+struct DenseBackward;
+
+#[derive(Clone, Debug)]
+struct DenseState {
+    input: Floats,
+    weight: Floats,
+    /// Kept only where ReLU masks the gradient.
+    output: Option<Floats>,
+}
+
+impl Backward<Flex, 3> for DenseBackward {
+    type State = DenseState;
+
+    fn backward(self, ops: Ops<DenseState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let state = ops.state;
+        let result = flex::dense_backward(
+            &state.input,
+            &state.weight,
+            state.output.as_ref(),
+            gradient,
+            input.is_some(),
+        );
+        register(
+            [
+                (input, result.input),
+                (weight, Some(result.weight)),
+                (bias, Some(result.bias)),
+            ],
+            gradients,
+        );
+    }
+}
+
+#[derive(Debug)]
+struct LossBackward;
+
+impl Backward<Flex, 1> for LossBackward {
+    /// Gradient of the mean loss by the logits.
+    type State = Floats;
+
+    fn backward(self, ops: Ops<Floats, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [logits] = ops.parents;
+        let outer = gradients.consume::<Flex>(&ops.node);
+        if let Some(node) = logits {
+            let gradient = flex::scaled(ops.state, &outer);
+            gradients.register::<Flex>(node.id, gradient);
+        }
+    }
+}

@@ -1,0 +1,498 @@
+//! Convolution + bias + ReLU + 2x2 max-pool in one pass.
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::pack::{PackedWeights, SLACK, copy_padded};
+use super::scratch::Scratch;
+use super::shape::{ConvShape, pieces};
+use super::simd::{arch, beats, load};
+
+/// Images a parallel work unit takes.
+const UNIT: usize = 2;
+
+/// Register tile of an instruction set: with pooling, windows x channel vectors; without, pixels x vectors.
+struct Tile {
+    windows: usize,
+    pool_vectors: usize,
+    pixels: usize,
+    vectors: usize,
+}
+
+const fn tile<S: Simd>() -> Tile {
+    if S::REGISTER_COUNT >= 32 {
+        Tile {
+            windows: 3,
+            pool_vectors: 2,
+            pixels: 6,
+            vectors: 4,
+        }
+    } else {
+        Tile {
+            windows: 1,
+            pool_vectors: 2,
+            pixels: 6,
+            vectors: 2,
+        }
+    }
+}
+
+/// `y` is `[batch, out_height, out_width, out_channels]`. With pooling, `argmax` (one byte per output, if
+/// given) says which of the window's positions 0..=3 (row * 2 + column) holds the maximum, or 255 where ReLU made it zero.
+pub fn conv_forward(
+    shape: &ConvShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+    argmax: Option<&mut [u8]>,
+) {
+    shape.check();
+    assert_eq!(x.len(), shape.batch * shape.input_len());
+    assert_eq!(y.len(), shape.batch * shape.output_len());
+    assert!(
+        argmax
+            .as_ref()
+            .is_none_or(|argmax| shape.pool && argmax.len() == y.len())
+    );
+    if y.is_empty() {
+        return;
+    }
+    let arch = arch();
+    let (lanes, vectors) = arch.dispatch(PackWidth { pool: shape.pool });
+    let packed = PackedWeights::new(shape, weight, bias, lanes, vectors);
+    let inputs = UNIT * shape.input_len();
+    let outputs = UNIT * shape.output_len();
+    let run = |x: &[f32], y: &mut [f32], argmax: &mut [u8]| {
+        arch.dispatch(Images {
+            shape,
+            packed: &packed,
+            x,
+            y,
+            argmax,
+        });
+    };
+    match argmax {
+        Some(argmax) => x
+            .par_chunks(inputs)
+            .zip(y.par_chunks_mut(outputs))
+            .zip(argmax.par_chunks_mut(outputs))
+            .for_each(|((x, y), argmax)| run(x, y, argmax)),
+        None => x
+            .par_chunks(inputs)
+            .zip(y.par_chunks_mut(outputs))
+            .for_each(|(x, y)| run(x, y, &mut [])),
+    }
+}
+
+struct PackWidth {
+    pool: bool,
+}
+
+impl WithSimd for PackWidth {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
+        (
+            S::F32_LANES,
+            if self.pool {
+                tile::<S>().pool_vectors
+            } else {
+                tile::<S>().vectors
+            },
+        )
+    }
+}
+
+struct Images<'a> {
+    shape: &'a ConvShape,
+    packed: &'a PackedWeights,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    argmax: &'a mut [u8],
+}
+
+impl WithSimd for Images<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            shape,
+            packed,
+            x,
+            y,
+            argmax,
+        } = self;
+        let mut padded = (shape.padding > 0).then(|| {
+            Scratch::take_zeroed(
+                shape.padded_height() * shape.padded_width() * shape.in_channels + SLACK,
+            )
+        });
+        let outputs = shape.output_len();
+        for (index, (x, y)) in x
+            .chunks_exact(shape.input_len())
+            .zip(y.chunks_exact_mut(outputs))
+            .enumerate()
+        {
+            let x = match &mut padded {
+                Some(padded) => {
+                    copy_padded(shape, x, padded);
+                    &padded[..]
+                }
+                None => x,
+            };
+            let argmax = argmax
+                .get_mut(index * outputs..(index + 1) * outputs)
+                .unwrap_or(&mut []);
+            let mut image = Image {
+                simd,
+                shape,
+                x,
+                y,
+                argmax,
+            };
+            if shape.pool {
+                image.pooled(packed);
+            } else {
+                image.plain(packed);
+            }
+        }
+    }
+}
+
+struct Image<'a, S> {
+    simd: S,
+    shape: &'a ConvShape,
+    x: &'a [f32],
+    y: &'a mut [f32],
+    argmax: &'a mut [u8],
+}
+
+/// Where a tile reads and writes.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    weights: &'a [f32],
+    bias: &'a [f32],
+    /// First output row, column (of the pooled output, if pooled) and channel.
+    row: usize,
+    column: usize,
+    channel: usize,
+}
+
+impl<S: Simd> Image<'_, S> {
+    #[inline(always)]
+    fn pooled(&mut self, packed: &PackedWeights) {
+        for group in 0..packed.groups() {
+            let (weights, bias) = packed.group(group);
+            for row in 0..self.shape.out_height() {
+                for columns in pieces(self.shape.out_width(), tile::<S>().windows) {
+                    let channel = group * packed.vectors * S::F32_LANES;
+                    let at = At {
+                        weights,
+                        bias,
+                        row,
+                        column: columns.start,
+                        channel,
+                    };
+                    match (columns.len(), packed.group_vectors(group)) {
+                        (1, 1) => self.pooled_tile::<1, 2, 1>(at),
+                        (2, 1) => self.pooled_tile::<2, 4, 1>(at),
+                        (3, 1) => self.pooled_tile::<3, 6, 1>(at),
+                        (1, 2) => self.pooled_tile::<1, 2, 2>(at),
+                        (2, 2) => self.pooled_tile::<2, 4, 2>(at),
+                        (3, 2) => self.pooled_tile::<3, 6, 2>(at),
+                        _ => unreachable!("no such tile"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn plain(&mut self, packed: &PackedWeights) {
+        for group in 0..packed.groups() {
+            let (weights, bias) = packed.group(group);
+            for row in 0..self.shape.out_height() {
+                for columns in pieces(self.shape.out_width(), tile::<S>().pixels) {
+                    let channel = group * packed.vectors * S::F32_LANES;
+                    let at = At {
+                        weights,
+                        bias,
+                        row,
+                        column: columns.start,
+                        channel,
+                    };
+                    match packed.group_vectors(group) {
+                        1 => self.plain_tiles::<1>(at, columns.len()),
+                        2 => self.plain_tiles::<2>(at, columns.len()),
+                        3 => self.plain_tiles::<3>(at, columns.len()),
+                        4 => self.plain_tiles::<4>(at, columns.len()),
+                        _ => unreachable!("no such tile"),
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn plain_tiles<const VECTORS: usize>(&mut self, at: At, columns: usize) {
+        match columns {
+            1 => self.plain_tile::<1, VECTORS>(at),
+            2 => self.plain_tile::<2, VECTORS>(at),
+            3 => self.plain_tile::<3, VECTORS>(at),
+            4 => self.plain_tile::<4, VECTORS>(at),
+            5 => self.plain_tile::<5, VECTORS>(at),
+            6 => self.plain_tile::<6, VECTORS>(at),
+            _ => unreachable!("no such tile"),
+        }
+    }
+
+    /// `ROWS` x `COLUMNS` pixels x `VECTORS` channel vectors of the convolution plus bias.
+    #[inline(always)]
+    fn accumulate<const ROWS: usize, const COLUMNS: usize, const VECTORS: usize>(
+        &self,
+        at: At,
+        row: usize,
+        column: usize,
+    ) -> [[[S::f32s; VECTORS]; COLUMNS]; ROWS] {
+        let shape = self.shape;
+        let (simd, channels, piece) = (self.simd, shape.in_channels, shape.row_piece());
+        let row_stride = shape.padded_width() * channels;
+        let first = (row * shape.padded_width() + column) * channels;
+        debug_assert!(
+            first + (ROWS - 1 + shape.kernel - 1) * row_stride + (COLUMNS - 1) * channels + piece
+                <= self.x.len()
+        );
+        debug_assert!(at.weights.len() == shape.depth() * VECTORS * S::F32_LANES);
+        // SAFETY: the asserted bounds cover every read: inputs of `ROWS` x `COLUMNS` pixels under the
+        // kernel, and `depth` rows of `VECTORS` weight vectors.
+        unsafe {
+            let mut sums = [[[simd.splat_f32s(0.0); VECTORS]; COLUMNS]; ROWS];
+            for vector in 0..VECTORS {
+                let bias = load::<S>(at.bias.as_ptr().add(vector * S::F32_LANES));
+                for pixels in &mut sums {
+                    for pixel in pixels {
+                        pixel[vector] = bias;
+                    }
+                }
+            }
+            let mut weights = at.weights.as_ptr();
+            for kernel_row in 0..shape.kernel {
+                let x = self.x.as_ptr().add(first + kernel_row * row_stride);
+                for index in 0..piece {
+                    let mut taps = [simd.splat_f32s(0.0); VECTORS];
+                    for (vector, tap) in taps.iter_mut().enumerate() {
+                        *tap = load::<S>(weights.add(vector * S::F32_LANES));
+                    }
+                    weights = weights.add(VECTORS * S::F32_LANES);
+                    for row in 0..ROWS {
+                        for column in 0..COLUMNS {
+                            let input = simd
+                                .splat_f32s(*x.add(row * row_stride + column * channels + index));
+                            for vector in 0..VECTORS {
+                                let sum = &mut sums[row][column][vector];
+                                *sum = simd.mul_add_e_f32s(input, taps[vector], *sum);
+                            }
+                        }
+                    }
+                }
+            }
+            sums
+        }
+    }
+
+    #[inline(always)]
+    fn pooled_tile<const WINDOWS: usize, const COLUMNS: usize, const VECTORS: usize>(
+        &mut self,
+        at: At,
+    ) {
+        let simd = self.simd;
+        let sums = self.accumulate::<2, COLUMNS, VECTORS>(at, 2 * at.row, 2 * at.column);
+        for window in 0..WINDOWS {
+            let pixel = at.row * self.shape.out_width() + at.column + window;
+            for vector in 0..VECTORS {
+                let mut best = sums[0][2 * window][vector];
+                let mut position = simd.splat_u32s(0);
+                for candidate in 1..4 {
+                    let value = sums[candidate / 2][2 * window + candidate % 2][vector];
+                    let better = beats(simd, value, best);
+                    best = simd.select_f32s(better, value, best);
+                    position =
+                        simd.select_u32s(better, simd.splat_u32s(candidate as u32), position);
+                }
+                if self.shape.relu {
+                    let kept = beats(simd, best, simd.splat_f32s(0.0));
+                    best = simd.select_f32s(kept, best, simd.splat_f32s(0.0));
+                    position = simd.select_u32s(kept, position, simd.splat_u32s(255));
+                }
+                let channel = at.channel + vector * S::F32_LANES;
+                self.write(pixel, channel, best);
+                if !self.argmax.is_empty() {
+                    self.write_position(pixel, channel, position);
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn plain_tile<const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At) {
+        let simd = self.simd;
+        let sums = self.accumulate::<1, COLUMNS, VECTORS>(at, at.row, at.column);
+        for column in 0..COLUMNS {
+            let pixel = at.row * self.shape.out_width() + at.column + column;
+            for vector in 0..VECTORS {
+                let mut value = sums[0][column][vector];
+                if self.shape.relu {
+                    let kept = beats(simd, value, simd.splat_f32s(0.0));
+                    value = simd.select_f32s(kept, value, simd.splat_f32s(0.0));
+                }
+                self.write(pixel, at.channel + vector * S::F32_LANES, value);
+            }
+        }
+    }
+
+    /// Writes a channel vector of an output pixel, of the last vector only the real channels.
+    #[inline(always)]
+    fn write(&mut self, pixel: usize, channel: usize, value: S::f32s) {
+        let real = (self.shape.out_channels - channel).min(S::F32_LANES);
+        let target = &mut self.y[pixel * self.shape.out_channels + channel..][..real];
+        if real == S::F32_LANES {
+            // SAFETY: `target` is a whole vector long.
+            unsafe { super::simd::store::<S>(target.as_mut_ptr(), value) }
+        } else {
+            target.copy_from_slice(&pulp::bytemuck::cast_slice(&[value])[..real]);
+        }
+    }
+
+    #[inline(always)]
+    fn write_position(&mut self, pixel: usize, channel: usize, position: S::u32s) {
+        let real = (self.shape.out_channels - channel).min(S::F32_LANES);
+        let target = &mut self.argmax[pixel * self.shape.out_channels + channel..][..real];
+        let positions = [position];
+        let positions: &[u32] = pulp::bytemuck::cast_slice(&positions);
+        for (target, &position) in target.iter_mut().zip(positions) {
+            *target = position as u8;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Random, bits, error, in_pools};
+    use super::super::naive;
+    use super::super::simd::{arches, with_arch};
+    use super::*;
+
+    fn run(
+        shape: &ConvShape,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+    ) -> (Vec<f32>, Vec<u8>) {
+        let mut y = vec![f32::MIN; shape.batch * shape.output_len()];
+        let mut argmax = vec![77; if shape.pool { y.len() } else { 0 }];
+        conv_forward(
+            shape,
+            x,
+            weight,
+            bias,
+            &mut y,
+            shape.pool.then_some(&mut argmax[..]),
+        );
+        (y, argmax)
+    }
+
+    #[test]
+    fn agrees_with_naive_on_random_shapes() {
+        let mut random = Random::new(1);
+        for _ in 0..60 {
+            let shape = random.shape();
+            let x = random.floats(shape.batch * shape.input_len());
+            let weight = random.floats(shape.weight_len());
+            let bias = random.floats(shape.out_channels);
+            let bias = (random.below(3) > 0).then_some(&bias[..]);
+            let (expected, places) = naive::conv_forward(&shape, &x, &weight, bias);
+            for (name, arch) in arches() {
+                let (y, argmax) = with_arch(arch, || run(&shape, &x, &weight, bias));
+                assert!(error(&y, &expected) < 1e-5, "{name} {shape:?}");
+                let differ = argmax.iter().zip(&places).filter(|(a, b)| a != b).count();
+                assert!(
+                    differ * 2000 <= argmax.len(),
+                    "{name} {differ} of {} {shape:?}",
+                    argmax.len()
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn threads_and_vector_width_leave_every_bit() {
+        let mut random = Random::new(2);
+        for _ in 0..12 {
+            let shape = ConvShape {
+                batch: 7,
+                ..random.shape()
+            };
+            let x = random.floats(shape.batch * shape.input_len());
+            let weight = random.floats(shape.weight_len());
+            let mut results = Vec::new();
+            for (name, arch) in arches() {
+                if name != "scalar" {
+                    results.extend(in_pools(|| {
+                        with_arch(arch, || run(&shape, &x, &weight, None))
+                    }));
+                }
+            }
+            assert!(
+                results
+                    .windows(2)
+                    .all(|pair| bits(&pair[0].0) == bits(&pair[1].0) && pair[0].1 == pair[1].1)
+            );
+        }
+    }
+
+    const POINTWISE: ConvShape = ConvShape {
+        batch: 1,
+        height: 2,
+        width: 2,
+        in_channels: 1,
+        out_channels: 16,
+        kernel: 1,
+        padding: 0,
+        pool: true,
+        relu: true,
+    };
+
+    #[test]
+    fn the_first_of_equal_maxima_wins() {
+        for (x, place) in [
+            ([1.0, 1.0, 1.0, 1.0], 0),
+            ([0.0, 2.0, 1.0, 2.0], 1),
+            ([-1.0, 0.0, -2.0, 0.0], 255),
+        ] {
+            for (_, arch) in arches() {
+                let (_, argmax) = with_arch(arch, || run(&POINTWISE, &x, &[1.0; 16], None));
+                assert_eq!(argmax, [place; 16]);
+            }
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_come_through() {
+        let nan = f32::NAN;
+        for (x, place, number) in [
+            ([nan, 1.0, 2.0, 3.0], 0, false),
+            ([1.0, nan, nan, 3.0], 2, false),
+            ([1.0, f32::INFINITY, 2.0, 3.0], 1, true),
+            ([f32::NEG_INFINITY; 4], 255, true),
+        ] {
+            for (_, arch) in arches() {
+                let (y, argmax) = with_arch(arch, || run(&POINTWISE, &x, &[1.0; 16], None));
+                assert_eq!(argmax, [place; 16]);
+                assert!(y.iter().all(|y| y.is_nan() != number));
+            }
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Sparse input gradient of one image.
+
+use pulp::Simd;
+
+use super::simd::{load, store};
+use super::weight_gradient::Gradient;
+
+impl<S: Simd> Gradient<'_, S> {
+    /// Adds this image's input gradient to `dx`, `[padded height, padded width, stride]` where `stride` is
+    /// the channel count rounded up to whole vectors. `weights` as packed for the input gradient; `bases`
+    /// and `steps` address `dx`.
+    #[inline(always)]
+    pub fn add_input_gradient(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
+        match self.shape.kernel {
+            3 if self.shape.pool && S::REGISTER_COUNT >= 32 => {
+                self.add_windows(weights, stride, dx)
+            }
+            1 => self.add_taps::<1, 1>(weights, stride, 0, dx),
+            3 => self.add_taps::<3, 3>(weights, stride, 0, dx),
+            5 => (0..5).for_each(|row| self.add_taps::<1, 5>(weights, stride, row, dx)),
+            kernel => {
+                for row in 0..kernel {
+                    for column in 0..kernel {
+                        self.add_one_tap(weights, stride, row, column, dx);
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_taps<const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        weights: &[f32],
+        stride: usize,
+        row: usize,
+        dx: &mut [f32],
+    ) {
+        self.add::<ROWS, COLUMNS>(weights, stride, row, 0, dx);
+    }
+
+    #[inline(always)]
+    fn add_one_tap(
+        &self,
+        weights: &[f32],
+        stride: usize,
+        row: usize,
+        column: usize,
+        dx: &mut [f32],
+    ) {
+        self.add::<1, 1>(weights, stride, row, column, dx);
+    }
+
+    /// `ROWS` x `COLUMNS` taps from (`row`, `column`) on: for one vector of input channels, one position and
+    /// one place in its window, the sums of all taps stay in registers while the channels pass by.
+    #[inline(always)]
+    fn add<const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        weights: &[f32],
+        stride: usize,
+        row: usize,
+        column: usize,
+        dx: &mut [f32],
+    ) {
+        let (simd, shape) = (self.simd, self.shape);
+        let (channels, taps, kernel) = (
+            shape.out_channels,
+            shape.kernel * shape.kernel,
+            shape.kernel,
+        );
+        let row_stride = shape.padded_width() * stride;
+        let window = if shape.pool { 4 } else { 1 };
+        let vectors = stride / S::F32_LANES;
+        assert!(weights.len() == vectors * channels * taps * S::F32_LANES);
+        assert!(row + ROWS <= kernel && column + COLUMNS <= kernel);
+        assert!(self.dy.len() >= self.bases.len() * channels);
+        debug_assert!(self.bases.iter().all(|&base| {
+            base as usize
+                + self.steps[3]
+                + (row + ROWS - 1) * row_stride
+                + (column + COLUMNS) * stride
+                <= dx.len()
+        }));
+        for vector in 0..vectors {
+            for (position, &base) in self.bases.iter().enumerate() {
+                for place in 0..window {
+                    let words = self.routes.channels(position, place);
+                    if words.iter().all(|&word| word == 0) {
+                        continue;
+                    }
+                    // SAFETY: set bits are channels, so `dy` and `weights` are read within the asserted
+                    // lengths; `dx` within the bound asserted in debug builds: `bases` and `steps` come
+                    // from the same shape as `dx`.
+                    unsafe {
+                        let dx = dx.as_mut_ptr().add(
+                            base as usize
+                                + self.steps[place]
+                                + row * row_stride
+                                + column * stride
+                                + vector * S::F32_LANES,
+                        );
+                        let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
+                        for (row, sums) in sums.iter_mut().enumerate() {
+                            for (column, sum) in sums.iter_mut().enumerate() {
+                                *sum = load::<S>(dx.add(row * row_stride + column * stride));
+                            }
+                        }
+                        for (word, &bits) in words.iter().enumerate() {
+                            let mut bits = bits;
+                            while bits != 0 {
+                                let channel = 64 * word + bits.trailing_zeros() as usize;
+                                bits &= bits - 1;
+                                let gradient = simd.splat_f32s(
+                                    *self.dy.get_unchecked(position * channels + channel),
+                                );
+                                let weights = weights.as_ptr().add(
+                                    ((vector * channels + channel) * taps + row * kernel + column)
+                                        * S::F32_LANES,
+                                );
+                                for (row, sums) in sums.iter_mut().enumerate() {
+                                    for (column, sum) in sums.iter_mut().enumerate() {
+                                        let weight = load::<S>(
+                                            weights.add((row * kernel + column) * S::F32_LANES),
+                                        );
+                                        *sum = simd.mul_add_e_f32s(gradient, weight, *sum);
+                                    }
+                                }
+                            }
+                        }
+                        for (row, sums) in sums.iter().enumerate() {
+                            for (column, &sum) in sums.iter().enumerate() {
+                                store::<S>(dx.add(row * row_stride + column * stride), sum);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// 3x3 behind a pool: the 4x4 pixels under one pooling window stay in registers (16 of one channel
+    /// vector each) while the channels of all four places pass by.
+    #[inline(always)]
+    fn add_windows(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
+        let (simd, shape) = (self.simd, self.shape);
+        let channels = shape.out_channels;
+        let row_stride = shape.padded_width() * stride;
+        let vectors = stride / S::F32_LANES;
+        assert!(weights.len() == vectors * channels * 9 * S::F32_LANES);
+        assert!(self.dy.len() >= self.bases.len() * channels);
+        debug_assert!(
+            self.bases
+                .iter()
+                .all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len())
+        );
+        for (vector, weights) in weights
+            .chunks_exact(channels * 9 * S::F32_LANES)
+            .enumerate()
+        {
+            for (position, &base) in self.bases.iter().enumerate() {
+                // SAFETY: `dx` is read and written within the bound asserted in debug builds: `bases` comes
+                // from the same shape as `dx`.
+                unsafe {
+                    let dx = dx.as_mut_ptr().add(base as usize + vector * S::F32_LANES);
+                    let mut sums = [[simd.splat_f32s(0.0); 4]; 4];
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        for (column, sum) in sums.iter_mut().enumerate() {
+                            *sum = load::<S>(dx.add(row * row_stride + column * stride));
+                        }
+                    }
+                    self.add_place::<0, 0>(position, weights, &mut sums);
+                    self.add_place::<0, 1>(position, weights, &mut sums);
+                    self.add_place::<1, 0>(position, weights, &mut sums);
+                    self.add_place::<1, 1>(position, weights, &mut sums);
+                    for (row, sums) in sums.iter().enumerate() {
+                        for (column, &sum) in sums.iter().enumerate() {
+                            store::<S>(dx.add(row * row_stride + column * stride), sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn add_place<const ROW: usize, const COLUMN: usize>(
+        &self,
+        position: usize,
+        weights: &[f32],
+        sums: &mut [[S::f32s; 4]; 4],
+    ) {
+        let channels = self.shape.out_channels;
+        let dy = &self.dy[position * channels..][..channels];
+        for (word, &bits) in self
+            .routes
+            .channels(position, 2 * ROW + COLUMN)
+            .iter()
+            .enumerate()
+        {
+            let mut bits = bits;
+            while bits != 0 {
+                let channel = 64 * word + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                debug_assert!(channel < channels);
+                // SAFETY: set bits are channels, and `weights` holds 9 vectors for each.
+                unsafe {
+                    let gradient = self.simd.splat_f32s(*dy.get_unchecked(channel));
+                    let weights = weights.as_ptr().add(channel * 9 * S::F32_LANES);
+                    for row in 0..3 {
+                        for column in 0..3 {
+                            let weight = load::<S>(weights.add((row * 3 + column) * S::F32_LANES));
+                            let sum = &mut sums[ROW + row][COLUMN + column];
+                            *sum = self.simd.mul_add_e_f32s(gradient, weight, *sum);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Instruction set choice and the few vector helpers that pulp lacks.
+//!
+//! Every kernel is written once over pulp's `Simd` and compiled for AVX-512, AVX2 + FMA, NEON and plain
+//! scalar code. The instruction set is chosen once per call, on the calling thread, and handed to the
+//! worker threads: so tests and benchmarks can override it for their own calls only.
+
+use std::cell::Cell;
+
+use pulp::{Arch, Simd};
+
+thread_local! {
+    static OVERRIDE: Cell<Option<Arch>> = const { Cell::new(None) };
+}
+
+/// The instruction set for calls from this thread.
+pub fn arch() -> Arch {
+    OVERRIDE.get().unwrap_or_default()
+}
+
+/// Runs `work` with every kernel call of this thread on `arch`.
+#[cfg(test)]
+pub fn with_arch<T>(arch: Arch, work: impl FnOnce() -> T) -> T {
+    struct Restore(Option<Arch>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            OVERRIDE.set(self.0);
+        }
+    }
+    let _restore = Restore(OVERRIDE.replace(Some(arch)));
+    work()
+}
+
+/// The instruction sets that this machine can run, widest first.
+pub fn arches() -> Vec<(&'static str, Arch)> {
+    let mut found = Vec::new();
+    #[cfg(target_arch = "x86_64")]
+    {
+        if let Some(simd) = pulp::x86::V4::try_new() {
+            found.push(("avx512", Arch::V4(simd)));
+        }
+        if let Some(simd) = pulp::x86::V3::try_new() {
+            found.push(("avx2", Arch::V3(simd)));
+        }
+        found.push(("scalar", Arch::Scalar));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    found.push(("native", Arch::new()));
+    found
+}
+
+/// Vector lanes of `arch`.
+pub fn lanes(arch: Arch) -> usize {
+    struct Lanes;
+    impl pulp::WithSimd for Lanes {
+        type Output = usize;
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, _: S) -> usize {
+            S::F32_LANES
+        }
+    }
+    arch.dispatch(Lanes)
+}
+
+/// Loads one vector.
+///
+/// # Safety
+/// `from` must be valid for reads of `S::F32_LANES` floats; no alignment is needed.
+#[inline(always)]
+pub unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
+    // SAFETY: by the contract above; `f32s` is plain data of that many floats.
+    unsafe { from.cast::<S::f32s>().read_unaligned() }
+}
+
+/// Stores one vector.
+///
+/// # Safety
+/// `to` must be valid for writes of `S::F32_LANES` floats; no alignment is needed.
+#[inline(always)]
+pub unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
+    // SAFETY: by the contract above.
+    unsafe { to.cast::<S::f32s>().write_unaligned(value) }
+}
+
+/// Lanes where `candidate` beats `best` in a maximum that lets NaN through: greater, or itself NaN.
+#[inline(always)]
+pub fn beats<S: Simd>(simd: S, candidate: S::f32s, best: S::f32s) -> S::m32s {
+    let number = simd.equal_f32s(candidate, candidate);
+    simd.or_m32s(
+        simd.greater_than_f32s(candidate, best),
+        simd.not_m32s(number),
+    )
+}

@@ -1,0 +1,308 @@
+//! The operations on the `flex` device: burn's tensors to plain slices and back.
+//!
+//! Forward passes come in two kinds: for inference ([`Kernels`]'s own), and [`conv_forward`], which also keeps
+//! what the backward pass needs.
+
+use burn::backend::ops::FloatTensorOps;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Shape, TensorData};
+
+use super::cpu::{self, ConvShape};
+use super::profile::timed;
+use super::{AdamStep, ConvOptions, Kernels, reference};
+
+type Floats = FloatTensor<Flex>;
+type Integers = IntTensor<Flex>;
+
+/// Result of a convolution block with what its backward pass needs.
+#[derive(Clone, Debug)]
+pub(super) struct ConvForward {
+    pub output: Floats,
+    /// Which pixel of each pooling window was the largest; empty without pooling.
+    pub argmax: Vec<u8>,
+}
+
+impl Kernels for Flex {
+    fn conv_block(input: Floats, weight: Floats, bias: Floats, options: ConvOptions) -> Floats {
+        match conv_shape(&input, &weight, options) {
+            Some(shape) => conv_forward(&shape, &input, &weight, &bias).output,
+            None => reference::conv_block::<Self>(input, weight, bias, options),
+        }
+    }
+
+    fn dense_block(input: Floats, weight: Floats, bias: Floats, relu: bool) -> Floats {
+        dense_forward(&input, &weight, &bias, relu)
+    }
+
+    fn cross_entropy(logits: Floats, labels: Integers) -> (Floats, Floats) {
+        let (loss, correct, _) = cross_entropy(&logits, labels);
+        (loss, correct)
+    }
+
+    fn adam(
+        mut parameter: Floats,
+        gradient: Floats,
+        mut moment_1: Floats,
+        mut moment_2: Floats,
+        step: AdamStep,
+    ) -> (Floats, Floats, Floats) {
+        parameter = contiguous(parameter);
+        let gradient = contiguous(gradient);
+        timed(
+            || "optimizer".into(),
+            || {
+                cpu::adam_update(
+                    parameter.storage_mut(),
+                    floats(&gradient),
+                    moment_1.storage_mut(),
+                    moment_2.storage_mut(),
+                    &step,
+                )
+            },
+        );
+        (parameter, moment_1, moment_2)
+    }
+}
+
+/// The shape of a convolution, if the kernels take it.
+pub(super) fn conv_shape(
+    input: &Floats,
+    weight: &Floats,
+    options: ConvOptions,
+) -> Option<ConvShape> {
+    let [batch, height, width, in_channels] = dimensions(input)?;
+    let [kernel, kernel_width, weight_channels, out_channels] = dimensions(weight)?;
+    let shape = ConvShape {
+        batch,
+        height,
+        width,
+        in_channels,
+        out_channels,
+        kernel,
+        padding: options.padding,
+        pool: options.pool,
+        relu: options.relu,
+    };
+    let fits = kernel == kernel_width && weight_channels == in_channels;
+    (fits && cpu::uses_fast_path(&shape)).then_some(shape)
+}
+
+fn dimensions(tensor: &Floats) -> Option<[usize; 4]> {
+    tensor.shape().to_vec().try_into().ok()
+}
+
+pub(super) fn conv_forward(
+    shape: &ConvShape,
+    input: &Floats,
+    weight: &Floats,
+    bias: &Floats,
+) -> ConvForward {
+    let (input, weight, bias) = (
+        input.to_contiguous(),
+        weight.to_contiguous(),
+        bias.to_contiguous(),
+    );
+    let length = shape.batch * shape.output_len();
+    let mut output = vec![0.0; length];
+    let mut argmax = vec![0; if shape.pool { length } else { 0 }];
+    timed(
+        || format!("{shape} forward"),
+        || {
+            let argmax = shape.pool.then_some(&mut argmax[..]);
+            cpu::conv_forward(
+                shape,
+                floats(&input),
+                floats(&weight),
+                Some(floats(&bias)),
+                &mut output,
+                argmax,
+            )
+        },
+    );
+    ConvForward {
+        output: tensor(
+            output,
+            &[
+                shape.batch,
+                shape.out_height(),
+                shape.out_width(),
+                shape.out_channels,
+            ],
+        ),
+        argmax,
+    }
+}
+
+/// A contiguous tensor's numbers.
+pub(super) fn floats(tensor: &Floats) -> &[f32] {
+    let offset = tensor.layout().start_offset();
+    let length = tensor.shape().num_elements();
+    &tensor.storage::<f32>()[offset..offset + length]
+}
+
+/// A tensor whose storage begins with its first number and ends with its last.
+pub(super) fn contiguous(tensor: Floats) -> Floats {
+    let whole = tensor.is_contiguous()
+        && tensor.layout().start_offset() == 0
+        && tensor.storage::<f32>().len() == tensor.shape().num_elements();
+    match whole {
+        true => tensor,
+        false => Floats::from_data(tensor.to_contiguous().into_data()),
+    }
+}
+
+pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> Floats {
+    Floats::from_data(TensorData::new(values, Shape::from(shape.to_vec())))
+}
+
+/// Gradients of a convolution block, as far as they are wanted.
+pub(super) struct ConvGradients {
+    pub input: Option<Floats>,
+    pub weight: Option<Floats>,
+    pub bias: Option<Floats>,
+}
+
+/// Backward pass of a convolution block; the gradient of the input, or of the parameters, only where `wanted`.
+pub(super) fn conv_backward(
+    shape: &ConvShape,
+    input: &Floats,
+    weight: &Floats,
+    forward: &ConvForward,
+    gradient: &Floats,
+    wanted: Wanted,
+) -> ConvGradients {
+    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
+    let (output, gradient) = (forward.output.to_contiguous(), gradient.to_contiguous());
+    let zeros = |yes: bool, length: usize| vec![0.0; if yes { length } else { 0 }];
+    let mut for_input = zeros(wanted.input, shape.batch * shape.input_len());
+    let mut for_weight = zeros(wanted.parameters, shape.weight_len());
+    let mut for_bias = zeros(wanted.parameters, shape.out_channels);
+    timed(
+        || format!("{shape} backward"),
+        || {
+            let parameters = wanted.parameters.then(|| cpu::WeightGradient {
+                x: floats(&input),
+                dweight: &mut for_weight,
+                dbias: Some(&mut for_bias),
+            });
+            let input = wanted.input.then(|| cpu::InputGradient {
+                weight: floats(&weight),
+                dx: &mut for_input,
+            });
+            cpu::conv_backward(
+                shape,
+                floats(&output),
+                &forward.argmax,
+                floats(&gradient),
+                parameters,
+                input,
+            );
+        },
+    );
+    let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
+    let ConvShape {
+        batch,
+        height,
+        width,
+        in_channels,
+        kernel,
+        out_channels,
+        ..
+    } = *shape;
+    ConvGradients {
+        input: kept(
+            wanted.input,
+            for_input,
+            &[batch, height, width, in_channels],
+        ),
+        weight: kept(
+            wanted.parameters,
+            for_weight,
+            &[kernel, kernel, in_channels, out_channels],
+        ),
+        bias: kept(wanted.parameters, for_bias, &[out_channels]),
+    }
+}
+
+/// Which gradients a backward pass is to compute.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    pub input: bool,
+    pub parameters: bool,
+}
+
+/// `input · weight + bias`, with or without ReLU.
+pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu: bool) -> Floats {
+    let bias = bias.to_contiguous();
+    let name = || format!("{} forward", dense_name(weight));
+    timed(name, || {
+        let mut output = contiguous(Flex::float_matmul(input.clone(), weight.clone()));
+        cpu::add_bias(output.storage_mut(), floats(&bias), relu);
+        output
+    })
+}
+
+fn dense_name(weight: &Floats) -> String {
+    let [inputs, outputs] = weight.shape().dims();
+    format!("dense {inputs} -> {outputs}")
+}
+
+/// Gradients of a dense block.
+pub(super) struct DenseGradients {
+    pub input: Option<Floats>,
+    pub weight: Floats,
+    pub bias: Floats,
+}
+
+/// Backward pass of a dense block; `output` is given where ReLU masks the gradient.
+pub(super) fn dense_backward(
+    input: &Floats,
+    weight: &Floats,
+    output: Option<&Floats>,
+    gradient: Floats,
+    input_wanted: bool,
+) -> DenseGradients {
+    let name = || format!("{} backward", dense_name(weight));
+    timed(name, || {
+        let mut gradient = contiguous(gradient);
+        if let Some(output) = output {
+            cpu::mask_by_relu(gradient.storage_mut(), floats(&output.to_contiguous()));
+        }
+        let transposed = |tensor: &Floats| Flex::float_swap_dims(tensor.clone(), 0, 1);
+        let [_, outputs] = weight.shape().dims();
+        let mut bias = vec![0.0; outputs];
+        cpu::sum_rows(floats(&gradient), &mut bias);
+        DenseGradients {
+            bias: tensor(bias, &[outputs]),
+            weight: Flex::float_matmul(transposed(input), gradient.clone()),
+            input: input_wanted.then(|| Flex::float_matmul(gradient, transposed(weight))),
+        }
+    })
+}
+
+/// Mean loss `[1]`, number of right answers `[1]`, and the gradient of the mean loss by the logits.
+pub(super) fn cross_entropy(logits: &Floats, labels: Integers) -> (Floats, Floats, Floats) {
+    let [samples, classes] = logits.shape().dims();
+    let logits = logits.to_contiguous();
+    let labels: Vec<i32> = labels.into_data().iter::<i32>().collect();
+    let mut gradient = vec![0.0; samples * classes];
+    let (loss, correct) = timed(
+        || "cross-entropy".into(),
+        || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, &mut gradient),
+    );
+    (
+        tensor(vec![loss], &[1]),
+        tensor(vec![correct], &[1]),
+        tensor(gradient, &[samples, classes]),
+    )
+}
+
+/// `values` times the one number in `factor`.
+pub(super) fn scaled(values: Floats, factor: &Floats) -> Floats {
+    match floats(&factor.to_contiguous()) {
+        [1.0] => values,
+        [factor] => Flex::float_mul_scalar(values, (*factor).into()),
+        _ => Flex::float_mul(values, factor.clone()),
+    }
+}

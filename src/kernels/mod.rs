@@ -1,0 +1,189 @@
+//! Own operations of the training path, through burn's `backend_extension`.
+//!
+//! [`Kernels`] is the one face: each operation has a default body made of burn's own operations
+//! ([`reference`]), which every device can run, and a hand-written forward and backward pass for the
+//! `flex` device ([`flex`], [`autodiff`]). Tensors are channels last: images `[batch, height, width, channels]`,
+//! convolution kernels `[kernel, kernel, in, out]`, dense weights `[in, out]`.
+
+mod autodiff;
+mod cpu;
+mod flex;
+pub mod profile;
+mod reference;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, Dispatch, backend_extension};
+use burn::tensor::{Int, Tensor};
+
+/// What surrounds the multiplication of a convolution block. Stride is 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvOptions {
+    /// Zeros added on each side: 0 is `valid`, (kernel - 1) / 2 is `same`.
+    pub padding: usize,
+    /// ReLU after the bias.
+    pub relu: bool,
+    /// Max-pooling 2x2, stride 2, after the ReLU; an odd last row or column is dropped.
+    pub pool: bool,
+}
+
+/// One update of Adam (Kingma and Ba 2015, section 2, the efficient order of computation).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamStep {
+    /// Learning rate corrected for bias: `lr * sqrt(1 - beta_2^t) / (1 - beta_1^t)`.
+    pub step_size: f32,
+    /// Decay of the first moment.
+    pub beta_1: f32,
+    /// Decay of the second moment.
+    pub beta_2: f32,
+    /// Added to the root of the second moment.
+    pub epsilon: f32,
+}
+
+/// Operations with a hand-written implementation for `flex`; every other device runs the default body.
+#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+pub trait Kernels: Backend {
+    /// See [`conv_block`].
+    fn conv_block(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        options: ConvOptions,
+    ) -> FloatTensor<Self> {
+        reference::conv_block::<Self>(input, weight, bias, options)
+    }
+
+    /// See [`dense_block`].
+    fn dense_block(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        relu: bool,
+    ) -> FloatTensor<Self> {
+        reference::dense_block::<Self>(input, weight, bias, relu)
+    }
+
+    /// See [`cross_entropy`].
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        labels: IntTensor<Self>,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::cross_entropy::<Self>(logits, labels)
+    }
+
+    /// See [`adam`].
+    fn adam(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        moment_1: FloatTensor<Self>,
+        moment_2: FloatTensor<Self>,
+        step: AdamStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::adam::<Self>(parameter, gradient, moment_1, moment_2, step)
+    }
+}
+
+#[cfg(feature = "ndarray")]
+mod ndarray {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, NdArray};
+
+    impl super::Kernels for NdArray {}
+    impl<C: CheckpointStrategy> super::Kernels for Autodiff<NdArray, C> {}
+}
+
+static BURN_OPERATIONS: AtomicBool = AtomicBool::new(false);
+
+/// Makes every device run burn's own operations from now on (true), or the kernels where there are any (false,
+/// as at the start). For measuring what the kernels gain.
+pub fn use_burn_operations(yes: bool) {
+    BURN_OPERATIONS.store(yes, Ordering::Relaxed);
+}
+
+fn burn_operations() -> bool {
+    BURN_OPERATIONS.load(Ordering::Relaxed)
+}
+
+/// The instruction set that the kernels use on this machine, or that burn's operations are in their place.
+pub fn instruction_set() -> &'static str {
+    match burn_operations() {
+        true => "no (burn's operations)",
+        false => cpu::instruction_set(),
+    }
+}
+
+/// Convolution, bias, and on request ReLU and max-pooling.
+///
+/// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `bias` `[out]`;
+/// gives `[batch, height', width', out]`.
+pub fn conv_block(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    bias: Tensor<1>,
+    options: ConvOptions,
+) -> Tensor<4> {
+    let operation = match burn_operations() {
+        true => reference::conv_block::<Dispatch>,
+        false => <Dispatch as Kernels>::conv_block,
+    };
+    Tensor::from_dispatch(operation(
+        input.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        options,
+    ))
+}
+
+/// `input · weight + bias`, and on request ReLU: `[batch, in]`, `[in, out]`, `[out]` give `[batch, out]`.
+pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
+    let operation = match burn_operations() {
+        true => reference::dense_block::<Dispatch>,
+        false => <Dispatch as Kernels>::dense_block,
+    };
+    Tensor::from_dispatch(operation(
+        input.into_dispatch(),
+        weight.into_dispatch(),
+        bias.into_dispatch(),
+        relu,
+    ))
+}
+
+/// Softmax cross-entropy of `logits` `[batch, classes]` against `labels` `[batch]`.
+///
+/// Gives the mean loss in nats `[1]`, and the number of samples whose largest logit is that of their label
+/// (the first one where several are largest) `[1]`, through which no gradient flows.
+pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> (Tensor<1>, Tensor<1>) {
+    let operation = match burn_operations() {
+        true => reference::cross_entropy::<Dispatch>,
+        false => <Dispatch as Kernels>::cross_entropy,
+    };
+    let (loss, correct) = operation(logits.into_dispatch(), labels.into_dispatch());
+    (Tensor::from_dispatch(loss), Tensor::from_dispatch(correct))
+}
+
+/// One step of Adam on a parameter of any shape; gives parameter, first and second moment.
+pub fn adam<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    moment_1: Tensor<D>,
+    moment_2: Tensor<D>,
+    step: AdamStep,
+) -> (Tensor<D>, Tensor<D>, Tensor<D>) {
+    let operation = match burn_operations() {
+        true => reference::adam::<Dispatch>,
+        false => <Dispatch as Kernels>::adam,
+    };
+    let (parameter, moment_1, moment_2) = operation(
+        parameter.into_dispatch(),
+        gradient.into_dispatch(),
+        moment_1.into_dispatch(),
+        moment_2.into_dispatch(),
+        step,
+    );
+    (
+        Tensor::from_dispatch(parameter),
+        Tensor::from_dispatch(moment_1),
+        Tensor::from_dispatch(moment_2),
+    )
+}

@@ -1,0 +1,82 @@
+//! The operations in terms of burn's own: the oracle of the tests, and what devices without kernels run.
+
+use burn::backend::ops::ConvOptions as BurnConvOptions;
+use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
+use burn::tensor::Shape;
+
+use super::{AdamStep, ConvOptions};
+
+pub(super) fn conv_block<B: Backend>(
+    input: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    options: ConvOptions,
+) -> FloatTensor<B> {
+    let input = B::float_permute(input, &[0, 3, 1, 2]);
+    let weight = B::float_permute(weight, &[3, 2, 0, 1]);
+    let padding = [options.padding; 2];
+    let mut output = B::conv2d(
+        input,
+        weight,
+        Some(bias),
+        BurnConvOptions::new([1, 1], padding, [1, 1], 1),
+    );
+    if options.relu {
+        output = B::relu(output);
+    }
+    if options.pool {
+        output = B::max_pool2d(output, [2, 2], [2, 2], [0, 0], [1, 1], false);
+    }
+    B::float_permute(output, &[0, 2, 3, 1])
+}
+
+pub(super) fn dense_block<B: Backend>(
+    input: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    relu: bool,
+) -> FloatTensor<B> {
+    let outputs = bias.shape()[0];
+    let bias = B::float_reshape(bias, Shape::new([1, outputs]));
+    let output = B::float_add(B::float_matmul(input, weight), bias);
+    if relu { B::relu(output) } else { output }
+}
+
+pub(super) fn cross_entropy<B: Backend>(
+    logits: FloatTensor<B>,
+    labels: IntTensor<B>,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let samples = logits.shape()[0];
+    let labels = B::int_reshape(labels, Shape::new([samples, 1]));
+    let dtype: IntDType = labels.dtype().into();
+    let predicted = B::float_argmax(B::float_detach(logits.clone()), 1, dtype);
+    let difference = B::int_into_float(B::int_sub(predicted, labels.clone()), FloatDType::F32);
+    let wrong = B::float_clamp_max(B::float_abs(difference), 1f32.into());
+    let correct = B::float_add_scalar(B::float_neg(B::float_sum(wrong)), (samples as f32).into());
+    let picked = B::float_gather(1, B::log_softmax(logits, 1), labels);
+    let loss = B::float_div_scalar(B::float_neg(B::float_sum(picked)), (samples as f32).into());
+    (loss, correct)
+}
+
+pub(super) fn adam<B: Backend>(
+    parameter: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    moment_1: FloatTensor<B>,
+    moment_2: FloatTensor<B>,
+    step: AdamStep,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let square = B::float_mul(gradient.clone(), gradient.clone());
+    let moment_1 = B::float_add(
+        scaled(moment_1, step.beta_1),
+        scaled(gradient, 1.0 - step.beta_1),
+    );
+    let moment_2 = B::float_add(
+        scaled(moment_2, step.beta_2),
+        scaled(square, 1.0 - step.beta_2),
+    );
+    let root = B::float_add_scalar(B::float_sqrt(moment_2.clone()), step.epsilon.into());
+    let change = scaled(B::float_div(moment_1.clone(), root), step.step_size);
+    (B::float_sub(parameter, change), moment_1, moment_2)
+}

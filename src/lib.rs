@@ -1,0 +1,28 @@
+//! rotnet: features from unlabeled images, by predicting how they were rotated (Gidaris, Singh, Komodakis 2018).
+//!
+//! Three stages hand over files in a run directory: [`stages::pretrain()`] (images to an encoder),
+//! [`stages::extract()`] (images to features) and [`stages::finetune()`] (features to a classifier and its test
+//! accuracy). `ARCHITECTURE.md` draws what flows where.
+#![warn(missing_docs)]
+
+pub mod bench;
+pub mod checkpoint;
+pub mod cli;
+pub mod config;
+pub mod data;
+pub mod device;
+pub mod environment;
+pub mod error;
+pub mod features;
+pub mod files;
+pub mod kernels;
+pub mod model;
+pub mod progress;
+pub mod random;
+pub mod run_directory;
+pub mod samples;
+pub mod stages;
+mod tensor_file;
+pub mod training;
+
+pub use error::{Error, Result};

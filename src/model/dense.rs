@@ -1,0 +1,34 @@
+//! A dense layer.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::Initialiser;
+use crate::kernels;
+
+/// `input · weight + bias`, with or without ReLU.
+#[derive(Module, Debug)]
+pub struct Dense {
+    /// `[inputs, outputs]`.
+    pub weight: Param<Tensor<2>>,
+    /// `[outputs]`.
+    pub bias: Param<Tensor<1>>,
+    #[module(skip)]
+    relu: bool,
+}
+
+impl Dense {
+    /// Glorot-uniform weight, zero bias.
+    pub fn new(inputs: usize, outputs: usize, relu: bool, initialiser: &mut Initialiser) -> Self {
+        Self {
+            weight: initialiser.glorot_uniform([inputs, outputs], inputs, outputs),
+            bias: initialiser.zeros(outputs),
+            relu,
+        }
+    }
+
+    /// `[batch, inputs]` to `[batch, outputs]`.
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        kernels::dense_block(input, self.weight.val(), self.bias.val(), self.relu)
+    }
+}

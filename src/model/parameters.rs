@@ -1,0 +1,113 @@
+//! A network's parameters by name, as the checkpoint stores them.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Tensor, TensorData};
+
+/// Parameters by dotted path (`encoder.conv1.weight`), in alphabetical order.
+pub type Parameters = BTreeMap<String, TensorData>;
+
+/// Every parameter of a module.
+pub fn collect(module: &impl Module) -> Parameters {
+    let mut collector = Collector::default();
+    module.visit(&mut collector);
+    collector.found
+}
+
+/// Puts `parameters` in place of a module's own.
+///
+/// # Errors
+/// The name of a parameter that is missing, left over or of another shape, and how.
+pub fn load<M: Module>(module: M, parameters: Parameters) -> Result<M, String> {
+    let mut loader = Loader {
+        path: Path::default(),
+        parameters,
+        problem: None,
+    };
+    let module = module.map(&mut loader);
+    if let Some(problem) = loader.problem {
+        return Err(problem);
+    }
+    match loader.parameters.keys().next() {
+        Some(name) => Err(format!("`{name}` has no place in this architecture")),
+        None => Ok(module),
+    }
+}
+
+/// The path of the module being visited.
+#[derive(Default)]
+pub struct Path(Vec<String>);
+
+impl Path {
+    /// Goes into a part.
+    pub fn enter(&mut self, name: &str) {
+        self.0.push(name.to_owned());
+    }
+
+    /// Leaves it.
+    pub fn exit(&mut self) {
+        self.0.pop();
+    }
+
+    /// The dotted name, `encoder.conv1.weight`.
+    pub fn name(&self) -> String {
+        self.0.join(".")
+    }
+}
+
+#[derive(Default)]
+struct Collector {
+    path: Path,
+    found: Parameters,
+}
+
+impl ModuleVisitor for Collector {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.found.insert(self.path.name(), param.val().into_data());
+    }
+}
+
+struct Loader {
+    path: Path,
+    parameters: Parameters,
+    problem: Option<String>,
+}
+
+impl ModuleMapper for Loader {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = self.path.name();
+        let Some(data) = self.parameters.remove(&name) else {
+            self.problem = Some(format!("`{name}` is missing"));
+            return param;
+        };
+        let expected = param.val().dims();
+        if data.shape().as_slice() != expected.as_slice() {
+            self.problem = Some(format!(
+                "`{name}` has shape {:?}, expected {expected:?}",
+                data.shape().as_slice()
+            ));
+            return param;
+        }
+        param.map(|old| {
+            let trained = old.is_require_grad();
+            Tensor::from_data(data, &old.device()).set_require_grad(trained)
+        })
+    }
+}

@@ -1,0 +1,113 @@
+//! The one interface through which the library reports what it is doing. Nothing in the library prints.
+
+use serde::{Deserialize, Serialize};
+
+/// What happened.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A stage begins; the text says on what it works.
+    StageStarted(Stage, &'a str),
+    /// An epoch begins.
+    EpochStarted {
+        /// Counted from 1.
+        epoch: usize,
+        /// Epochs in all.
+        epochs: usize,
+        /// Samples (rotated images or features) in this epoch.
+        samples: usize,
+    },
+    /// A training step is done.
+    StepFinished {
+        /// Samples of this step.
+        samples: usize,
+        /// Mean loss since the epoch began, where it was read from the device.
+        loss: Option<f64>,
+        /// Accuracy since the epoch began, in 0..=1, where it was read from the device.
+        accuracy: Option<f64>,
+    },
+    /// An epoch is done.
+    EpochFinished(&'a EpochMetrics),
+    /// A task without epochs begins: extraction, download, generation.
+    TaskStarted {
+        /// What is done, as shown to the user.
+        label: &'a str,
+        /// Units in all.
+        total: u64,
+        /// What is counted.
+        unit: Unit,
+    },
+    /// So many more units are done.
+    TaskAdvanced(u64),
+    /// The task is done.
+    TaskFinished,
+    /// Something worth knowing.
+    Note(&'a str),
+    /// Something that may make the result other than expected.
+    Warning(&'a str),
+}
+
+/// A stage of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stage {
+    /// Trains encoder and rotation head without labels.
+    Pretrain,
+    /// Writes the features of every image.
+    Extract,
+    /// Trains and tests the classifier.
+    Finetune,
+}
+
+impl Stage {
+    /// The name of the command, the config section and the log lines.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Extract => "extract",
+            Self::Finetune => "finetune",
+        }
+    }
+}
+
+/// What a task counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Images.
+    Images,
+    /// Bytes.
+    Bytes,
+}
+
+/// One line of `metrics.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy (nats) over the samples of the epoch, while training.
+    pub loss: f64,
+    /// Share of samples classified rightly while training, in 0..=1.
+    pub accuracy: f64,
+    /// Loss on the validation split, if one is held out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation_loss: Option<f64>,
+    /// Accuracy on the validation split, if one is held out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation_accuracy: Option<f64>,
+    /// Samples trained on a second.
+    pub images_per_second: f64,
+    /// Wall time of the epoch's training, in seconds.
+    pub seconds: f64,
+}
+
+/// Receives events. Implementations decide what to show and must not fail.
+pub trait Reporter {
+    /// Takes note of one event.
+    fn report(&mut self, event: Event<'_>);
+}
+
+/// Shows nothing.
+pub struct Silent;
+
+impl Reporter for Silent {
+    fn report(&mut self, _: Event<'_>) {}
+}

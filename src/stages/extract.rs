@@ -1,0 +1,166 @@
+//! Images to features, by a pretrained encoder.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::{Context, label, training_stage};
+use crate::checkpoint::{Checkpoint, DatasetLabel};
+use crate::data::{self, Images, PlainImages};
+use crate::error::{Error, Result};
+use crate::features::{Features, Manifest, Origin};
+use crate::files::{sha256_file, write_json};
+use crate::model::{self, Encoder, Initialiser};
+use crate::progress::{Event, Reporter, Stage, Unit};
+use crate::run_directory::checkpoint_in;
+use crate::samples::{Batch, Samples};
+
+/// The file `features/summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct ExtractSummary {
+    /// The data set encoded.
+    pub dataset: DatasetLabel,
+    /// SHA-256 of the checkpoint file.
+    pub checkpoint: String,
+    /// The layer whose output the features are.
+    pub layer: String,
+    /// Training images, and features an image.
+    pub train: [usize; 2],
+    /// Test images, and features an image.
+    pub test: [usize; 2],
+    /// Images encoded a second, training and test.
+    pub images_per_second: f64,
+    /// Wall time of encoding, in seconds.
+    pub seconds: f64,
+}
+
+/// Writes the features of all training and test images to `features/` in the run directory.
+///
+/// `checkpoint` names a checkpoint (or its directory) other than the run's own.
+///
+/// # Errors
+/// Whatever [`crate::Error`] names: a checkpoint that is damaged or does not fit, data, disk.
+pub fn extract(
+    context: &Context,
+    checkpoint: Option<PathBuf>,
+    reporter: &mut dyn Reporter,
+) -> Result<ExtractSummary> {
+    let config = &context.config;
+    let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
+    let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
+    context
+        .run
+        .begin(Stage::Extract, context.existing, config)?;
+    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    check_images(&checkpoint, &dataset)?;
+    training_stage::announce(Stage::Extract, &dataset.name, reporter);
+
+    let origin = Origin {
+        checkpoint: digest,
+        dataset: label(&dataset),
+        layer: model::FEATURE_LAYER.into(),
+    };
+    let test_images = dataset.open_test()?;
+    let total = dataset.train.len() + test_images.len();
+    reporter.report(Event::TaskStarted {
+        label: "extract",
+        total: total as u64,
+        unit: Unit::Images,
+    });
+    let start = Instant::now();
+    let mut encode = |images: &Images| {
+        let samples = PlainImages::all(images, checkpoint.header.scale_pixels);
+        features(&encoder, &samples, config.extract.batch_size, reporter)
+    };
+    let train = encode(&dataset.train);
+    let test = encode(&test_images);
+    let seconds = start.elapsed().as_secs_f64();
+    reporter.report(Event::TaskFinished);
+
+    let files = context.run.features();
+    train.save(&files.train(), &origin)?;
+    test.save(&files.test(), &origin)?;
+    files.write_manifest(&Manifest {
+        classes: dataset.class_names.clone(),
+        train: train.shape(),
+        test: test.shape(),
+        train_digest: sha256_file(&files.train())?,
+        test_digest: sha256_file(&files.test())?,
+        origin: origin.clone(),
+    })?;
+    let summary = ExtractSummary {
+        dataset: origin.dataset,
+        checkpoint: origin.checkpoint,
+        layer: origin.layer,
+        train: train.shape(),
+        test: test.shape(),
+        images_per_second: total as f64 / seconds,
+        seconds,
+    };
+    context
+        .run
+        .record_run(context.environment(), label(&dataset), 0)?;
+    write_json(&context.run.summary(Stage::Extract), &summary)?;
+    Ok(summary)
+}
+
+/// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
+pub(super) fn load_encoder(
+    context: &Context,
+    path: PathBuf,
+) -> Result<(Encoder, Checkpoint, String)> {
+    if !path.exists() {
+        return Err(Error::checkpoint(
+            &path,
+            "there is no checkpoint",
+            "run `rotnet pretrain` first, or name one with --checkpoint",
+        ));
+    }
+    let checkpoint = Checkpoint::load(&path)?;
+    let Some(architecture) = &checkpoint.header.encoder else {
+        return Err(Checkpoint::refuse(
+            &path,
+            "holds a classifier without an encoder",
+        ));
+    };
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, &context.device);
+    let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
+    let encoder = model::load(encoder, checkpoint.part("encoder"))
+        .map_err(|problem| Checkpoint::refuse(&path, problem))?;
+    let digest = sha256_file(&path)?;
+    Ok((encoder, checkpoint, digest))
+}
+
+/// Refuses images of another shape than the checkpoint's encoder was built for.
+pub(super) fn check_images(checkpoint: &Checkpoint, dataset: &data::Dataset) -> Result<()> {
+    let (expected, found) = (checkpoint.header.image, dataset.image_shape());
+    if expected == found {
+        return Ok(());
+    }
+    Err(Error::data(
+        &dataset.directory,
+        format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
+        "pretrain on this data set, or name another with --data",
+    ))
+}
+
+fn features(
+    encoder: &Encoder,
+    images: &PlainImages<'_>,
+    batch_size: usize,
+    reporter: &mut dyn Reporter,
+) -> Features {
+    let indices: Vec<u32> = (0..images.len() as u32).collect();
+    let mut values = Vec::with_capacity(images.len() * encoder.features());
+    let mut labels = Vec::with_capacity(images.len());
+    let device = encoder.device();
+    for indices in indices.chunks(batch_size) {
+        let batch = Batch::new(images, indices);
+        labels.extend_from_slice(&batch.labels);
+        let (inputs, _) = batch.into_tensors(&device);
+        values.extend(encoder.forward(inputs).into_data().iter::<f32>());
+        reporter.report(Event::TaskAdvanced(indices.len() as u64));
+    }
+    Features::new(values, labels, encoder.features())
+}

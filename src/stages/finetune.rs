@@ -1,0 +1,243 @@
+//! Features (or images, when the encoder is trained too) to a classifier and its test accuracy.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::extract::{check_images, load_encoder};
+use super::{Context, label, training_stage};
+use crate::checkpoint::{DatasetLabel, Header};
+use crate::config::FinetuneMode;
+use crate::data::{self, PlainImages};
+use crate::error::{Error, Result};
+use crate::features::{FeatureFiles, Features};
+use crate::files::{sha256_file, write_json};
+use crate::model::{Classifier, ClassifierShape, ImageClassifier};
+use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::run_directory::checkpoint_in;
+use crate::samples::Samples;
+use crate::training::{self, Evaluation};
+
+/// The file `finetune/summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct FinetuneSummary {
+    /// What was trained on what, and how the test set was used.
+    pub protocol: String,
+    /// The data set.
+    pub dataset: DatasetLabel,
+    /// Labeled training images.
+    pub labels: usize,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The last epoch.
+    pub last_epoch: Option<EpochMetrics>,
+    /// Wall time of all epochs, in seconds.
+    pub seconds: f64,
+    /// Accuracy on the test set, in 0..=1.
+    pub test_accuracy: f64,
+    /// Names of the classes, in the order of the matrix.
+    pub classes: Vec<String>,
+    /// The evaluation on the test set, after all training.
+    pub test: Evaluation,
+    /// SHA-256 of the checkpoint file.
+    pub checkpoint: String,
+}
+
+/// Where `finetune` reads from, if not from the run directory.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The pretrained checkpoint or its directory (mode `full`).
+    pub checkpoint: Option<PathBuf>,
+    /// The directory of features (mode `frozen`).
+    pub features: Option<PathBuf>,
+}
+
+/// Trains the classifier and evaluates it on the test set, once.
+///
+/// # Errors
+/// Whatever [`crate::Error`] names: features or checkpoint that do not fit, data, disk.
+pub fn finetune(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<FinetuneSummary> {
+    let (trained, test) = match context.config.finetune.mode {
+        FinetuneMode::Frozen => frozen(context, sources, reporter)?,
+        FinetuneMode::Full => full(context, sources, reporter)?,
+    };
+    let summary = FinetuneSummary {
+        protocol: format!(
+            "{}; trained for a fixed number of epochs, test set evaluated once afterwards, nothing selected on it",
+            trained.what
+        ),
+        labels: trained.labels,
+        epochs: trained.history.len(),
+        last_epoch: trained.history.last().cloned(),
+        seconds: training_stage::seconds(&trained.history),
+        test_accuracy: test.accuracy,
+        classes: trained.classes,
+        test,
+        checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
+        dataset: trained.dataset.clone(),
+    };
+    context
+        .run
+        .record_run(context.environment(), trained.dataset, 1)?;
+    write_json(&context.run.summary(Stage::Finetune), &summary)?;
+    Ok(summary)
+}
+
+struct Trained {
+    what: &'static str,
+    dataset: DatasetLabel,
+    classes: Vec<String>,
+    labels: usize,
+    history: Vec<EpochMetrics>,
+}
+
+fn frozen(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Evaluation)> {
+    let config = &context.config;
+    let files = match &sources.features {
+        Some(directory) => FeatureFiles::new(directory),
+        None => context.run.features(),
+    };
+    let manifest = files.read_manifest()?;
+    if sources.features.is_none() {
+        check_origin(context, &files, &manifest.origin.checkpoint)?;
+    }
+    let classes = manifest.classes.len();
+    let all = Features::load(&files.train(), &manifest.origin, classes)?;
+    context
+        .run
+        .begin(Stage::Finetune, context.existing, config)?;
+    training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
+
+    let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
+    let train = all.subset(&chosen.train);
+    let validation = chosen.validation.map(|indices| all.subset(&indices));
+    let shape = ClassifierShape {
+        features: train.values(),
+        hidden: config.finetune.hidden,
+        classes,
+    };
+    let device = context.device.clone().autodiff();
+    let network = Classifier::new(&shape, config.seed, &device);
+    let header = Header {
+        stage: Stage::Finetune,
+        rotnet: env!("CARGO_PKG_VERSION").into(),
+        epochs: 0,
+        steps: 0,
+        seed: config.seed,
+        encoder: None,
+        image: [0; 3],
+        scale_pixels: false,
+        classifier: Some(shape),
+        dataset: manifest.origin.dataset.clone(),
+    };
+    let (network, history) = training_stage::run(
+        context,
+        header,
+        network,
+        (&config.finetune).into(),
+        &train,
+        validation.as_ref().map(|samples| samples as _),
+        reporter,
+    )?;
+    let test = Features::load(&files.test(), &manifest.origin, classes)?;
+    let trained = Trained {
+        what: "frozen encoder, dense classifier on its features",
+        dataset: manifest.origin.dataset,
+        classes: manifest.classes,
+        labels: train.len(),
+        history,
+    };
+    Ok((
+        trained,
+        training::evaluate(&network, &test, &context.device),
+    ))
+}
+
+/// Features in the run directory must come from the checkpoint beside them.
+fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result<()> {
+    let checkpoint = context.run.checkpoint(Stage::Pretrain);
+    if checkpoint.exists() && sha256_file(&checkpoint)? != digest {
+        return Err(Error::checkpoint(
+            files.manifest(),
+            format!(
+                "these features come from another checkpoint than {}",
+                checkpoint.display()
+            ),
+            "run `rotnet extract --force` again, or name features with --features",
+        ));
+    }
+    Ok(())
+}
+
+fn full(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Evaluation)> {
+    let config = &context.config;
+    let place = sources.checkpoint.clone();
+    let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
+    let (encoder, checkpoint, _) = load_encoder(context, checkpoint_in(&place))?;
+    context
+        .run
+        .begin(Stage::Finetune, context.existing, config)?;
+    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    check_images(&checkpoint, &dataset)?;
+    if checkpoint.header.scale_pixels != config.data.scale_pixels {
+        reporter.report(Event::Warning(
+            "data.scale_pixels is taken from the checkpoint, not from the config",
+        ));
+    }
+    training_stage::announce(Stage::Finetune, &dataset.name, reporter);
+
+    let split = dataset.labeled_split(&config.data, config.seed)?;
+    let scale = checkpoint.header.scale_pixels;
+    let plain = |indices| PlainImages::new(&dataset.train, indices, scale);
+    let train = plain(split.train);
+    let validation = split.validation.map(plain);
+    let shape = ClassifierShape {
+        features: encoder.features(),
+        hidden: config.finetune.hidden,
+        classes: dataset.class_names.len(),
+    };
+    let device = context.device.clone().autodiff();
+    let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
+    let header = Header {
+        stage: Stage::Finetune,
+        classifier: Some(shape),
+        epochs: 0,
+        steps: 0,
+        dataset: label(&dataset),
+        ..checkpoint.header.clone()
+    };
+    let (network, history) = training_stage::run(
+        context,
+        header,
+        network,
+        (&config.finetune).into(),
+        &train,
+        validation.as_ref().map(|samples| samples as _),
+        reporter,
+    )?;
+    let test_images = dataset.open_test()?;
+    let test = PlainImages::all(&test_images, scale);
+    let trained = Trained {
+        what: "encoder and classifier trained end to end from the pretrained encoder",
+        dataset: label(&dataset),
+        classes: dataset.class_names.clone(),
+        labels: train.len(),
+        history,
+    };
+    Ok((
+        trained,
+        training::evaluate(&network, &test, &context.device),
+    ))
+}

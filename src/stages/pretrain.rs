@@ -1,0 +1,96 @@
+//! Images without labels to an encoder, by predicting which way they were rotated.
+
+use serde::Serialize;
+
+use super::{Context, label, training_stage};
+use crate::checkpoint::{DatasetLabel, Header};
+use crate::config::Rotations;
+use crate::data::{self, RotatedImages};
+use crate::error::Result;
+use crate::files::{sha256_file, write_json};
+use crate::model::RotationNetwork;
+use crate::progress::{EpochMetrics, Reporter, Stage};
+
+/// The file `pretrain/summary.json`.
+#[derive(Clone, Debug, Serialize)]
+pub struct PretrainSummary {
+    /// What the accuracies are.
+    pub protocol: &'static str,
+    /// The data set trained on.
+    pub dataset: DatasetLabel,
+    /// Images trained on, before rotation.
+    pub images: usize,
+    /// Parameters of encoder and head.
+    pub parameters: usize,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The last epoch; absent without training.
+    pub last_epoch: Option<EpochMetrics>,
+    /// Wall time of all epochs, in seconds.
+    pub seconds: f64,
+    /// SHA-256 of the checkpoint file.
+    pub checkpoint: String,
+}
+
+/// Trains encoder and rotation head; leaves `pretrain/` in the run directory.
+///
+/// # Errors
+/// Whatever [`crate::Error`] names: data, results in the way, disk, a loss that is not finite.
+pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<PretrainSummary> {
+    let config = &context.config;
+    context
+        .run
+        .begin(Stage::Pretrain, context.existing, config)?;
+    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let split = dataset.split(&config.data, config.seed)?;
+    training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
+
+    let group = config.pretrain.rotations == Rotations::All;
+    let images = split.train.len();
+    let rotated =
+        |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
+    let samples = rotated(split.train);
+    let validation = split.validation.map(rotated);
+    let image = dataset.image_shape();
+    let device = context.device.clone().autodiff();
+    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+    let parameters = training_stage::size(&network);
+
+    let header = Header {
+        stage: Stage::Pretrain,
+        rotnet: env!("CARGO_PKG_VERSION").into(),
+        epochs: 0,
+        steps: 0,
+        seed: config.seed,
+        encoder: Some(config.encoder.clone()),
+        image,
+        scale_pixels: config.data.scale_pixels,
+        classifier: None,
+        dataset: label(&dataset),
+    };
+    let (_, history) = training_stage::run(
+        context,
+        header,
+        network,
+        (&config.pretrain).into(),
+        &samples,
+        validation.as_ref().map(|samples| samples as _),
+        reporter,
+    )?;
+
+    let summary = PretrainSummary {
+        protocol: "4-way rotation prediction; accuracy while training, on the images trained on",
+        dataset: label(&dataset),
+        images,
+        parameters,
+        epochs: history.len(),
+        last_epoch: history.last().cloned(),
+        seconds: training_stage::seconds(&history),
+        checkpoint: sha256_file(&context.run.checkpoint(Stage::Pretrain))?,
+    };
+    context
+        .run
+        .record_run(context.environment(), label(&dataset), 0)?;
+    write_json(&context.run.summary(Stage::Pretrain), &summary)?;
+    Ok(summary)
+}

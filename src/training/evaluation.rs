@@ -1,0 +1,94 @@
+//! How good a network is on samples it was not trained on.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use crate::kernels;
+use crate::model::Network;
+use crate::samples::{Batch, Samples};
+
+/// Samples evaluated at a time; does not change the result beyond rounding of the loss.
+const BATCH: usize = 512;
+
+/// Loss and accuracy, as a whole and by class.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Number of samples.
+    pub samples: usize,
+    /// Mean cross-entropy in nats.
+    pub loss: f64,
+    /// Share classified rightly, in 0..=1.
+    pub accuracy: f64,
+    /// The same, by true class; null for a class without samples.
+    pub per_class_accuracy: Vec<Option<f64>>,
+    /// `confusion[true class][predicted class]`, counts.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// Evaluates `network`, which is on `device` without automatic differentiation.
+pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> Evaluation {
+    let mut confusion: Vec<Vec<u64>> = Vec::new();
+    let mut loss_sum = 0.0;
+    let indices: Vec<u32> = (0..samples.len() as u32).collect();
+    for indices in indices.chunks(BATCH) {
+        let batch = Batch::new(samples, indices);
+        let truth = batch.labels.clone();
+        let (inputs, labels) = batch.into_tensors(device);
+        let logits = network.logits(inputs);
+        let [_, classes] = logits.dims();
+        confusion.resize_with(classes, || vec![0; classes]);
+        let (loss, _) = kernels::cross_entropy(logits.clone(), labels);
+        loss_sum += f64::from(loss.into_scalar::<f32>()) * truth.len() as f64;
+        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        for (&label, row) in truth.iter().zip(logits.chunks(classes)) {
+            confusion[usize::from(label)][largest(row)] += 1;
+        }
+    }
+    Evaluation::new(confusion, loss_sum, samples.len())
+}
+
+/// Index of the largest number, the first one where several are.
+fn largest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+impl Evaluation {
+    fn new(confusion: Vec<Vec<u64>>, loss_sum: f64, samples: usize) -> Self {
+        let share = |right: u64, all: u64| right as f64 / all as f64;
+        let rows = || confusion.iter().enumerate();
+        let right: u64 = rows().map(|(class, row)| row[class]).sum();
+        let per_class_accuracy = rows()
+            .map(|(class, row)| match row.iter().sum() {
+                0 => None,
+                all => Some(share(row[class], all)),
+            })
+            .collect();
+        Self {
+            samples,
+            loss: loss_sum / samples as f64,
+            accuracy: share(right, samples as u64),
+            per_class_accuracy,
+            confusion,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accuracies_follow_from_the_confusion_matrix() {
+        let evaluation = Evaluation::new(vec![vec![3, 1, 0], vec![0, 2, 2], vec![0, 0, 0]], 4.0, 8);
+        assert_eq!(evaluation.accuracy, 5.0 / 8.0);
+        assert_eq!(evaluation.loss, 0.5);
+        assert_eq!(evaluation.per_class_accuracy, [Some(0.75), Some(0.5), None]);
+        assert_eq!(largest(&[0.0, 2.0, 2.0]), 1);
+    }
+}

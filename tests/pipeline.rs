@@ -1,0 +1,173 @@
+//! The stages end to end.
+
+use std::fs;
+
+use crate::support::Folder;
+
+/// A short run on the small data set; `--out` is left to the test.
+const SHORT: &str = "--data data --seed 3 --quiet --set data.kind=cifar10 --set pretrain.epochs=2 \
+                     --set pretrain.batch_size=16 --set finetune.epochs=2 --set finetune.batch_size=8";
+
+/// Files that must not depend on anything but config, seed and data.
+const DETERMINISTIC: [&str; 5] = [
+    "pretrain/checkpoint.safetensors",
+    "features/train.safetensors",
+    "features/test.safetensors",
+    "features/manifest.json",
+    "finetune/checkpoint.safetensors",
+];
+
+fn assert_same_bytes(folder: &Folder, one: &str, other: &str) {
+    for file in DETERMINISTIC {
+        let (a, b) = (format!("{one}/{file}"), format!("{other}/{file}"));
+        assert!(folder.read(&a) == folder.read(&b), "{a} and {b} differ");
+    }
+}
+
+#[test]
+fn run_equals_its_stages_one_by_one_byte_for_byte() {
+    let folder = Folder::with_data();
+    let whole = folder.succeed(&format!("run {SHORT} --out whole"));
+    folder.succeed(&format!("pretrain {SHORT} --out parts"));
+    folder.succeed("extract --out parts --quiet");
+    let last = folder.succeed("finetune --out parts --quiet");
+    assert_same_bytes(&folder, "whole", "parts");
+
+    let line = whole.stdout.lines().last().unwrap();
+    assert!(
+        line.starts_with("Test accuracy: 0.") || line == "Test accuracy: 1.0000",
+        "{line}"
+    );
+    assert_eq!(line, last.stdout.lines().last().unwrap());
+    let summary = folder.json("whole/finetune/summary.json");
+    let accuracy = summary["test_accuracy"].as_f64().unwrap();
+    assert_eq!(line, format!("Test accuracy: {accuracy:.4}"));
+    let rows = summary["test"]["confusion"].as_array().unwrap();
+    let cells = rows.iter().flat_map(|row| row.as_array().unwrap());
+    assert_eq!(cells.map(|cell| cell.as_u64().unwrap()).sum::<u64>(), 20);
+    assert_eq!(folder.json("whole/run.json")["test_evaluations"], 1);
+    assert!(folder.temporary_files().is_empty());
+}
+
+#[test]
+fn the_number_of_threads_changes_no_byte() {
+    let folder = Folder::with_data();
+    for threads in [1, 2, 3] {
+        folder.succeed(&format!(
+            "run {SHORT} --threads {threads} --out threads{threads}"
+        ));
+    }
+    assert_same_bytes(&folder, "threads1", "threads2");
+    assert_same_bytes(&folder, "threads1", "threads3");
+}
+
+#[test]
+fn another_seed_changes_the_result() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out three"));
+    folder.succeed(&format!("pretrain {SHORT} --seed 4 --out four").replacen("--seed 3 ", "", 1));
+    let file = "pretrain/checkpoint.safetensors";
+    assert_ne!(
+        folder.read(&format!("three/{file}")),
+        folder.read(&format!("four/{file}"))
+    );
+}
+
+#[test]
+fn a_resumed_run_equals_one_that_was_never_stopped() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out whole"));
+    let one_epoch = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1");
+    folder.succeed(&format!("pretrain {one_epoch} --out resumed"));
+    folder.succeed(&format!("run {SHORT} --out resumed --resume"));
+    assert_same_bytes(&folder, "whole", "resumed");
+    let lines = String::from_utf8(folder.read("resumed/pretrain/metrics.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+
+    folder.succeed(&format!("run {SHORT} --out fresh --resume"));
+    assert_same_bytes(&folder, "whole", "fresh");
+}
+
+#[test]
+fn full_fine_tuning_trains_the_encoder_and_frozen_does_not() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    let before = folder.read("a/pretrain/checkpoint.safetensors");
+    let full = "--set finetune.mode=full --set finetune.epochs=1 --quiet";
+    let outcome = folder.succeed(&format!("finetune {full} --out a --force"));
+    assert!(outcome.stdout.contains("Test accuracy: "));
+    assert_eq!(folder.read("a/pretrain/checkpoint.safetensors"), before);
+    let summary = folder.json("a/finetune/summary.json");
+    assert!(
+        summary["protocol"]
+            .as_str()
+            .unwrap()
+            .starts_with("encoder and classifier")
+    );
+
+    // Features of the fine-tuned encoder are others than those of the pretrained one.
+    folder.succeed(&format!("extract --out b --checkpoint a/finetune {SHORT}"));
+    assert_ne!(
+        folder.read("a/features/train.safetensors"),
+        folder.read("b/features/train.safetensors")
+    );
+}
+
+#[test]
+fn an_untrained_encoder_is_a_baseline() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!(
+        "run {} --out a",
+        SHORT.replace("pretrain.epochs=2", "pretrain.epochs=0")
+    ));
+    assert!(folder.json("a/pretrain/summary.json")["last_epoch"].is_null());
+}
+
+#[test]
+fn validation_images_are_held_out_and_reported() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!(
+        "run {SHORT} --set data.validation_images=10 --out a"
+    ));
+    let summary = folder.json("a/finetune/summary.json");
+    assert_eq!(summary["labels"], 40);
+    assert!(summary["last_epoch"]["validation_accuracy"].is_number());
+    assert_eq!(folder.json("a/pretrain/summary.json")["images"], 40);
+}
+
+#[test]
+fn fewer_labels_and_fewer_images_train() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!(
+        "run {SHORT} --set data.labels_per_class=2 --out a"
+    ));
+    assert_eq!(folder.json("a/finetune/summary.json")["labels"], 20);
+    folder.succeed(&format!("run {SHORT} --set data.train_images=20 --out b"));
+    assert_eq!(folder.json("b/pretrain/summary.json")["images"], 20);
+}
+
+#[test]
+fn the_four_rotations_may_share_a_batch() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --set pretrain.rotations=all --out a"));
+    assert_eq!(folder.json("a/config.json")["pretrain"]["rotations"], "all");
+}
+
+#[test]
+fn existing_results_stay_unless_forced() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out a"));
+    let file = "a/pretrain/checkpoint.safetensors";
+    let before = (folder.read(file), folder.read("a/config.json"));
+    folder.refuse(
+        &format!("pretrain {SHORT} --seed 9 --out a").replacen("--seed 3 ", "", 1),
+        1,
+        &["a/pretrain", "--force"],
+    );
+    assert_eq!((folder.read(file), folder.read("a/config.json")), before);
+    folder.succeed(
+        &format!("pretrain {SHORT} --seed 9 --out a --force").replacen("--seed 3 ", "", 1),
+    );
+    assert_ne!(folder.read(file), before.0);
+    assert!(fs::read_dir(folder.path("a")).unwrap().count() >= 3);
+}
