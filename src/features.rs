@@ -140,7 +140,7 @@ impl Features {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 
-    /// Writes `features` f32 [n, d] and `labels` u8 [n], whole or not at all.
+    /// Writes `features` (f32 `[images, features]`) and `labels` (u8 `[images]`), whole or not at all.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
         let tensors = Parameters::from([
             (

@@ -1,8 +1,8 @@
 //! Own operations of the training path, through burn's `backend_extension`.
 //!
 //! [`Kernels`] is the one face: each operation has a default body made of burn's own operations
-//! ([`reference`]), which every device can run, and a hand-written forward and backward pass for the
-//! `flex` device ([`flex`], [`autodiff`]). Tensors are channels last: images `[batch, height, width, channels]`,
+//! (`reference.rs`), which every device can run, and a hand-written forward and backward pass for the
+//! `flex` device (`flex.rs`, `autodiff.rs`, over the plain loops of `cpu/`). Tensors are channels last: images `[batch, height, width, channels]`,
 //! convolution kernels `[kernel, kernel, in, out]`, dense weights `[in, out]`.
 
 mod autodiff;
@@ -10,6 +10,8 @@ mod cpu;
 mod flex;
 pub mod profile;
 mod reference;
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

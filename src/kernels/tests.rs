@@ -1,0 +1,256 @@
+//! The operations of the `flex` device against burn's own: outputs and every gradient, on random shapes.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use proptest::prelude::*;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+
+fn numbers(count: usize, seed: u64) -> Vec<f32> {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed);
+    (0..count).map(|_| random.random_range(-1.0..1.0)).collect()
+}
+
+fn tensor<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
+    let values = numbers(shape.iter().product(), seed);
+    Tensor::from_data(TensorData::new(values, shape), &Device::flex().autodiff()).require_grad()
+}
+
+fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Largest difference relative to the largest number.
+fn difference(a: &[f32], b: &[f32]) -> f32 {
+    assert_eq!(a.len(), b.len());
+    let scale = b.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
+    a.iter()
+        .zip(b)
+        .fold(0f32, |most, (a, b)| most.max((a - b).abs()))
+        / scale
+}
+
+type Conv = fn(
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    ConvOptions,
+) -> FloatTensor<Dispatch>;
+type Dense = fn(
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    bool,
+) -> FloatTensor<Dispatch>;
+
+/// Output and the gradients of input, weight and bias, under a random gradient of the output.
+fn run_conv(
+    operation: Conv,
+    input: [usize; 4],
+    weight: [usize; 4],
+    options: ConvOptions,
+) -> [Vec<f32>; 4] {
+    let (x, w, b) = (tensor(input, 1), tensor(weight, 2), tensor([weight[3]], 3));
+    let output = Tensor::<4>::from_dispatch(operation(
+        x.clone().into_dispatch(),
+        w.clone().into_dispatch(),
+        b.clone().into_dispatch(),
+        options,
+    ));
+    let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
+    [
+        values(output),
+        x.grad(&gradients).map(values).unwrap(),
+        w.grad(&gradients).map(values).unwrap(),
+        b.grad(&gradients).map(values).unwrap(),
+    ]
+}
+
+fn run_dense(operation: Dense, [batch, inputs, outputs]: [usize; 3], relu: bool) -> [Vec<f32>; 4] {
+    let (x, w, b) = (
+        tensor([batch, inputs], 1),
+        tensor([inputs, outputs], 2),
+        tensor([outputs], 3),
+    );
+    let output = Tensor::<2>::from_dispatch(operation(
+        x.clone().into_dispatch(),
+        w.clone().into_dispatch(),
+        b.clone().into_dispatch(),
+        relu,
+    ));
+    let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
+    [
+        values(output),
+        x.grad(&gradients).map(values).unwrap(),
+        w.grad(&gradients).map(values).unwrap(),
+        b.grad(&gradients).map(values).unwrap(),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(40))]
+
+    #[test]
+    fn convolution_blocks_agree_with_burn(
+        batch in 1usize..4,
+        height in 5usize..12,
+        width in 5usize..12,
+        inputs in 1usize..20,
+        outputs in 8usize..40,
+        kernel in prop::sample::select(vec![1usize, 3, 5]),
+        same in any::<bool>(),
+        relu in any::<bool>(),
+        pool in any::<bool>(),
+    ) {
+        let options = ConvOptions { padding: if same { kernel / 2 } else { 0 }, relu, pool };
+        prop_assume!(!pool || same || (height.min(width) > kernel));
+        let shapes = ([batch, height, width, inputs], [kernel, kernel, inputs, outputs]);
+        let own = run_conv(<Dispatch as Kernels>::conv_block, shapes.0, shapes.1, options);
+        let burn = run_conv(reference::conv_block::<Dispatch>, shapes.0, shapes.1, options);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
+    fn dense_blocks_agree_with_burn(
+        batch in 1usize..40,
+        inputs in 1usize..70,
+        outputs in 1usize..70,
+        relu in any::<bool>(),
+    ) {
+        let own = run_dense(<Dispatch as Kernels>::dense_block, [batch, inputs, outputs], relu);
+        let burn = run_dense(reference::dense_block::<Dispatch>, [batch, inputs, outputs], relu);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
+    fn cross_entropy_agrees_with_burn(batch in 1usize..40, classes in 2usize..12, seed in any::<u64>()) {
+        let labels: Vec<i32> = (0..batch).map(|index| ((index * 7 + 3) % classes) as i32).collect();
+        let run = |operation: fn(_, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+            let logits = tensor([batch, classes], seed);
+            let device = logits.device();
+            let labels = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [batch]), &device);
+            let (loss, correct) = operation(logits.clone().into_dispatch(), labels.into_dispatch());
+            let (loss, correct) = (Tensor::<1>::from_dispatch(loss), Tensor::<1>::from_dispatch(correct));
+            let gradients = (loss.clone() * 3.0).backward();
+            [values(loss), values(correct), logits.grad(&gradients).map(values).unwrap()]
+        };
+        let own = run(<Dispatch as Kernels>::cross_entropy);
+        let burn = run(reference::cross_entropy::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
+    fn adam_agrees_with_burn(length in 1usize..200, seed in 0u64..1000) {
+        let step = AdamStep { step_size: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
+        let run = |operation: fn(_, _, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+            let part = |seed| Tensor::<1>::from_data(TensorData::new(numbers(length, seed), [length]), &Device::flex());
+            let second = part(seed + 3).abs();
+            let (parameter, first, second) = operation(
+                part(seed).into_dispatch(),
+                part(seed + 1).into_dispatch(),
+                part(seed + 2).into_dispatch(),
+                second.into_dispatch(),
+                step,
+            );
+            [parameter, first, second].map(|tensor| values(Tensor::<1>::from_dispatch(tensor)))
+        };
+        let own = run(<Dispatch as Kernels>::adam);
+        let burn = run(reference::adam::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
+        }
+    }
+}
+
+#[test]
+fn the_fast_path_is_taken_for_every_layer_of_the_seed_network() {
+    use crate::model::{EncoderConfig, Network, RotationNetwork};
+    let device = Device::flex().autodiff();
+    let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
+    let batch = Tensor::from_data(TensorData::new(numbers(2 * 3072, 5), [2, 3072]), &device);
+    let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![1i32, 2], [2]), &device);
+    profile::start();
+    let (loss, _) = cross_entropy(network.logits(batch), labels);
+    loss.backward();
+    let taken: Vec<String> = profile::stop()
+        .into_iter()
+        .map(|entry| entry.operation)
+        .collect();
+    for layer in [
+        "conv 3x3 32x32x3 -> 32",
+        "conv 3x3 15x15x32 -> 64",
+        "conv 3x3 6x6x64 -> 64",
+        "dense 1024 -> 64",
+    ] {
+        for direction in ["forward", "backward"] {
+            let name = format!("{layer} {direction}");
+            assert!(taken.contains(&name), "{name} is not among {taken:?}");
+        }
+    }
+}
+
+#[test]
+fn nan_and_ties_come_through_as_in_burn() {
+    let options = ConvOptions {
+        padding: 1,
+        relu: true,
+        pool: true,
+    };
+    let run = |operation: Conv| {
+        let mut input = vec![0.5f32; 6 * 6 * 3];
+        input[40] = f32::NAN;
+        let input = Tensor::<4>::from_data(TensorData::new(input, [1, 6, 6, 3]), &Device::flex());
+        let weight = Tensor::<4>::ones([3, 3, 3, 8], &Device::flex());
+        let bias = Tensor::<1>::zeros([8], &Device::flex());
+        values(Tensor::<4>::from_dispatch(operation(
+            input.into_dispatch(),
+            weight.into_dispatch(),
+            bias.into_dispatch(),
+            options,
+        )))
+    };
+    let (own, burn) = (
+        run(<Dispatch as Kernels>::conv_block),
+        run(reference::conv_block::<Dispatch>),
+    );
+    assert!(burn.iter().any(|value| value.is_nan()));
+    for (own, burn) in own.iter().zip(&burn) {
+        assert!(
+            own == burn || (own.is_nan() && burn.is_nan()),
+            "{own} {burn}"
+        );
+    }
+}
+
+#[cfg(feature = "ndarray")]
+#[test]
+fn a_training_step_on_ndarray_equals_one_on_flex() {
+    use crate::model::{EncoderConfig, RotationNetwork, collect};
+    use crate::samples::Batch;
+    use crate::training::{Optimizer, OptimizerConfig, step};
+    let run = |device: Device| {
+        let device = device.autodiff();
+        let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
+        let mut optimizer = Optimizer::new(&OptimizerConfig::default());
+        let batch = Batch {
+            inputs: numbers(8 * 3072, 9),
+            labels: vec![0, 1, 2, 3, 0, 1, 2, 3],
+        };
+        let (network, loss, _) = step(network, &mut optimizer, batch, &device);
+        (values(loss), collect(&network))
+    };
+    let (flex_loss, flex) = run(Device::flex());
+    let (ndarray_loss, ndarray) = run(Device::ndarray());
+    assert!(difference(&flex_loss, &ndarray_loss) <= 1e-4);
+    for (name, values) in &flex {
+        let other: Vec<f32> = ndarray[name].iter::<f32>().collect();
+        let values: Vec<f32> = values.iter::<f32>().collect();
+        assert!(difference(&values, &other) <= 1e-4, "{name}");
+    }
+}
