@@ -149,9 +149,7 @@ impl Error {
         match self {
             Self::Config { .. } => "see `rotnet config --schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
-            Self::OutputExists { .. } => {
-                "name another directory with --out, or write over it with --force".into()
-            }
+            Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
             Self::Diverged { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
             }

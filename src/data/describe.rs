@@ -63,7 +63,6 @@ pub struct FileReport {
     /// Its name in the folder.
     pub name: String,
     /// Size, images and digest; absent if the file is missing or damaged.
-    #[serde(flatten)]
     pub facts: Option<FileFacts>,
     /// What is known of it; absent if the file is missing or damaged.
     pub known: Option<Known>,

@@ -1,8 +1,8 @@
-//! A file over HTTP, in as many pieces as the connection takes: what has arrived stays in `FILE.part`.
+//! A file over HTTP, in as many pieces as the connection takes: what has arrived is kept, and added to.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -46,51 +46,37 @@ impl From<Error> for Interruption {
 }
 
 impl Download<'_> {
-    /// Downloads to `path`, which then holds the whole file; its content is for the caller to check.
+    /// Downloads to `path`, after what is there already; the content is for the caller to check.
     ///
     /// # Errors
     /// [`Error::Download`] if the server refuses, offers another size, or the connection fails too often (what
     /// has arrived is kept for the next call); [`Error::Io`].
     pub fn to(&self, path: &Path, reporter: &mut dyn Reporter) -> Result<()> {
-        let part = part(path);
-        let open = OpenOptions::new().create(true).append(true).open(&part);
-        let mut file = open.map_err(Error::io("write", &part))?;
+        let open = OpenOptions::new().create(true).append(true).open(path);
+        let mut file = open.map_err(Error::io("write", path))?;
         if file.try_lock().is_err() {
-            return Err(self.error(
-                format!("{} is being written by another download", part.display()),
-                "wait for it to end",
-            ));
+            let problem = format!("{} is being written by another download", path.display());
+            return Err(self.error(problem, "wait for it to end"));
         }
-        let agent: Agent = Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_connect(Some(PATIENCE))
-            .timeout_recv_response(Some(PATIENCE))
-            .timeout_per_read(Some(PATIENCE))
-            .user_agent(concat!("rotnet/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .into();
+        let agent = agent();
         for attempt in 1.. {
-            match self.attempt(&agent, &mut file, &part, reporter) {
+            match self.attempt(&agent, &mut file, path, reporter) {
                 Ok(()) => break,
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Passing(reason)) if attempt == ATTEMPTS => {
-                    let arrived = length(&file, &part)?;
+                    let arrived = length(&file, path)?;
                     let problem =
                         format!("{reason}; {arrived} bytes have arrived after {ATTEMPTS} tries");
                     return Err(self.error(problem, AGAIN));
                 }
                 Err(Interruption::Passing(reason)) => {
-                    reporter.report(Event::Warning(&format!(
-                        "{}: {reason}; trying again",
-                        self.url
-                    )));
+                    let warning = format!("{}: {reason}; trying again", self.url);
+                    reporter.report(Event::Warning(&warning));
                     thread::sleep(self.pause * 2_u32.pow(attempt - 1));
                 }
             }
         }
-        file.sync_all().map_err(Error::io("write", &part))?;
-        drop(file);
-        fs::rename(&part, path).map_err(Error::io("write", path))
+        file.sync_all().map_err(Error::io("write", path))
     }
 
     /// One request for what is missing, appended to `file`.
@@ -98,59 +84,35 @@ impl Download<'_> {
         &self,
         agent: &Agent,
         file: &mut File,
-        part: &Path,
+        path: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<(), Interruption> {
         let limit = self.bytes.unwrap_or(LARGEST);
-        let mut arrived = length(file, part)?;
-        if Some(arrived) == self.bytes {
+        if length(file, path)? > limit {
+            restart(file, path)?;
+        }
+        if self.bytes == Some(length(file, path)?) {
             return Ok(());
         }
-        if arrived > limit {
-            arrived = restart(file, part)?;
-        }
-        let mut request = agent.get(self.url);
-        if arrived > 0 {
-            request = request.header("Range", format!("bytes={arrived}-"));
-        }
-        let response = request.call().map_err(|error| self.failed(error))?;
-        match response.status().as_u16() {
-            206 if first_byte(&response) == Some(arrived) => {}
-            200 => arrived = restart(file, part)?,
-            206 | 416 => {
-                restart(file, part)?;
-                return Err(Interruption::Passing(
-                    "the server cannot go on from there".into(),
-                ));
-            }
-            status @ (408 | 429 | 500..) => {
-                return Err(Interruption::Passing(format!(
-                    "the server answers with status {status}"
-                )));
-            }
-            status => {
-                let problem = format!("the server answers with status {status}");
-                return Err(self.error(problem, ELSEWHERE).into());
-            }
-        }
-        let total = response
-            .body()
+        let body = self.request(agent, file, path)?;
+        let mut arrived = length(file, path)?;
+        let announced = body
             .content_length()
-            .map(|rest| arrived + rest)
-            .or(self.bytes);
-        if let (Some(total), Some(expected)) = (total, self.bytes)
-            && total != expected
+            .map(|rest| arrived.saturating_add(rest));
+        if let (Some(announced), Some(expected)) = (announced, self.bytes)
+            && announced != expected
         {
-            let problem = format!("the server offers {total} bytes, expected {expected}");
+            let problem = format!("the server offers {announced} bytes, expected {expected}");
             return Err(self.error(problem, ELSEWHERE).into());
         }
+        let total = announced.or(self.bytes);
         reporter.report(Event::TaskStarted {
             label: "download",
             total: total.unwrap_or(0),
             unit: Unit::Bytes,
         });
         reporter.report(Event::TaskAdvanced(arrived));
-        let received = self.receive(response.into_body(), file, part, limit - arrived, reporter);
+        let received = self.receive(body, file, path, limit - arrived, reporter);
         reporter.report(Event::TaskFinished);
         arrived += received?;
         match total {
@@ -161,12 +123,36 @@ impl Download<'_> {
         }
     }
 
+    /// Asks for what is missing; empties `file` if the server sends all of it again.
+    fn request(&self, agent: &Agent, file: &mut File, path: &Path) -> Result<Body, Interruption> {
+        let arrived = length(file, path)?;
+        let mut request = agent.get(self.url);
+        if arrived > 0 {
+            request = request.header("Range", format!("bytes={arrived}-"));
+        }
+        let response = request.call().map_err(|error| self.failed(error))?;
+        let status = response.status().as_u16();
+        let answer = || format!("the server answers with status {status}");
+        match status {
+            206 if first_byte(&response) == Some(arrived) => {}
+            200 => restart(file, path)?,
+            206 | 416 => {
+                restart(file, path)?;
+                let reason = "the server cannot go on from where the download ended";
+                return Err(Interruption::Passing(reason.into()));
+            }
+            408 | 429 | 500.. => return Err(Interruption::Passing(answer())),
+            _ => return Err(self.error(answer(), ELSEWHERE).into()),
+        }
+        Ok(response.into_body())
+    }
+
     /// Appends the body, which must not be longer than `limit`; gives its length.
     fn receive(
         &self,
         body: Body,
         file: &mut File,
-        part: &Path,
+        path: &Path,
         limit: u64,
         reporter: &mut dyn Reporter,
     ) -> Result<u64, Interruption> {
@@ -184,13 +170,13 @@ impl Download<'_> {
             };
             received += count as u64;
             if received > limit {
-                restart(file, part)?;
+                restart(file, path)?;
                 return Err(self
                     .error("the server sends more than expected".into(), ELSEWHERE)
                     .into());
             }
             file.write_all(&buffer[..count])
-                .map_err(Error::io("write", part))?;
+                .map_err(Error::io("write", path))?;
             reporter.report(Event::TaskAdvanced(count as u64));
         }
     }
@@ -213,20 +199,22 @@ impl Download<'_> {
     }
 }
 
-/// The file that holds what has arrived of `path`.
-fn part(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
+fn agent() -> Agent {
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(PATIENCE))
+        .timeout_recv_response(Some(PATIENCE))
+        .timeout_per_read(Some(PATIENCE))
+        .user_agent(concat!("rotnet/", env!("CARGO_PKG_VERSION")));
+    config.build().into()
 }
 
-fn length(file: &File, part: &Path) -> Result<u64> {
-    Ok(file.metadata().map_err(Error::io("read", part))?.len())
+fn length(file: &File, path: &Path) -> Result<u64> {
+    Ok(file.metadata().map_err(Error::io("read", path))?.len())
 }
 
-fn restart(file: &mut File, part: &Path) -> Result<u64> {
-    file.set_len(0).map_err(Error::io("write", part))?;
-    Ok(0)
+fn restart(file: &mut File, path: &Path) -> Result<()> {
+    file.set_len(0).map_err(Error::io("write", path))
 }
 
 /// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110, 14.4).

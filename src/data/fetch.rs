@@ -18,8 +18,10 @@ use crate::progress::{Event, Reporter};
 
 /// Size of each data file: 10,000 records.
 const FILE_BYTES: u64 = 10_000 * cifar::RECORD as u64;
-/// The archive's name while it is needed.
-const ARCHIVE_FILE: &str = "cifar-10-binary.tar.gz";
+/// The downloaded archive's name while it is needed.
+const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
+/// Wait before a download is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// What to fetch, and where to.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +53,8 @@ pub struct FetchReport {
 
 /// Fetches the archive, checks its size and digest, and only then unpacks the files that are expected in it.
 ///
-/// A download that was cut goes on where it ended. The downloaded archive is removed once it is unpacked, or
-/// if it is not the right one.
+/// A download that was cut goes on where it ended. The downloaded archive is removed once it is unpacked, or if
+/// it is not the right one.
 ///
 /// # Errors
 /// [`Error::OutputExists`]; [`Error::Usage`] for a digest that is none; [`Error::Download`]; [`Error::Data`] for
@@ -73,36 +75,24 @@ fn fetch_files_of(
     let sha256 = expected_digest(request.sha256.as_deref())?;
     let bytes = (sha256 == ARCHIVE_SHA256).then_some(ARCHIVE_BYTES);
     create_directory(&request.directory)?;
+    let unpack =
+        |archive: &Path| unpack_checked(archive, &folder, file_bytes, &sha256, request.force);
     let source = match &request.archive {
         Some(archive) => {
-            check_digest(archive, bytes, &sha256).map_err(|problem| {
-                Error::data(
-                    archive,
-                    problem,
-                    "name the official archive, or the digest of this one with --sha256",
-                )
+            check_digest(archive, bytes, &sha256)?.map_err(|problem| {
+                let hint =
+                    "name the official archive, or give the digest of this one with --sha256";
+                Error::data(archive, problem, hint)
             })?;
-            unpack_checked(archive, &folder, file_bytes, &sha256, request.force)?;
+            unpack(archive)?;
             archive.display().to_string()
         }
         None => {
             let url = request.url.as_deref().unwrap_or(ARCHIVE_URL);
-            let archive = request.directory.join(ARCHIVE_FILE);
-            let pause = Duration::from_millis(500);
-            Download { url, bytes, pause }.to(&archive, reporter)?;
-            reporter.report(Event::Note("checking and unpacking the archive"));
-            let checked =
-                check_digest(&archive, bytes, &sha256).map_err(|problem| Error::Download {
-                    url: url.to_owned(),
-                    problem: format!("{problem}; the file was removed"),
-                    hint: "run the command again, or name another source with --url or --archive"
-                        .into(),
-                });
-            let unpacked = checked.and_then(|()| {
-                unpack_checked(&archive, &folder, file_bytes, &sha256, request.force)
-            });
-            fs::remove_file(&archive).map_err(Error::io("remove", &archive))?;
-            unpacked?;
+            let archive = request.directory.join(PART_FILE);
+            download(url, bytes, &sha256, &archive, reporter)?;
+            unpack(&archive)?;
+            remove(&archive)?;
             url.to_owned()
         }
     };
@@ -128,22 +118,47 @@ fn expected_digest(given: Option<&str>) -> Result<String> {
     })
 }
 
+/// Downloads the archive; one that is not the right one is removed.
+fn download(
+    url: &str,
+    bytes: Option<u64>,
+    sha256: &str,
+    archive: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let pause = PAUSE;
+    Download { url, bytes, pause }.to(archive, reporter)?;
+    reporter.report(Event::Note("checking and unpacking the archive"));
+    let Err(problem) = check_digest(archive, bytes, sha256)? else {
+        return Ok(());
+    };
+    remove(archive)?;
+    Err(Error::Download {
+        url: url.to_owned(),
+        problem: format!("{problem}; the file was removed"),
+        hint: "run the command again, or name another source with --url or --archive".into(),
+    })
+}
+
 /// Says what is wrong with the archive, if anything is.
-fn check_digest(archive: &Path, bytes: Option<u64>, sha256: &str) -> Result<(), String> {
+fn check_digest(archive: &Path, bytes: Option<u64>, sha256: &str) -> Result<Result<(), String>> {
     let found = fs::metadata(archive)
-        .map_err(|error| error.to_string())?
+        .map_err(Error::io("read", archive))?
         .len();
-    match bytes {
-        Some(bytes) if bytes != found => {
-            return Err(format!("has {found} bytes, expected {bytes}"));
-        }
-        _ => {}
+    if let Some(bytes) = bytes
+        && bytes != found
+    {
+        return Ok(Err(format!("has {found} bytes, expected {bytes}")));
     }
-    let found = sha256_file(archive).map_err(|error| error.to_string())?;
-    match found == sha256 {
+    let found = sha256_file(archive)?;
+    Ok(match found == sha256 {
         true => Ok(()),
         false => Err(format!("has SHA-256 {found}, expected {sha256}")),
-    }
+    })
+}
+
+fn remove(archive: &Path) -> Result<()> {
+    fs::remove_file(archive).map_err(Error::io("remove", archive))
 }
 
 /// Unpacks next to `folder`, checks every file, records the digests, and only then puts `folder` in place.
