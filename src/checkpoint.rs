@@ -1,12 +1,14 @@
 //! Checkpoints: a network's parameters, the optimizer's state, and what it takes to use them.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters};
-use crate::progress::Stage;
+use crate::progress::{PartialEpoch, Stage};
 use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format {
@@ -22,8 +24,11 @@ pub struct Header {
     pub stage: Stage,
     /// Version of the program.
     pub rotnet: String,
-    /// Epochs trained.
+    /// Whole epochs trained.
     pub epochs: usize,
+    /// The part of the next epoch that is trained; absent between epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialEpoch>,
     /// Optimizer steps made.
     pub steps: u64,
     /// Seed of the run.
@@ -38,6 +43,42 @@ pub struct Header {
     pub classifier: Option<ClassifierShape>,
     /// Name and fingerprint of the data set trained on.
     pub dataset: DatasetLabel,
+    /// SHA-256 of the checkpoint that the encoder or the features come from; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// The settings that decide every byte of the parameters.
+    #[serde(default)]
+    pub settings: Value,
+}
+
+impl Header {
+    /// The first setting in which `self` and `other` differ, how far they are trained aside.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let comparable = |header: &Self| {
+            serde_json::to_value(Self {
+                epochs: 0,
+                partial: None,
+                steps: 0,
+                ..header.clone()
+            })
+            .unwrap_or_default()
+        };
+        difference("", &comparable(self), &comparable(other))
+    }
+}
+
+fn difference(path: &str, was: &Value, is: &Value) -> Option<String> {
+    if let (Value::Object(was), Value::Object(is)) = (was, is) {
+        return was.keys().chain(is.keys()).find_map(|key| {
+            let path = match path {
+                "" => key.clone(),
+                path => format!("{path}.{key}"),
+            };
+            let [was, is] = [was, is].map(|map| map.get(key).unwrap_or(&Value::Null));
+            difference(&path, was, is)
+        });
+    }
+    (was != is).then(|| format!("{path} was {was}, is {is}"))
 }
 
 /// Which data a number or a file is from.
@@ -63,7 +104,7 @@ const MODEL: &str = "model.";
 const OPTIMIZER: &str = "optimizer.";
 
 impl Checkpoint {
-    /// Writes the checkpoint, whole or not at all.
+    /// Writes the checkpoint, whole or not at all; the one before stays beside it.
     pub fn save(&self, path: &Path) -> Result<()> {
         let prefixed = |prefix: &'static str, tensors: &Parameters| {
             let named =
@@ -73,6 +114,7 @@ impl Checkpoint {
         let mut tensors = Parameters::new();
         tensors.extend(prefixed(MODEL, &self.parameters));
         tensors.extend(prefixed(OPTIMIZER, &self.optimizer));
+        keep_previous(path)?;
         tensor_file::write(path, &FORMAT, &self.header, &tensors)
     }
 
@@ -103,6 +145,24 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// [`load`](Self::load), or where the checkpoint is damaged the one before it, which then takes its place;
+    /// with what was wrong.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), if there is no good one.
+    pub fn recover(path: &Path) -> Result<(Self, Option<Error>)> {
+        let damage = match Self::load(path) {
+            Ok(checkpoint) => return Ok((checkpoint, None)),
+            Err(damage) => damage,
+        };
+        let previous = previous(path);
+        let Ok(checkpoint) = Self::load(&previous) else {
+            return Err(damage);
+        };
+        fs::rename(&previous, path).map_err(Error::io("replace", path))?;
+        Ok((checkpoint, Some(damage)))
+    }
+
     /// The parameters of one part of the network, without the part's name in front.
     pub fn part(&self, part: &str) -> Parameters {
         let prefix = format!("{part}.");
@@ -116,4 +176,24 @@ impl Checkpoint {
     pub fn refuse(path: &Path, problem: impl Into<String>) -> Error {
         Error::checkpoint(path, problem, FORMAT.hint)
     }
+}
+
+/// Where the checkpoint before the one at `path` is kept.
+pub fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous.safetensors")
+}
+
+/// Gives the file at `path` a second name, under which it stays when the first one is replaced.
+fn keep_previous(path: &Path) -> Result<()> {
+    let previous = previous(path);
+    if !path.exists() {
+        return Ok(());
+    }
+    if previous.exists() {
+        fs::remove_file(&previous).map_err(Error::io("replace", &previous))?;
+    }
+    // Some file systems know no second names.
+    fs::hard_link(path, &previous)
+        .or_else(|_| fs::copy(path, &previous).map(drop))
+        .map_err(Error::io("write", &previous))
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::progress::Stop;
+
 /// What a rotnet operation can fail with.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -68,6 +70,14 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
     },
+    /// Another process writes into the run.
+    #[error("{path} is in use by another rotnet process ({owner})")]
+    Locked {
+        /// The run directory.
+        path: PathBuf,
+        /// The number of that process.
+        owner: String,
+    },
     /// The device named is not in this build or on this machine.
     #[error("device `{device}` cannot be used: {problem}")]
     Device {
@@ -77,6 +87,16 @@ pub enum Error {
         problem: String,
         /// How to mend it.
         hint: String,
+    },
+    /// The work was asked to end; [`Reporter::stop`](crate::progress::Reporter::stop) said so.
+    #[error("{stage}: stopped by {stop} {state}")]
+    Stopped {
+        /// The stage that was at work.
+        stage: &'static str,
+        /// Who asked.
+        stop: Stop,
+        /// How far it came, and what of it is saved.
+        state: String,
     },
     /// Training produced a loss that is not a number.
     #[error(
@@ -149,7 +169,9 @@ impl Error {
         match self {
             Self::Config { .. } => "see `rotnet config --schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
+            Self::Locked { .. } => "wait until it ends, or name another place with --out".into(),
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
+            Self::Stopped { .. } => "go on with --resume".into(),
             Self::Diverged { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
             }
@@ -161,10 +183,11 @@ impl Error {
         }
     }
 
-    /// Exit status of the program: 2 for usage and config, 1 for the rest.
+    /// Exit status of the program: 2 for usage and config, 130 and 143 for signals, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config { .. } | Self::Usage { .. } => 2,
+            Self::Stopped { stop, .. } => stop.exit_code(),
             _ => 1,
         }
     }
@@ -173,10 +196,13 @@ impl Error {
 fn io_hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::NotFound => "check the path",
+        io::ErrorKind::NotADirectory => "name another place",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
             "check the permissions, or name another place"
         }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, then run again",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "make room, then run again; --resume goes on with a run"
+        }
         _ => "check the path and the disk",
     }
 }

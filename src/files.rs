@@ -1,5 +1,6 @@
 //! Files that are written whole or not at all, and their digests.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::Path;
@@ -10,7 +11,17 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
+const TEMPORARY_PREFIX: &str = ".rotnet-";
+const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Whether this is the name of a temporary file of [`write_atomically`], which a killed process leaves behind.
+pub fn is_temporary(name: &OsStr) -> bool {
+    name.to_str()
+        .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
+}
+
 /// Writes `path` through a temporary file in the same directory: write, fsync, rename, fsync of the directory.
+/// The directory must exist: one that went away during the work is no place to leave results in.
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
@@ -22,11 +33,10 @@ pub fn write_atomically(
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    create_directory(directory)?;
     let attempt = || -> io::Result<()> {
         let mut temporary = tempfile::Builder::new()
-            .prefix(".rotnet-")
-            .suffix(".tmp")
+            .prefix(TEMPORARY_PREFIX)
+            .suffix(TEMPORARY_SUFFIX)
             .tempfile_in(directory)?;
         let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
         write(&mut buffered)?;

@@ -13,7 +13,7 @@ pub enum Event<'a> {
         epoch: usize,
         /// Epochs in all.
         epochs: usize,
-        /// Samples (rotated images or features) in this epoch.
+        /// Samples (rotated images or features) to train on in this epoch, without those done before a resume.
         samples: usize,
     },
     /// A training step is done.
@@ -99,10 +99,59 @@ pub struct EpochMetrics {
     pub seconds: f64,
 }
 
-/// Receives events. Implementations decide what to show and must not fail.
+/// Sums over the part of an epoch that is done, exact to the bit, so that its means come out as if it had never
+/// been stopped.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartialEpoch {
+    /// Steps done.
+    pub steps: usize,
+    /// Samples trained on.
+    pub samples: usize,
+    /// Sum of their losses.
+    pub loss_sum: f64,
+    /// Number of them classified rightly.
+    pub correct: f64,
+    /// Wall time so far, in seconds.
+    pub seconds: f64,
+}
+
+/// Who wants the work to end before it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// The user (SIGINT, Ctrl-C).
+    Interrupt,
+    /// The system (SIGTERM).
+    Terminate,
+}
+
+impl Stop {
+    /// Exit status of a program that ends for this reason.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Interrupt => 130,
+            Self::Terminate => 143,
+        }
+    }
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// Receives events, and may ask for an end. Implementations decide what to show and must not fail.
 pub trait Reporter {
     /// Takes note of one event.
     fn report(&mut self, event: Event<'_>);
+
+    /// Whether to end early. Asked between steps; what is done by then is saved.
+    fn stop(&self) -> Option<Stop> {
+        None
+    }
 }
 
 /// Shows nothing.

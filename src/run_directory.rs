@@ -1,16 +1,17 @@
 //! The run directory: where each stage leaves its files, and who may write over them.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoint::DatasetLabel;
+use crate::checkpoint::{self, DatasetLabel};
 use crate::config::Config;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::features::FeatureFiles;
-use crate::files::{create_directory, read_json, write_json};
+use crate::files::{create_directory, is_temporary, read_json, write_json};
 use crate::progress::{EpochMetrics, Stage};
 
 /// What to do about results that are already there.
@@ -37,8 +38,11 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The data set of the last stage.
     pub dataset: DatasetLabel,
-    /// How often a classifier of this run was evaluated on the test set.
+    /// How many classifiers of this run were evaluated on the test set.
     pub test_evaluations: u32,
+    /// SHA-256 of the checkpoint of the last one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tested: Option<String>,
 }
 
 impl RunDirectory {
@@ -96,10 +100,11 @@ impl RunDirectory {
     /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`].
     pub fn begin(&self, stage: Stage, existing: Existing, config: &Config) -> Result<()> {
         let results = [
-            self.summary(stage),
-            self.metrics(stage),
+            checkpoint::previous(&self.checkpoint(stage)),
             self.checkpoint(stage),
+            self.metrics(stage),
             self.stage(stage).join("manifest.json"),
+            self.summary(stage),
         ];
         match existing {
             Existing::Resume => {}
@@ -117,26 +122,70 @@ impl RunDirectory {
             }
         }
         create_directory(&self.stage(stage))?;
+        remove_leftovers(&self.root)?;
+        remove_leftovers(&self.stage(stage))?;
         config.write(&self.config())
     }
 
-    /// Updates `run.json`; `test_evaluations` are added to those before.
+    /// Updates `run.json`; `tested` is the digest of a checkpoint whose classifier was evaluated on the test set,
+    /// which counts once, however often a run that was cut short then does it.
     pub fn record_run(
         &self,
         environment: Environment,
         dataset: DatasetLabel,
-        test_evaluations: u32,
+        tested: Option<&str>,
     ) -> Result<()> {
-        let before = match self.record().exists() {
-            true => read_json::<RunRecord>(&self.record())?.test_evaluations,
-            false => 0,
+        let (mut test_evaluations, mut last) = match self.record().exists() {
+            true => {
+                let record = read_json::<RunRecord>(&self.record())?;
+                (record.test_evaluations, record.tested)
+            }
+            false => (0, None),
         };
+        if tested.is_some() && tested != last.as_deref() {
+            test_evaluations += 1;
+            last = tested.map(str::to_owned);
+        }
         let record = RunRecord {
             environment,
             dataset,
-            test_evaluations: before + test_evaluations,
+            test_evaluations,
+            tested: last,
         };
         write_json(&self.record(), &record)
+    }
+
+    /// Makes this process the only one that writes into the run, until the lock is dropped or the process ends.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if another process has it.
+    pub fn lock(&self) -> Result<RunLock> {
+        create_directory(&self.root)?;
+        let path = self.root.join(".lock");
+        let mut file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(Error::io("write", &path))?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                let owner = fs::read_to_string(&path).unwrap_or_default();
+                return Err(Error::Locked {
+                    path: self.root.clone(),
+                    owner: owner.trim().to_owned(),
+                });
+            }
+            // Some network file systems know no locks; a run there is better than none.
+            Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+        }
+        let named = file.set_len(0);
+        named
+            .and_then(|()| writeln!(file, "{}", std::process::id()))
+            .map_err(Error::io("write", &path))?;
+        Ok(RunLock { _file: file })
     }
 
     /// The first `epochs` lines of a stage's metrics.
@@ -159,6 +208,24 @@ impl RunDirectory {
         }
         Ok(lines)
     }
+}
+
+/// Held by the one process that writes into a run; the system releases it when the process ends, however it ends.
+#[derive(Debug)]
+pub struct RunLock {
+    _file: File,
+}
+
+/// Removes the temporary files of a process that was killed while it wrote.
+fn remove_leftovers(directory: &Path) -> Result<()> {
+    let entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
+    for entry in entries.filter_map(Result::ok) {
+        if is_temporary(&entry.file_name()) {
+            let path = entry.path();
+            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
+        }
+    }
+    Ok(())
 }
 
 /// The checkpoint file in a stage's directory; a path that is a file already is taken as it is.

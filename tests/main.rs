@@ -3,4 +3,5 @@
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod command_line; // help, config, output streams
 mod pipeline; // the stages end to end, same seed same bytes, resume
+mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;

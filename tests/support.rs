@@ -2,7 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+
+use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -12,6 +14,71 @@ pub const RECORD: usize = 3_073;
 
 /// A folder that goes away with the test.
 pub struct Folder(tempfile::TempDir);
+
+/// The binary at work.
+pub struct Running(Child);
+
+impl Running {
+    /// Sends a signal by name (`INT`, `TERM`, `KILL`).
+    pub fn signal(&self, name: &str) {
+        let id = self.0.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for a file, which the binary is to write.
+    pub fn wait_for(&mut self, path: &Path) {
+        while !path.exists() {
+            assert!(
+                self.0.try_wait().unwrap().is_none(),
+                "ended before {path:?}"
+            );
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits for the end.
+    pub fn finish(self) -> Outcome {
+        let output: Output = self.0.wait_with_output().unwrap();
+        Outcome {
+            code: output.status.code().unwrap_or(KILLED),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// Stands for the exit status of a process that a signal ended.
+pub const KILLED: i32 = -1;
+
+/// Files that must not depend on anything but config, seed and data.
+pub const DETERMINISTIC: [&str; 5] = [
+    "pretrain/checkpoint.safetensors",
+    "features/train.safetensors",
+    "features/test.safetensors",
+    "features/manifest.json",
+    "finetune/checkpoint.safetensors",
+];
+/// Files that must not either, apart from the times in them.
+const TIMED: [&str; 5] = [
+    "pretrain/metrics.jsonl",
+    "pretrain/summary.json",
+    "features/summary.json",
+    "finetune/metrics.jsonl",
+    "finetune/summary.json",
+];
+
+/// Two runs ended with the same bytes, times aside.
+pub fn assert_same_results(folder: &Folder, one: &str, other: &str) {
+    for file in DETERMINISTIC {
+        let (a, b) = (format!("{one}/{file}"), format!("{other}/{file}"));
+        assert!(folder.read(&a) == folder.read(&b), "{a} and {b} differ");
+    }
+    for file in TIMED {
+        let [a, b] = [one, other].map(|run| folder.without_times(&format!("{run}/{file}")));
+        assert_eq!(a, b, "{file} of {one} and {other}");
+    }
+}
 
 /// What a run of the binary left behind.
 pub struct Outcome {
@@ -51,17 +118,20 @@ impl Folder {
 
     /// Runs the binary in the folder; arguments are split at spaces.
     pub fn rotnet(&self, arguments: &str) -> Outcome {
-        let output: Output = Command::new(env!("CARGO_BIN_EXE_rotnet"))
+        self.start(arguments).finish()
+    }
+
+    /// Starts the binary in the folder.
+    pub fn start(&self, arguments: &str) -> Running {
+        let child = Command::new(env!("CARGO_BIN_EXE_rotnet"))
             .args(arguments.split_whitespace())
             .current_dir(self.0.path())
             .env_remove("ROTNET_DATA")
-            .output()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
             .unwrap();
-        Outcome {
-            code: output.status.code().unwrap(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
-        }
+        Running(child)
     }
 
     /// Runs the binary, which must succeed.
@@ -101,12 +171,28 @@ impl Folder {
         serde_json::from_slice(&self.read(name)).unwrap()
     }
 
+    /// The JSON documents in a file, one a line or one in all, without wall times and what follows from them.
+    fn without_times(&self, name: &str) -> Vec<Value> {
+        let bytes = self.read(name);
+        let documents = serde_json::Deserializer::from_slice(&bytes).into_iter();
+        let mut documents: Vec<Value> = documents.collect::<Result<_, _>>().unwrap();
+        documents.iter_mut().for_each(remove_times);
+        documents
+    }
+
     /// Names of all files below a folder that look like leftovers of a write.
     pub fn temporary_files(&self) -> Vec<PathBuf> {
         files(self.0.path())
             .into_iter()
             .filter(|path| path.extension().is_some_and(|extension| extension == "tmp"))
             .collect()
+    }
+}
+
+fn remove_times(document: &mut Value) {
+    if let Value::Object(map) = document {
+        map.retain(|key, _| key != "seconds" && key != "images_per_second");
+        map.values_mut().for_each(remove_times);
     }
 }
 

@@ -5,6 +5,7 @@ mod bench;
 mod data;
 mod display;
 mod pipeline;
+mod signals;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -22,10 +23,26 @@ pub fn main() -> ExitCode {
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}; {}", error.hint());
+            match &error {
+                Error::Stopped { .. } => eprintln!("{error}; go on with `{}`", resuming_command()),
+                _ => eprintln!("error: {error}; {}", error.hint()),
+            }
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// This command as typed, to go on where it ends.
+fn resuming_command() -> String {
+    let mut words: Vec<String> = std::env::args()
+        .filter(|word| word != "--force" && word != "--resume")
+        .map(|word| match word.contains(char::is_whitespace) {
+            true => format!("'{word}'"),
+            false => word,
+        })
+        .collect();
+    words.push("--resume".into());
+    words.join(" ")
 }
 
 fn execute(command: Command) -> Result<()> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::{RunArguments, Settings};
+use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config};
 use crate::error::Result;
@@ -122,8 +123,8 @@ fn with_stage<T: Send>(
 ) -> Result<T> {
     let Settings { quiet, .. } = arguments.settings;
     on_threads(context.config.threads, || {
-        let mut reporter = display::reporter(quiet);
-        work(reporter.as_mut())
+        let mut reporter = Stoppable::new(display::reporter(quiet))?;
+        work(&mut reporter)
     })?
 }
 

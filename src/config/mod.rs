@@ -14,7 +14,7 @@ use crate::data::DataConfig;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::model::EncoderConfig;
-use crate::training::OptimizerConfig;
+use crate::training::{OptimizerConfig, SaveConfig};
 
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 
@@ -42,6 +42,13 @@ pub struct Config {
     pub extract: ExtractConfig,
     /// The classifier on top of the features.
     pub finetune: FinetuneConfig,
+    /// How often to save within an epoch; results do not depend on it.
+    #[serde(skip_serializing_if = "is_default")]
+    pub save: SaveConfig,
+}
+
+fn is_default(save: &SaveConfig) -> bool {
+    *save == SaveConfig::default()
 }
 
 /// How the four rotated copies of the images are put into batches.
@@ -115,6 +122,7 @@ impl Default for Config {
             pretrain: PretrainConfig::default(),
             extract: ExtractConfig::default(),
             finetune: FinetuneConfig::default(),
+            save: SaveConfig::default(),
         }
     }
 }
@@ -167,6 +175,7 @@ impl Config {
             in_range("threads", threads, 1, MAX_THREADS)?;
         }
         self.data.validate()?;
+        self.save.validate()?;
         self.encoder.validate()?;
         in_range("pretrain.epochs", self.pretrain.epochs, 0, MAX_EPOCHS)?;
         in_range(

@@ -1,23 +1,23 @@
 //! Images to features, by a pretrained encoder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::data::{self, Images, PlainImages};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
-use crate::files::{sha256_file, write_json};
+use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{self, Encoder, Initialiser};
 use crate::progress::{Event, Reporter, Stage, Unit};
-use crate::run_directory::checkpoint_in;
+use crate::run_directory::{Existing, checkpoint_in};
 use crate::samples::{Batch, Samples};
 
 /// The file `features/summary.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ExtractSummary {
     /// The data set encoded.
     pub dataset: DatasetLabel,
@@ -49,9 +49,7 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
-    context
-        .run
-        .begin(Stage::Extract, context.existing, config)?;
+    context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_images(&checkpoint, &dataset)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
@@ -61,6 +59,10 @@ pub fn extract(
         dataset: label(&dataset),
         layer: model::FEATURE_LAYER.into(),
     };
+    if let Some(summary) = finished(context, &origin) {
+        reporter.report(Event::Note("the features are there already"));
+        return Ok(summary);
+    }
     let test_images = dataset.open_test()?;
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted {
@@ -73,8 +75,8 @@ pub fn extract(
         let samples = PlainImages::all(images, checkpoint.header.scale_pixels);
         features(&encoder, &samples, config.extract.batch_size, reporter)
     };
-    let train = encode(&dataset.train);
-    let test = encode(&test_images);
+    let train = encode(&dataset.train)?;
+    let test = encode(&test_images)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
@@ -100,9 +102,22 @@ pub fn extract(
     };
     context
         .run
-        .record_run(context.environment(), label(&dataset), 0)?;
+        .record_run(context.environment(), label(&dataset), None)?;
     write_json(&context.run.summary(Stage::Extract), &summary)?;
     Ok(summary)
+}
+
+/// The summary of an extraction that is to be resumed and lacks nothing.
+fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
+    let files = context.run.features();
+    let summary = read_json(&context.run.summary(Stage::Extract)).ok()?;
+    let manifest = files.read_manifest().ok()?;
+    let whole = |path: &Path, digest| sha256_file(path).is_ok_and(|found| found == digest);
+    let finished = context.existing == Existing::Resume
+        && manifest.origin == *origin
+        && whole(&files.train(), manifest.train_digest)
+        && whole(&files.test(), manifest.test_digest);
+    finished.then_some(summary)
 }
 
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
@@ -150,7 +165,7 @@ fn features(
     images: &PlainImages<'_>,
     batch_size: usize,
     reporter: &mut dyn Reporter,
-) -> Features {
+) -> Result<Features> {
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     let mut values = Vec::with_capacity(images.len() * encoder.features());
     let mut labels = Vec::with_capacity(images.len());
@@ -161,6 +176,13 @@ fn features(
         let (inputs, _) = batch.into_tensors(&device);
         values.extend(encoder.forward(inputs).into_data().iter::<f32>());
         reporter.report(Event::TaskAdvanced(indices.len() as u64));
+        if let Some(stop) = reporter.stop() {
+            return Err(Error::Stopped {
+                stage: Stage::Extract.name(),
+                stop,
+                state: "before all images were encoded; this stage begins anew".into(),
+            });
+        }
     }
-    Features::new(values, labels, encoder.features())
+    Ok(Features::new(values, labels, encoder.features()))
 }

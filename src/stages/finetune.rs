@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::extract::{check_images, load_encoder};
 use super::{Context, label, training_stage};
@@ -78,11 +79,13 @@ pub fn finetune(
         classes: trained.classes,
         test,
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
-        dataset: trained.dataset.clone(),
+        dataset: trained.dataset,
     };
-    context
-        .run
-        .record_run(context.environment(), trained.dataset, 1)?;
+    context.run.record_run(
+        context.environment(),
+        summary.dataset.clone(),
+        Some(&summary.checkpoint),
+    )?;
     write_json(&context.run.summary(Stage::Finetune), &summary)?;
     Ok(summary)
 }
@@ -111,9 +114,7 @@ fn frozen(
     }
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
-    context
-        .run
-        .begin(Stage::Finetune, context.existing, config)?;
+    context.begin(Stage::Finetune)?;
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
 
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
@@ -130,6 +131,7 @@ fn frozen(
         stage: Stage::Finetune,
         rotnet: env!("CARGO_PKG_VERSION").into(),
         epochs: 0,
+        partial: None,
         steps: 0,
         seed: config.seed,
         encoder: None,
@@ -137,6 +139,8 @@ fn frozen(
         scale_pixels: false,
         classifier: Some(shape),
         dataset: manifest.origin.dataset.clone(),
+        input: Some(manifest.origin.checkpoint.clone()),
+        settings: Value::Null,
     };
     let (network, history) = training_stage::run(
         context,
@@ -185,10 +189,8 @@ fn full(
     let config = &context.config;
     let place = sources.checkpoint.clone();
     let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
-    let (encoder, checkpoint, _) = load_encoder(context, checkpoint_in(&place))?;
-    context
-        .run
-        .begin(Stage::Finetune, context.existing, config)?;
+    let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
+    context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_images(&checkpoint, &dataset)?;
     if checkpoint.header.scale_pixels != config.data.scale_pixels {
@@ -214,8 +216,10 @@ fn full(
         stage: Stage::Finetune,
         classifier: Some(shape),
         epochs: 0,
+        partial: None,
         steps: 0,
         dataset: label(&dataset),
+        input: Some(digest),
         ..checkpoint.header.clone()
     };
     let (network, history) = training_stage::run(

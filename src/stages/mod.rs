@@ -6,6 +6,7 @@ mod pretrain;
 mod training_stage;
 
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
@@ -14,7 +15,8 @@ use crate::config::Config;
 use crate::data::Dataset;
 use crate::environment::Environment;
 use crate::error::Result;
-use crate::run_directory::{Existing, RunDirectory};
+use crate::progress::Stage;
+use crate::run_directory::{Existing, RunDirectory, RunLock};
 
 pub use extract::{ExtractSummary, extract};
 pub use finetune::{FinetuneSummary, Sources, finetune};
@@ -32,6 +34,7 @@ pub struct Context {
     pub data_home: PathBuf,
     /// What to do about results that are already there.
     pub existing: Existing,
+    lock: OnceLock<RunLock>,
 }
 
 impl Context {
@@ -51,7 +54,17 @@ impl Context {
             config,
             data_home,
             existing,
+            lock: OnceLock::new(),
         })
+    }
+
+    /// Takes the run for this process, as long as the context lives, and makes room for a stage's results.
+    fn begin(&self, stage: Stage) -> Result<()> {
+        if self.lock.get().is_none() {
+            let lock = self.run.lock()?;
+            self.lock.get_or_init(|| lock);
+        }
+        self.run.begin(stage, self.existing, &self.config)
     }
 
     fn environment(&self) -> Environment {

@@ -1,6 +1,7 @@
 //! Images without labels to an encoder, by predicting which way they were rotated.
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{DatasetLabel, Header};
@@ -38,9 +39,7 @@ pub struct PretrainSummary {
 /// Whatever [`crate::Error`] names: data, results in the way, disk, a loss that is not finite.
 pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<PretrainSummary> {
     let config = &context.config;
-    context
-        .run
-        .begin(Stage::Pretrain, context.existing, config)?;
+    context.begin(Stage::Pretrain)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.split(&config.data, config.seed)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
@@ -60,6 +59,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         stage: Stage::Pretrain,
         rotnet: env!("CARGO_PKG_VERSION").into(),
         epochs: 0,
+        partial: None,
         steps: 0,
         seed: config.seed,
         encoder: Some(config.encoder.clone()),
@@ -67,6 +67,8 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         scale_pixels: config.data.scale_pixels,
         classifier: None,
         dataset: label(&dataset),
+        input: None,
+        settings: Value::Null,
     };
     let (_, history) = training_stage::run(
         context,
@@ -90,7 +92,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     };
     context
         .run
-        .record_run(context.environment(), label(&dataset), 0)?;
+        .record_run(context.environment(), label(&dataset), None)?;
     write_json(&context.run.summary(Stage::Pretrain), &summary)?;
     Ok(summary)
 }

@@ -1,16 +1,17 @@
 //! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
 
 use burn::module::Module;
+use serde_json::{Map, Value};
 
 use super::Context;
 use crate::checkpoint::{Checkpoint, Header};
-use crate::config::{FinetuneConfig, PretrainConfig};
-use crate::error::Result;
+use crate::config::{Config, FinetuneConfig, PretrainConfig};
+use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::Existing;
 use crate::samples::Samples;
-use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Tee};
+use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Position};
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct Schedule<'a> {
@@ -41,8 +42,8 @@ impl<'a> From<&'a FinetuneConfig> for Schedule<'a> {
 
 /// Trains `network` (on the device with automatic differentiation) as `schedule` says.
 ///
-/// The checkpoint in the run directory is replaced after every epoch; `header` describes it, its counts of
-/// epochs and steps aside. Gives the trained network on the plain device, and all epochs' metrics.
+/// The checkpoint in the run directory is replaced after every epoch, and within one as section `save` says;
+/// `header` describes it, how far it is trained and with which settings aside. Gives the trained network on the plain device, and all epochs' metrics.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
@@ -53,20 +54,17 @@ pub(super) fn run<N: Network>(
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let mut optimizer = Optimizer::new(schedule.optimizer);
-    let (network, history) = resume(context, &header, network, &mut optimizer, reporter)?;
-    let plan = Plan {
-        stage,
-        epochs: schedule.epochs,
-        done: history.len(),
-        batch_size: schedule.batch_size,
-        seed: context.config.seed,
-        device: context.device.clone(),
+    let header = Header {
+        settings: settings(&context.config, stage)?,
+        ..header
     };
-    let save = |network: &N, optimizer: &Optimizer, epochs: usize| {
+    let mut optimizer = Optimizer::new(schedule.optimizer);
+    let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
+    let save_checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
         let checkpoint = Checkpoint {
             header: Header {
-                epochs,
+                epochs: position.epochs,
+                partial: position.partial,
                 steps: optimizer.steps(),
                 ..header.clone()
             },
@@ -75,21 +73,49 @@ pub(super) fn run<N: Network>(
         };
         checkpoint.save(&context.run.checkpoint(stage))
     };
-    if history.is_empty() {
-        save(&network, &optimizer, 0)?;
+    if from == Position::default() {
+        save_checkpoint(&network, &optimizer, Position::default())?;
     }
+    let plan = Plan {
+        stage,
+        epochs: schedule.epochs,
+        from,
+        batch_size: schedule.batch_size,
+        seed: context.config.seed,
+        save: context.config.save.clone(),
+        device: context.device.clone(),
+    };
     let mut lines = JsonLines::new(context.run.metrics(stage), history);
-    let mut tee = Tee(&mut lines, reporter);
     let network = training::train(
         network,
         &mut optimizer,
         samples,
         validation,
         &plan,
-        &mut tee,
-        &mut |network, optimizer, epochs| save(network, optimizer, epochs),
+        reporter,
+        &mut |network, optimizer, position, metrics| {
+            metrics.map_or(Ok(()), |metrics| lines.push(metrics))?;
+            save_checkpoint(network, optimizer, position)
+        },
     )?;
-    Ok((network.valid(), lines.finish()?))
+    Ok((network.valid(), lines.into_lines()))
+}
+
+/// What of the config decides the bytes of a stage's parameters. The number of epochs does not: more of them go
+/// on where fewer ended.
+fn settings(config: &Config, stage: Stage) -> Result<Value> {
+    let mut document =
+        serde_json::to_value(config).map_err(|error| Error::config("config", error.to_string()))?;
+    let mut chosen = Map::new();
+    for name in ["seed", "device", "data", stage.name()] {
+        chosen.insert(name.to_owned(), document[name].take());
+    }
+    for (section, key) in [("data", "directory"), (stage.name(), "epochs")] {
+        if let Some(Value::Object(section)) = chosen.get_mut(section) {
+            section.remove(key);
+        }
+    }
+    Ok(Value::Object(chosen))
 }
 
 /// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one.
@@ -99,22 +125,23 @@ fn resume<N: Network>(
     network: N,
     optimizer: &mut Optimizer,
     reporter: &mut dyn Reporter,
-) -> Result<(N, Vec<EpochMetrics>)> {
+) -> Result<(N, Position, Vec<EpochMetrics>)> {
     let path = context.run.checkpoint(header.stage);
     if context.existing != Existing::Resume || !path.exists() {
-        return Ok((network, Vec::new()));
+        return Ok((network, Position::default(), Vec::new()));
     }
-    let checkpoint = Checkpoint::load(&path)?;
+    let (checkpoint, damage) = Checkpoint::recover(&path)?;
+    if let Some(damage) = damage {
+        reporter.report(Event::Warning(&format!(
+            "{damage}; going on from the checkpoint before it"
+        )));
+    }
     let found = checkpoint.header;
-    let expected = Header {
-        epochs: found.epochs,
-        steps: found.steps,
-        ..header.clone()
-    };
-    if found != expected {
-        return Err(Checkpoint::refuse(
+    if let Some(difference) = found.difference(header) {
+        return Err(Error::checkpoint(
             &path,
-            "was written with another config, data set or version",
+            format!("was written with another config, data set or version: {difference}"),
+            "go on with what it was begun with, or start anew with --force",
         ));
     }
     let refuse = |problem: String| Checkpoint::refuse(&path, problem);
@@ -126,11 +153,16 @@ fn resume<N: Network>(
         0 => Vec::new(),
         epochs => context.run.read_metrics(header.stage, epochs)?,
     };
-    reporter.report(Event::Note(&format!(
-        "resuming after epoch {}",
-        found.epochs
-    )));
-    Ok((network, history))
+    let steps = found.partial.as_ref().map_or(0, |partial| partial.steps);
+    reporter.report(Event::Note(&match steps {
+        0 => format!("resuming after epoch {}", found.epochs),
+        steps => format!("resuming after step {steps} of epoch {}", found.epochs + 1),
+    }));
+    let position = Position {
+        epochs: found.epochs,
+        partial: found.partial,
+    };
+    Ok((network, position, history))
 }
 
 /// Number of parameters of a network.

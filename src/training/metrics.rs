@@ -1,13 +1,13 @@
 //! Means over an epoch, and their way into `metrics.jsonl`.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::Instant;
 
 use burn::tensor::Tensor;
 
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::progress::{EpochMetrics, PartialEpoch, Stage};
 
 /// Steps between two readings of the loss from the device.
 const READ_EVERY: usize = 32;
@@ -18,24 +18,31 @@ pub(super) struct Meter {
     epoch: usize,
     learning_rate: f64,
     pending: Vec<(Tensor<1>, Tensor<1>, usize)>,
-    steps: usize,
-    samples: usize,
-    loss_sum: f64,
-    correct: f64,
+    sums: PartialEpoch,
+    start: Instant,
 }
 
 impl Meter {
-    pub(super) fn new(stage: Stage, epoch: usize, learning_rate: f64) -> Self {
+    /// A meter of the epoch after `done` others, of which the part in `sums` is done already.
+    pub(super) fn new(stage: Stage, done: usize, learning_rate: f64, sums: PartialEpoch) -> Self {
         Self {
             stage,
-            epoch,
+            epoch: done + 1,
             learning_rate,
             pending: Vec::with_capacity(READ_EVERY),
-            steps: 0,
-            samples: 0,
-            loss_sum: 0.0,
-            correct: 0.0,
+            sums,
+            start: Instant::now(),
         }
+    }
+
+    /// Whole epochs before this one.
+    pub(super) fn epochs_done(&self) -> usize {
+        self.epoch - 1
+    }
+
+    /// Steps of this epoch so far.
+    pub(super) fn steps(&self) -> usize {
+        self.sums.steps + self.pending.len()
     }
 
     /// Takes a step's mean loss and number of right answers; gives mean loss and accuracy so far when they were read.
@@ -56,73 +63,75 @@ impl Meter {
     fn read(&mut self) -> Result<()> {
         for (loss, correct, samples) in self.pending.drain(..) {
             let loss = f64::from(loss.into_scalar::<f32>());
-            self.steps += 1;
+            self.sums.steps += 1;
             if !loss.is_finite() {
                 return Err(Error::Diverged {
                     stage: self.stage.name(),
                     loss,
                     epoch: self.epoch,
-                    step: self.steps,
+                    step: self.sums.steps,
                     learning_rate: self.learning_rate,
                 });
             }
-            self.samples += samples;
-            self.loss_sum += loss * samples as f64;
-            self.correct += f64::from(correct.into_scalar::<f32>());
+            self.sums.samples += samples;
+            self.sums.loss_sum += loss * samples as f64;
+            self.sums.correct += f64::from(correct.into_scalar::<f32>());
         }
         Ok(())
     }
 
     fn means(&self) -> (f64, f64) {
-        let samples = self.samples.max(1) as f64;
-        (self.loss_sum / samples, self.correct / samples)
+        let samples = self.sums.samples.max(1) as f64;
+        (self.sums.loss_sum / samples, self.sums.correct / samples)
     }
 
-    pub(super) fn finish(mut self, elapsed: Duration) -> Result<EpochMetrics> {
+    /// The sums so far, with every loss read and found finite.
+    pub(super) fn sums(&mut self) -> Result<PartialEpoch> {
+        self.read()?;
+        Ok(PartialEpoch {
+            seconds: self.seconds(),
+            ..self.sums.clone()
+        })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.sums.seconds + self.start.elapsed().as_secs_f64()
+    }
+
+    pub(super) fn finish(mut self) -> Result<EpochMetrics> {
         self.read()?;
         let (loss, accuracy) = self.means();
-        let seconds = elapsed.as_secs_f64();
+        let seconds = self.seconds();
         Ok(EpochMetrics {
             epoch: self.epoch,
             loss,
             accuracy,
             validation_loss: None,
             validation_accuracy: None,
-            images_per_second: self.samples as f64 / seconds,
+            images_per_second: self.sums.samples as f64 / seconds,
             seconds,
         })
     }
 }
 
-/// Writes a line an epoch; the file is whole at any moment.
+/// The file `metrics.jsonl`, a line an epoch; whole at any moment.
 pub struct JsonLines {
     path: PathBuf,
     lines: Vec<EpochMetrics>,
-    failure: Option<Error>,
 }
 
 impl JsonLines {
     /// Goes on after the epochs in `lines`.
     pub fn new(path: PathBuf, lines: Vec<EpochMetrics>) -> Self {
-        Self {
-            path,
-            lines,
-            failure: None,
-        }
+        Self { path, lines }
     }
 
-    /// All epochs so far.
+    /// Adds an epoch.
     ///
     /// # Errors
-    /// The first failure to write the file.
-    pub fn finish(self) -> Result<Vec<EpochMetrics>> {
-        match self.failure {
-            Some(failure) => Err(failure),
-            None => Ok(self.lines),
-        }
-    }
-
-    fn write(&self) -> Result<()> {
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn push(&mut self, metrics: &EpochMetrics) -> Result<()> {
+        self.lines.push(metrics.clone());
         write_atomically(&self.path, |out| {
             self.lines.iter().try_for_each(|line| {
                 serde_json::to_writer(&mut *out, line)?;
@@ -130,25 +139,9 @@ impl JsonLines {
             })
         })
     }
-}
 
-impl Reporter for JsonLines {
-    fn report(&mut self, event: Event<'_>) {
-        if let Event::EpochFinished(metrics) = event {
-            self.lines.push(metrics.clone());
-            if let Err(error) = self.write() {
-                self.failure.get_or_insert(error);
-            }
-        }
-    }
-}
-
-/// Tells two reporters.
-pub struct Tee<'a>(pub &'a mut dyn Reporter, pub &'a mut dyn Reporter);
-
-impl Reporter for Tee<'_> {
-    fn report(&mut self, event: Event<'_>) {
-        self.0.report(event);
-        self.1.report(event);
+    /// All epochs so far.
+    pub fn into_lines(self) -> Vec<EpochMetrics> {
+        self.lines
     }
 }

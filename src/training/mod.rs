@@ -3,51 +3,65 @@
 mod evaluation;
 mod metrics;
 mod optimizer;
-
-use std::time::Instant;
+mod saving;
 
 use burn::tensor::{Device, Tensor};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::Network;
-use crate::progress::{Event, Reporter, Stage};
+use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
 use crate::random::{Purpose, generator};
 use crate::samples::{Batch, Samples};
 
 pub use evaluation::{Evaluation, evaluate};
-pub use metrics::{JsonLines, Tee};
+pub use metrics::JsonLines;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use saving::SaveConfig;
 
 use metrics::Meter;
+use saving::SaveClock;
+
+/// How far training has come, exact to the step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Position {
+    /// Whole epochs done.
+    pub epochs: usize,
+    /// The part of the next epoch that is done.
+    pub partial: Option<PartialEpoch>,
+}
 
 /// How long to train, in which order, and from where.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// For messages.
     pub stage: Stage,
-    /// Epochs in all, those before `first_epoch` included.
+    /// Epochs in all, those already done included.
     pub epochs: usize,
-    /// Epochs that are already done.
-    pub done: usize,
+    /// What is already done.
+    pub from: Position,
     /// Groups of samples a step (see [`Samples::group`]).
     pub batch_size: usize,
     /// Decides the order of the samples.
     pub seed: u64,
+    /// When to save within an epoch.
+    pub save: SaveConfig,
     /// The device without automatic differentiation.
     pub device: Device,
 }
 
-/// What is called at the end of an epoch, with the network, the optimizer and the number of epochs done.
-pub type AfterEpoch<'a, N> = dyn FnMut(&N, &Optimizer, usize) -> Result<()> + 'a;
+/// Saves network and optimizer as they are at a position; with the epoch's metrics where that ends an epoch.
+pub type Save<'a, N> =
+    dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<()> + 'a;
 
 /// Trains `network` on `samples`, in a new order every epoch.
 ///
 /// The next batch is made while the current step computes. Losses are read from the device only when they
-/// are shown. The network comes back on the device with automatic differentiation.
+/// are shown or saved. The network comes back on the device with automatic differentiation.
 ///
 /// # Errors
-/// [`Diverged`](crate::Error::Diverged) when the loss is no longer finite; whatever `after_epoch` returns.
+/// [`Diverged`](crate::Error::Diverged) when the loss is no longer finite; [`Stopped`](crate::Error::Stopped),
+/// after a save, when the reporter asks for it; whatever `save` returns.
 pub fn train<N: Network>(
     mut network: N,
     optimizer: &mut Optimizer,
@@ -55,27 +69,36 @@ pub fn train<N: Network>(
     validation: Option<&dyn Samples>,
     plan: &Plan,
     reporter: &mut dyn Reporter,
-    after_epoch: &mut AfterEpoch<'_, N>,
+    save: &mut Save<'_, N>,
 ) -> Result<N> {
-    for epoch in plan.done..plan.epochs {
+    let mut partial = plan.from.partial.clone();
+    for epoch in plan.from.epochs..plan.epochs {
+        let done = partial.take().unwrap_or_default();
         reporter.report(Event::EpochStarted {
             epoch: epoch + 1,
             epochs: plan.epochs,
-            samples: samples.len(),
+            samples: samples.len() - done.samples.min(samples.len()),
         });
-        let start = Instant::now();
-        let mut meter = Meter::new(plan.stage, epoch + 1, optimizer.learning_rate());
-        network = train_epoch(
-            network, optimizer, samples, plan, epoch, &mut meter, reporter,
-        )?;
-        let mut metrics = meter.finish(start.elapsed())?;
+        let meter = Meter::new(plan.stage, epoch, optimizer.learning_rate(), done);
+        let (trained, mut metrics) =
+            train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
+        network = trained;
         if let Some(validation) = validation {
             let result = evaluate(&network.valid(), validation, &plan.device);
             metrics.validation_loss = Some(result.loss);
             metrics.validation_accuracy = Some(result.accuracy);
         }
         reporter.report(Event::EpochFinished(&metrics));
-        after_epoch(&network, optimizer, epoch + 1)?;
+        let position = Position {
+            epochs: epoch + 1,
+            partial: None,
+        };
+        save(&network, optimizer, position, Some(&metrics))?;
+        if epoch + 1 < plan.epochs {
+            stop_if_asked(reporter, plan.stage, || {
+                format!("after epoch {}", epoch + 1)
+            })?;
+        }
     }
     Ok(network)
 }
@@ -85,12 +108,16 @@ fn train_epoch<N: Network>(
     optimizer: &mut Optimizer,
     samples: &dyn Samples,
     plan: &Plan,
-    epoch: usize,
-    meter: &mut Meter,
+    mut meter: Meter,
     reporter: &mut dyn Reporter,
-) -> Result<N> {
-    let order = epoch_order(samples, plan.seed, epoch);
-    let mut steps = order.chunks(plan.batch_size * samples.group());
+    save: &mut Save<'_, N>,
+) -> Result<(N, EpochMetrics)> {
+    let epochs = meter.epochs_done();
+    let order = epoch_order(samples, plan.seed, epochs);
+    let mut steps = order
+        .chunks(plan.batch_size * samples.group())
+        .skip(meter.steps());
+    let mut clock = SaveClock::new(&plan.save);
     let device = plan.device.clone().autodiff();
     let mut batch = steps.next().map(|indices| Batch::new(samples, indices));
     while let Some(current) = batch {
@@ -109,8 +136,34 @@ fn train_epoch<N: Network>(
             loss: shown.map(|(loss, _)| loss),
             accuracy: shown.map(|(_, accuracy)| accuracy),
         });
+        // The end of an epoch is saved by the caller, with the epoch's metrics.
+        if batch.is_some() && (clock.due(meter.steps()) || reporter.stop().is_some()) {
+            let position = Position {
+                epochs,
+                partial: Some(meter.sums()?),
+            };
+            save(&network, optimizer, position, None)?;
+            stop_if_asked(reporter, plan.stage, || {
+                format!("after step {} of epoch {}", meter.steps(), epochs + 1)
+            })?;
+        }
     }
-    Ok(network)
+    Ok((network, meter.finish()?))
+}
+
+fn stop_if_asked(
+    reporter: &dyn Reporter,
+    stage: Stage,
+    place: impl FnOnce() -> String,
+) -> Result<()> {
+    match reporter.stop() {
+        None => Ok(()),
+        Some(stop) => Err(Error::Stopped {
+            stage: stage.name(),
+            stop,
+            state: format!("{}; all of it is saved", place()),
+        }),
+    }
 }
 
 /// One training step: forward, loss, backward, update.
