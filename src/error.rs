@@ -98,6 +98,14 @@ pub enum Error {
         /// How far it came, and what of it is saved.
         state: String,
     },
+    /// A result did not come out the same again.
+    #[error("{problem}")]
+    Verification {
+        /// Which one, and in which comparison.
+        problem: String,
+        /// What that means.
+        hint: String,
+    },
     /// Training produced a loss that is not a number.
     #[error(
         "{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})"
@@ -179,7 +187,8 @@ impl Error {
             | Self::Data { hint, .. }
             | Self::Checkpoint { hint, .. }
             | Self::Download { hint, .. }
-            | Self::Device { hint, .. } => hint.clone(),
+            | Self::Device { hint, .. }
+            | Self::Verification { hint, .. } => hint.clone(),
         }
     }
 

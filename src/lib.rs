@@ -20,6 +20,7 @@ pub mod model;
 pub mod progress;
 pub mod random;
 pub mod run_directory;
+pub mod run_results;
 pub mod samples;
 pub mod stages;
 mod tensor_file;

@@ -5,3 +5,4 @@ mod command_line; // help, config, output streams
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;
+mod verification; // the commands that check these promises

@@ -104,6 +104,31 @@ Examples:
         #[arg(long)]
         burn_operations: bool,
     },
+    /// Show that neither kills nor the number of threads change a byte of the results
+    #[command(after_help = "\
+Runs a shortened training again and again, in a temporary directory: left alone, killed (SIGKILL) at random moments
+and resumed, with other numbers of threads. Exit status 1 if any result differs.
+
+Examples:
+  rotnet verify-resume
+  rotnet verify-resume --config configs/seed-scaled.json --data ~/cifar --kills 50")]
+    VerifyResume {
+        #[command(flatten)]
+        settings: Settings,
+        /// How often to kill
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+        kills: u32,
+        /// Train as long and on as many images as the config says, and save as often
+        #[arg(long)]
+        whole: bool,
+    },
+    /// Run a finished run again, in a temporary directory, and compare the results
+    #[command(after_help = "\
+Exit status 1 if a result differs; then the first stage that differs and what has changed are named.
+
+Example:
+  rotnet reproduce runs/quickstart")]
+    Reproduce(ReproduceArguments),
     /// Print the config as resolved, or its JSON schema
     Config {
         #[command(flatten)]
@@ -128,6 +153,22 @@ pub struct RunArguments {
     /// Write over results that are already in --out
     #[arg(long)]
     pub force: bool,
+}
+
+/// Options of `reproduce`.
+#[derive(Args, Debug)]
+pub struct ReproduceArguments {
+    /// The run directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Folder of the data set, where it lies elsewhere now
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 /// Options that decide the config and what is printed.

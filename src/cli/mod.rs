@@ -5,7 +5,9 @@ mod bench;
 mod data;
 mod display;
 mod pipeline;
+mod reproduce;
 mod signals;
+mod verify_resume;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -66,6 +68,12 @@ fn execute(command: Command) -> Result<()> {
             crate::kernels::use_burn_operations(burn_operations);
             bench::execute(&settings, repeats, seconds, profile)
         }
+        Command::VerifyResume {
+            settings,
+            kills,
+            whole,
+        } => verify_resume::execute(&settings, kills, whole),
+        Command::Reproduce(arguments) => reproduce::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
     }
 }

@@ -1,0 +1,267 @@
+//! `rotnet verify-resume`: shows on this machine that neither kills nor the number of threads change a result.
+//!
+//! Every run is a process of its own, so that it can be killed as the system or a power cut would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+use tempfile::TempDir;
+
+use super::arguments::Settings;
+use super::{print_json, print_line, resolve};
+use crate::config::Config;
+use crate::data::DataKind;
+use crate::error::{Error, Result};
+use crate::files::is_temporary;
+use crate::run_directory::RunDirectory;
+use crate::run_results::{ResultFile, differences, results};
+
+/// Training images, labels a class and epochs of the shortened run.
+const IMAGES: usize = 500;
+const LABELS: usize = 20;
+const EPOCHS: usize = 2;
+/// A kill comes after a random part of this share of an uninterrupted run, so that a run is killed several times.
+const KILL_WITHIN: f64 = 0.6;
+
+/// What `verify-resume` found.
+#[derive(Serialize)]
+struct Verification {
+    /// Wall time of the uninterrupted run, in seconds.
+    seconds: f64,
+    /// Its results.
+    results: Vec<ResultFile>,
+    /// What it was compared with.
+    comparisons: Vec<Comparison>,
+}
+
+#[derive(Serialize)]
+struct Comparison {
+    name: String,
+    /// Runs from start to end.
+    runs: u32,
+    /// Times that one was killed.
+    kills: u32,
+    /// Kills that left a half-written file behind.
+    kills_while_writing: u32,
+    /// Results that differ from those of the uninterrupted run.
+    differing: Vec<String>,
+}
+
+impl Comparison {
+    fn new(name: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            runs: 0,
+            kills: 0,
+            kills_while_writing: 0,
+            differing: Vec::new(),
+        }
+    }
+}
+
+pub(super) fn execute(settings: &Settings, kills: u32, whole: bool) -> Result<()> {
+    let mut config = resolve(settings)?;
+    if !whole {
+        shorten(&mut config);
+    }
+    let workshop = Workshop::new(&mut config)?;
+    let start = Instant::now();
+    workshop.run_through("reference", config.threads)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let reference = workshop.results("reference")?;
+
+    let mut comparisons = vec![workshop.kill(kills, seconds, &reference)?];
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    for threads in [1, 2, 2 * processors.max(2)] {
+        let run = format!("threads-{threads}");
+        let mut comparison = Comparison::new(format!("--threads {threads}"));
+        workshop.run_through(&run, Some(threads))?;
+        workshop.compare(&mut comparison, &run, &reference)?;
+        comparisons.push(comparison);
+    }
+    let verification = Verification {
+        seconds,
+        results: reference,
+        comparisons,
+    };
+    match settings.json {
+        true => print_json(&verification)?,
+        false => show(&verification)?,
+    }
+    judge(&verification)
+}
+
+/// Few images and epochs, and so many saves that a kill often meets one.
+fn shorten(config: &mut Config) {
+    let data = &mut config.data;
+    data.train_images = Some(data.train_images.unwrap_or(IMAGES).min(IMAGES));
+    data.labels_per_class = data.labels_per_class.map(|labels| labels.min(LABELS));
+    data.validation_images = data.validation_images.min(IMAGES / 5);
+    config.pretrain.epochs = config.pretrain.epochs.min(EPOCHS);
+    config.finetune.epochs = config.finetune.epochs.min(EPOCHS);
+    config.save.every_steps = Some(2);
+}
+
+/// A temporary directory with the config and all runs.
+struct Workshop {
+    directory: TempDir,
+    program: PathBuf,
+}
+
+impl Workshop {
+    fn new(config: &mut Config) -> Result<Self> {
+        let directory = tempfile::Builder::new()
+            .prefix("rotnet-verify-")
+            .tempdir()
+            .map_err(Error::io("create", std::env::temp_dir()))?;
+        if config.data.kind == DataKind::Scenes && config.data.directory.is_none() {
+            config.data.directory = Some(directory.path().join("scenes"));
+        }
+        config.write(&directory.path().join("config.json"))?;
+        let program = std::env::current_exe().map_err(Error::io("find", "this program"))?;
+        Ok(Self { directory, program })
+    }
+
+    fn path(&self, run: &str) -> PathBuf {
+        self.directory.path().join(run)
+    }
+
+    fn start(&self, run: &str, threads: Option<usize>) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command
+            .args(["run", "--quiet", "--resume", "--config"])
+            .arg(self.path("config.json"))
+            .arg("--out")
+            .arg(self.path(run))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
+        if let Some(threads) = threads {
+            command.args(["--threads", &threads.to_string()]);
+        }
+        command.spawn().map_err(Error::io("start", &self.program))
+    }
+
+    fn run_through(&self, run: &str, threads: Option<usize>) -> Result<()> {
+        let mut child = self.start(run, threads)?;
+        let status = child.wait().map_err(Error::io("wait for", &self.program))?;
+        self.must_succeed(run, status)
+    }
+
+    fn must_succeed(&self, run: &str, status: ExitStatus) -> Result<()> {
+        match status.success() {
+            true => Ok(()),
+            false => Err(Error::Verification {
+                problem: format!("the run `{run}` failed ({status})"),
+                hint: "its own message is above".into(),
+            }),
+        }
+    }
+
+    fn results(&self, run: &str) -> Result<Vec<ResultFile>> {
+        results(&RunDirectory::new(self.path(run)))
+    }
+
+    /// Kills runs until `kills` is reached; each is resumed until it ends, then compared.
+    fn kill(&self, kills: u32, seconds: f64, reference: &[ResultFile]) -> Result<Comparison> {
+        let mut comparison = Comparison::new("killed and resumed");
+        while comparison.kills < kills {
+            let run = format!("killed-{}", comparison.runs + 1);
+            loop {
+                let mut child = self.start(&run, None)?;
+                let delay = match comparison.kills < kills {
+                    true => Duration::from_secs_f64(seconds * KILL_WITHIN * chance()),
+                    false => Duration::MAX,
+                };
+                if let Some(status) = wait_at_most(&mut child, delay)? {
+                    self.must_succeed(&run, status)?;
+                    break;
+                }
+                child.kill().map_err(Error::io("kill", &self.program))?;
+                child.wait().map_err(Error::io("wait for", &self.program))?;
+                comparison.kills += 1;
+                comparison.kills_while_writing += u32::from(was_writing(&self.path(&run)));
+            }
+            self.compare(&mut comparison, &run, reference)?;
+        }
+        Ok(comparison)
+    }
+
+    /// Compares a run with the reference, and makes room for the next.
+    fn compare(
+        &self,
+        comparison: &mut Comparison,
+        run: &str,
+        reference: &[ResultFile],
+    ) -> Result<()> {
+        let found = self.results(run)?;
+        let differing = differences(reference, &found);
+        comparison.runs += 1;
+        comparison
+            .differing
+            .extend(differing.iter().map(|file| format!("{run}/{}", file.file)));
+        fs::remove_dir_all(self.path(run)).map_err(Error::io("remove", self.path(run)))
+    }
+}
+
+/// The status of a process that ends in time.
+fn wait_at_most(child: &mut Child, limit: Duration) -> Result<Option<ExitStatus>> {
+    let start = Instant::now();
+    loop {
+        let status = child.try_wait().map_err(Error::io("wait for", "a run"))?;
+        if status.is_some() || start.elapsed() >= limit {
+            return Ok(status);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// A number in 0..1 that no seed decides: when a kill comes is chance anyway.
+fn chance() -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    f64::from(now.unwrap_or_default().subsec_nanos() % 1_000_003) / 1_000_003.0
+}
+
+fn was_writing(run: &Path) -> bool {
+    let stages = ["", "pretrain", "features", "finetune"];
+    let folders = stages
+        .iter()
+        .filter_map(|stage| run.join(stage).read_dir().ok());
+    let mut entries = folders.flatten().filter_map(|entry| entry.ok());
+    entries.any(|entry| is_temporary(&entry.file_name()))
+}
+
+fn show(verification: &Verification) -> Result<()> {
+    print_line(&format!(
+        "uninterrupted: {} results in {:.1} s",
+        verification.results.len(),
+        verification.seconds
+    ))?;
+    print_line("                      runs   kills   of them while writing   differing results")?;
+    for comparison in &verification.comparisons {
+        print_line(&format!(
+            "{:<20} {:>5} {:>7} {:>23} {:>19}",
+            comparison.name,
+            comparison.runs,
+            comparison.kills,
+            comparison.kills_while_writing,
+            comparison.differing.len()
+        ))?;
+    }
+    Ok(())
+}
+
+fn judge(verification: &Verification) -> Result<()> {
+    let mut all = verification.comparisons.iter();
+    match all.find_map(|comparison| comparison.differing.first()) {
+        None => Ok(()),
+        Some(file) => Err(Error::Verification {
+            problem: format!("{file} differs from that of the uninterrupted run"),
+            hint: "results of this machine cannot be relied on: check its memory, and report this"
+                .into(),
+        }),
+    }
+}
