@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -35,6 +35,18 @@ impl Running {
             );
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits for the end, but not longer than `limit`.
+    pub fn ends_within(&mut self, limit: Duration) -> bool {
+        let start = Instant::now();
+        while self.0.try_wait().unwrap().is_none() {
+            if start.elapsed() >= limit {
+                return false;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        true
     }
 
     /// Waits for the end.
@@ -123,9 +135,22 @@ impl Folder {
 
     /// Starts the binary in the folder.
     pub fn start(&self, arguments: &str) -> Running {
-        let child = Command::new(env!("CARGO_BIN_EXE_rotnet"))
-            .args(arguments.split_whitespace())
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rotnet"));
+        command.args(arguments.split_whitespace());
+        self.spawn(&mut command)
+    }
+
+    /// Runs a shell script in the folder, in which `$ROTNET` is the binary.
+    pub fn shell(&self, script: &str) -> Outcome {
+        self.spawn(Command::new("sh").args(["-ec", script]))
+            .finish()
+    }
+
+    /// Starts a command in the folder.
+    pub fn spawn(&self, command: &mut Command) -> Running {
+        let child = command
             .current_dir(self.0.path())
+            .env("ROTNET", env!("CARGO_BIN_EXE_rotnet"))
             .env_remove("ROTNET_DATA")
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
