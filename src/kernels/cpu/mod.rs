@@ -1,5 +1,9 @@
 //! The kernels: loops over plain slices, nothing of burn's types.
 #![allow(
+    unsafe_code,
+    reason = "the one place where vector instructions and disjoint writes of threads need it"
+)]
+#![allow(
     clippy::needless_range_loop,
     reason = "register tiles are indexed by constants, side by side in several arrays"
 )]
