@@ -122,6 +122,21 @@ pub enum Error {
         /// Learning rate of that step.
         learning_rate: f64,
     },
+    /// Training produced a parameter that is not a number, from a loss that still was one.
+    #[error(
+        "{stage}: parameter {parameter} is no longer finite after step {step} (learning rate {learning_rate}); \
+         the checkpoint before it is kept"
+    )]
+    NotFinite {
+        /// The stage that was training.
+        stage: &'static str,
+        /// The first such parameter.
+        parameter: String,
+        /// Steps made in all.
+        step: u64,
+        /// Learning rate of the next step.
+        learning_rate: f64,
+    },
 }
 
 /// Shorthand used throughout the crate.
@@ -180,7 +195,7 @@ impl Error {
             Self::Locked { .. } => "wait until it ends, or name another place with --out".into(),
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
             Self::Stopped { .. } => "go on with --resume".into(),
-            Self::Diverged { .. } => {
+            Self::Diverged { .. } | Self::NotFinite { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
             }
             Self::Usage { hint, .. }

@@ -166,6 +166,50 @@ fn features_of_another_checkpoint_are_refused() {
 }
 
 #[test]
+fn another_data_set_than_the_checkpoint_was_trained_on_needs_a_word() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out a"));
+    let file = folder.path("data").join(DATA).join("data_batch_1.bin");
+    let mut bytes = fs::read(&file).unwrap();
+    bytes[100] ^= 1;
+    fs::write(&file, bytes).unwrap();
+    let full = "finetune --quiet --out a --set finetune.mode=full";
+    for command in ["extract --quiet --out a", full] {
+        folder.refuse(
+            command,
+            1,
+            &[
+                "the checkpoint was trained on",
+                "fingerprint",
+                "--allow-data-mismatch",
+            ],
+        );
+        folder.succeed(&format!("{command} --allow-data-mismatch --force"));
+    }
+}
+
+#[test]
+fn a_run_that_learned_nothing_says_so_in_its_summary() {
+    let folder = Folder::with_data();
+    let still =
+        "--set pretrain.optimizer.learning_rate=1e-30 --set finetune.optimizer.learning_rate=1e-30";
+    let outcome = folder.succeed(&format!("run {SHORT} {still} --out a"));
+    for (stage, text) in [
+        ("pretrain", "is no better than guessing (0.25)"),
+        ("finetune", "is no better than always answering"),
+    ] {
+        let summary = folder.json(&format!("a/{stage}/summary.json"));
+        let warnings = summary["warnings"].as_array().unwrap();
+        assert!(
+            warnings
+                .iter()
+                .any(|warning| warning.as_str().unwrap().contains(text))
+        );
+        assert!(outcome.stdout.contains(text), "{}", outcome.stdout);
+    }
+}
+
+#[test]
 fn an_output_directory_that_cannot_be_written() {
     let folder = Folder::with_data();
     fs::write(folder.path("file"), "not a directory").unwrap();

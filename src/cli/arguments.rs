@@ -150,6 +150,9 @@ pub struct RunArguments {
     /// Go on where the run in --out ended; start afresh where there is none
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
+    /// Take a checkpoint to another data set than it was trained on
+    #[arg(long)]
+    pub allow_data_mismatch: bool,
     /// Write over results that are already in --out
     #[arg(long)]
     pub force: bool,

@@ -99,7 +99,9 @@ fn context(arguments: &RunArguments, config: Config) -> Result<Context> {
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
-    Context::new(run_directory(arguments), config, data_home(), existing)
+    let mut context = Context::new(run_directory(arguments), config, data_home(), existing)?;
+    context.allow_data_mismatch = arguments.allow_data_mismatch;
+    Ok(context)
 }
 
 fn run_directory(arguments: &RunArguments) -> RunDirectory {
@@ -136,10 +138,16 @@ fn show_pretrain(summary: &PretrainSummary) -> Result<()> {
         ),
         None => "not trained".into(),
     };
+    show_warnings(&summary.warnings)?;
     print_line(&format!(
         "pretrain: {} images of {}, {accuracy}, {:.1} s",
         summary.images, summary.dataset.name, summary.seconds
     ))
+}
+
+fn show_warnings(warnings: &[String]) -> Result<()> {
+    let mut warnings = warnings.iter();
+    warnings.try_for_each(|warning| print_line(&format!("warning: {warning}")))
 }
 
 fn show_extract(summary: &ExtractSummary) -> Result<()> {
@@ -155,5 +163,6 @@ fn show_finetune(summary: &FinetuneSummary) -> Result<()> {
         "finetune: {}; {} labels of {}",
         summary.protocol, summary.labels, summary.dataset.name
     ))?;
+    show_warnings(&summary.warnings)?;
     print_line(&format!("Test accuracy: {:.4}", summary.test_accuracy))
 }

@@ -17,7 +17,7 @@ pub use conv::Conv;
 pub use dense::Dense;
 pub use encoder::{Encoder, EncoderConfig, EncoderKind};
 pub use initialise::Initialiser;
-pub use parameters::{Parameters, Path, collect, load};
+pub use parameters::{Parameters, Path, collect, load, not_finite};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).
 pub const ROTATIONS: usize = 4;

@@ -15,6 +15,17 @@ pub fn collect(module: &impl Module) -> Parameters {
     collector.found
 }
 
+/// The first parameter with a value that is infinite or not a number.
+pub fn not_finite(parameters: &Parameters) -> Option<&String> {
+    let finite = |data: &TensorData| {
+        data.as_slice::<f32>()
+            .map_or(true, |values| values.iter().all(|value| value.is_finite()))
+    };
+    parameters
+        .iter()
+        .find_map(|(name, data)| (!finite(data)).then_some(name))
+}
+
 /// Puts `parameters` in place of a module's own.
 ///
 /// # Errors

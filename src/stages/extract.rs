@@ -51,7 +51,7 @@ pub fn extract(
     let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
-    check_images(&checkpoint, &dataset)?;
+    check_data(context, &checkpoint, &dataset, reporter)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
 
     let origin = Origin {
@@ -147,16 +147,47 @@ pub(super) fn load_encoder(
     Ok((encoder, checkpoint, digest))
 }
 
-/// Refuses images of another shape than the checkpoint's encoder was built for.
-pub(super) fn check_images(checkpoint: &Checkpoint, dataset: &data::Dataset) -> Result<()> {
-    let (expected, found) = (checkpoint.header.image, dataset.image_shape());
-    if expected == found {
+/// Refuses images of another shape than the checkpoint's encoder was built for, and of another data set unless the
+/// context allows it; warns of a checkpoint that is not trained to the end of its epoch.
+pub(super) fn check_data(
+    context: &Context,
+    checkpoint: &Checkpoint,
+    dataset: &data::Dataset,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let header = &checkpoint.header;
+    let (expected, found) = (header.image, dataset.image_shape());
+    if expected != found {
+        return Err(Error::data(
+            &dataset.directory,
+            format!(
+                "images are {found:?} (height, width, channels), the encoder takes {expected:?}"
+            ),
+            "pretrain on this data set, or name another with --data",
+        ));
+    }
+    if header.partial.is_some() {
+        reporter.report(Event::Warning(&format!(
+            "the checkpoint lies within epoch {} of its training; `rotnet pretrain --resume` goes on with it",
+            header.epochs + 1
+        )));
+    }
+    if header.dataset.fingerprint == dataset.fingerprint {
+        return Ok(());
+    }
+    let problem = format!(
+        "holds {} (fingerprint {:.12}), the checkpoint was trained on {} (fingerprint {:.12})",
+        dataset.name, dataset.fingerprint, header.dataset.name, header.dataset.fingerprint
+    );
+    if context.allow_data_mismatch {
+        let text = format!("{}: {problem}", dataset.directory.display());
+        reporter.report(Event::Warning(&text));
         return Ok(());
     }
     Err(Error::data(
         &dataset.directory,
-        format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
-        "pretrain on this data set, or name another with --data",
+        problem,
+        "name that data set with --data, or take this one with --allow-data-mismatch",
     ))
 }
 

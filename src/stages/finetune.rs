@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::extract::{check_images, load_encoder};
-use super::{Context, label, training_stage};
+use super::extract::{check_data, load_encoder};
+use super::{Context, label, training_stage, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
 use crate::config::FinetuneMode;
 use crate::data::{self, PlainImages};
@@ -36,6 +36,9 @@ pub struct FinetuneSummary {
     pub seconds: f64,
     /// Accuracy on the test set, in 0..=1.
     pub test_accuracy: f64,
+    /// Why these numbers are none to build on; absent where nothing speaks against them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Names of the classes, in the order of the matrix.
     pub classes: Vec<String>,
     /// The evaluation on the test set, after all training.
@@ -76,6 +79,7 @@ pub fn finetune(
         last_epoch: trained.history.last().cloned(),
         seconds: training_stage::seconds(&trained.history),
         test_accuracy: test.accuracy,
+        warnings: warnings::of_classifier(&test, &trained.classes),
         classes: trained.classes,
         test,
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
@@ -192,7 +196,7 @@ fn full(
     let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
-    check_images(&checkpoint, &dataset)?;
+    check_data(context, &checkpoint, &dataset, reporter)?;
     if checkpoint.header.scale_pixels != config.data.scale_pixels {
         reporter.report(Event::Warning(
             "data.scale_pixels is taken from the checkpoint, not from the config",

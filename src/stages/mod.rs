@@ -4,6 +4,7 @@ mod extract;
 mod finetune;
 mod pretrain;
 mod training_stage;
+mod warnings;
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -34,6 +35,8 @@ pub struct Context {
     pub data_home: PathBuf,
     /// What to do about results that are already there.
     pub existing: Existing,
+    /// Take a checkpoint to another data set than it was trained on.
+    pub allow_data_mismatch: bool,
     lock: OnceLock<RunLock>,
 }
 
@@ -54,6 +57,7 @@ impl Context {
             config,
             data_home,
             existing,
+            allow_data_mismatch: false,
             lock: OnceLock::new(),
         })
     }

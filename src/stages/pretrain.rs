@@ -3,7 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Context, label, training_stage};
+use super::{Context, label, training_stage, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
 use crate::config::Rotations;
 use crate::data::{self, RotatedImages};
@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
 use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::samples::Samples;
 
 /// The file `pretrain/summary.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +30,9 @@ pub struct PretrainSummary {
     pub last_epoch: Option<EpochMetrics>,
     /// Wall time of all epochs, in seconds.
     pub seconds: f64,
+    /// Why these numbers are none to build on; absent where nothing speaks against them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
 }
@@ -85,6 +89,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         dataset: label(&dataset),
         images,
         parameters,
+        warnings: warnings::of_pretraining(history.last(), samples.len()),
         epochs: history.len(),
         last_epoch: history.last().cloned(),
         seconds: training_stage::seconds(&history),

@@ -61,6 +61,15 @@ pub(super) fn run<N: Network>(
     let mut optimizer = Optimizer::new(schedule.optimizer);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
     let save_checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
+        let parameters = model::collect(network);
+        if let Some(parameter) = model::not_finite(&parameters) {
+            return Err(Error::NotFinite {
+                stage: stage.name(),
+                parameter: parameter.clone(),
+                step: optimizer.steps(),
+                learning_rate: optimizer.learning_rate(),
+            });
+        }
         let checkpoint = Checkpoint {
             header: Header {
                 epochs: position.epochs,
@@ -68,7 +77,7 @@ pub(super) fn run<N: Network>(
                 steps: optimizer.steps(),
                 ..header.clone()
             },
-            parameters: model::collect(network),
+            parameters,
             optimizer: optimizer.state(),
         };
         checkpoint.save(&context.run.checkpoint(stage))
