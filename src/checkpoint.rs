@@ -13,7 +13,7 @@ use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format {
     name: "rotnet-checkpoint",
-    version: 1,
+    version: 2,
     hint: "name a checkpoint that `rotnet pretrain` or `rotnet finetune` of this version wrote, or run it again",
 };
 

@@ -14,7 +14,7 @@ use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format {
     name: "rotnet-features",
-    version: 1,
+    version: 2,
     hint: "run `rotnet extract` again",
 };
 

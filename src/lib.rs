@@ -15,6 +15,8 @@ pub mod environment;
 pub mod error;
 pub mod features;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod kernels;
 pub mod model;
 pub mod progress;

@@ -32,6 +32,10 @@ pub use images::{CHANNELS, Images};
 pub use rotation::{Rotation, rotate, write_rotated};
 pub use scenes::{SCENES_SEED, SCENES_VERSION, SynthReport, generate};
 pub use split::{Split, labeled_split, split};
+#[cfg(test)]
+pub(crate) use unpack::tests::good_archive as unpack_seed;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use {cifar::RECORD, cifar::TEST_FILE, cifar::load_test, unpack::unpack};
 
 use digests::{DatasetRecord, Origin};
 

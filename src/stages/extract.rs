@@ -1,8 +1,10 @@
 //! Images to features, by a pretrained encoder.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
@@ -15,6 +17,12 @@ use crate::model::{self, Encoder, Initialiser};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::run_directory::{Existing, checkpoint_in};
 use crate::samples::{Batch, Samples};
+
+/// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
+/// cannot raise.
+const SIDES: RangeInclusive<usize> = 18..=256;
+/// Channels, likewise.
+const CHANNELS: RangeInclusive<usize> = 1..=16;
 
 /// The file `features/summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,7 +56,7 @@ pub fn extract(
 ) -> Result<ExtractSummary> {
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
-    let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
+    let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
@@ -121,8 +129,8 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
 }
 
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
-pub(super) fn load_encoder(
-    context: &Context,
+pub(crate) fn load_encoder(
+    device: &Device,
     path: PathBuf,
 ) -> Result<(Encoder, Checkpoint, String)> {
     if !path.exists() {
@@ -139,7 +147,12 @@ pub(super) fn load_encoder(
             "holds a classifier without an encoder",
         ));
     };
-    let mut initialiser = Initialiser::new(checkpoint.header.seed, &context.device);
+    let [height, width, channels] = checkpoint.header.image;
+    if !SIDES.contains(&height) || !SIDES.contains(&width) || !CHANNELS.contains(&channels) {
+        let problem = format!("its images are {height}x{width} with {channels} channels");
+        return Err(Checkpoint::refuse(&path, problem));
+    }
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, device);
     let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
     let encoder = model::load(encoder, checkpoint.part("encoder"))
         .map_err(|problem| Checkpoint::refuse(&path, problem))?;

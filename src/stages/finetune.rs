@@ -193,7 +193,7 @@ fn full(
     let config = &context.config;
     let place = sources.checkpoint.clone();
     let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
-    let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
+    let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;

@@ -19,6 +19,8 @@ use crate::error::Result;
 use crate::progress::Stage;
 use crate::run_directory::{Existing, RunDirectory, RunLock};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) use extract::load_encoder;
 pub use extract::{ExtractSummary, extract};
 pub use finetune::{FinetuneSummary, Sources, finetune};
 pub use pretrain::{PretrainSummary, pretrain};
