@@ -9,8 +9,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
 use super::cpu::ConvShape;
-use super::flex::{self, ConvForward, Wanted};
-use super::{ConvOptions, Kernels, reference};
+use super::flex::{self, ConvForward, NormState, Wanted};
+use super::{ConvOptions, Kernels, NormOptions, reference};
 
 type Floats = FloatTensor<Flex>;
 
@@ -64,6 +64,36 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         }
     }
 
+    fn batch_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        options: NormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [input.node(), scale.node(), shift.node()];
+        let input = flex::contiguous(input.into_primitive());
+        let scale = scale.into_primitive();
+        let forward = flex::norm_forward(&input, &scale, shift.primitive(), options);
+        let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(forward.output),
+            OpsKind::Tracked(operation) => {
+                let state = NormState {
+                    input,
+                    output: options.relu.then(|| forward.output.clone()),
+                    mean: forward.mean.clone(),
+                    inverse_deviation: forward.inverse_deviation,
+                    scale,
+                };
+                operation.finish(state, forward.output)
+            }
+        };
+        (
+            output,
+            Self::from_inner(forward.mean),
+            Self::from_inner(forward.variance),
+        )
+    }
+
     fn cross_entropy(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
@@ -75,6 +105,27 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             OpsKind::Tracked(operation) => operation.finish(gradient, loss),
         };
         (loss, Self::from_inner(correct))
+    }
+}
+
+#[derive(Debug)]
+struct NormBackward;
+
+impl Backward<Flex, 3> for NormBackward {
+    type State = NormState;
+
+    fn backward(self, ops: Ops<NormState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [input, scale, shift] = ops.parents.map(|node| node.map(|node| node.id));
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let [for_input, for_scale, for_shift] = flex::norm_backward(&ops.state, gradient);
+        register(
+            [
+                (input, Some(for_input)),
+                (scale, Some(for_scale)),
+                (shift, Some(for_shift)),
+            ],
+            gradients,
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use burn::tensor::{Shape, TensorData};
 
 use super::cpu::{self, ConvShape};
 use super::profile::timed;
-use super::{AdamStep, ConvOptions, Kernels, reference};
+use super::{AdamStep, ConvOptions, Kernels, NormOptions, reference};
 
 type Floats = FloatTensor<Flex>;
 type Integers = IntTensor<Flex>;
@@ -38,6 +38,43 @@ impl Kernels for Flex {
     fn cross_entropy(logits: Floats, labels: Integers) -> (Floats, Floats) {
         let (loss, correct, _) = cross_entropy(&logits, labels);
         (loss, correct)
+    }
+
+    fn batch_norm(
+        input: Floats,
+        scale: Floats,
+        shift: Floats,
+        options: NormOptions,
+    ) -> (Floats, Floats, Floats) {
+        let forward = norm_forward(&contiguous(input), &scale, &shift, options);
+        (forward.output, forward.mean, forward.variance)
+    }
+
+    fn normalise(
+        input: Floats,
+        mean: Floats,
+        variance: Floats,
+        scale: Floats,
+        shift: Floats,
+        options: NormOptions,
+    ) -> Floats {
+        let input = contiguous(input);
+        let [mean, variance, scale, shift] = [mean, variance, scale, shift].map(contiguous);
+        let inverse = cpu::inverse_deviation(floats(&variance), options.epsilon);
+        let affine = cpu::Affine {
+            scale: floats(&scale),
+            shift: floats(&shift),
+        };
+        let mut output = vec![0.0; floats(&input).len()];
+        cpu::normalise(
+            floats(&input),
+            floats(&mean),
+            &inverse,
+            affine,
+            options.relu,
+            &mut output,
+        );
+        tensor(output, &input.shape().to_vec())
     }
 
     fn adam(
@@ -305,4 +342,93 @@ pub(super) fn scaled(values: Floats, factor: &Floats) -> Floats {
         [factor] => Flex::float_mul_scalar(values, (*factor).into()),
         _ => Flex::float_mul(values, factor.clone()),
     }
+}
+
+/// Result of a batch normalisation with what its backward pass needs.
+pub(super) struct NormForward {
+    pub output: Floats,
+    pub mean: Floats,
+    pub variance: Floats,
+    pub inverse_deviation: Vec<f32>,
+}
+
+fn norm_name(input: &Floats) -> String {
+    let [rows, channels] = input.shape().dims();
+    format!("batch norm {rows} x {channels}")
+}
+
+/// Batch normalisation of a contiguous input.
+pub(super) fn norm_forward(
+    input: &Floats,
+    scale: &Floats,
+    shift: &Floats,
+    options: NormOptions,
+) -> NormForward {
+    let [_, channels] = input.shape().dims();
+    let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
+    let affine = cpu::Affine {
+        scale: floats(&scale),
+        shift: floats(&shift),
+    };
+    let rows = floats(input);
+    let mut output = vec![0.0; rows.len()];
+    let (statistics, inverse_deviation) = timed(
+        || format!("{} forward", norm_name(input)),
+        || {
+            let statistics = cpu::batch_statistics(rows, channels);
+            let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
+            cpu::normalise(
+                rows,
+                &statistics.mean,
+                &inverse,
+                affine,
+                options.relu,
+                &mut output,
+            );
+            (statistics, inverse)
+        },
+    );
+    NormForward {
+        output: tensor(output, &input.shape().to_vec()),
+        mean: tensor(statistics.mean, &[channels]),
+        variance: tensor(statistics.variance, &[channels]),
+        inverse_deviation,
+    }
+}
+
+/// What a batch normalisation keeps for its backward pass.
+#[derive(Clone, Debug)]
+pub(super) struct NormState {
+    pub input: Floats,
+    /// Kept only where ReLU masks the gradient.
+    pub output: Option<Floats>,
+    pub mean: Floats,
+    pub inverse_deviation: Vec<f32>,
+    pub scale: Floats,
+}
+
+/// Gradients of input, scale and shift.
+pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] {
+    let scale = state.scale.to_contiguous();
+    timed(
+        || format!("{} backward", norm_name(&state.input)),
+        || {
+            let mut gradient = contiguous(gradient);
+            let forward = cpu::Normalised {
+                rows: floats(&state.input),
+                output: state.output.as_ref().map(floats),
+                mean: floats(&state.mean),
+                inverse_deviation: &state.inverse_deviation,
+            };
+            let affine = cpu::affine_gradient(forward, gradient.storage_mut());
+            cpu::input_gradient(forward, &affine, floats(&scale), gradient.storage_mut());
+            let channels = affine.scale.len();
+            let cpu::AffineGradient { scale, shift } = affine;
+            [
+                gradient,
+                tensor(scale, &[channels]),
+                tensor(shift, &[channels]),
+            ]
+        },
+    )
 }

@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions};
+use super::{AdamStep, ConvOptions, NormOptions};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -41,6 +41,43 @@ pub(super) fn dense_block<B: Backend>(
     let bias = B::float_reshape(bias, Shape::new([1, outputs]));
     let output = B::float_add(B::float_matmul(input, weight), bias);
     if relu { B::relu(output) } else { output }
+}
+
+pub(super) fn batch_norm<B: Backend>(
+    input: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    options: NormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let mean = B::float_mean_dim(input.clone(), 0);
+    let centred = B::float_sub(input.clone(), mean.clone());
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 0);
+    let channels = scale.shape()[0];
+    let flat = |tensor| B::float_reshape(tensor, Shape::new([channels]));
+    let (mean, variance) = (flat(mean), flat(variance));
+    let output = normalise::<B>(input, mean.clone(), variance.clone(), scale, shift, options);
+    (output, B::float_detach(mean), B::float_detach(variance))
+}
+
+pub(super) fn normalise<B: Backend>(
+    input: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    options: NormOptions,
+) -> FloatTensor<B> {
+    let channels = scale.shape()[0];
+    let row = |tensor| B::float_reshape(tensor, Shape::new([1, channels]));
+    let deviation = B::float_sqrt(B::float_add_scalar(variance, options.epsilon.into()));
+    let factor = row(B::float_div(scale, deviation));
+    let centred = B::float_sub(input, row(mean));
+    let output = B::float_add(B::float_mul(centred, factor), row(shift));
+    if options.relu {
+        B::relu(output)
+    } else {
+        output
+    }
 }
 
 pub(super) fn cross_entropy<B: Backend>(

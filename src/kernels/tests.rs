@@ -127,6 +127,35 @@ proptest! {
     }
 
     #[test]
+    fn batch_norm_agrees_with_burn(rows in 2usize..600, channels in 1usize..70, relu in any::<bool>()) {
+        let options = NormOptions { epsilon: 1e-5, relu };
+        let run = |operation: fn(_, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+            let (x, scale, shift) = (tensor([rows, channels], 1), tensor([channels], 2), tensor([channels], 3));
+            let (output, mean, variance) = operation(
+                x.clone().into_dispatch(),
+                scale.clone().into_dispatch(),
+                shift.clone().into_dispatch(),
+                options,
+            );
+            let output = Tensor::<2>::from_dispatch(output);
+            let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
+            [
+                values(output),
+                values(Tensor::<1>::from_dispatch(mean)),
+                values(Tensor::<1>::from_dispatch(variance)),
+                x.grad(&gradients).map(values).unwrap(),
+                scale.grad(&gradients).map(values).unwrap(),
+                shift.grad(&gradients).map(values).unwrap(),
+            ]
+        };
+        let own = run(<Dispatch as Kernels>::batch_norm);
+        let burn = run(reference::batch_norm::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-3, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
     fn cross_entropy_agrees_with_burn(batch in 1usize..40, classes in 2usize..12, seed in any::<u64>()) {
         let labels: Vec<i32> = (0..batch).map(|index| ((index * 7 + 3) % classes) as i32).collect();
         let run = |operation: fn(_, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {

@@ -44,8 +44,8 @@ impl<'a> Initialiser<'a> {
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 
-    /// Zeros (Keras' default bias).
-    pub fn zeros(&self, length: usize) -> Param<Tensor<1>> {
-        Param::from_data(TensorData::new(vec![0f32; length], [length]), self.device)
+    /// The same number everywhere.
+    pub fn constant(&self, value: f32, length: usize) -> Param<Tensor<1>> {
+        Param::from_data(TensorData::new(vec![value; length], [length]), self.device)
     }
 }

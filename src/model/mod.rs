@@ -7,23 +7,22 @@ mod conv;
 mod dense;
 mod encoder;
 mod initialise;
+mod norm;
 mod parameters;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-pub use conv::Conv;
+pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Encoder, EncoderConfig, EncoderKind};
 pub use initialise::Initialiser;
+pub use norm::BatchNorm;
 pub use parameters::{Parameters, Path, collect, load};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).
 pub const ROTATIONS: usize = 4;
-
-/// The layer whose output the features are, by the name that results give it.
-pub const FEATURE_LAYER: &str = "dense";
 
 /// Shape of an image: height, width, channels.
 pub type ImageShape = [usize; 3];

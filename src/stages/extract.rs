@@ -59,7 +59,7 @@ pub fn extract(
     let origin = Origin {
         checkpoint: digest,
         dataset: label(&dataset),
-        layer: model::FEATURE_LAYER.into(),
+        layer: encoder.feature_layer().into(),
     };
     let test_images = dataset.open_test()?;
     let total = dataset.train.len() + test_images.len();

@@ -70,7 +70,7 @@ pub(super) fn run<N: Network>(
                 steps: optimizer.steps(),
                 ..header.clone()
             },
-            parameters: model::collect(network),
+            parameters: model::collect(&network.valid()),
             optimizer: optimizer.state(),
         };
         checkpoint.save(&context.run.checkpoint(stage))

@@ -3,6 +3,7 @@
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::dense_weight_gradient::{self, dense_weight_gradient};
 use super::forward::conv_forward;
 use super::pack::{SLACK, copy_padded, flip_weights, pack_for_input_gradient};
 use super::scratch::Scratch;
@@ -96,6 +97,13 @@ pub fn conv_backward(
         && let Some(InputGradient { weight, dx }) = for_input.take()
     {
         dense_input_gradient(shape, weight, dy, dx);
+    }
+    let mut for_weight = for_weight;
+    if outputs > 0
+        && dense_weight_gradient::takes(shape)
+        && let Some(WeightGradient { x, dweight, dbias }) = for_weight.take()
+    {
+        dense_weight_gradient(shape, x, dy, dweight, dbias);
     }
     let (mut x, mut dweight, mut dbias) = (&[][..], None, None);
     if let Some(gradient) = for_weight {

@@ -1,0 +1,63 @@
+//! Batch normalisation.
+
+use burn::module::{Module, Param, RunningState};
+use burn::tensor::Tensor;
+
+use super::Initialiser;
+use crate::kernels::{self, NormOptions};
+
+/// Share of the newest batch in the running statistics (PyTorch's default).
+const MOMENTUM: f64 = 0.1;
+/// Added to the variance (PyTorch's default).
+const EPSILON: f32 = 1e-5;
+
+/// Batch normalisation over all dimensions but the last, then ReLU.
+///
+/// On a device with automatic differentiation it uses the statistics of the batch and keeps running means of them;
+/// on a plain device it uses the running ones.
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale (gamma), `[channels]`.
+    pub scale: Param<Tensor<1>>,
+    /// Shift (beta), `[channels]`.
+    pub shift: Param<Tensor<1>>,
+    running_mean: RunningState<Tensor<1>>,
+    running_variance: RunningState<Tensor<1>>,
+}
+
+impl BatchNorm {
+    /// Scale 1, shift 0, running mean 0 and variance 1.
+    pub fn new(channels: usize, initialiser: &Initialiser) -> Self {
+        Self {
+            scale: initialiser.constant(1.0, channels),
+            shift: initialiser.constant(0.0, channels),
+            running_mean: RunningState::new(initialiser.constant(0.0, channels).val().detach()),
+            running_variance: RunningState::new(initialiser.constant(1.0, channels).val().detach()),
+        }
+    }
+
+    /// `[batch, height, width, channels]` to the same shape.
+    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+        let shape = input.dims();
+        let [batch, height, width, channels] = shape;
+        let rows = input.reshape([batch * height * width, channels]);
+        let options = NormOptions {
+            epsilon: EPSILON,
+            relu: true,
+        };
+        let (scale, shift) = (self.scale.val(), self.shift.val());
+        if !rows.device().is_autodiff() {
+            let (mean, variance) = (self.running_mean.value(), self.running_variance.value());
+            return kernels::normalise(rows, mean, variance, scale, shift, options).reshape(shape);
+        }
+        let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
+        for (running, newest) in [
+            (&self.running_mean, mean),
+            (&self.running_variance, variance),
+        ] {
+            let kept = running.value_sync().mul_scalar(1.0 - MOMENTUM);
+            running.update(kept + newest.mul_scalar(MOMENTUM));
+        }
+        output.reshape(shape)
+    }
+}
