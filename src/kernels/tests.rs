@@ -30,6 +30,7 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
         / scale
 }
 
+type Three = (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>);
 type Conv = fn(
     FloatTensor<Dispatch>,
     FloatTensor<Dispatch>,
@@ -129,7 +130,7 @@ proptest! {
     #[test]
     fn batch_norm_agrees_with_burn(rows in 2usize..600, channels in 1usize..70, relu in any::<bool>()) {
         let options = NormOptions { epsilon: 1e-5, relu };
-        let run = |operation: fn(_, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+        let run = |operation: fn(_, _, _, _) -> Three| {
             let (x, scale, shift) = (tensor([rows, channels], 1), tensor([channels], 2), tensor([channels], 3));
             let (output, mean, variance) = operation(
                 x.clone().into_dispatch(),
@@ -177,7 +178,7 @@ proptest! {
     #[test]
     fn adam_agrees_with_burn(length in 1usize..200, seed in 0u64..1000) {
         let step = AdamStep { step_size: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
-        let run = |operation: fn(_, _, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+        let run = |operation: fn(_, _, _, _, _) -> Three| {
             let part = |seed| Tensor::<1>::from_data(TensorData::new(numbers(length, seed), [length]), &Device::flex());
             let second = part(seed + 3).abs();
             let (parameter, first, second) = operation(
