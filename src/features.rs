@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::DatasetLabel;
 use crate::error::{Error, Result};
 use crate::files::{read_json, write_json};
-use crate::model::Parameters;
+use crate::model::{FeatureMoments, Parameters};
 use crate::samples::Samples;
 use crate::tensor_file::{self, Format};
 
@@ -133,6 +133,31 @@ impl Features {
                 .map(|&index| self.labels[index as usize])
                 .collect(),
             width: self.width,
+        }
+    }
+
+    /// Mean and standard deviation of each feature over the images.
+    pub fn moments(&self) -> FeatureMoments {
+        let count = self.labels.len() as f64;
+        let mut mean = vec![0f64; self.width];
+        let mut squares = vec![0f64; self.width];
+        for row in self.values.chunks_exact(self.width) {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        for row in self.values.chunks_exact(self.width) {
+            for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(*value) - mean).powi(2);
+            }
+        }
+        FeatureMoments {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            deviation: squares
+                .into_iter()
+                .map(|sum| (sum / count).sqrt() as f32)
+                .collect(),
         }
     }
 

@@ -171,3 +171,52 @@ fn existing_results_stay_unless_forced() {
     assert_ne!(folder.read(file), before.0);
     assert!(fs::read_dir(folder.path("a")).unwrap().count() >= 3);
 }
+
+#[test]
+fn blocks_of_a_compact_encoder_are_read_pooled_in_four_views_and_classified() {
+    let folder = Folder::with_data();
+    let compact = "--set encoder.kind=compact --set encoder.widths=[8,16,16] --set encoder.pools=[true,true,false]";
+    folder.succeed(&format!("pretrain {SHORT} {compact} --out a"));
+    let read =
+        "--set extract.layers=[\"block2\",\"block3\"] --set extract.pool=2x2 --set extract.views=4";
+    folder.succeed(&format!("extract --out a --quiet {read}"));
+    let manifest = folder.json("a/features/manifest.json");
+    assert_eq!(manifest["train"], serde_json::json!([50, 4 * 2 * 4 * 16]));
+    assert_eq!(
+        manifest["origin"]["layer"],
+        "block2+block3 pooled to 2x2, four views"
+    );
+    let head = "--set finetune.hidden=[32,16] --set finetune.batch_norm=true --set finetune.standardise=true";
+    folder.succeed(&format!("finetune --out a --quiet {head}"));
+    folder.succeed("finetune --out a --quiet --force --set finetune.hidden=[]");
+
+    let wrong = "--set extract.layers=[\"block4\"]";
+    folder.refuse(
+        &format!("extract --out a --force {wrong}"),
+        2,
+        &["block4", "block1 to block3"],
+    );
+    let encoder = compact.replace("[true,true,false]", "[true,true,true]");
+    folder.succeed(&format!("pretrain {SHORT} {encoder} --out b"));
+    let wrong = "--set extract.layers=[\"block3\"] --set extract.pool=8x8";
+    folder.refuse(
+        &format!("extract --out b {wrong}"),
+        2,
+        &["block3 is 4x4", "8x8"],
+    );
+}
+
+#[test]
+fn a_compact_run_is_the_same_for_any_number_of_threads_and_through_a_stop() {
+    let folder = Folder::with_data();
+    let compact =
+        "--set encoder.kind=compact --set encoder.widths=[16,32] --set encoder.pools=[true,false]";
+    let short = format!("{SHORT} {compact} --set pretrain.rotations=all");
+    folder.succeed(&format!("run {short} --threads 1 --out one"));
+    folder.succeed(&format!("run {short} --threads 3 --out three"));
+    assert_same_bytes(&folder, "one", "three");
+    let half = short.replace("pretrain.epochs=2", "pretrain.epochs=1");
+    folder.succeed(&format!("pretrain {half} --out stopped"));
+    folder.succeed(&format!("run {short} --out stopped --resume"));
+    assert_same_bytes(&folder, "one", "stopped");
+}

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::data::DataConfig;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::model::EncoderConfig;
+use crate::model::{EncoderConfig, Pool};
 use crate::training::OptimizerConfig;
 
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
@@ -75,6 +75,27 @@ pub struct PretrainConfig {
 pub struct ExtractConfig {
     /// Images encoded at a time; does not change the features.
     pub batch_size: usize,
+    /// Blocks to read (`block1`, `block2`, ...), side by side; none: the encoder's last layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// How the places of a block's output are averaged: `none`, `gap`, `2x2`, `4x4` or `8x8`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pool: Pool,
+    /// 4: the features of all four rotations of an image, side by side; 1: of the image as it is.
+    #[serde(skip_serializing_if = "is_one")]
+    pub views: usize,
+}
+
+fn is_default(pool: &Pool) -> bool {
+    *pool == Pool::default()
+}
+
+fn is_false(yes: &bool) -> bool {
+    !yes
+}
+
+fn is_one(views: &usize) -> bool {
+    *views == 1
 }
 
 /// What `finetune` trains.
@@ -97,8 +118,14 @@ pub struct FinetuneConfig {
     pub epochs: usize,
     /// Samples of a training step.
     pub batch_size: usize,
-    /// Width of the classifier's hidden layer.
-    pub hidden: usize,
+    /// Widths of the classifier's hidden layers; none makes it linear.
+    pub hidden: Vec<usize>,
+    /// Batch normalisation in the hidden layers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub batch_norm: bool,
+    /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardise: bool,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
 }
@@ -132,7 +159,12 @@ impl Default for PretrainConfig {
 
 impl Default for ExtractConfig {
     fn default() -> Self {
-        Self { batch_size: 256 }
+        Self {
+            batch_size: 256,
+            layers: Vec::new(),
+            pool: Pool::default(),
+            views: 1,
+        }
     }
 }
 
@@ -142,7 +174,9 @@ impl Default for FinetuneConfig {
             mode: FinetuneMode::Frozen,
             epochs: 10,
             batch_size: 32,
-            hidden: 64,
+            hidden: vec![64],
+            batch_norm: false,
+            standardise: false,
             optimizer: OptimizerConfig::default(),
         }
     }
@@ -152,6 +186,8 @@ impl Default for FinetuneConfig {
 const MAX_BATCH_SIZE: usize = 65_536;
 /// Largest number of epochs, so that a mistyped one is noticed.
 const MAX_EPOCHS: usize = 100_000;
+/// Most hidden layers.
+const MAX_LAYERS: usize = 16;
 /// Widest hidden layer.
 const MAX_HIDDEN: usize = 65_536;
 /// Most threads.
@@ -189,7 +225,14 @@ impl Config {
             1,
             MAX_BATCH_SIZE,
         )?;
-        in_range("finetune.hidden", self.finetune.hidden, 1, MAX_HIDDEN)?;
+        if !matches!(self.extract.views, 1 | 4) {
+            let problem = format!("must be 1 or 4, got {}", self.extract.views);
+            return Err(Error::config("extract.views", problem));
+        }
+        in_range("finetune.hidden", self.finetune.hidden.len(), 0, MAX_LAYERS)?;
+        for (index, &width) in self.finetune.hidden.iter().enumerate() {
+            in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
+        }
         self.finetune.optimizer.validate("finetune.optimizer")
     }
 

@@ -30,7 +30,11 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
         / scale
 }
 
-type Three = (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>);
+type Three = (
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+);
 type Conv = fn(
     FloatTensor<Dispatch>,
     FloatTensor<Dispatch>,

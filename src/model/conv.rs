@@ -70,7 +70,12 @@ impl ConvBlock {
         };
         let output = kernels::conv_block(input, weight, bias, self.options);
         match &self.norm {
-            Some(norm) => norm.forward(output),
+            Some(norm) => {
+                let shape = output.dims();
+                let [batch, height, width, channels] = shape;
+                norm.forward(output.reshape([batch * height * width, channels]))
+                    .reshape(shape)
+            }
             None => output,
         }
     }

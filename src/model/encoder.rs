@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::conv::{BlockShape, ConvBlock};
-use super::{Dense, ImageShape, Initialiser};
+use super::{Dense, ImageShape, Initialiser, Pool, Readout};
 use crate::error::{Error, Result};
 
 /// Section `encoder` of the config, and the architecture that a checkpoint carries.
@@ -139,8 +139,15 @@ pub struct Encoder {
     dense: Option<Dense>,
     #[module(skip)]
     image: ImageShape,
+    /// Height, width and channels behind each block.
+    #[module(skip)]
+    shapes: Vec<ImageShape>,
     #[module(skip)]
     features: usize,
+}
+
+fn block_name(index: usize) -> String {
+    format!("block{}", index + 1)
 }
 
 impl Encoder {
@@ -149,6 +156,7 @@ impl Encoder {
         let [mut height, mut width, channels] = image;
         let shapes = config.blocks(channels);
         let mut blocks = Vec::with_capacity(shapes.len());
+        let mut outputs = Vec::with_capacity(shapes.len());
         let mut features = channels;
         for shape in shapes {
             blocks.push(ConvBlock::new(shape, initialiser));
@@ -157,6 +165,7 @@ impl Encoder {
             };
             (height, width) = (after(height), after(width));
             features = shape.channels[1];
+            outputs.push([height, width, features]);
         }
         let dense = (config.kind == EncoderKind::Seed).then(|| {
             let flat = height * width * features;
@@ -167,6 +176,7 @@ impl Encoder {
             blocks,
             dense,
             image,
+            shapes: outputs,
             features,
         }
     }
@@ -188,12 +198,20 @@ impl Encoder {
     ///
     /// The flattening before the dense layer is row by row with the channels last, as in Keras.
     pub fn forward(&self, images: Tensor<2>) -> Tensor<2> {
-        let [batch, _] = images.dims();
-        let [height, width, channels] = self.image;
-        let mut x = images.reshape([batch, height, width, channels]);
+        let mut x = self.as_images(images);
         for block in &self.blocks {
             x = block.forward(x);
         }
+        self.last(x)
+    }
+
+    fn as_images(&self, images: Tensor<2>) -> Tensor<4> {
+        let [batch, _] = images.dims();
+        let [height, width, channels] = self.image;
+        images.reshape([batch, height, width, channels])
+    }
+
+    fn last(&self, x: Tensor<4>) -> Tensor<2> {
         match &self.dense {
             Some(dense) => dense.forward(x.flatten(1, 3)),
             None => {
@@ -201,6 +219,65 @@ impl Encoder {
                 let places = x.reshape([batch, height * width, channels]);
                 places.mean_dim(1).reshape([batch, channels])
             }
+        }
+    }
+
+    /// Images to the features that `readout` names, `[batch, read_width(readout)]`.
+    pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+        let mut x = self.as_images(images);
+        let mut read = vec![None; readout.layers.len()];
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = block.forward(x);
+            for (place, name) in read.iter_mut().zip(&readout.layers) {
+                if *name == block_name(index) {
+                    *place = Some(readout.pool.apply(x.clone()));
+                }
+            }
+        }
+        let read: Vec<Tensor<2>> = read.into_iter().flatten().collect();
+        match read.is_empty() {
+            true => self.last(x),
+            false => Tensor::cat(read, 1),
+        }
+    }
+
+    /// Numbers an image that [`read`](Self::read) gives.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if a block is not there, or smaller than the grid it is to be pooled to.
+    pub fn read_width(&self, readout: &Readout) -> Result<usize> {
+        if readout.layers.is_empty() {
+            return match readout.pool {
+                Pool::None => Ok(self.features),
+                _ => Err(Error::config(
+                    "extract.pool",
+                    "goes with extract.layers, which names none",
+                )),
+            };
+        }
+        readout
+            .layers
+            .iter()
+            .map(|name| self.layer_width(name, readout.pool))
+            .sum()
+    }
+
+    fn layer_width(&self, name: &str, pool: Pool) -> Result<usize> {
+        let position = (0..self.blocks.len()).position(|index| *name == block_name(index));
+        let Some(index) = position else {
+            let problem = format!("`{name}` is none of block1 to block{}", self.blocks.len());
+            return Err(Error::config("extract.layers", problem));
+        };
+        let shape = self.shapes[index];
+        match pool.side() {
+            Some(side) if side > shape[0].min(shape[1]) => {
+                let problem = format!(
+                    "{name} is {}x{}, smaller than {side}x{side}",
+                    shape[0], shape[1]
+                );
+                Err(Error::config("extract.pool", problem))
+            }
+            _ => Ok(pool.width(shape)),
         }
     }
 

@@ -11,7 +11,7 @@ const MOMENTUM: f64 = 0.1;
 /// Added to the variance (PyTorch's default).
 const EPSILON: f32 = 1e-5;
 
-/// Batch normalisation over all dimensions but the last, then ReLU.
+/// Batch normalisation by channel over all rows, then ReLU.
 ///
 /// On a device with automatic differentiation it uses the statistics of the batch and keeps running means of them;
 /// on a plain device it uses the running ones.
@@ -36,11 +36,8 @@ impl BatchNorm {
         }
     }
 
-    /// `[batch, height, width, channels]` to the same shape.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let shape = input.dims();
-        let [batch, height, width, channels] = shape;
-        let rows = input.reshape([batch * height * width, channels]);
+    /// `[rows, channels]` to the same shape.
+    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
         let options = NormOptions {
             epsilon: EPSILON,
             relu: true,
@@ -48,7 +45,7 @@ impl BatchNorm {
         let (scale, shift) = (self.scale.val(), self.shift.val());
         if !rows.device().is_autodiff() {
             let (mean, variance) = (self.running_mean.value(), self.running_variance.value());
-            return kernels::normalise(rows, mean, variance, scale, shift, options).reshape(shape);
+            return kernels::normalise(rows, mean, variance, scale, shift, options);
         }
         let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
         for (running, newest) in [
@@ -58,6 +55,6 @@ impl BatchNorm {
             let kept = running.value_sync().mul_scalar(1.0 - MOMENTUM);
             running.update(kept + newest.mul_scalar(MOMENTUM));
         }
-        output.reshape(shape)
+        output
     }
 }

@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
-use crate::data::{self, Images, PlainImages};
+use crate::data::{self, Images, PlainImages, RotatedImages};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
 use crate::files::{sha256_file, write_json};
-use crate::model::{self, Encoder, Initialiser};
+use crate::model::{self, Encoder, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::run_directory::checkpoint_in;
 use crate::samples::{Batch, Samples};
@@ -49,6 +49,11 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
+    let readout = Readout {
+        layers: config.extract.layers.clone(),
+        pool: config.extract.pool,
+    };
+    let width = encoder.read_width(&readout)? * config.extract.views;
     context
         .run
         .begin(Stage::Extract, context.existing, config)?;
@@ -59,7 +64,7 @@ pub fn extract(
     let origin = Origin {
         checkpoint: digest,
         dataset: label(&dataset),
-        layer: encoder.feature_layer().into(),
+        layer: describe(&encoder, &readout, config.extract.views),
     };
     let test_images = dataset.open_test()?;
     let total = dataset.train.len() + test_images.len();
@@ -70,8 +75,18 @@ pub fn extract(
     });
     let start = Instant::now();
     let mut encode = |images: &Images| {
-        let samples = PlainImages::all(images, checkpoint.header.scale_pixels);
-        features(&encoder, &samples, config.extract.batch_size, reporter)
+        let views = Views {
+            images,
+            count: config.extract.views,
+            scale_pixels: checkpoint.header.scale_pixels,
+        };
+        let mut values = Vec::with_capacity(images.len() * width);
+        views.for_each_batch(config.extract.batch_size, |batch, count| {
+            let (inputs, _) = batch.into_tensors(&context.device);
+            values.extend(encoder.read(inputs, &readout).into_data().iter::<f32>());
+            reporter.report(Event::TaskAdvanced(count as u64));
+        });
+        Features::new(values, images.labels.clone(), width)
     };
     let train = encode(&dataset.train);
     let test = encode(&test_images);
@@ -145,22 +160,40 @@ pub(super) fn check_images(checkpoint: &Checkpoint, dataset: &data::Dataset) -> 
     ))
 }
 
-fn features(
-    encoder: &Encoder,
-    images: &PlainImages<'_>,
-    batch_size: usize,
-    reporter: &mut dyn Reporter,
-) -> Features {
-    let indices: Vec<u32> = (0..images.len() as u32).collect();
-    let mut values = Vec::with_capacity(images.len() * encoder.features());
-    let mut labels = Vec::with_capacity(images.len());
-    let device = encoder.device();
-    for indices in indices.chunks(batch_size) {
-        let batch = Batch::new(images, indices);
-        labels.extend_from_slice(&batch.labels);
-        let (inputs, _) = batch.into_tensors(&device);
-        values.extend(encoder.forward(inputs).into_data().iter::<f32>());
-        reporter.report(Event::TaskAdvanced(indices.len() as u64));
+/// The images as the encoder is to see them: as they are, or in all four rotations.
+struct Views<'a> {
+    images: &'a Images,
+    count: usize,
+    scale_pixels: bool,
+}
+
+impl Views<'_> {
+    /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
+    /// and with the number of images.
+    fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize)) {
+        let all = || (0..self.images.len() as u32).collect::<Vec<_>>();
+        let plain = PlainImages::all(self.images, self.scale_pixels);
+        let rotated = RotatedImages::new(self.images, all(), true, self.scale_pixels);
+        let samples: &dyn Samples = match self.count {
+            1 => &plain,
+            _ => &rotated,
+        };
+        let indices: Vec<u32> = (0..samples.len() as u32).collect();
+        for indices in indices.chunks(images * self.count) {
+            work(Batch::new(samples, indices), indices.len() / self.count);
+        }
     }
-    Features::new(values, labels, encoder.features())
+}
+
+fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
+    let layers = match readout.layers.is_empty() {
+        true => encoder.feature_layer().to_owned(),
+        false => readout.layers.join("+"),
+    };
+    let pool = match readout.pool.side() {
+        Some(side) => format!(" pooled to {side}x{side}"),
+        None => String::new(),
+    };
+    let views = if views == 1 { "" } else { ", four views" };
+    format!("{layers}{pool}{views}")
 }

@@ -121,11 +121,13 @@ fn frozen(
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     let shape = ClassifierShape {
         features: train.values(),
-        hidden: config.finetune.hidden,
+        hidden: config.finetune.hidden.clone(),
+        batch_norm: config.finetune.batch_norm,
         classes,
     };
     let device = context.device.clone().autodiff();
-    let network = Classifier::new(&shape, config.seed, &device);
+    let moments = config.finetune.standardise.then(|| train.moments());
+    let network = Classifier::new(&shape, moments, config.seed, &device);
     let header = Header {
         stage: Stage::Finetune,
         rotnet: env!("CARGO_PKG_VERSION").into(),
@@ -205,7 +207,8 @@ fn full(
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
         features: encoder.features(),
-        hidden: config.finetune.hidden,
+        hidden: config.finetune.hidden.clone(),
+        batch_norm: config.finetune.batch_norm,
         classes: dataset.class_names.len(),
     };
     let device = context.device.clone().autodiff();
