@@ -208,7 +208,7 @@ impl Backward<Flex, 3> for DenseBackward {
             &state.input,
             &state.weight,
             state.output.as_ref(),
-            gradient,
+            &gradient,
             input.is_some(),
         );
         register(

@@ -8,7 +8,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Shape, TensorData};
 
-use super::cpu::{self, ConvShape};
+use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
 use super::{AdamStep, ConvOptions, Kernels, NormOptions, reference};
 
@@ -271,18 +271,37 @@ pub(super) struct Wanted {
 
 /// `input · weight + bias`, with or without ReLU.
 pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu: bool) -> Floats {
-    let bias = bias.to_contiguous();
-    let name = || format!("{} forward", dense_name(weight));
-    timed(name, || {
-        let mut output = contiguous(Flex::float_matmul(input.clone(), weight.clone()));
-        cpu::add_bias(output.storage_mut(), floats(&bias), relu);
-        output
-    })
+    let shape = linear_shape(input, weight, relu);
+    let (input, weight, bias) = (
+        input.to_contiguous(),
+        weight.to_contiguous(),
+        bias.to_contiguous(),
+    );
+    let mut output = vec![0.0; shape.batch * shape.outputs];
+    timed(
+        || format!("{shape} forward"),
+        || {
+            cpu::linear_forward(
+                &shape,
+                floats(&input),
+                floats(&weight),
+                Some(floats(&bias)),
+                &mut output,
+            )
+        },
+    );
+    tensor(output, &[shape.batch, shape.outputs])
 }
 
-fn dense_name(weight: &Floats) -> String {
-    let [inputs, outputs] = weight.shape().dims();
-    format!("dense {inputs} -> {outputs}")
+fn linear_shape(input: &Floats, weight: &Floats, relu: bool) -> LinearShape {
+    let [batch, inputs] = input.shape().dims();
+    let [_, outputs] = weight.shape().dims();
+    LinearShape {
+        batch,
+        inputs,
+        outputs,
+        relu,
+    }
 }
 
 /// Gradients of a dense block.
@@ -297,25 +316,39 @@ pub(super) fn dense_backward(
     input: &Floats,
     weight: &Floats,
     output: Option<&Floats>,
-    gradient: Floats,
+    gradient: &Floats,
     input_wanted: bool,
 ) -> DenseGradients {
-    let name = || format!("{} backward", dense_name(weight));
-    timed(name, || {
-        let mut gradient = contiguous(gradient);
-        if let Some(output) = output {
-            cpu::mask_by_relu(gradient.storage_mut(), floats(&output.to_contiguous()));
-        }
-        let transposed = |tensor: &Floats| Flex::float_swap_dims(tensor.clone(), 0, 1);
-        let [_, outputs] = weight.shape().dims();
-        let mut bias = vec![0.0; outputs];
-        cpu::sum_rows(floats(&gradient), &mut bias);
-        DenseGradients {
-            bias: tensor(bias, &[outputs]),
-            weight: Flex::float_matmul(transposed(input), gradient.clone()),
-            input: input_wanted.then(|| Flex::float_matmul(gradient, transposed(weight))),
-        }
-    })
+    let shape = linear_shape(input, weight, output.is_some());
+    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
+    let (gradient, output) = (gradient.to_contiguous(), output.map(Floats::to_contiguous));
+    let mut for_weight = vec![0.0; shape.inputs * shape.outputs];
+    let mut for_bias = vec![0.0; shape.outputs];
+    let mut for_input = input_wanted.then(|| vec![0.0; shape.batch * shape.inputs]);
+    timed(
+        || format!("{shape} backward"),
+        || {
+            let output = output.as_ref().map(floats).unwrap_or_default();
+            let wanted = cpu::LinearGradients {
+                dweight: &mut for_weight,
+                dbias: Some(&mut for_bias),
+                dx: for_input.as_deref_mut(),
+            };
+            cpu::linear_backward(
+                &shape,
+                floats(&input),
+                floats(&weight),
+                output,
+                floats(&gradient),
+                wanted,
+            );
+        },
+    );
+    DenseGradients {
+        input: for_input.map(|values| tensor(values, &[shape.batch, shape.inputs])),
+        weight: tensor(for_weight, &[shape.inputs, shape.outputs]),
+        bias: tensor(for_bias, &[shape.outputs]),
+    }
 }
 
 /// Mean loss `[1]`, number of right answers `[1]`, and the gradient of the mean loss by the logits.

@@ -34,50 +34,6 @@ pub fn adam_update(
     );
 }
 
-/// Adds `bias` to every row of `rows`, then applies ReLU on request (a NaN stays, as with burn's).
-pub fn add_bias(rows: &mut [f32], bias: &[f32], relu: bool) {
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                for (value, bias) in row.iter_mut().zip(bias) {
-                    let sum = *value + bias;
-                    *value = if relu && sum <= 0.0 { 0.0 } else { sum };
-                }
-            }
-        },
-    );
-}
-
-/// Zeroes the gradient where the output of the ReLU was zero.
-pub fn mask_by_relu(gradient: &mut [f32], output: &[f32]) {
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for (gradient, output) in gradient.iter_mut().zip(output) {
-                if *output <= 0.0 {
-                    *gradient = 0.0;
-                }
-            }
-        },
-    );
-}
-
-/// Sums the rows of `rows` into `sums`, from the first row to the last.
-pub fn sum_rows(rows: &[f32], sums: &mut [f32]) {
-    sums.fill(0.0);
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact(sums.len()) {
-                for (sum, value) in sums.iter_mut().zip(row) {
-                    *sum += value;
-                }
-            }
-        },
-    );
-}
-
 /// Softmax cross-entropy of rows of `classes` logits.
 ///
 /// Writes the gradient of the mean loss by the logits; gives the mean loss in nats, and the number of rows whose

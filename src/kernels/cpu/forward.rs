@@ -1,4 +1,30 @@
 //! Convolution + bias + ReLU + 2x2 max-pool in one pass.
+//!
+//! A register tile is some pixels x some vectors of output channels. Behind a pool the pixels are whole
+//! pooling windows (2 rows x 2, 4 or 6 columns), so that maximum, its place and the ReLU are taken in
+//! registers: the full-size activation never exists, and outputs that pooling drops are never computed.
+//! For each input number under the kernel the tile loads its weight vectors (one stream, packed once a call)
+//! and broadcasts one number per pixel: 2 + 12 loads for 24 multiply-adds with 3 windows x 2 vectors.
+//! In NHWC a kernel row is one contiguous piece, so 3 input channels need no special case.
+//!
+//! "Same" padding copies each image into a zero frame first: one copy against `9 * out_channels` products a
+//! number.
+//!
+//! Each output is one sum in a fixed order (bias, then kernel rows, columns, channels), so its bits depend
+//! neither on threads nor on AVX2 or AVX-512.
+//!
+//! One Zen 5 core (peak measured: 284 GFLOP/s AVX-512, 142 AVX2), us an image, batch 32:
+//!
+//! | layer | AVX-512 | AVX2 |
+//! |---|---|---|
+//! | 32x32x3 -> 32, pool | 7.7 (202 GFLOP/s) | 13.9 (112) |
+//! | 15x15x32 -> 64, pool | 19.2 (276) | 41.2 (129) |
+//! | 6x6x64 -> 64 | 4.3 (273) | 9.4 (126) |
+//!
+//! The direct method is at its limit for the second and third layer. What is left: the first layer's
+//! epilogue (27 products a sum only; about 130 of 450 cycles a tile go to maximum, place and ReLU), and
+//! Winograd F(2x2,3x3), whose output tile is one pooling window (estimate for layer 2: 37,000 cycles of
+//! products + 16,000 of transforms against 86,000 now).
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -8,10 +34,14 @@ use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
 use super::simd::{arch, beats, load};
 
-/// Images a parallel work unit takes.
+/// Images a parallel work unit takes: small enough to share batch 32 evenly among several threads; a unit is
+/// some 10 us of work or more, against well under 1 us to hand it out.
 const UNIT: usize = 2;
 
 /// Register tile of an instruction set: with pooling, windows x channel vectors; without, pixels x vectors.
+///
+/// 32 registers: 24 sums and 2 weights. 16 registers (AVX2): one window x 2 vectors = 8 sums, just what hides
+/// the latency of 4 cycles at two multiply-adds a cycle, or 6 pixels x 2 vectors = 12.
 struct Tile {
     windows: usize,
     pool_vectors: usize,
@@ -251,6 +281,10 @@ impl<S: Simd> Image<'_, S> {
 
     /// `ROWS` x `COLUMNS` pixels x `VECTORS` channel vectors of the convolution plus bias.
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "indices address memory and the sums alike"
+    )]
     fn accumulate<const ROWS: usize, const COLUMNS: usize, const VECTORS: usize>(
         &self,
         at: At,
@@ -304,6 +338,10 @@ impl<S: Simd> Image<'_, S> {
     }
 
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "indices address outputs and the sums alike"
+    )]
     fn pooled_tile<const WINDOWS: usize, const COLUMNS: usize, const VECTORS: usize>(
         &mut self,
         at: At,
@@ -337,6 +375,10 @@ impl<S: Simd> Image<'_, S> {
     }
 
     #[inline(always)]
+    #[allow(
+        clippy::needless_range_loop,
+        reason = "indices address outputs and the sums alike"
+    )]
     fn plain_tile<const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At) {
         let simd = self.simd;
         let sums = self.accumulate::<1, COLUMNS, VECTORS>(at, at.row, at.column);

@@ -1,4 +1,12 @@
-//! Sparse input gradient of one image.
+//! Sparse input gradient of a group of images.
+//!
+//! One vector of input channels at a time, so that the weights for it (`[out_channels, taps, lanes]`, 36 KiB
+//! for 64 channels and 3x3) stay in L1. Behind a pool, the 4x4 pixels under one window are 16 sums in
+//! registers (AVX-512): the channels of the window's four places, found by bit masks, add 9 products each, and
+//! the pixels are loaded and stored once. 15x15x32 -> 64, one Zen 5 core: 8.4 us an image place by place,
+//! 5.9 window by window. With 16 registers it goes place by place with 9 sums.
+//!
+//! The order of each pixel's sum is window, place, channel, whatever the vector width.
 
 use pulp::Simd;
 
@@ -68,7 +76,7 @@ impl<S: Simd> Gradient<'_, S> {
             shape.kernel * shape.kernel,
             shape.kernel,
         );
-        let row_stride = shape.padded_width() * stride;
+        let row_stride = self.row_stride;
         let window = if shape.pool { 4 } else { 1 };
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * taps * S::F32_LANES);
@@ -144,7 +152,7 @@ impl<S: Simd> Gradient<'_, S> {
     fn add_windows(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
         let (simd, shape) = (self.simd, self.shape);
         let channels = shape.out_channels;
-        let row_stride = shape.padded_width() * stride;
+        let row_stride = self.row_stride;
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * 9 * S::F32_LANES);
         assert!(self.dy.len() >= self.bases.len() * channels);

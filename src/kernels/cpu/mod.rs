@@ -1,4 +1,12 @@
-//! The kernels: loops over plain slices, nothing of burn's types.
+//! CPU kernels of a training step: plain Rust over slices, no framework types.
+//!
+//! Start with `shape` (layouts), then `forward`, `sparse`, `weight_gradient`, `input_gradient`,
+//! `dense_weight_gradient` and `backward` (the convolution), `linear` with `matmul` (dense layers), `norm` (batch
+//! normalisation), `elementwise` (loss and optimizer). `simd` chooses the instruction set, `scratch` keeps buffers
+//! between calls, `naive` is the plain twin that the tests compare with.
+//!
+//! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
+//! one parallel region; `conv_backward` with a weight gradient has a second, short one.
 #![allow(
     clippy::needless_range_loop,
     reason = "register tiles are indexed by constants, side by side in several arrays"
@@ -11,6 +19,8 @@ mod dense_weight_gradient;
 mod elementwise;
 mod forward;
 mod input_gradient;
+mod linear;
+mod matmul;
 #[cfg(test)]
 mod naive;
 mod norm;
@@ -22,8 +32,9 @@ mod sparse;
 mod weight_gradient;
 
 pub use backward::{InputGradient, WeightGradient, conv_backward};
-pub use elementwise::{adam_update, add_bias, mask_by_relu, softmax_cross_entropy, sum_rows};
+pub use elementwise::{adam_update, softmax_cross_entropy};
 pub use forward::conv_forward;
+pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
 pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient,
     inverse_deviation, normalise,

@@ -148,3 +148,18 @@ pub fn conv_backward(
     let narrow = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();
     (narrow(dweight), narrow(dbias), narrow(dx))
 }
+
+/// A dense layer as a 1x1 convolution of 1x1 images.
+pub fn linear_as_conv(batch: usize, inputs: usize, outputs: usize, relu: bool) -> ConvShape {
+    ConvShape {
+        batch,
+        height: 1,
+        width: 1,
+        in_channels: inputs,
+        out_channels: outputs,
+        kernel: 1,
+        padding: 0,
+        pool: false,
+        relu,
+    }
+}
