@@ -72,17 +72,18 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), scale.node(), shift.node()];
         let input = flex::contiguous(input.into_primitive());
-        let scale = scale.into_primitive();
-        let forward = flex::norm_forward(&input, &scale, shift.primitive(), options);
+        let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
+        let forward = flex::norm_forward(&input, &scale, &shift, options);
         let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
                 let state = NormState {
                     input,
-                    output: options.relu.then(|| forward.output.clone()),
                     mean: forward.mean.clone(),
                     inverse_deviation: forward.inverse_deviation,
                     scale,
+                    shift,
+                    relu: options.relu,
                 };
                 operation.finish(state, forward.output)
             }

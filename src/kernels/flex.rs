@@ -433,30 +433,34 @@ pub(super) fn norm_forward(
 #[derive(Clone, Debug)]
 pub(super) struct NormState {
     pub input: Floats,
-    /// Kept only where ReLU masks the gradient.
-    pub output: Option<Floats>,
     pub mean: Floats,
     pub inverse_deviation: Vec<f32>,
     pub scale: Floats,
+    pub shift: Floats,
+    pub relu: bool,
 }
 
 /// Gradients of input, scale and shift.
 pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] {
-    let scale = state.scale.to_contiguous();
+    let (scale, shift) = (state.scale.to_contiguous(), state.shift.to_contiguous());
     timed(
         || format!("{} backward", norm_name(&state.input)),
         || {
             let mut gradient = contiguous(gradient);
             let forward = cpu::Normalised {
                 rows: floats(&state.input),
-                output: state.output.as_ref().map(floats),
                 mean: floats(&state.mean),
                 inverse_deviation: &state.inverse_deviation,
+                affine: cpu::Affine {
+                    scale: floats(&scale),
+                    shift: floats(&shift),
+                },
+                relu: state.relu,
             };
-            let affine = cpu::affine_gradient(forward, gradient.storage_mut());
-            cpu::input_gradient(forward, &affine, floats(&scale), gradient.storage_mut());
-            let channels = affine.scale.len();
-            let cpu::AffineGradient { scale, shift } = affine;
+            let total = cpu::affine_gradient(forward, floats(&gradient));
+            cpu::input_gradient(forward, &total, gradient.storage_mut());
+            let channels = total.scale.len();
+            let cpu::AffineGradient { scale, shift } = total;
             [
                 gradient,
                 tensor(scale, &[channels]),

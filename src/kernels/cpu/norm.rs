@@ -107,6 +107,55 @@ pub fn inverse_deviation(variance: &[f32], epsilon: f32) -> Vec<f32> {
         .collect()
 }
 
+/// What a normalisation needs by channel.
+#[derive(Clone, Copy)]
+struct Channels<'a> {
+    mean: &'a [f32],
+    factor: &'a [f32],
+    shift: &'a [f32],
+    relu: bool,
+}
+
+impl Channels<'_> {
+    /// The same, cut to one length, so that the compiler sees that every index fits and vectorises: without that
+    /// the backward pass of 16384 x 128 took 15 ms in place of 0.7 (two Zen 5 cores, AVX-512).
+    #[inline(always)]
+    fn cut(&self) -> (usize, Self) {
+        let count = self.mean.len();
+        let cut = Self {
+            mean: &self.mean[..count],
+            factor: &self.factor[..count],
+            shift: &self.shift[..count],
+            relu: self.relu,
+        };
+        (count, cut)
+    }
+
+    #[inline(always)]
+    fn normalise(&self, rows: &[f32], output: &mut [f32]) {
+        let (count, channels) = self.cut();
+        for (output, row) in output.chunks_exact_mut(count).zip(rows.chunks_exact(count)) {
+            for channel in 0..count {
+                let apart = row[channel] - channels.mean[channel];
+                let value = apart * channels.factor[channel] + channels.shift[channel];
+                output[channel] = if self.relu & (value <= 0.0) {
+                    0.0
+                } else {
+                    value
+                };
+            }
+        }
+    }
+
+    /// Distance of `value` from the mean, and the gradient in front of the ReLU.
+    #[inline(always)]
+    fn masked(&self, channel: usize, value: f32, gradient: f32) -> (f32, f32) {
+        let apart = value - self.mean[channel];
+        let zeroed = self.relu & (apart * self.factor[channel] + self.shift[channel] <= 0.0);
+        (apart, if zeroed { 0.0 } else { gradient })
+    }
+}
+
 /// `output = (rows - mean) * inverse_deviation * scale + shift`, then ReLU on request.
 pub fn normalise(
     rows: &[f32],
@@ -116,32 +165,23 @@ pub fn normalise(
     relu: bool,
     output: &mut [f32],
 ) {
-    let channels = mean.len();
-    let factors: Vec<f32> = affine
-        .scale
-        .iter()
-        .zip(inverse_deviation)
-        .map(|(a, b)| a * b)
-        .collect();
-    let chunk = chunk_length(channels);
+    let count = mean.len();
+    let pairs = affine.scale.iter().zip(inverse_deviation);
+    let factors: Vec<f32> = pairs.map(|(scale, inverse)| scale * inverse).collect();
+    let chunk = chunk_length(count);
     output
         .par_chunks_mut(chunk)
         .zip(rows.par_chunks(chunk))
         .for_each(|(output, rows)| {
+            let channels = Channels {
+                mean,
+                factor: &factors,
+                shift: affine.shift,
+                relu,
+            };
             arch().dispatch(
                 #[inline(always)]
-                || {
-                    let pairs = output
-                        .chunks_exact_mut(channels)
-                        .zip(rows.chunks_exact(channels));
-                    for (output, row) in pairs {
-                        for channel in 0..channels {
-                            let value = (row[channel] - mean[channel]) * factors[channel]
-                                + affine.shift[channel];
-                            output[channel] = if relu && value <= 0.0 { 0.0 } else { value };
-                        }
-                    }
-                },
+                || channels.normalise(rows, output),
             );
         });
 }
@@ -155,59 +195,63 @@ pub struct AffineGradient {
     pub shift: Vec<f32>,
 }
 
-/// What the backward pass needs of the forward pass.
+/// What the backward pass needs of the forward pass. Which outputs ReLU zeroed is computed again from the input,
+/// which costs less than reading the output.
 #[derive(Clone, Copy, Debug)]
 pub struct Normalised<'a> {
     /// The input.
     pub rows: &'a [f32],
-    /// The output, where ReLU masks the gradient.
-    pub output: Option<&'a [f32]>,
     /// The batch's mean.
     pub mean: &'a [f32],
     /// Of the batch.
     pub inverse_deviation: &'a [f32],
+    /// As in the forward pass.
+    pub affine: Affine<'a>,
+    /// As in the forward pass.
+    pub relu: bool,
 }
 
-/// Gradients of scale and shift; zeroes the masked part of `gradient` on the way.
-pub fn affine_gradient(forward: Normalised<'_>, gradient: &mut [f32]) -> AffineGradient {
-    let channels = forward.mean.len();
-    let chunk = chunk_length(channels);
+impl<'a> Normalised<'a> {
+    #[inline(always)]
+    fn channels(&self, factors: &'a [f32]) -> (usize, Channels<'a>) {
+        let channels = Channels {
+            mean: self.mean,
+            factor: factors,
+            shift: self.affine.shift,
+            relu: self.relu,
+        };
+        channels.cut()
+    }
+
+    fn factors(&self) -> Vec<f32> {
+        let pairs = self.affine.scale.iter().zip(self.inverse_deviation);
+        pairs.map(|(scale, inverse)| scale * inverse).collect()
+    }
+}
+
+/// Gradients of scale and shift, from the gradient of the output.
+pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradient {
+    let count = forward.mean.len();
+    let chunk = chunk_length(count);
+    let factors = forward.factors();
     let parts: Vec<AffineGradient> = gradient
-        .par_chunks_mut(chunk)
+        .par_chunks(chunk)
         .zip(forward.rows.par_chunks(chunk))
-        .enumerate()
-        .map(|(index, (gradient, rows))| {
-            let mut scale = vec![0.0; channels];
-            let mut shift = vec![0.0; channels];
-            let output = forward
-                .output
-                .map(|output| &output[index * chunk..][..gradient.len()]);
+        .map(|(gradient, rows)| {
+            let mut sums = AffineGradient {
+                scale: vec![0.0; count],
+                shift: vec![0.0; count],
+            };
             arch().dispatch(
                 #[inline(always)]
-                || {
-                    if let Some(output) = output {
-                        for (gradient, output) in gradient.iter_mut().zip(output) {
-                            *gradient = if *output <= 0.0 { 0.0 } else { *gradient };
-                        }
-                    }
-                    let pairs = gradient
-                        .chunks_exact(channels)
-                        .zip(rows.chunks_exact(channels));
-                    for (gradient, row) in pairs {
-                        for channel in 0..channels {
-                            shift[channel] += gradient[channel];
-                            scale[channel] +=
-                                gradient[channel] * (row[channel] - forward.mean[channel]);
-                        }
-                    }
-                },
+                || add_affine_gradient(forward, &factors, rows, gradient, &mut sums),
             );
-            AffineGradient { scale, shift }
+            sums
         })
         .collect();
     let mut total = AffineGradient {
-        scale: vec![0.0; channels],
-        shift: vec![0.0; channels],
+        scale: vec![0.0; count],
+        shift: vec![0.0; count],
     };
     for part in &parts {
         add_rows(&part.scale, &mut total.scale);
@@ -219,49 +263,66 @@ pub fn affine_gradient(forward: Normalised<'_>, gradient: &mut [f32]) -> AffineG
     total
 }
 
-/// Turns the masked gradient of the output into that of the input, in place.
-pub fn input_gradient(
-    forward: Normalised<'_>,
-    affine: &AffineGradient,
-    scale: &[f32],
-    gradient: &mut [f32],
+#[inline(always)]
+fn add_affine_gradient<'a>(
+    forward: Normalised<'a>,
+    factors: &'a [f32],
+    rows: &[f32],
+    gradient: &[f32],
+    sums: &mut AffineGradient,
 ) {
-    let channels = forward.mean.len();
-    let count = (gradient.len() / channels) as f32;
-    let factors: Vec<f32> = scale
-        .iter()
-        .zip(forward.inverse_deviation)
-        .map(|(a, b)| a * b)
-        .collect();
-    let mean_gradient: Vec<f32> = affine.shift.iter().map(|sum| sum / count).collect();
-    let slopes: Vec<f32> = affine
-        .scale
-        .iter()
-        .zip(forward.inverse_deviation)
-        .map(|(sum, inverse)| sum * inverse / count)
-        .collect();
-    let chunk = chunk_length(channels);
+    let (count, channels) = forward.channels(factors);
+    let (scale, shift) = (&mut sums.scale[..count], &mut sums.shift[..count]);
+    for (gradient, row) in gradient.chunks_exact(count).zip(rows.chunks_exact(count)) {
+        for channel in 0..count {
+            let (apart, masked) = channels.masked(channel, row[channel], gradient[channel]);
+            shift[channel] += masked;
+            scale[channel] += masked * apart;
+        }
+    }
+}
+
+/// Turns the gradient of the output into that of the input, in place.
+pub fn input_gradient(forward: Normalised<'_>, total: &AffineGradient, gradient: &mut [f32]) {
+    let count = forward.mean.len();
+    let rows = (gradient.len() / count) as f32;
+    let factors = forward.factors();
+    let mean_gradient: Vec<f32> = total.shift.iter().map(|sum| sum / rows).collect();
+    let pairs = total.scale.iter().zip(forward.inverse_deviation);
+    let slopes: Vec<f32> = pairs.map(|(sum, inverse)| sum * inverse / rows).collect();
+    let chunk = chunk_length(count);
     gradient
         .par_chunks_mut(chunk)
         .zip(forward.rows.par_chunks(chunk))
         .for_each(|(gradient, rows)| {
             arch().dispatch(
                 #[inline(always)]
-                || {
-                    let pairs = gradient
-                        .chunks_exact_mut(channels)
-                        .zip(rows.chunks_exact(channels));
-                    for (gradient, row) in pairs {
-                        for channel in 0..channels {
-                            let along = (row[channel] - forward.mean[channel]) * slopes[channel];
-                            gradient[channel] =
-                                (gradient[channel] - mean_gradient[channel] - along)
-                                    * factors[channel];
-                        }
-                    }
-                },
+                || to_input_gradient(forward, &factors, &mean_gradient, &slopes, rows, gradient),
             );
         });
+}
+
+#[inline(always)]
+fn to_input_gradient<'a>(
+    forward: Normalised<'a>,
+    factors: &'a [f32],
+    mean_gradient: &[f32],
+    slopes: &[f32],
+    rows: &[f32],
+    gradient: &mut [f32],
+) {
+    let (count, channels) = forward.channels(factors);
+    let (mean_gradient, slopes) = (&mean_gradient[..count], &slopes[..count]);
+    for (gradient, row) in gradient
+        .chunks_exact_mut(count)
+        .zip(rows.chunks_exact(count))
+    {
+        for channel in 0..count {
+            let (apart, masked) = channels.masked(channel, row[channel], gradient[channel]);
+            let rest = masked - mean_gradient[channel] - apart * slopes[channel];
+            gradient[channel] = rest * channels.factor[channel];
+        }
+    }
 }
 
 #[cfg(test)]
