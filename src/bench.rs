@@ -181,7 +181,7 @@ impl<'a> Batches<'a> {
         let place = |position: usize| (position * 2_654_435_761 % length) as u32;
         let indices: Vec<u32> = (self.at..self.at + self.batch_size).map(place).collect();
         self.at += self.batch_size;
-        Batch::new(self.samples, &indices)
+        Batch::new(self.samples, 0, &indices)
     }
 }
 

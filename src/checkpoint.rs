@@ -38,6 +38,8 @@ pub struct Header {
     pub classifier: Option<ClassifierShape>,
     /// Name and fingerprint of the data set trained on.
     pub dataset: DatasetLabel,
+    /// Everything else in the config that decides the result: a run is resumed with the same recipe only.
+    pub recipe: serde_json::Value,
 }
 
 /// Which data a number or a file is from.

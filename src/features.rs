@@ -225,7 +225,7 @@ impl Samples for Features {
         self.width
     }
 
-    fn fill(&self, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
         let rows = inputs.chunks_exact_mut(self.width);
         for ((row, label), &index) in rows.zip(labels).zip(indices) {
             row.copy_from_slice(self.row(index as usize));

@@ -9,12 +9,14 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::data::DataConfig;
+use crate::data::{AugmentConfig, DataConfig};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool};
-use crate::training::OptimizerConfig;
+use crate::progress::Stage;
+use crate::training::{OptimizerConfig, ScheduleConfig};
 
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 
@@ -65,8 +67,18 @@ pub struct PretrainConfig {
     pub batch_size: usize,
     /// How rotated copies are put into batches.
     pub rotations: Rotations,
+    /// What is done to an image before it is rotated.
+    #[serde(skip_serializing_if = "AugmentConfig::is_none")]
+    pub augment: AugmentConfig,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub schedule: ScheduleConfig,
+}
+
+fn is_constant(schedule: &ScheduleConfig) -> bool {
+    *schedule == ScheduleConfig::default()
 }
 
 /// Section `extract`.
@@ -128,6 +140,9 @@ pub struct FinetuneConfig {
     pub standardise: bool,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub schedule: ScheduleConfig,
 }
 
 impl Default for Config {
@@ -152,7 +167,9 @@ impl Default for PretrainConfig {
             epochs: 10,
             batch_size: 32,
             rotations: Rotations::Shuffled,
+            augment: AugmentConfig::default(),
             optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
@@ -178,6 +195,7 @@ impl Default for FinetuneConfig {
             batch_norm: false,
             standardise: false,
             optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
@@ -211,7 +229,9 @@ impl Config {
             1,
             MAX_BATCH_SIZE,
         )?;
+        self.pretrain.augment.validate()?;
         self.pretrain.optimizer.validate("pretrain.optimizer")?;
+        self.pretrain.schedule.validate("pretrain.schedule")?;
         in_range(
             "extract.batch_size",
             self.extract.batch_size,
@@ -233,7 +253,44 @@ impl Config {
         for (index, &width) in self.finetune.hidden.iter().enumerate() {
             in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
         }
-        self.finetune.optimizer.validate("finetune.optimizer")
+        self.finetune.optimizer.validate("finetune.optimizer")?;
+        self.finetune.schedule.validate("finetune.schedule")
+    }
+
+    /// What decides the result of a stage besides seed, data set and architecture. Epochs are part of it where the
+    /// learning rate depends on them.
+    pub fn recipe(&self, stage: Stage) -> Value {
+        let data = DataConfig {
+            directory: None,
+            ..self.data.clone()
+        };
+        let (pretrain, finetune) = (&self.pretrain, &self.finetune);
+        let stage = match stage {
+            Stage::Pretrain => {
+                let epochs = if is_constant(&pretrain.schedule) {
+                    0
+                } else {
+                    pretrain.epochs
+                };
+                json!(PretrainConfig {
+                    epochs,
+                    ..pretrain.clone()
+                })
+            }
+            Stage::Extract => json!(self.extract),
+            Stage::Finetune => {
+                let epochs = if is_constant(&finetune.schedule) {
+                    0
+                } else {
+                    finetune.epochs
+                };
+                json!(FinetuneConfig {
+                    epochs,
+                    ..finetune.clone()
+                })
+            }
+        };
+        json!({ "data": data, "stage": stage })
     }
 
     /// Writes the config as resolved, whole or not at all.

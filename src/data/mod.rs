@@ -4,6 +4,7 @@
 //! and not there yet), checks every training file, and says which data set they are. The test file stays closed
 //! until [`Dataset::open_test`].
 
+mod augment;
 mod batch;
 mod cifar;
 mod config;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
 
+pub use augment::AugmentConfig;
 pub use batch::{PlainImages, RotatedImages};
 pub use config::{DataConfig, DataKind};
 pub use describe::{DatasetInfo, FileReport, PartInfo, VerifyReport, info, verify};

@@ -180,7 +180,7 @@ impl Views<'_> {
         };
         let indices: Vec<u32> = (0..samples.len() as u32).collect();
         for indices in indices.chunks(images * self.count) {
-            work(Batch::new(samples, indices), indices.len() / self.count);
+            work(Batch::new(samples, 0, indices), indices.len() / self.count);
         }
     }
 }

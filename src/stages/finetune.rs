@@ -139,6 +139,7 @@ fn frozen(
         scale_pixels: false,
         classifier: Some(shape),
         dataset: manifest.origin.dataset.clone(),
+        recipe: config.recipe(Stage::Finetune),
     };
     let (network, history) = training_stage::run(
         context,
@@ -219,6 +220,7 @@ fn full(
         epochs: 0,
         steps: 0,
         dataset: label(&dataset),
+        recipe: config.recipe(Stage::Finetune),
         ..checkpoint.header.clone()
     };
     let (network, history) = training_stage::run(

@@ -49,7 +49,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let images = split.train.len();
     let rotated =
         |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
-    let samples = rotated(split.train);
+    let samples = rotated(split.train).augmented(config.pretrain.augment, config.seed);
     let validation = split.validation.map(rotated);
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
@@ -67,6 +67,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         scale_pixels: config.data.scale_pixels,
         classifier: None,
         dataset: label(&dataset),
+        recipe: config.recipe(Stage::Pretrain),
     };
     let (_, history) = training_stage::run(
         context,

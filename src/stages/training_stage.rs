@@ -10,13 +10,14 @@ use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::Existing;
 use crate::samples::Samples;
-use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Tee};
+use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, ScheduleConfig, Tee};
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct Schedule<'a> {
     pub epochs: usize,
     pub batch_size: usize,
     pub optimizer: &'a OptimizerConfig,
+    pub schedule: ScheduleConfig,
 }
 
 impl<'a> From<&'a PretrainConfig> for Schedule<'a> {
@@ -25,6 +26,7 @@ impl<'a> From<&'a PretrainConfig> for Schedule<'a> {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
+            schedule: config.schedule,
         }
     }
 }
@@ -35,6 +37,7 @@ impl<'a> From<&'a FinetuneConfig> for Schedule<'a> {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
+            schedule: config.schedule,
         }
     }
 }
@@ -53,7 +56,8 @@ pub(super) fn run<N: Network>(
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let mut optimizer = Optimizer::new(schedule.optimizer);
+    let total = training::steps_an_epoch(samples, schedule.batch_size) * schedule.epochs as u64;
+    let mut optimizer = Optimizer::with_schedule(schedule.optimizer, schedule.schedule, total);
     let (network, history) = resume(context, &header, network, &mut optimizer, reporter)?;
     let plan = Plan {
         stage,

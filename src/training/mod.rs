@@ -3,6 +3,7 @@
 mod evaluation;
 mod metrics;
 mod optimizer;
+mod schedule;
 
 use std::time::Instant;
 
@@ -18,6 +19,7 @@ use crate::samples::{Batch, Samples};
 pub use evaluation::{Evaluation, evaluate};
 pub use metrics::{JsonLines, Tee};
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use schedule::{ScheduleConfig, ScheduleKind};
 
 use metrics::Meter;
 
@@ -92,13 +94,15 @@ fn train_epoch<N: Network>(
     let order = epoch_order(samples, plan.seed, epoch);
     let mut steps = order.chunks(plan.batch_size * samples.group());
     let device = plan.device.clone().autodiff();
-    let mut batch = steps.next().map(|indices| Batch::new(samples, indices));
+    let mut batch = steps
+        .next()
+        .map(|indices| Batch::new(samples, epoch as u64, indices));
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
         let (outcome, next) = rayon::join(
             || step(network, optimizer, current, &device),
-            || upcoming.map(|indices| Batch::new(samples, indices)),
+            || upcoming.map(|indices| Batch::new(samples, epoch as u64, indices)),
         );
         let (trained, loss, correct) = outcome;
         network = trained;
@@ -125,6 +129,11 @@ pub fn step<N: Network>(
     let mut gradients = loss.backward();
     let network = optimizer.step(network, &mut gradients);
     (network, loss.inner(), correct.inner())
+}
+
+/// Steps of an epoch, the last one with fewer samples where they do not divide.
+pub fn steps_an_epoch(samples: &dyn Samples, batch_size: usize) -> u64 {
+    (samples.len() / samples.group()).div_ceil(batch_size) as u64
 }
 
 /// The samples of an epoch in the order in which they are trained on; groups stay together.
@@ -159,7 +168,7 @@ mod tests {
         fn group(&self) -> usize {
             self.1
         }
-        fn fill(&self, _: &[u32], _: &mut [f32], _: &mut [u8]) {}
+        fn fill(&self, _: u64, _: &[u32], _: &mut [f32], _: &mut [u8]) {}
     }
 
     #[test]
