@@ -29,14 +29,10 @@ fn random<const D: usize>(shape: [usize; D]) -> Tensor<D> {
 /// Runs `work` once with the kernels and once with burn's operations.
 fn both(criterion: &mut Criterion, name: &str, mut work: impl FnMut()) {
     let mut group = criterion.benchmark_group(name);
-    group
-        .sample_size(20)
-        .measurement_time(Duration::from_secs(2));
+    group.sample_size(20).measurement_time(Duration::from_secs(2));
     for (who, burn) in [("rotnet", false), ("burn", true)] {
         kernels::use_burn_operations(burn);
-        group.bench_function(BenchmarkId::from_parameter(who), |bencher| {
-            bencher.iter(&mut work)
-        });
+        group.bench_function(BenchmarkId::from_parameter(who), |bencher| bencher.iter(&mut work));
     }
     kernels::use_burn_operations(false);
     group.finish();
@@ -44,64 +40,37 @@ fn both(criterion: &mut Criterion, name: &str, mut work: impl FnMut()) {
 
 fn convolutions(criterion: &mut Criterion) {
     for (side, inputs, outputs, padding, relu, pool) in LAYERS {
-        let options = ConvOptions {
-            padding,
-            relu,
-            pool,
-        };
+        let options = ConvOptions { padding, relu, pool };
         let input = random([BATCH, side, side, inputs]);
         let (weight, bias) = (random([3, 3, inputs, outputs]), random([outputs]));
         let forward = || kernels::conv_block(input.clone(), weight.clone(), bias.clone(), options);
         let name = format!("conv 3x3 {side}x{side}x{inputs} to {outputs}");
         both(criterion, &format!("{name} forward"), || drop(forward()));
-        both(criterion, &format!("{name} forward and backward"), || {
-            drop(forward().sum().backward())
-        });
+        both(criterion, &format!("{name} forward and backward"), || drop(forward().sum().backward()));
     }
 }
 
 fn the_rest(criterion: &mut Criterion) {
     let (rows, scale, shift) = (random([BATCH * 256, 64]), random([64]), random([64]));
-    let options = NormOptions {
-        epsilon: 1e-5,
-        relu: true,
-    };
-    both(
-        criterion,
-        "batch norm 8192 x 64 forward and backward",
-        || {
-            let (output, ..) =
-                kernels::batch_norm(rows.clone(), scale.clone(), shift.clone(), options);
-            drop(output.sum().backward());
-        },
-    );
+    let options = NormOptions { epsilon: 1e-5, relu: true };
+    both(criterion, "batch norm 8192 x 64 forward and backward", || {
+        let (output, ..) = kernels::batch_norm(rows.clone(), scale.clone(), shift.clone(), options);
+        drop(output.sum().backward());
+    });
 
     let (input, weight, bias) = (random([BATCH, 1024]), random([1024, 64]), random([64]));
     both(criterion, "dense 1024 to 64 forward and backward", || {
-        drop(
-            kernels::dense_block(input.clone(), weight.clone(), bias.clone(), true)
-                .sum()
-                .backward(),
-        );
+        drop(kernels::dense_block(input.clone(), weight.clone(), bias.clone(), true).sum().backward());
     });
 
     let logits = random([BATCH, 4]);
     let labels: Vec<i32> = (0..BATCH as i32).map(|index| index % 4).collect();
     let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &logits.device());
     both(criterion, "cross-entropy forward and backward", || {
-        drop(
-            kernels::cross_entropy(logits.clone(), labels.clone())
-                .0
-                .backward(),
-        );
+        drop(kernels::cross_entropy(logits.clone(), labels.clone()).0.backward());
     });
 
-    let step = AdamStep {
-        step_size: 1e-3,
-        beta_1: 0.9,
-        beta_2: 0.999,
-        epsilon: 1e-7,
-    };
+    let step = AdamStep { step_size: 1e-3, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
     let parts = [(); 4].map(|()| random([130_000]).inner().abs());
     both(criterion, "adam 130000 parameters", || {
         let [parameter, gradient, first, second] = parts.clone();

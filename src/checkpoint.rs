@@ -68,8 +68,7 @@ impl Checkpoint {
     /// Writes the checkpoint, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let prefixed = |prefix: &'static str, tensors: &Parameters| {
-            let named =
-                |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
+            let named = |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
             tensors.iter().map(named).collect::<Vec<_>>()
         };
         let mut tensors = Parameters::new();
@@ -84,20 +83,13 @@ impl Checkpoint {
     /// [`Error::Io`], or [`Error::Checkpoint`] if it is damaged or of another version.
     pub fn load(path: &Path) -> Result<Self> {
         let (header, tensors) = tensor_file::read(path, &FORMAT)?;
-        let mut checkpoint = Self {
-            header,
-            parameters: Parameters::new(),
-            optimizer: Parameters::new(),
-        };
+        let mut checkpoint = Self { header, parameters: Parameters::new(), optimizer: Parameters::new() };
         for (name, data) in tensors {
             let (group, name) = match (name.strip_prefix(MODEL), name.strip_prefix(OPTIMIZER)) {
                 (Some(name), _) => (&mut checkpoint.parameters, name),
                 (None, Some(name)) => (&mut checkpoint.optimizer, name),
                 (None, None) => {
-                    return Err(Self::refuse(
-                        path,
-                        format!("holds an unknown tensor `{name}`"),
-                    ));
+                    return Err(Self::refuse(path, format!("holds an unknown tensor `{name}`")));
                 }
             };
             group.insert(name.to_owned(), data);

@@ -68,6 +68,12 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
     },
+    /// Another process writes to the run.
+    #[error("{path} is in use by another rotnet process")]
+    RunInUse {
+        /// The run directory.
+        path: PathBuf,
+    },
     /// The device named is not in this build or on this machine.
     #[error("device `{device}` cannot be used: {problem}")]
     Device {
@@ -79,9 +85,7 @@ pub enum Error {
         hint: String,
     },
     /// Training produced a loss that is not a number.
-    #[error(
-        "{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})"
-    )]
+    #[error("{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})")]
     Diverged {
         /// The stage that was training.
         stage: &'static str,
@@ -103,45 +107,22 @@ impl Error {
     /// An [`Error::Io`] for `map_err`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// An [`Error::Config`].
     pub fn config(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Config {
-            path: path.into(),
-            problem: problem.into(),
-        }
+        Self::Config { path: path.into(), problem: problem.into() }
     }
 
     /// An [`Error::Data`].
-    pub fn data(
-        path: impl AsRef<Path>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self::Data {
-            path: path.as_ref().to_path_buf(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+    pub fn data(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
     }
 
     /// An [`Error::Checkpoint`].
-    pub fn checkpoint(
-        path: impl AsRef<Path>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self::Checkpoint {
-            path: path.as_ref().to_path_buf(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+    pub fn checkpoint(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
     }
 
     /// What the user can do about it, as something to type where there is one.
@@ -150,6 +131,7 @@ impl Error {
             Self::Config { .. } => "see `rotnet config --schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
+            Self::RunInUse { .. } => "wait until it has ended, or name another directory with --out".into(),
             Self::Diverged { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
             }

@@ -12,11 +12,7 @@ use crate::model::{FeatureMoments, Parameters};
 use crate::samples::Samples;
 use crate::tensor_file::{self, Format};
 
-const FORMAT: Format = Format {
-    name: "rotnet-features",
-    version: 1,
-    hint: "run `rotnet extract` again",
-};
+const FORMAT: Format = Format { name: "rotnet-features", version: 1, hint: "run `rotnet extract` again" };
 
 /// Features and labels of a set of images, in the order of the images.
 pub struct Features {
@@ -61,9 +57,7 @@ pub struct FeatureFiles {
 impl FeatureFiles {
     /// The files in `directory`, whether they are there or not.
     pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_path_buf(),
-        }
+        Self { directory: directory.to_path_buf() }
     }
 
     /// Training features.
@@ -106,11 +100,7 @@ impl Features {
     /// `values` holds `width` numbers for each label.
     pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
-        Self {
-            values,
-            labels,
-            width,
-        }
+        Self { values, labels, width }
     }
 
     /// Images, and numbers an image.
@@ -128,10 +118,7 @@ impl Features {
         let rows = indices.iter().flat_map(|&index| self.row(index as usize));
         Self {
             values: rows.copied().collect(),
-            labels: indices
-                .iter()
-                .map(|&index| self.labels[index as usize])
-                .collect(),
+            labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
             width: self.width,
         }
     }
@@ -154,10 +141,7 @@ impl Features {
         }
         FeatureMoments {
             mean: mean.into_iter().map(|mean| mean as f32).collect(),
-            deviation: squares
-                .into_iter()
-                .map(|sum| (sum / count).sqrt() as f32)
-                .collect(),
+            deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
         }
     }
 
@@ -168,14 +152,8 @@ impl Features {
     /// Writes `features` (f32 `[images, features]`) and `labels` (u8 `[images]`), whole or not at all.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
         let tensors = Parameters::from([
-            (
-                "features".to_owned(),
-                TensorData::new(self.values.clone(), self.shape()),
-            ),
-            (
-                "labels".to_owned(),
-                TensorData::new(self.labels.clone(), [self.labels.len()]),
-            ),
+            ("features".to_owned(), TensorData::new(self.values.clone(), self.shape())),
+            ("labels".to_owned(), TensorData::new(self.labels.clone(), [self.labels.len()])),
         ]);
         tensor_file::write(path, &FORMAT, origin, &tensors)
     }
@@ -202,15 +180,10 @@ impl Features {
         let values = values.try_into_vec::<f32>().map_err(wrong_type)?;
         let labels = labels.try_into_vec::<u8>().map_err(wrong_type)?;
         if labels.len() != images || width == 0 {
-            return Err(refuse(format!(
-                "{images} rows of features, {} labels",
-                labels.len()
-            )));
+            return Err(refuse(format!("{images} rows of features, {} labels", labels.len())));
         }
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
-            return Err(refuse(format!(
-                "holds label {label}, there are {classes} classes"
-            )));
+            return Err(refuse(format!("holds label {label}, there are {classes} classes")));
         }
         Ok(Self::new(values, labels, width))
     }

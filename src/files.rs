@@ -14,20 +14,15 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<()> {
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     create_directory(directory)?;
     let attempt = || -> io::Result<()> {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(".rotnet-")
-            .suffix(".tmp")
-            .tempfile_in(directory)?;
+        let mut temporary =
+            tempfile::Builder::new().prefix(".rotnet-").suffix(".tmp").tempfile_in(directory)?;
         let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
         write(&mut buffered)?;
         buffered.flush()?;
@@ -55,11 +50,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|error| {
-        Error::checkpoint(
-            path,
-            format!("not readable: {error}"),
-            "run the stage that writes it again",
-        )
+        Error::checkpoint(path, format!("not readable: {error}"), "run the stage that writes it again")
     })
 }
 
@@ -126,13 +117,7 @@ mod tests {
             out.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())
         });
-        assert!(matches!(
-            failed,
-            Err(Error::Io {
-                action: "write",
-                ..
-            })
-        ));
+        assert!(matches!(failed, Err(Error::Io { action: "write", .. })));
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

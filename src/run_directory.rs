@@ -1,6 +1,6 @@
 //! The run directory: where each stage leaves its files, and who may write over them.
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,12 @@ pub enum Existing {
     Overwrite,
     /// Go on where they end.
     Resume,
+}
+
+/// Kept by the one process that writes to a run.
+#[must_use]
+pub struct RunLock {
+    _file: File,
 }
 
 /// A run, named by its directory.
@@ -90,11 +96,14 @@ impl RunDirectory {
         self.stage(stage).join("metrics.jsonl")
     }
 
-    /// Makes room for a stage's results and writes the config it runs with.
+    /// Makes room for a stage's results and writes the config it runs with. The run is this process's own for as long
+    /// as the lock is kept; the system takes it from a process that dies.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`].
-    pub fn begin(&self, stage: Stage, existing: Existing, config: &Config) -> Result<()> {
+    /// [`Error::RunInUse`] if another process writes to this run; [`Error::OutputExists`] if there are results and
+    /// `existing` is [`Existing::Refuse`].
+    pub fn begin(&self, stage: Stage, existing: Existing, config: &Config) -> Result<RunLock> {
+        let lock = self.lock()?;
         let results = [
             self.summary(stage),
             self.metrics(stage),
@@ -105,9 +114,7 @@ impl RunDirectory {
             Existing::Resume => {}
             Existing::Refuse => {
                 if results.iter().any(|path| path.exists()) {
-                    return Err(Error::OutputExists {
-                        path: self.stage(stage),
-                    });
+                    return Err(Error::OutputExists { path: self.stage(stage) });
                 }
             }
             Existing::Overwrite => {
@@ -117,7 +124,19 @@ impl RunDirectory {
             }
         }
         create_directory(&self.stage(stage))?;
-        config.write(&self.config())
+        config.write(&self.config())?;
+        Ok(lock)
+    }
+
+    fn lock(&self) -> Result<RunLock> {
+        create_directory(&self.root)?;
+        let path = self.root.join(".lock");
+        let file = File::create(&path).map_err(Error::io("create", &path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(RunLock { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(Error::RunInUse { path: self.root.clone() }),
+            Err(TryLockError::Error(error)) => Err(Error::io("lock", &path)(error)),
+        }
     }
 
     /// Updates `run.json`; `test_evaluations` are added to those before.
@@ -131,11 +150,7 @@ impl RunDirectory {
             true => read_json::<RunRecord>(&self.record())?.test_evaluations,
             false => 0,
         };
-        let record = RunRecord {
-            environment,
-            dataset,
-            test_evaluations: before + test_evaluations,
-        };
+        let record = RunRecord { environment, dataset, test_evaluations: before + test_evaluations };
         write_json(&self.record(), &record)
     }
 
@@ -145,14 +160,12 @@ impl RunDirectory {
     /// [`Error::Checkpoint`] if there are fewer, or one is damaged.
     pub fn read_metrics(&self, stage: Stage, epochs: usize) -> Result<Vec<EpochMetrics>> {
         let path = self.metrics(stage);
-        let damaged = |problem: String| {
-            Error::checkpoint(&path, problem, "start this stage again with --force")
-        };
+        let damaged =
+            |problem: String| Error::checkpoint(&path, problem, "start this stage again with --force");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let lines = text.lines().take(epochs).map(serde_json::from_str);
-        let lines: Vec<EpochMetrics> = lines
-            .collect::<Result<_, _>>()
-            .map_err(|error| damaged(format!("not readable: {error}")))?;
+        let lines: Vec<EpochMetrics> =
+            lines.collect::<Result<_, _>>().map_err(|error| damaged(format!("not readable: {error}")))?;
         if lines.len() < epochs {
             let problem = format!("holds {} epochs, the checkpoint {epochs}", lines.len());
             return Err(damaged(problem));

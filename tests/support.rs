@@ -40,11 +40,7 @@ impl Folder {
         let directory = self.path(name).join("cifar-10-batches-bin");
         fs::create_dir_all(&directory).unwrap();
         for batch in 1..=5 {
-            fs::write(
-                directory.join(format!("data_batch_{batch}.bin")),
-                records(batch, 10),
-            )
-            .unwrap();
+            fs::write(directory.join(format!("data_batch_{batch}.bin")), records(batch, 10)).unwrap();
         }
         fs::write(directory.join("test_batch.bin"), records(6, 20)).unwrap();
     }
@@ -76,16 +72,9 @@ impl Folder {
         let outcome = self.rotnet(arguments);
         assert_eq!(outcome.code, code, "rotnet {arguments}\n{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
-        let errors: Vec<&str> = outcome
-            .stderr
-            .lines()
-            .filter(|l| l.starts_with("error:"))
-            .collect();
+        let errors: Vec<&str> = outcome.stderr.lines().filter(|l| l.starts_with("error:")).collect();
         let [error] = errors[..] else {
-            panic!(
-                "rotnet {arguments}: expected one line of error, got\n{}",
-                outcome.stderr
-            );
+            panic!("rotnet {arguments}: expected one line of error, got\n{}", outcome.stderr);
         };
         assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
         for part in parts {

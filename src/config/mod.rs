@@ -176,12 +176,7 @@ impl Default for PretrainConfig {
 
 impl Default for ExtractConfig {
     fn default() -> Self {
-        Self {
-            batch_size: 256,
-            layers: Vec::new(),
-            pool: Pool::default(),
-            views: 1,
-        }
+        Self { batch_size: 256, layers: Vec::new(), pool: Pool::default(), views: 1 }
     }
 }
 
@@ -223,28 +218,13 @@ impl Config {
         self.data.validate()?;
         self.encoder.validate()?;
         in_range("pretrain.epochs", self.pretrain.epochs, 0, MAX_EPOCHS)?;
-        in_range(
-            "pretrain.batch_size",
-            self.pretrain.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
+        in_range("pretrain.batch_size", self.pretrain.batch_size, 1, MAX_BATCH_SIZE)?;
         self.pretrain.augment.validate()?;
         self.pretrain.optimizer.validate("pretrain.optimizer")?;
         self.pretrain.schedule.validate("pretrain.schedule")?;
-        in_range(
-            "extract.batch_size",
-            self.extract.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
+        in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
         in_range("finetune.epochs", self.finetune.epochs, 1, MAX_EPOCHS)?;
-        in_range(
-            "finetune.batch_size",
-            self.finetune.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
+        in_range("finetune.batch_size", self.finetune.batch_size, 1, MAX_BATCH_SIZE)?;
         if !matches!(self.extract.views, 1 | 4) {
             let problem = format!("must be 1 or 4, got {}", self.extract.views);
             return Err(Error::config("extract.views", problem));
@@ -260,34 +240,17 @@ impl Config {
     /// What decides the result of a stage besides seed, data set and architecture. Epochs are part of it where the
     /// learning rate depends on them.
     pub fn recipe(&self, stage: Stage) -> Value {
-        let data = DataConfig {
-            directory: None,
-            ..self.data.clone()
-        };
+        let data = DataConfig { directory: None, ..self.data.clone() };
         let (pretrain, finetune) = (&self.pretrain, &self.finetune);
         let stage = match stage {
             Stage::Pretrain => {
-                let epochs = if is_constant(&pretrain.schedule) {
-                    0
-                } else {
-                    pretrain.epochs
-                };
-                json!(PretrainConfig {
-                    epochs,
-                    ..pretrain.clone()
-                })
+                let epochs = if is_constant(&pretrain.schedule) { 0 } else { pretrain.epochs };
+                json!(PretrainConfig { epochs, ..pretrain.clone() })
             }
             Stage::Extract => json!(self.extract),
             Stage::Finetune => {
-                let epochs = if is_constant(&finetune.schedule) {
-                    0
-                } else {
-                    finetune.epochs
-                };
-                json!(FinetuneConfig {
-                    epochs,
-                    ..finetune.clone()
-                })
+                let epochs = if is_constant(&finetune.schedule) { 0 } else { finetune.epochs };
+                json!(FinetuneConfig { epochs, ..finetune.clone() })
             }
         };
         json!({ "data": data, "stage": stage })
@@ -301,16 +264,10 @@ impl Config {
 
 fn in_range(path: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if value < least {
-        return Err(Error::config(
-            path,
-            format!("must be at least {least}, got {value}"),
-        ));
+        return Err(Error::config(path, format!("must be at least {least}, got {value}")));
     }
     if value > most {
-        return Err(Error::config(
-            path,
-            format!("must be at most {most}, got {value}"),
-        ));
+        return Err(Error::config(path, format!("must be at most {most}, got {value}")));
     }
     Ok(())
 }

@@ -69,11 +69,7 @@ pub fn augment(
 fn mirrored(index: i64, length: usize) -> usize {
     let last = length as i64 - 1;
     let inside = if index < 0 { -index } else { index };
-    let inside = if inside > last {
-        2 * last - inside
-    } else {
-        inside
-    };
+    let inside = if inside > last { 2 * last - inside } else { inside };
     inside.clamp(0, last) as usize
 }
 
@@ -92,31 +88,20 @@ mod tests {
     fn nothing_asked_nothing_done_and_the_draw_is_a_function_of_its_numbers() {
         let plain: Vec<u8> = (0..60).collect();
         assert_eq!(run(AugmentConfig::default(), 3), plain);
-        let all = AugmentConfig {
-            flip: true,
-            crop_padding: 2,
-        };
+        let all = AugmentConfig { flip: true, crop_padding: 2 };
         assert_eq!(run(all, 3), run(all, 3));
         assert!((0..20).any(|index| run(all, index) != run(all, 3)));
     }
 
     #[test]
     fn a_flip_mirrors_each_row_every_other_time() {
-        let flip = AugmentConfig {
-            flip: true,
-            crop_padding: 0,
-        };
-        let flipped = (0..200)
-            .filter(|&index| run(flip, index)[..3] == [9, 10, 11])
-            .count();
+        let flip = AugmentConfig { flip: true, crop_padding: 0 };
+        let flipped = (0..200).filter(|&index| run(flip, index)[..3] == [9, 10, 11]).count();
         assert!((60..140).contains(&flipped), "{flipped}");
     }
 
     #[test]
     fn the_edge_is_mirrored() {
-        assert_eq!(
-            [-2, -1, 0, 3, 4, 5].map(|index| mirrored(index, 4)),
-            [2, 1, 0, 3, 2, 1]
-        );
+        assert_eq!([-2, -1, 0, 3, 4, 5].map(|index| mirrored(index, 4)), [2, 1, 0, 3, 2, 1]);
     }
 }

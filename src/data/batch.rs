@@ -25,11 +25,7 @@ impl<'a> PlainImages<'a> {
 
     /// The images of the given indices; `scale_pixels` divides by 255.
     pub fn new(images: &'a Images, indices: Vec<u32>, scale_pixels: bool) -> Self {
-        Self {
-            images,
-            indices,
-            scale_pixels,
-        }
+        Self { images, indices, scale_pixels }
     }
 }
 
@@ -49,23 +45,9 @@ impl Samples for PlainImages<'_> {
         };
         let write = |index: usize, rotation: Rotation, row: &mut [f32]| {
             let Images { height, width, .. } = *self.images;
-            write_rotated(
-                self.images.image(index),
-                height,
-                width,
-                rotation,
-                self.scale_pixels,
-                row,
-            );
+            write_rotated(self.images.image(index), height, width, rotation, self.scale_pixels, row);
         };
-        fill(
-            self.images.values(),
-            indices,
-            inputs,
-            labels,
-            resolve,
-            write,
-        );
+        fill(self.images.values(), indices, inputs, labels, resolve, write);
     }
 }
 
@@ -85,23 +67,12 @@ impl<'a> RotatedImages<'a> {
     /// The images of the given indices; with `grouped`, the four rotations of an image share a batch;
     /// `scale_pixels` divides by 255.
     pub fn new(images: &'a Images, indices: Vec<u32>, grouped: bool, scale_pixels: bool) -> Self {
-        Self {
-            images,
-            indices,
-            grouped,
-            scale_pixels,
-            augment: AugmentConfig::default(),
-            seed: 0,
-        }
+        Self { images, indices, grouped, scale_pixels, augment: AugmentConfig::default(), seed: 0 }
     }
 
     /// The same images, augmented before they are rotated; the draws depend on `seed`, epoch and image.
     pub fn augmented(self, augment: AugmentConfig, seed: u64) -> Self {
-        Self {
-            augment,
-            seed,
-            ..self
-        }
+        Self { augment, seed, ..self }
     }
 }
 
@@ -121,11 +92,7 @@ impl Samples for RotatedImages<'_> {
     fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
         let resolve = |sample: u32| {
             let rotation = Rotation::from_turns(sample);
-            (
-                self.indices[sample as usize / 4] as usize,
-                rotation,
-                rotation as u8,
-            )
+            (self.indices[sample as usize / 4] as usize, rotation, rotation as u8)
         };
         let Images { height, width, .. } = *self.images;
         let write = |index: usize, rotation: Rotation, row: &mut [f32]| {
@@ -138,14 +105,7 @@ impl Samples for RotatedImages<'_> {
             augment(self.augment, image, [height, width], draw, &mut augmented);
             write_rotated(&augmented, height, width, rotation, self.scale_pixels, row);
         };
-        fill(
-            self.images.values(),
-            indices,
-            inputs,
-            labels,
-            resolve,
-            write,
-        );
+        fill(self.images.values(), indices, inputs, labels, resolve, write);
     }
 }
 
@@ -160,13 +120,11 @@ fn fill(
     write: impl Fn(usize, Rotation, &mut [f32]) + Sync,
 ) {
     let rows = inputs.par_chunks_exact_mut(values).zip(labels);
-    rows.zip(samples)
-        .with_min_len(SAMPLES_A_TASK)
-        .for_each(|((row, label), &sample)| {
-            let (index, rotation, value) = resolve(sample);
-            write(index, rotation, row);
-            *label = value;
-        });
+    rows.zip(samples).with_min_len(SAMPLES_A_TASK).for_each(|((row, label), &sample)| {
+        let (index, rotation, value) = resolve(sample);
+        write(index, rotation, row);
+        *label = value;
+    });
 }
 
 #[cfg(test)]
@@ -196,12 +154,7 @@ mod tests {
         let (inputs, labels) = batch(&samples, &[1, 0]);
         assert_eq!((samples.len(), labels), (2, vec![5, 7]));
         let expected = images.image(0).iter().chain(images.image(2));
-        assert!(
-            inputs
-                .iter()
-                .zip(expected)
-                .all(|(&x, &byte)| x == f32::from(byte) / 255.0)
-        );
+        assert!(inputs.iter().zip(expected).all(|(&x, &byte)| x == f32::from(byte) / 255.0));
     }
 
     #[test]
@@ -214,13 +167,6 @@ mod tests {
         let expected = [(0, 3), (2, 0), (0, 1)].map(|(index, turns)| {
             super::super::rotation::rotate(images.image(index), 2, 2, Rotation::from_turns(turns))
         });
-        assert_eq!(
-            inputs,
-            expected
-                .concat()
-                .iter()
-                .map(|&byte| f32::from(byte))
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(inputs, expected.concat().iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
     }
 }

@@ -88,10 +88,7 @@ impl Dataset {
         if name != self.name {
             return Err(Error::data(
                 self.directory.join(&facts.name),
-                format!(
-                    "is of another data set ({name}) than the training files ({})",
-                    self.name
-                ),
+                format!("is of another data set ({name}) than the training files ({})", self.name),
                 "put the files of one data set into the folder",
             ));
         }

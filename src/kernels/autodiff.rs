@@ -31,12 +31,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
                 let output = forward.output.clone();
-                let state = ConvState {
-                    shape,
-                    input,
-                    weight,
-                    forward,
-                };
+                let state = ConvState { shape, input, weight, forward };
                 operation.finish(state, output)
             }
         }
@@ -54,11 +49,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         match DenseBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(output),
             OpsKind::Tracked(operation) => {
-                let state = DenseState {
-                    input,
-                    weight,
-                    output: relu.then(|| output.clone()),
-                };
+                let state = DenseState { input, weight, output: relu.then(|| output.clone()) };
                 operation.finish(state, output)
             }
         }
@@ -88,11 +79,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 operation.finish(state, forward.output)
             }
         };
-        (
-            output,
-            Self::from_inner(forward.mean),
-            Self::from_inner(forward.variance),
-        )
+        (output, Self::from_inner(forward.mean), Self::from_inner(forward.variance))
     }
 
     fn cross_entropy(
@@ -119,14 +106,7 @@ impl Backward<Flex, 3> for NormBackward {
         let [input, scale, shift] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
         let [for_input, for_scale, for_shift] = flex::norm_backward(&ops.state, gradient);
-        register(
-            [
-                (input, Some(for_input)),
-                (scale, Some(for_scale)),
-                (shift, Some(for_shift)),
-            ],
-            gradients,
-        );
+        register([(input, Some(for_input)), (scale, Some(for_scale)), (shift, Some(for_shift))], gradients);
     }
 }
 
@@ -147,39 +127,14 @@ impl Backward<Flex, 3> for ConvBackward {
     fn backward(self, ops: Ops<ConvState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let ConvState {
-            shape,
-            input: input_values,
-            weight: weight_values,
-            forward,
-        } = ops.state;
-        let wanted = Wanted {
-            input: input.is_some(),
-            parameters: weight.is_some() || bias.is_some(),
-        };
-        let result = flex::conv_backward(
-            &shape,
-            &input_values,
-            &weight_values,
-            &forward,
-            &gradient,
-            wanted,
-        );
-        register(
-            [
-                (input, result.input),
-                (weight, result.weight),
-                (bias, result.bias),
-            ],
-            gradients,
-        );
+        let ConvState { shape, input: input_values, weight: weight_values, forward } = ops.state;
+        let wanted = Wanted { input: input.is_some(), parameters: weight.is_some() || bias.is_some() };
+        let result = flex::conv_backward(&shape, &input_values, &weight_values, &forward, &gradient, wanted);
+        register([(input, result.input), (weight, result.weight), (bias, result.bias)], gradients);
     }
 }
 
-fn register<const N: usize>(
-    results: [(Option<NodeId>, Option<Floats>); N],
-    gradients: &mut Gradients,
-) {
+fn register<const N: usize>(results: [(Option<NodeId>, Option<Floats>); N], gradients: &mut Gradients) {
     for (node, gradient) in results {
         if let (Some(node), Some(gradient)) = (node, gradient) {
             gradients.register::<Flex>(node, gradient);
@@ -213,11 +168,7 @@ impl Backward<Flex, 3> for DenseBackward {
             input.is_some(),
         );
         register(
-            [
-                (input, result.input),
-                (weight, Some(result.weight)),
-                (bias, Some(result.bias)),
-            ],
+            [(input, result.input), (weight, Some(result.weight)), (bias, Some(result.bias))],
             gradients,
         );
     }

@@ -61,19 +61,9 @@ impl Kernels for Flex {
         let input = contiguous(input);
         let [mean, variance, scale, shift] = [mean, variance, scale, shift].map(contiguous);
         let inverse = cpu::inverse_deviation(floats(&variance), options.epsilon);
-        let affine = cpu::Affine {
-            scale: floats(&scale),
-            shift: floats(&shift),
-        };
+        let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
         let mut output = vec![0.0; floats(&input).len()];
-        cpu::normalise(
-            floats(&input),
-            floats(&mean),
-            &inverse,
-            affine,
-            options.relu,
-            &mut output,
-        );
+        cpu::normalise(floats(&input), floats(&mean), &inverse, affine, options.relu, &mut output);
         tensor(output, &input.shape().to_vec())
     }
 
@@ -103,11 +93,7 @@ impl Kernels for Flex {
 }
 
 /// The shape of a convolution, if the kernels take it.
-pub(super) fn conv_shape(
-    input: &Floats,
-    weight: &Floats,
-    options: ConvOptions,
-) -> Option<ConvShape> {
+pub(super) fn conv_shape(input: &Floats, weight: &Floats, options: ConvOptions) -> Option<ConvShape> {
     let [batch, height, width, in_channels] = dimensions(input)?;
     let [kernel, kernel_width, weight_channels, out_channels] = dimensions(weight)?;
     let shape = ConvShape {
@@ -129,17 +115,8 @@ fn dimensions(tensor: &Floats) -> Option<[usize; 4]> {
     tensor.shape().to_vec().try_into().ok()
 }
 
-pub(super) fn conv_forward(
-    shape: &ConvShape,
-    input: &Floats,
-    weight: &Floats,
-    bias: &Floats,
-) -> ConvForward {
-    let (input, weight, bias) = (
-        input.to_contiguous(),
-        weight.to_contiguous(),
-        bias.to_contiguous(),
-    );
+pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, bias: &Floats) -> ConvForward {
+    let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let length = shape.batch * shape.output_len();
     let mut output = vec![0.0; length];
     let mut argmax = vec![0; if shape.pool { length } else { 0 }];
@@ -158,15 +135,7 @@ pub(super) fn conv_forward(
         },
     );
     ConvForward {
-        output: tensor(
-            output,
-            &[
-                shape.batch,
-                shape.out_height(),
-                shape.out_width(),
-                shape.out_channels,
-            ],
-        ),
+        output: tensor(output, &[shape.batch, shape.out_height(), shape.out_width(), shape.out_channels]),
         argmax,
     }
 }
@@ -223,41 +192,16 @@ pub(super) fn conv_backward(
                 dweight: &mut for_weight,
                 dbias: Some(&mut for_bias),
             });
-            let input = wanted.input.then(|| cpu::InputGradient {
-                weight: floats(&weight),
-                dx: &mut for_input,
-            });
-            cpu::conv_backward(
-                shape,
-                floats(&output),
-                &forward.argmax,
-                floats(&gradient),
-                parameters,
-                input,
-            );
+            let input =
+                wanted.input.then(|| cpu::InputGradient { weight: floats(&weight), dx: &mut for_input });
+            cpu::conv_backward(shape, floats(&output), &forward.argmax, floats(&gradient), parameters, input);
         },
     );
     let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
-    let ConvShape {
-        batch,
-        height,
-        width,
-        in_channels,
-        kernel,
-        out_channels,
-        ..
-    } = *shape;
+    let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = *shape;
     ConvGradients {
-        input: kept(
-            wanted.input,
-            for_input,
-            &[batch, height, width, in_channels],
-        ),
-        weight: kept(
-            wanted.parameters,
-            for_weight,
-            &[kernel, kernel, in_channels, out_channels],
-        ),
+        input: kept(wanted.input, for_input, &[batch, height, width, in_channels]),
+        weight: kept(wanted.parameters, for_weight, &[kernel, kernel, in_channels, out_channels]),
         bias: kept(wanted.parameters, for_bias, &[out_channels]),
     }
 }
@@ -272,23 +216,11 @@ pub(super) struct Wanted {
 /// `input · weight + bias`, with or without ReLU.
 pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu: bool) -> Floats {
     let shape = linear_shape(input, weight, relu);
-    let (input, weight, bias) = (
-        input.to_contiguous(),
-        weight.to_contiguous(),
-        bias.to_contiguous(),
-    );
+    let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let mut output = vec![0.0; shape.batch * shape.outputs];
     timed(
         || format!("{shape} forward"),
-        || {
-            cpu::linear_forward(
-                &shape,
-                floats(&input),
-                floats(&weight),
-                Some(floats(&bias)),
-                &mut output,
-            )
-        },
+        || cpu::linear_forward(&shape, floats(&input), floats(&weight), Some(floats(&bias)), &mut output),
     );
     tensor(output, &[shape.batch, shape.outputs])
 }
@@ -296,12 +228,7 @@ pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu
 fn linear_shape(input: &Floats, weight: &Floats, relu: bool) -> LinearShape {
     let [batch, inputs] = input.shape().dims();
     let [_, outputs] = weight.shape().dims();
-    LinearShape {
-        batch,
-        inputs,
-        outputs,
-        relu,
-    }
+    LinearShape { batch, inputs, outputs, relu }
 }
 
 /// Gradients of a dense block.
@@ -334,14 +261,7 @@ pub(super) fn dense_backward(
                 dbias: Some(&mut for_bias),
                 dx: for_input.as_deref_mut(),
             };
-            cpu::linear_backward(
-                &shape,
-                floats(&input),
-                floats(&weight),
-                output,
-                floats(&gradient),
-                wanted,
-            );
+            cpu::linear_backward(&shape, floats(&input), floats(&weight), output, floats(&gradient), wanted);
         },
     );
     DenseGradients {
@@ -361,11 +281,7 @@ pub(super) fn cross_entropy(logits: &Floats, labels: Integers) -> (Floats, Float
         || "cross-entropy".into(),
         || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, &mut gradient),
     );
-    (
-        tensor(vec![loss], &[1]),
-        tensor(vec![correct], &[1]),
-        tensor(gradient, &[samples, classes]),
-    )
+    (tensor(vec![loss], &[1]), tensor(vec![correct], &[1]), tensor(gradient, &[samples, classes]))
 }
 
 /// `values` times the one number in `factor`.
@@ -399,10 +315,7 @@ pub(super) fn norm_forward(
 ) -> NormForward {
     let [_, channels] = input.shape().dims();
     let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
-    let affine = cpu::Affine {
-        scale: floats(&scale),
-        shift: floats(&shift),
-    };
+    let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
     let rows = floats(input);
     let mut output = vec![0.0; rows.len()];
     let (statistics, inverse_deviation) = timed(
@@ -410,14 +323,7 @@ pub(super) fn norm_forward(
         || {
             let statistics = cpu::batch_statistics(rows, channels);
             let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
-            cpu::normalise(
-                rows,
-                &statistics.mean,
-                &inverse,
-                affine,
-                options.relu,
-                &mut output,
-            );
+            cpu::normalise(rows, &statistics.mean, &inverse, affine, options.relu, &mut output);
             (statistics, inverse)
         },
     );
@@ -451,21 +357,14 @@ pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] 
                 rows: floats(&state.input),
                 mean: floats(&state.mean),
                 inverse_deviation: &state.inverse_deviation,
-                affine: cpu::Affine {
-                    scale: floats(&scale),
-                    shift: floats(&shift),
-                },
+                affine: cpu::Affine { scale: floats(&scale), shift: floats(&shift) },
                 relu: state.relu,
             };
             let total = cpu::affine_gradient(forward, floats(&gradient));
             cpu::input_gradient(forward, &total, gradient.storage_mut());
             let channels = total.scale.len();
             let cpu::AffineGradient { scale, shift } = total;
-            [
-                gradient,
-                tensor(scale, &[channels]),
-                tensor(shift, &[channels]),
-            ]
+            [gradient, tensor(scale, &[channels]), tensor(shift, &[channels])]
         },
     )
 }

@@ -150,12 +150,7 @@ pub fn instruction_set() -> &'static str {
 ///
 /// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `bias` `[out]`;
 /// gives `[batch, height', width', out]`.
-pub fn conv_block(
-    input: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    options: ConvOptions,
-) -> Tensor<4> {
+pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options: ConvOptions) -> Tensor<4> {
     let operation = match burn_operations() {
         true => reference::conv_block::<Dispatch>,
         false => <Dispatch as Kernels>::conv_block,
@@ -196,17 +191,9 @@ pub fn batch_norm(
         true => reference::batch_norm::<Dispatch>,
         false => <Dispatch as Kernels>::batch_norm,
     };
-    let (output, mean, variance) = operation(
-        input.into_dispatch(),
-        scale.into_dispatch(),
-        shift.into_dispatch(),
-        options,
-    );
-    (
-        Tensor::from_dispatch(output),
-        Tensor::from_dispatch(mean),
-        Tensor::from_dispatch(variance),
-    )
+    let (output, mean, variance) =
+        operation(input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), options);
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
 
 /// The same normalisation by given statistics (those of training, for evaluation).
@@ -264,9 +251,5 @@ pub fn adam<const D: usize>(
         moment_2.into_dispatch(),
         step,
     );
-    (
-        Tensor::from_dispatch(parameter),
-        Tensor::from_dispatch(moment_1),
-        Tensor::from_dispatch(moment_2),
-    )
+    (Tensor::from_dispatch(parameter), Tensor::from_dispatch(moment_1), Tensor::from_dispatch(moment_2))
 }

@@ -16,12 +16,7 @@ pub(super) fn conv_block<B: Backend>(
     let input = B::float_permute(input, &[0, 3, 1, 2]);
     let weight = B::float_permute(weight, &[3, 2, 0, 1]);
     let padding = [options.padding; 2];
-    let mut output = B::conv2d(
-        input,
-        weight,
-        Some(bias),
-        BurnConvOptions::new([1, 1], padding, [1, 1], 1),
-    );
+    let mut output = B::conv2d(input, weight, Some(bias), BurnConvOptions::new([1, 1], padding, [1, 1], 1));
     if options.relu {
         output = B::relu(output);
     }
@@ -73,11 +68,7 @@ pub(super) fn normalise<B: Backend>(
     let factor = row(B::float_div(scale, deviation));
     let centred = B::float_sub(input, row(mean));
     let output = B::float_add(B::float_mul(centred, factor), row(shift));
-    if options.relu {
-        B::relu(output)
-    } else {
-        output
-    }
+    if options.relu { B::relu(output) } else { output }
 }
 
 pub(super) fn cross_entropy<B: Backend>(
@@ -105,14 +96,8 @@ pub(super) fn adam<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
     let square = B::float_mul(gradient.clone(), gradient.clone());
-    let moment_1 = B::float_add(
-        scaled(moment_1, step.beta_1),
-        scaled(gradient, 1.0 - step.beta_1),
-    );
-    let moment_2 = B::float_add(
-        scaled(moment_2, step.beta_2),
-        scaled(square, 1.0 - step.beta_2),
-    );
+    let moment_1 = B::float_add(scaled(moment_1, step.beta_1), scaled(gradient, 1.0 - step.beta_1));
+    let moment_2 = B::float_add(scaled(moment_2, step.beta_2), scaled(square, 1.0 - step.beta_2));
     let root = B::float_add_scalar(B::float_sqrt(moment_2.clone()), step.epsilon.into());
     let change = scaled(B::float_div(moment_1.clone(), root), step.step_size);
     (B::float_sub(parameter, change), moment_1, moment_2)

@@ -39,11 +39,7 @@ pub struct BlockShape {
 impl ConvBlock {
     /// Glorot-uniform weight (fans counted over the whole kernel window, as Keras does), zero bias.
     pub fn new(shape: BlockShape, initialiser: &mut Initialiser) -> Self {
-        let BlockShape {
-            kernel,
-            channels: [inputs, outputs],
-            ..
-        } = shape;
+        let BlockShape { kernel, channels: [inputs, outputs], .. } = shape;
         let window = kernel * kernel;
         Self {
             weight: initialiser.glorot_uniform(
@@ -53,11 +49,7 @@ impl ConvBlock {
             ),
             bias: (!shape.norm).then(|| initialiser.constant(0.0, outputs)),
             norm: shape.norm.then(|| BatchNorm::new(outputs, initialiser)),
-            options: ConvOptions {
-                padding: shape.padding,
-                relu: !shape.norm,
-                pool: shape.pool,
-            },
+            options: ConvOptions { padding: shape.padding, relu: !shape.norm, pool: shape.pool },
         }
     }
 
@@ -73,8 +65,7 @@ impl ConvBlock {
             Some(norm) => {
                 let shape = output.dims();
                 let [batch, height, width, channels] = shape;
-                norm.forward(output.reshape([batch * height * width, channels]))
-                    .reshape(shape)
+                norm.forward(output.reshape([batch * height * width, channels])).reshape(shape)
             }
             None => output,
         }

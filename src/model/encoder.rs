@@ -35,11 +35,7 @@ pub enum EncoderKind {
 
 impl Default for EncoderConfig {
     fn default() -> Self {
-        Self {
-            kind: EncoderKind::Seed,
-            widths: None,
-            pools: None,
-        }
+        Self { kind: EncoderKind::Seed, widths: None, pools: None }
     }
 }
 
@@ -60,14 +56,8 @@ impl EncoderConfig {
         if self.kind == EncoderKind::Seed {
             return match (&self.widths, &self.pools) {
                 (None, None) => Ok(()),
-                (Some(_), _) => Err(Error::config(
-                    "encoder.widths",
-                    "goes with kind `compact` only",
-                )),
-                (None, Some(_)) => Err(Error::config(
-                    "encoder.pools",
-                    "goes with kind `compact` only",
-                )),
+                (Some(_), _) => Err(Error::config("encoder.widths", "goes with kind `compact` only")),
+                (None, Some(_)) => Err(Error::config("encoder.pools", "goes with kind `compact` only")),
             };
         }
         let (widths, pools) = self.compact();
@@ -75,25 +65,17 @@ impl EncoderConfig {
             let problem = format!("must hold 1 to {MAX_BLOCKS} widths, got {}", widths.len());
             return Err(Error::config("encoder.widths", problem));
         }
-        if let Some(width) = widths
-            .iter()
-            .find(|&&width| width == 0 || width > MAX_WIDTH)
-        {
+        if let Some(width) = widths.iter().find(|&&width| width == 0 || width > MAX_WIDTH) {
             let problem = format!("each must be 1 to {MAX_WIDTH}, got {width}");
             return Err(Error::config("encoder.widths", problem));
         }
         if pools.len() != widths.len() {
-            let problem = format!(
-                "must hold one value a block ({}), got {}",
-                widths.len(),
-                pools.len()
-            );
+            let problem = format!("must hold one value a block ({}), got {}", widths.len(), pools.len());
             return Err(Error::config("encoder.pools", problem));
         }
         let halvings = pools.iter().filter(|&&pool| pool).count() as u32;
         if SMALLEST_IMAGE >> halvings == 0 {
-            let problem =
-                format!("{halvings} poolings leave nothing of an image of {SMALLEST_IMAGE}");
+            let problem = format!("{halvings} poolings leave nothing of an image of {SMALLEST_IMAGE}");
             return Err(Error::config("encoder.pools", problem));
         }
         Ok(())
@@ -101,12 +83,8 @@ impl EncoderConfig {
 
     fn compact(&self) -> (Vec<usize>, Vec<bool>) {
         (
-            self.widths
-                .clone()
-                .unwrap_or_else(|| vec![32, 64, 128, 128, 128]),
-            self.pools
-                .clone()
-                .unwrap_or_else(|| vec![true, true, false, true, false]),
+            self.widths.clone().unwrap_or_else(|| vec![32, 64, 128, 128, 128]),
+            self.pools.clone().unwrap_or_else(|| vec![true, true, false, true, false]),
         )
     }
 
@@ -160,9 +138,8 @@ impl Encoder {
         let mut features = channels;
         for shape in shapes {
             blocks.push(ConvBlock::new(shape, initialiser));
-            let after = |side: usize| {
-                (side + 2 * shape.padding + 1 - shape.kernel) / if shape.pool { 2 } else { 1 }
-            };
+            let after =
+                |side: usize| (side + 2 * shape.padding + 1 - shape.kernel) / if shape.pool { 2 } else { 1 };
             (height, width) = (after(height), after(width));
             features = shape.channels[1];
             outputs.push([height, width, features]);
@@ -172,13 +149,7 @@ impl Encoder {
             features = SEED_FEATURES;
             Dense::new(flat, SEED_FEATURES, true, initialiser)
         });
-        Self {
-            blocks,
-            dense,
-            image,
-            shapes: outputs,
-            features,
-        }
+        Self { blocks, dense, image, shapes: outputs, features }
     }
 
     /// Features an image.
@@ -249,17 +220,10 @@ impl Encoder {
         if readout.layers.is_empty() {
             return match readout.pool {
                 Pool::None => Ok(self.features),
-                _ => Err(Error::config(
-                    "extract.pool",
-                    "goes with extract.layers, which names none",
-                )),
+                _ => Err(Error::config("extract.pool", "goes with extract.layers, which names none")),
             };
         }
-        readout
-            .layers
-            .iter()
-            .map(|name| self.layer_width(name, readout.pool))
-            .sum()
+        readout.layers.iter().map(|name| self.layer_width(name, readout.pool)).sum()
     }
 
     fn layer_width(&self, name: &str, pool: Pool) -> Result<usize> {
@@ -271,10 +235,7 @@ impl Encoder {
         let shape = self.shapes[index];
         match pool.side() {
             Some(side) if side > shape[0].min(shape[1]) => {
-                let problem = format!(
-                    "{name} is {}x{}, smaller than {side}x{side}",
-                    shape[0], shape[1]
-                );
+                let problem = format!("{name} is {}x{}, smaller than {side}x{side}", shape[0], shape[1]);
                 Err(Error::config("extract.pool", problem))
             }
             _ => Ok(pool.width(shape)),

@@ -105,11 +105,7 @@ impl Standardise {
             Param::from_data(TensorData::new(values, [count]), device).set_require_grad(false)
         };
         let inverse = |deviation: f32| {
-            if deviation < 1e-6 {
-                1.0
-            } else {
-                1.0 / deviation
-            }
+            if deviation < 1e-6 { 1.0 } else { 1.0 / deviation }
         };
         Self {
             mean: fixed(moments.mean),
@@ -144,21 +140,14 @@ const CLASSIFIER_FIRST_PARAMETER: u64 = 1 << 32;
 
 impl Classifier {
     /// A classifier with fresh parameters, on features as they are or standardised by `moments`.
-    pub fn new(
-        shape: &ClassifierShape,
-        moments: Option<FeatureMoments>,
-        seed: u64,
-        device: &Device,
-    ) -> Self {
+    pub fn new(shape: &ClassifierShape, moments: Option<FeatureMoments>, seed: u64, device: &Device) -> Self {
         let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, device);
         let mut inputs = shape.features;
         let mut hidden = Vec::with_capacity(shape.hidden.len());
         for &width in &shape.hidden {
             hidden.push(HiddenLayer {
                 dense: Dense::new(inputs, width, !shape.batch_norm, &mut initialiser),
-                norm: shape
-                    .batch_norm
-                    .then(|| BatchNorm::new(width, &initialiser)),
+                norm: shape.batch_norm.then(|| BatchNorm::new(width, &initialiser)),
             });
             inputs = width;
         }
@@ -176,10 +165,7 @@ impl Network for Classifier {
             Some(standardise) => standardise.forward(batch),
             None => batch,
         };
-        let hidden = self
-            .hidden
-            .iter()
-            .fold(batch, |batch, layer| layer.forward(batch));
+        let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch));
         self.output.forward(hidden)
     }
 }
@@ -196,10 +182,7 @@ pub struct ImageClassifier {
 impl ImageClassifier {
     /// A pretrained encoder, set to be trained on `device`, below a fresh classifier.
     pub fn new(encoder: Encoder, shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
-        Self {
-            encoder: encoder.train(),
-            classifier: Classifier::new(shape, None, seed, device),
-        }
+        Self { encoder: encoder.train(), classifier: Classifier::new(shape, None, seed, device) }
     }
 }
 

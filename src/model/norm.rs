@@ -38,20 +38,14 @@ impl BatchNorm {
 
     /// `[rows, channels]` to the same shape.
     pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
-        let options = NormOptions {
-            epsilon: EPSILON,
-            relu: true,
-        };
+        let options = NormOptions { epsilon: EPSILON, relu: true };
         let (scale, shift) = (self.scale.val(), self.shift.val());
         if !rows.device().is_autodiff() {
             let (mean, variance) = (self.running_mean.value(), self.running_variance.value());
             return kernels::normalise(rows, mean, variance, scale, shift, options);
         }
         let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
-        for (running, newest) in [
-            (&self.running_mean, mean),
-            (&self.running_variance, variance),
-        ] {
+        for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
             let kept = running.value_sync().mul_scalar(1.0 - MOMENTUM);
             running.update(kept + newest.mul_scalar(MOMENTUM));
         }

@@ -20,11 +20,7 @@ pub fn collect(module: &impl Module) -> Parameters {
 /// # Errors
 /// The name of a parameter that is missing, left over or of another shape, and how.
 pub fn load<M: Module>(module: M, parameters: Parameters) -> Result<M, String> {
-    let mut loader = Loader {
-        path: Path::default(),
-        parameters,
-        problem: None,
-    };
+    let mut loader = Loader { path: Path::default(), parameters, problem: None };
     let module = module.map(&mut loader);
     if let Some(problem) = loader.problem {
         return Err(problem);
@@ -99,10 +95,8 @@ impl ModuleMapper for Loader {
         };
         let expected = param.val().dims();
         if data.shape().as_slice() != expected.as_slice() {
-            self.problem = Some(format!(
-                "`{name}` has shape {:?}, expected {expected:?}",
-                data.shape().as_slice()
-            ));
+            self.problem =
+                Some(format!("`{name}` has shape {:?}, expected {expected:?}", data.shape().as_slice()));
             return param;
         }
         param.map(|old| {

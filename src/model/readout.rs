@@ -50,9 +50,7 @@ impl Pool {
             None => output.reshape([batch, height * width * channels]),
             Some(side) => {
                 let means = adaptive_avg_pool2d(output.permute([0, 3, 1, 2]), [side, side]);
-                means
-                    .permute([0, 2, 3, 1])
-                    .reshape([batch, side * side * channels])
+                means.permute([0, 2, 3, 1]).reshape([batch, side * side * channels])
             }
         }
     }
@@ -76,16 +74,9 @@ mod tests {
     fn pooling_averages_the_cells_of_the_grid_with_the_channels_last() {
         let values: Vec<f32> = (0..32).map(|n| n as f32).collect();
         let output = Tensor::<4>::from_data(TensorData::new(values, [1, 4, 4, 2]), &Device::flex());
-        let pooled: Vec<f32> = Pool::Two
-            .apply(output.clone())
-            .into_data()
-            .iter::<f32>()
-            .collect();
+        let pooled: Vec<f32> = Pool::Two.apply(output.clone()).into_data().iter::<f32>().collect();
         assert_eq!(pooled, [5.0, 6.0, 9.0, 10.0, 21.0, 22.0, 25.0, 26.0]);
         assert_eq!(Pool::Gap.apply(output.clone()).dims(), [1, 2]);
-        assert_eq!(
-            Pool::None.apply(output).dims(),
-            [1, Pool::None.width([4, 4, 2])]
-        );
+        assert_eq!(Pool::None.apply(output).dims(), [1, Pool::None.width([4, 4, 2])]);
     }
 }

@@ -49,14 +49,9 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(context, checkpoint_in(&place))?;
-    let readout = Readout {
-        layers: config.extract.layers.clone(),
-        pool: config.extract.pool,
-    };
+    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
     let width = encoder.read_width(&readout)? * config.extract.views;
-    context
-        .run
-        .begin(Stage::Extract, context.existing, config)?;
+    let _lock = context.run.begin(Stage::Extract, context.existing, config)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_images(&checkpoint, &dataset)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
@@ -68,18 +63,11 @@ pub fn extract(
     };
     let test_images = dataset.open_test()?;
     let total = dataset.train.len() + test_images.len();
-    reporter.report(Event::TaskStarted {
-        label: "extract",
-        total: total as u64,
-        unit: Unit::Images,
-    });
+    reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let mut encode = |images: &Images| {
-        let views = Views {
-            images,
-            count: config.extract.views,
-            scale_pixels: checkpoint.header.scale_pixels,
-        };
+        let views =
+            Views { images, count: config.extract.views, scale_pixels: checkpoint.header.scale_pixels };
         let mut values = Vec::with_capacity(images.len() * width);
         views.for_each_batch(config.extract.batch_size, |batch, count| {
             let (inputs, _) = batch.into_tensors(&context.device);
@@ -113,18 +101,13 @@ pub fn extract(
         images_per_second: total as f64 / seconds,
         seconds,
     };
-    context
-        .run
-        .record_run(context.environment(), label(&dataset), 0)?;
+    context.run.record_run(context.environment(), label(&dataset), 0)?;
     write_json(&context.run.summary(Stage::Extract), &summary)?;
     Ok(summary)
 }
 
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
-pub(super) fn load_encoder(
-    context: &Context,
-    path: PathBuf,
-) -> Result<(Encoder, Checkpoint, String)> {
+pub(super) fn load_encoder(context: &Context, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
     if !path.exists() {
         return Err(Error::checkpoint(
             &path,
@@ -134,10 +117,7 @@ pub(super) fn load_encoder(
     }
     let checkpoint = Checkpoint::load(&path)?;
     let Some(architecture) = &checkpoint.header.encoder else {
-        return Err(Checkpoint::refuse(
-            &path,
-            "holds a classifier without an encoder",
-        ));
+        return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
     };
     let mut initialiser = Initialiser::new(checkpoint.header.seed, &context.device);
     let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);

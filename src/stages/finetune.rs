@@ -14,7 +14,7 @@ use crate::features::{FeatureFiles, Features};
 use crate::files::{sha256_file, write_json};
 use crate::model::{Classifier, ClassifierShape, ImageClassifier};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
-use crate::run_directory::checkpoint_in;
+use crate::run_directory::{RunLock, checkpoint_in};
 use crate::samples::Samples;
 use crate::training::{self, Evaluation};
 
@@ -80,9 +80,7 @@ pub fn finetune(
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
         dataset: trained.dataset.clone(),
     };
-    context
-        .run
-        .record_run(context.environment(), trained.dataset, 1)?;
+    context.run.record_run(context.environment(), trained.dataset, 1)?;
     write_json(&context.run.summary(Stage::Finetune), &summary)?;
     Ok(summary)
 }
@@ -93,6 +91,8 @@ struct Trained {
     classes: Vec<String>,
     labels: usize,
     history: Vec<EpochMetrics>,
+    /// Kept until the summary is written.
+    _lock: RunLock,
 }
 
 fn frozen(
@@ -111,9 +111,7 @@ fn frozen(
     }
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
-    context
-        .run
-        .begin(Stage::Finetune, context.existing, config)?;
+    let lock = context.run.begin(Stage::Finetune, context.existing, config)?;
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
 
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
@@ -157,11 +155,9 @@ fn frozen(
         classes: manifest.classes,
         labels: train.len(),
         history,
+        _lock: lock,
     };
-    Ok((
-        trained,
-        training::evaluate(&network, &test, &context.device),
-    ))
+    Ok((trained, training::evaluate(&network, &test, &context.device)))
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
@@ -170,34 +166,24 @@ fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result
     if checkpoint.exists() && sha256_file(&checkpoint)? != digest {
         return Err(Error::checkpoint(
             files.manifest(),
-            format!(
-                "these features come from another checkpoint than {}",
-                checkpoint.display()
-            ),
+            format!("these features come from another checkpoint than {}", checkpoint.display()),
             "run `rotnet extract --force` again, or name features with --features",
         ));
     }
     Ok(())
 }
 
-fn full(
-    context: &Context,
-    sources: &Sources,
-    reporter: &mut dyn Reporter,
-) -> Result<(Trained, Evaluation)> {
+fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Evaluation)> {
     let config = &context.config;
     let place = sources.checkpoint.clone();
     let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, _) = load_encoder(context, checkpoint_in(&place))?;
-    context
-        .run
-        .begin(Stage::Finetune, context.existing, config)?;
+    let lock = context.run.begin(Stage::Finetune, context.existing, config)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_images(&checkpoint, &dataset)?;
     if checkpoint.header.scale_pixels != config.data.scale_pixels {
-        reporter.report(Event::Warning(
-            "data.scale_pixels is taken from the checkpoint, not from the config",
-        ));
+        reporter
+            .report(Event::Warning("data.scale_pixels is taken from the checkpoint, not from the config"));
     }
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
 
@@ -240,9 +226,7 @@ fn full(
         classes: dataset.class_names.clone(),
         labels: train.len(),
         history,
+        _lock: lock,
     };
-    Ok((
-        trained,
-        training::evaluate(&network, &test, &context.device),
-    ))
+    Ok((trained, training::evaluate(&network, &test, &context.device)))
 }

@@ -39,19 +39,8 @@ impl Context {
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device cannot be used.
-    pub fn new(
-        run: RunDirectory,
-        config: Config,
-        data_home: PathBuf,
-        existing: Existing,
-    ) -> Result<Self> {
-        Ok(Self {
-            device: config.device.open()?,
-            run,
-            config,
-            data_home,
-            existing,
-        })
+    pub fn new(run: RunDirectory, config: Config, data_home: PathBuf, existing: Existing) -> Result<Self> {
+        Ok(Self { device: config.device.open()?, run, config, data_home, existing })
     }
 
     fn environment(&self) -> Environment {
@@ -60,8 +49,5 @@ impl Context {
 }
 
 fn label(dataset: &Dataset) -> DatasetLabel {
-    DatasetLabel {
-        name: dataset.name.clone(),
-        fingerprint: dataset.fingerprint.clone(),
-    }
+    DatasetLabel { name: dataset.name.clone(), fingerprint: dataset.fingerprint.clone() }
 }

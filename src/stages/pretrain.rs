@@ -38,17 +38,14 @@ pub struct PretrainSummary {
 /// Whatever [`crate::Error`] names: data, results in the way, disk, a loss that is not finite.
 pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<PretrainSummary> {
     let config = &context.config;
-    context
-        .run
-        .begin(Stage::Pretrain, context.existing, config)?;
+    let _lock = context.run.begin(Stage::Pretrain, context.existing, config)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.split(&config.data, config.seed)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
 
     let group = config.pretrain.rotations == Rotations::All;
     let images = split.train.len();
-    let rotated =
-        |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
+    let rotated = |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
     let samples = rotated(split.train).augmented(config.pretrain.augment, config.seed);
     let validation = split.validation.map(rotated);
     let image = dataset.image_shape();
@@ -89,9 +86,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         seconds: training_stage::seconds(&history),
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Pretrain))?,
     };
-    context
-        .run
-        .record_run(context.environment(), label(&dataset), 0)?;
+    context.run.record_run(context.environment(), label(&dataset), 0)?;
     write_json(&context.run.summary(Stage::Pretrain), &summary)?;
     Ok(summary)
 }

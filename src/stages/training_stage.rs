@@ -69,11 +69,7 @@ pub(super) fn run<N: Network>(
     };
     let save = |network: &N, optimizer: &Optimizer, epochs: usize| {
         let checkpoint = Checkpoint {
-            header: Header {
-                epochs,
-                steps: optimizer.steps(),
-                ..header.clone()
-            },
+            header: Header { epochs, steps: optimizer.steps(), ..header.clone() },
             parameters: model::collect(&network.valid()),
             optimizer: optimizer.state(),
         };
@@ -110,30 +106,18 @@ fn resume<N: Network>(
     }
     let checkpoint = Checkpoint::load(&path)?;
     let found = checkpoint.header;
-    let expected = Header {
-        epochs: found.epochs,
-        steps: found.steps,
-        ..header.clone()
-    };
+    let expected = Header { epochs: found.epochs, steps: found.steps, ..header.clone() };
     if found != expected {
-        return Err(Checkpoint::refuse(
-            &path,
-            "was written with another config, data set or version",
-        ));
+        return Err(Checkpoint::refuse(&path, "was written with another config, data set or version"));
     }
     let refuse = |problem: String| Checkpoint::refuse(&path, problem);
     let network = model::load(network, checkpoint.parameters).map_err(refuse)?;
-    optimizer
-        .restore(found.steps, checkpoint.optimizer, &context.device)
-        .map_err(refuse)?;
+    optimizer.restore(found.steps, checkpoint.optimizer, &context.device).map_err(refuse)?;
     let history = match found.epochs {
         0 => Vec::new(),
         epochs => context.run.read_metrics(header.stage, epochs)?,
     };
-    reporter.report(Event::Note(&format!(
-        "resuming after epoch {}",
-        found.epochs
-    )));
+    reporter.report(Event::Note(&format!("resuming after epoch {}", found.epochs)));
     Ok((network, history))
 }
 

@@ -104,11 +104,7 @@ pub struct JsonLines {
 impl JsonLines {
     /// Goes on after the epochs in `lines`.
     pub fn new(path: PathBuf, lines: Vec<EpochMetrics>) -> Self {
-        Self {
-            path,
-            lines,
-            failure: None,
-        }
+        Self { path, lines, failure: None }
     }
 
     /// All epochs so far.

@@ -67,9 +67,7 @@ pub fn train<N: Network>(
         });
         let start = Instant::now();
         let mut meter = Meter::new(plan.stage, epoch + 1, optimizer.learning_rate());
-        network = train_epoch(
-            network, optimizer, samples, plan, epoch, &mut meter, reporter,
-        )?;
+        network = train_epoch(network, optimizer, samples, plan, epoch, &mut meter, reporter)?;
         let mut metrics = meter.finish(start.elapsed())?;
         if let Some(validation) = validation {
             let result = evaluate(&network.valid(), validation, &plan.device);
@@ -94,9 +92,7 @@ fn train_epoch<N: Network>(
     let order = epoch_order(samples, plan.seed, epoch);
     let mut steps = order.chunks(plan.batch_size * samples.group());
     let device = plan.device.clone().autodiff();
-    let mut batch = steps
-        .next()
-        .map(|indices| Batch::new(samples, epoch as u64, indices));
+    let mut batch = steps.next().map(|indices| Batch::new(samples, epoch as u64, indices));
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
@@ -146,10 +142,7 @@ fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
         return groups;
     }
     let group = group as u32;
-    groups
-        .into_iter()
-        .flat_map(|first| first * group..(first + 1) * group)
-        .collect()
+    groups.into_iter().flat_map(|first| first * group..(first + 1) * group).collect()
 }
 
 #[cfg(test)]
@@ -177,11 +170,7 @@ mod tests {
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..40).collect::<Vec<_>>());
-        assert!(
-            order
-                .chunks(4)
-                .all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3)
-        );
+        assert!(order.chunks(4).all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3));
         assert_ne!(order, epoch_order(&Counted(40, 4), 7, 1));
     }
 }

@@ -93,43 +93,18 @@ impl OptimizerConfig {
             let problem = format!("must be {range}, got {value}");
             Err(Error::config(format!("{section}.{key}"), problem))
         };
-        for (key, rate) in [
-            ("learning_rate", self.learning_rate),
-            ("rest_learning_rate", self.rest_learning_rate),
-        ] {
-            check(
-                key,
-                rate,
-                rate > 0.0 && rate <= 10.0,
-                "over 0 and at most 10",
-            )?;
+        for (key, rate) in
+            [("learning_rate", self.learning_rate), ("rest_learning_rate", self.rest_learning_rate)]
+        {
+            check(key, rate, rate > 0.0 && rate <= 10.0, "over 0 and at most 10")?;
         }
-        for (key, share) in [
-            ("beta_1", self.beta_1),
-            ("beta_2", self.beta_2),
-            ("momentum", self.momentum),
-        ] {
-            check(
-                key,
-                share,
-                (0.0..1.0).contains(&share),
-                "at least 0 and under 1",
-            )?;
+        for (key, share) in [("beta_1", self.beta_1), ("beta_2", self.beta_2), ("momentum", self.momentum)] {
+            check(key, share, (0.0..1.0).contains(&share), "at least 0 and under 1")?;
         }
         let decay = self.weight_decay;
-        check(
-            "weight_decay",
-            decay,
-            (0.0..=1.0).contains(&decay),
-            "at least 0 and at most 1",
-        )?;
+        check("weight_decay", decay, (0.0..=1.0).contains(&decay), "at least 0 and at most 1")?;
         let epsilon = self.epsilon;
-        check(
-            "epsilon",
-            epsilon,
-            epsilon > 0.0 && epsilon <= 1.0,
-            "over 0 and at most 1",
-        )
+        check("epsilon", epsilon, epsilon > 0.0 && epsilon <= 1.0, "over 0 and at most 1")
     }
 }
 
@@ -158,18 +133,8 @@ impl Optimizer {
     }
 
     /// An optimizer that has not made a step of `total_steps`.
-    pub fn with_schedule(
-        config: &OptimizerConfig,
-        schedule: ScheduleConfig,
-        total_steps: u64,
-    ) -> Self {
-        Self {
-            config: config.clone(),
-            schedule,
-            total_steps,
-            steps: 0,
-            moments: BTreeMap::new(),
-        }
+    pub fn with_schedule(config: &OptimizerConfig, schedule: ScheduleConfig, total_steps: u64) -> Self {
+        Self { config: config.clone(), schedule, total_steps, steps: 0, moments: BTreeMap::new() }
     }
 
     /// The learning rate of the next step.
@@ -212,22 +177,14 @@ impl Optimizer {
     ///
     /// # Errors
     /// What is left over in it.
-    pub fn restore(
-        &mut self,
-        steps: u64,
-        state: Parameters,
-        device: &Device,
-    ) -> Result<(), String> {
+    pub fn restore(&mut self, steps: u64, state: Parameters, device: &Device) -> Result<(), String> {
         self.steps = steps;
         let mut seconds = BTreeMap::new();
         let tensor = |data: TensorData| Tensor::<1>::from_data(data, device);
         for (key, data) in state {
             match (key.strip_prefix("first."), key.strip_prefix("second.")) {
                 (Some(name), _) => {
-                    let moments = Moments {
-                        first: tensor(data),
-                        second: None,
-                    };
+                    let moments = Moments { first: tensor(data), second: None };
                     self.moments.insert(name.to_owned(), moments);
                 }
                 (None, Some(name)) => {
@@ -375,7 +332,5 @@ impl Update<'_> {
 
 /// The layer whose outputs are logits, which Muon leaves to Adam.
 fn is_last_layer(name: &str) -> bool {
-    ["head.", "output.", "classifier.output."]
-        .iter()
-        .any(|layer| name.starts_with(layer))
+    ["head.", "output.", "classifier.output."].iter().any(|layer| name.starts_with(layer))
 }

@@ -32,10 +32,7 @@ pub enum ScheduleKind {
 
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self {
-            kind: ScheduleKind::Constant,
-            warmup: 0.0,
-        }
+        Self { kind: ScheduleKind::Constant, warmup: 0.0 }
     }
 }
 
@@ -82,10 +79,7 @@ mod tests {
         close(schedule(ScheduleKind::Cosine, 0.0).factor(50, 100), 0.5);
         close(schedule(ScheduleKind::Cosine, 0.0).factor(0, 100), 1.0);
         close(schedule(ScheduleKind::Cosine, 0.0).factor(100, 100), 0.0);
-        close(
-            schedule(ScheduleKind::Linear, 0.2).factor(9, 100),
-            10.0 / 21.0,
-        );
+        close(schedule(ScheduleKind::Linear, 0.2).factor(9, 100), 10.0 / 21.0);
         close(schedule(ScheduleKind::Linear, 0.2).factor(60, 100), 0.5);
     }
 }

@@ -70,14 +70,7 @@ pub fn conv_weight_gradient(
     dweight: &mut [f32],
     dbias: Option<&mut [f32]>,
 ) {
-    conv_backward(
-        shape,
-        y,
-        argmax,
-        dy,
-        Some(WeightGradient { x, dweight, dbias }),
-        None,
-    );
+    conv_backward(shape, y, argmax, dy, Some(WeightGradient { x, dweight, dbias }), None);
 }
 
 #[cfg(test)]
@@ -89,14 +82,7 @@ pub fn conv_input_gradient(
     dy: &[f32],
     dx: &mut [f32],
 ) {
-    conv_backward(
-        shape,
-        y,
-        argmax,
-        dy,
-        None,
-        Some(InputGradient { weight, dx }),
-    );
+    conv_backward(shape, y, argmax, dy, None, Some(InputGradient { weight, dx }));
 }
 
 /// Both gradients at once. `y` and `argmax` are as the forward pass left them: `y` is read only with ReLU and
@@ -130,12 +116,7 @@ pub fn conv_backward(
     if let Some(gradient) = for_weight {
         assert_eq!(gradient.x.len(), shape.batch * shape.input_len());
         assert_eq!(gradient.dweight.len(), shape.weight_len());
-        assert!(
-            gradient
-                .dbias
-                .as_ref()
-                .is_none_or(|dbias| dbias.len() == shape.out_channels)
-        );
+        assert!(gradient.dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
         (x, dweight, dbias) = (gradient.x, Some(gradient.dweight), gradient.dbias);
     }
     let (mut packed, mut dx) = (None, None);
@@ -157,11 +138,8 @@ pub fn conv_backward(
 
     let images = images_per_unit(shape.batch);
     let units = shape.batch.div_ceil(images);
-    let unit_sums = if dweight.is_some() {
-        (sums_len(shape) + shape.out_channels).next_multiple_of(16)
-    } else {
-        0
-    };
+    let unit_sums =
+        if dweight.is_some() { (sums_len(shape) + shape.out_channels).next_multiple_of(16) } else { 0 };
     let mut sums = Scratch::take(units * unit_sums);
     let stride = shape.in_channels.next_multiple_of(lanes);
     let group = (BLOCK / shape.positions()).clamp(1, images);
@@ -184,16 +162,8 @@ pub fn conv_backward(
         dx_steps: steps(shape, stride, dx_row),
         x_pitch,
         dx_pitch,
-        x_bases: if dweight.is_some() {
-            bases(shape, group, x_stride, x_row, x_pitch)
-        } else {
-            Vec::new()
-        },
-        dx_bases: if dx.is_some() {
-            bases(shape, group, stride, dx_row, dx_pitch)
-        } else {
-            Vec::new()
-        },
+        x_bases: if dweight.is_some() { bases(shape, group, x_stride, x_row, x_pitch) } else { Vec::new() },
+        dx_bases: if dx.is_some() { bases(shape, group, stride, dx_row, dx_pitch) } else { Vec::new() },
     };
     let mut work: Vec<Unit> = Vec::with_capacity(units);
     let mut sums_left = &mut sums[..];
@@ -203,8 +173,7 @@ pub fn conv_backward(
         let cut = |slice: usize| first * slice..last * slice;
         let (sums, rest) = sums_left.split_at_mut(unit_sums);
         sums_left = rest;
-        let (dx, rest) =
-            dx_left.split_at_mut(((last - first) * shape.input_len()).min(dx_left.len()));
+        let (dx, rest) = dx_left.split_at_mut(((last - first) * shape.input_len()).min(dx_left.len()));
         dx_left = rest;
         work.push(Unit {
             plan: &plan,
@@ -219,10 +188,7 @@ pub fn conv_backward(
     work.into_par_iter().for_each(|unit| arch.dispatch(unit));
 
     if let Some(dweight) = dweight {
-        let parts: Vec<&[f32]> = sums
-            .chunks_exact(unit_sums)
-            .map(|sums| &sums[..sums_len(shape)])
-            .collect();
+        let parts: Vec<&[f32]> = sums.chunks_exact(unit_sums).map(|sums| &sums[..sums_len(shape)]).collect();
         collect(arch, shape, &parts, dweight);
         if let Some(dbias) = dbias {
             dbias.fill(0.0);
@@ -237,22 +203,13 @@ pub fn conv_backward(
 
 /// Offset of each output position's first pixel in a group of padded images, of `stride` floats a pixel,
 /// `row_stride` a row and `pitch` an image.
-fn bases(
-    shape: &ConvShape,
-    group: usize,
-    stride: usize,
-    row_stride: usize,
-    pitch: usize,
-) -> Vec<u32> {
+fn bases(shape: &ConvShape, group: usize, stride: usize, row_stride: usize, pitch: usize) -> Vec<u32> {
     let step = if shape.pool { 2 } else { 1 };
     assert!(u32::try_from(group * pitch).is_ok(), "image too large");
     (0..group * shape.positions())
         .map(|index| {
             let (image, position) = (index / shape.positions(), index % shape.positions());
-            let (row, column) = (
-                position / shape.out_width() * step,
-                position % shape.out_width() * step,
-            );
+            let (row, column) = (position / shape.out_width() * step, position % shape.out_width() * step);
             (image * pitch + row * row_stride + column * stride) as u32
         })
         .collect()
@@ -260,11 +217,7 @@ fn bases(
 
 /// Offset of each place in a pooling window.
 fn steps(shape: &ConvShape, stride: usize, row: usize) -> [usize; 4] {
-    if shape.pool {
-        [0, stride, row, row + stride]
-    } else {
-        [0; 4]
-    }
+    if shape.pool { [0, stride, row, row + stride] } else { [0; 4] }
 }
 
 /// Behind neither pool nor ReLU the gradient is dense: a forward convolution with flipped weights.
@@ -317,27 +270,14 @@ impl WithSimd for Unit<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            plan,
-            x,
-            y,
-            argmax,
-            dy,
-            sums,
-            dx,
-        } = self;
+        let Self { plan, x, y, argmax, dy, sums, dx } = self;
         let shape = plan.shape;
         let (inputs, outputs) = (shape.input_len(), shape.output_len());
-        let (weight_sums, bias_sums) =
-            sums.split_at_mut(if sums.is_empty() { 0 } else { sums_len(shape) });
+        let (weight_sums, bias_sums) = sums.split_at_mut(if sums.is_empty() { 0 } else { sums_len(shape) });
         weight_sums.fill(0.0);
         bias_sums.fill(0.0);
         let of_group = |needed: bool, pitch: usize| {
-            if needed {
-                plan.group * pitch + SLACK
-            } else {
-                0
-            }
+            if needed { plan.group * pitch + SLACK } else { 0 }
         };
         let frameless = shape.padding == 0 && plan.stride == shape.in_channels;
         let mut padded = Scratch::take_zeroed(of_group(!weight_sums.is_empty(), plan.x_pitch));
@@ -386,33 +326,20 @@ impl WithSimd for Unit<'_> {
                     }
                 }
                 let bases = &plan.x_bases[..positions];
-                let gradient = Gradient {
-                    bases,
-                    steps: plan.x_steps,
-                    row_stride: plan.x_row,
-                    ..gradient
-                };
+                let gradient = Gradient { bases, steps: plan.x_steps, row_stride: plan.x_row, ..gradient };
                 gradient.add_weight_gradient(&padded, weight_sums, bias_sums);
             }
             if !dx.is_empty() {
                 let dx = &mut dx[first * inputs..][..images * inputs];
                 let bases = &plan.dx_bases[..positions];
-                let gradient = Gradient {
-                    bases,
-                    steps: plan.dx_steps,
-                    row_stride: plan.dx_row,
-                    ..gradient
-                };
+                let gradient = Gradient { bases, steps: plan.dx_steps, row_stride: plan.dx_row, ..gradient };
                 if frameless {
                     dx.fill(0.0);
                     gradient.add_input_gradient(plan.packed, plan.stride, dx);
                 } else {
                     framed.fill(0.0);
                     gradient.add_input_gradient(plan.packed, plan.stride, &mut framed);
-                    for (dx, framed) in dx
-                        .chunks_exact_mut(inputs)
-                        .zip(framed.chunks(plan.dx_pitch))
-                    {
+                    for (dx, framed) in dx.chunks_exact_mut(inputs).zip(framed.chunks(plan.dx_pitch)) {
                         copy_unframed(shape, framed, plan.stride, dx);
                     }
                 }

@@ -45,24 +45,15 @@ pub fn dense_weight_gradient(
         .zip(dy.par_chunks(images * shape.output_len()))
         .for_each(|((sums, x), dy)| {
             let (weight_sums, bias_sums) = sums.split_at_mut(weights);
-            arch.dispatch(Unit {
-                shape,
-                x,
-                dy,
-                weight_sums,
-                bias_sums,
-            });
+            arch.dispatch(Unit { shape, x, dy, weight_sums, bias_sums });
         });
     let sums = &sums[..];
-    dweight
-        .par_chunks_mut(COLLECT)
-        .enumerate()
-        .for_each(|(index, target)| {
-            arch.dispatch(
-                #[inline(always)]
-                || add_units(sums, stride, index * COLLECT, target),
-            );
-        });
+    dweight.par_chunks_mut(COLLECT).enumerate().for_each(|(index, target)| {
+        arch.dispatch(
+            #[inline(always)]
+            || add_units(sums, stride, index * COLLECT, target),
+        );
+    });
     if let Some(dbias) = dbias {
         add_units(sums, stride, weights, dbias);
     }
@@ -107,13 +98,7 @@ impl WithSimd for Unit<'_> {
                     *sum += value;
                 }
             }
-            Image {
-                simd,
-                shape,
-                x: &padded,
-                dy,
-            }
-            .add(self.weight_sums);
+            Image { simd, shape, x: &padded, dy }.add(self.weight_sums);
         }
     }
 }
@@ -147,12 +132,7 @@ impl<S: Simd> Image<'_, S> {
 
     /// All numbers of the row piece of kernel row `row`, against `VECTORS` vectors of channels from `first` on.
     #[inline(always)]
-    fn add_rows<const ROWS: usize, const VECTORS: usize>(
-        &self,
-        row: usize,
-        first: usize,
-        sums: &mut [f32],
-    ) {
+    fn add_rows<const ROWS: usize, const VECTORS: usize>(&self, row: usize, first: usize, sums: &mut [f32]) {
         let piece = self.shape.row_piece();
         let mut at = 0;
         while at + ROWS <= piece {

@@ -13,19 +13,12 @@ pub fn adam_update(
     moment_2: &mut [f32],
     step: &AdamStep,
 ) {
-    let AdamStep {
-        step_size,
-        beta_1,
-        beta_2,
-        epsilon,
-    } = *step;
+    let AdamStep { step_size, beta_1, beta_2, epsilon } = *step;
     arch().dispatch(
         #[inline(always)]
         || {
             let moments = moment_1.iter_mut().zip(moment_2.iter_mut());
-            for ((parameter, gradient), (first, second)) in
-                parameter.iter_mut().zip(gradient).zip(moments)
-            {
+            for ((parameter, gradient), (first, second)) in parameter.iter_mut().zip(gradient).zip(moments) {
                 *first = *first * beta_1 + gradient * (1.0 - beta_1);
                 *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
                 *parameter -= *first / (second.sqrt() + epsilon) * step_size;
@@ -46,9 +39,7 @@ pub fn softmax_cross_entropy(
 ) -> (f32, f32) {
     let share = 1.0 / labels.len() as f32;
     let (mut loss, mut correct) = (0.0f64, 0u32);
-    let rows = logits
-        .chunks_exact(classes)
-        .zip(gradient.chunks_exact_mut(classes));
+    let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes));
     for ((logits, gradient), &label) in rows.zip(labels) {
         let mut best = 0;
         for (index, logit) in logits.iter().enumerate() {
@@ -94,19 +85,14 @@ mod tests {
                 softmax_cross_entropy(&logits, &labels, 4, &mut [0.0; 12]).0
             };
             let numeric = (loss(1e-2) - loss(-1e-2)) / 2e-2;
-            assert!(
-                (numeric - gradient[index]).abs() < 1e-4,
-                "{numeric} {}",
-                gradient[index]
-            );
+            assert!((numeric - gradient[index]).abs() < 1e-4, "{numeric} {}", gradient[index]);
         }
     }
 
     #[test]
     fn ties_go_to_the_first_class_and_a_nan_logit_gives_a_nan_loss() {
         let mut gradient = [0.0; 4];
-        let (loss, correct) =
-            softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, &mut gradient);
+        let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, &mut gradient);
         assert!((loss - 2f32.ln()).abs() < 1e-6);
         assert_eq!(correct, 1.0);
         let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, &mut gradient[..2]);

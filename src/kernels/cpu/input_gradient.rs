@@ -20,9 +20,7 @@ impl<S: Simd> Gradient<'_, S> {
     #[inline(always)]
     pub fn add_input_gradient(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
         match self.shape.kernel {
-            3 if self.shape.pool && S::REGISTER_COUNT >= 32 => {
-                self.add_windows(weights, stride, dx)
-            }
+            3 if self.shape.pool && S::REGISTER_COUNT >= 32 => self.add_windows(weights, stride, dx),
             1 => self.add_taps::<1, 1>(weights, stride, 0, dx),
             3 => self.add_taps::<3, 3>(weights, stride, 0, dx),
             5 => (0..5).for_each(|row| self.add_taps::<1, 5>(weights, stride, row, dx)),
@@ -48,14 +46,7 @@ impl<S: Simd> Gradient<'_, S> {
     }
 
     #[inline(always)]
-    fn add_one_tap(
-        &self,
-        weights: &[f32],
-        stride: usize,
-        row: usize,
-        column: usize,
-        dx: &mut [f32],
-    ) {
+    fn add_one_tap(&self, weights: &[f32], stride: usize, row: usize, column: usize, dx: &mut [f32]) {
         self.add::<1, 1>(weights, stride, row, column, dx);
     }
 
@@ -71,11 +62,7 @@ impl<S: Simd> Gradient<'_, S> {
         dx: &mut [f32],
     ) {
         let (simd, shape) = (self.simd, self.shape);
-        let (channels, taps, kernel) = (
-            shape.out_channels,
-            shape.kernel * shape.kernel,
-            shape.kernel,
-        );
+        let (channels, taps, kernel) = (shape.out_channels, shape.kernel * shape.kernel, shape.kernel);
         let row_stride = self.row_stride;
         let window = if shape.pool { 4 } else { 1 };
         let vectors = stride / S::F32_LANES;
@@ -83,10 +70,7 @@ impl<S: Simd> Gradient<'_, S> {
         assert!(row + ROWS <= kernel && column + COLUMNS <= kernel);
         assert!(self.dy.len() >= self.bases.len() * channels);
         debug_assert!(self.bases.iter().all(|&base| {
-            base as usize
-                + self.steps[3]
-                + (row + ROWS - 1) * row_stride
-                + (column + COLUMNS) * stride
+            base as usize + self.steps[3] + (row + ROWS - 1) * row_stride + (column + COLUMNS) * stride
                 <= dx.len()
         }));
         for vector in 0..vectors {
@@ -118,18 +102,16 @@ impl<S: Simd> Gradient<'_, S> {
                             while bits != 0 {
                                 let channel = 64 * word + bits.trailing_zeros() as usize;
                                 bits &= bits - 1;
-                                let gradient = simd.splat_f32s(
-                                    *self.dy.get_unchecked(position * channels + channel),
-                                );
+                                let gradient =
+                                    simd.splat_f32s(*self.dy.get_unchecked(position * channels + channel));
                                 let weights = weights.as_ptr().add(
                                     ((vector * channels + channel) * taps + row * kernel + column)
                                         * S::F32_LANES,
                                 );
                                 for (row, sums) in sums.iter_mut().enumerate() {
                                     for (column, sum) in sums.iter_mut().enumerate() {
-                                        let weight = load::<S>(
-                                            weights.add((row * kernel + column) * S::F32_LANES),
-                                        );
+                                        let weight =
+                                            load::<S>(weights.add((row * kernel + column) * S::F32_LANES));
                                         *sum = simd.mul_add_e_f32s(gradient, weight, *sum);
                                     }
                                 }
@@ -156,15 +138,8 @@ impl<S: Simd> Gradient<'_, S> {
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * 9 * S::F32_LANES);
         assert!(self.dy.len() >= self.bases.len() * channels);
-        debug_assert!(
-            self.bases
-                .iter()
-                .all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len())
-        );
-        for (vector, weights) in weights
-            .chunks_exact(channels * 9 * S::F32_LANES)
-            .enumerate()
-        {
+        debug_assert!(self.bases.iter().all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len()));
+        for (vector, weights) in weights.chunks_exact(channels * 9 * S::F32_LANES).enumerate() {
             for (position, &base) in self.bases.iter().enumerate() {
                 // SAFETY: `dx` is read and written within the bound asserted in debug builds: `bases` comes
                 // from the same shape as `dx`.
@@ -199,12 +174,7 @@ impl<S: Simd> Gradient<'_, S> {
     ) {
         let channels = self.shape.out_channels;
         let dy = &self.dy[position * channels..][..channels];
-        for (word, &bits) in self
-            .routes
-            .channels(position, 2 * ROW + COLUMN)
-            .iter()
-            .enumerate()
-        {
+        for (word, &bits) in self.routes.channels(position, 2 * ROW + COLUMN).iter().enumerate() {
             let mut bits = bits;
             while bits != 0 {
                 let channel = 64 * word + bits.trailing_zeros() as usize;

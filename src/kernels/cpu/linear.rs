@@ -37,55 +37,30 @@ const BLOCK: usize = 48;
 /// Rows of `columns` floats, each padded with zeros to `width`.
 fn pad_rows(rows: &[f32], columns: usize, width: usize) -> Scratch {
     let mut padded = Scratch::take_zeroed(rows.len() / columns * width);
-    for (target, source) in padded
-        .chunks_exact_mut(width)
-        .zip(rows.chunks_exact(columns))
-    {
+    for (target, source) in padded.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
         target[..columns].copy_from_slice(source);
     }
     padded
 }
 
-pub fn linear_forward(
-    shape: &LinearShape,
-    x: &[f32],
-    weight: &[f32],
-    bias: Option<&[f32]>,
-    y: &mut [f32],
-) {
-    let LinearShape {
-        batch,
-        inputs,
-        outputs,
-        relu,
-    } = *shape;
-    assert_eq!(
-        (x.len(), weight.len(), y.len()),
-        (batch * inputs, inputs * outputs, batch * outputs)
-    );
+pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let LinearShape { batch, inputs, outputs, relu } = *shape;
+    assert_eq!((x.len(), weight.len(), y.len()), (batch * inputs, inputs * outputs, batch * outputs));
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
     if y.is_empty() {
         return;
     }
     let arch = arch();
     let width = outputs.next_multiple_of(lanes(arch));
-    let padded = (width != outputs).then(|| {
-        (
-            pad_rows(weight, outputs, width),
-            bias.map(|b| pad_rows(b, outputs, width)),
-        )
-    });
+    let padded = (width != outputs)
+        .then(|| (pad_rows(weight, outputs, width), bias.map(|b| pad_rows(b, outputs, width))));
     let (weight, bias) = match &padded {
         Some((weight, bias)) => (&weight[..], bias.as_deref()),
         None => (weight, bias),
     };
     let run = |(task, y): (usize, &mut [f32])| {
         let rows = y.len() / outputs;
-        let a = if inputs == 0 {
-            &[][..]
-        } else {
-            &x[task * FORWARD_ROWS * inputs..][..rows * inputs]
-        };
+        let a = if inputs == 0 { &[][..] } else { &x[task * FORWARD_ROWS * inputs..][..rows * inputs] };
         let product = Product {
             a,
             a_row: inputs,
@@ -123,10 +98,7 @@ impl WithSimd for Forward<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         assert_eq!(self.y.len(), self.product.rows * self.product.columns);
         // SAFETY: `y` holds `rows` x `columns` floats, checked above, and is borrowed mutably.
-        unsafe {
-            self.product
-                .write(simd, self.y.as_mut_ptr(), self.product.columns)
-        }
+        unsafe { self.product.write(simd, self.y.as_mut_ptr(), self.product.columns) }
     }
 }
 
@@ -147,17 +119,9 @@ pub fn linear_backward(
     gradients: LinearGradients<'_>,
 ) {
     let LinearGradients { dweight, dbias, dx } = gradients;
-    let LinearShape {
-        batch,
-        inputs,
-        outputs,
-        relu,
-    } = *shape;
+    let LinearShape { batch, inputs, outputs, relu } = *shape;
     assert_eq!((x.len(), dy.len()), (batch * inputs, batch * outputs));
-    assert_eq!(
-        (weight.len(), dweight.len()),
-        (inputs * outputs, inputs * outputs)
-    );
+    assert_eq!((weight.len(), dweight.len()), (inputs * outputs, inputs * outputs));
     assert!(!relu || y.len() == dy.len());
     assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()));
     let arch = arch();
@@ -199,15 +163,9 @@ pub fn linear_backward(
         });
     };
     if batch * inputs * outputs < SERIAL {
-        dweight
-            .chunks_mut(BLOCK * outputs)
-            .enumerate()
-            .for_each(run);
+        dweight.chunks_mut(BLOCK * outputs).enumerate().for_each(run);
     } else {
-        dweight
-            .par_chunks_mut(BLOCK * outputs)
-            .enumerate()
-            .for_each(run);
+        dweight.par_chunks_mut(BLOCK * outputs).enumerate().for_each(run);
     }
 }
 
@@ -235,22 +193,8 @@ impl WithSimd for Backward<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self {
-            shape,
-            width,
-            first,
-            x,
-            weight,
-            gradient,
-            dweight,
-            dx,
-        } = self;
-        let LinearShape {
-            batch,
-            inputs,
-            outputs,
-            ..
-        } = *shape;
+        let Self { shape, width, first, x, weight, gradient, dweight, dx } = self;
+        let LinearShape { batch, inputs, outputs, .. } = *shape;
         let real = dweight.len() / outputs;
         assert!(first + real <= inputs && real <= BLOCK);
 
@@ -276,10 +220,7 @@ impl WithSimd for Backward<'_> {
 
         let Some(Columns(dx)) = dx else { return };
         let mut turned = Scratch::take_zeroed(outputs * BLOCK);
-        for (input, row) in weight[first * outputs..][..real * outputs]
-            .chunks_exact(outputs)
-            .enumerate()
-        {
+        for (input, row) in weight[first * outputs..][..real * outputs].chunks_exact(outputs).enumerate() {
             for (output, &value) in row.iter().enumerate() {
                 turned[output * BLOCK + input] = value;
             }
@@ -330,14 +271,8 @@ mod tests {
 
         /// `y`, `dweight`, `dbias`, `dx`.
         fn run(&self) -> [Vec<f32>; 4] {
-            let [mut y, mut dweight] = [
-                vec![f32::MIN; self.dy.len()],
-                vec![f32::MIN; self.weight.len()],
-            ];
-            let [mut dbias, mut dx] = [
-                vec![f32::MIN; self.bias.len()],
-                vec![f32::MIN; self.x.len()],
-            ];
+            let [mut y, mut dweight] = [vec![f32::MIN; self.dy.len()], vec![f32::MIN; self.weight.len()]];
+            let [mut dbias, mut dx] = [vec![f32::MIN; self.bias.len()], vec![f32::MIN; self.x.len()]];
             linear_forward(&self.shape, &self.x, &self.weight, Some(&self.bias), &mut y);
             linear_backward(
                 &self.shape,
@@ -345,11 +280,7 @@ mod tests {
                 &self.weight,
                 &y,
                 &self.dy,
-                LinearGradients {
-                    dweight: &mut dweight,
-                    dbias: Some(&mut dbias),
-                    dx: Some(&mut dx),
-                },
+                LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) },
             );
             [y, dweight, dbias, dx]
         }
@@ -358,24 +289,11 @@ mod tests {
     #[test]
     fn agrees_with_naive() {
         let mut random = Random::new(10);
-        for (batch, inputs, outputs) in [
-            (32, 1024, 64),
-            (32, 64, 4),
-            (1, 1, 1),
-            (7, 50, 33),
-            (13, 97, 16),
-            (5, 48, 10),
-        ] {
+        for (batch, inputs, outputs) in
+            [(32, 1024, 64), (32, 64, 4), (1, 1, 1), (7, 50, 33), (13, 97, 16), (5, 48, 10)]
+        {
             for relu in [true, false] {
-                let case = Case::new(
-                    LinearShape {
-                        batch,
-                        inputs,
-                        outputs,
-                        relu,
-                    },
-                    &mut random,
-                );
+                let case = Case::new(LinearShape { batch, inputs, outputs, relu }, &mut random);
                 // A dense layer is a 1x1 convolution of 1x1 images.
                 let conv = naive::linear_as_conv(batch, inputs, outputs, relu);
                 let (y, _) = naive::conv_forward(&conv, &case.x, &case.weight, Some(&case.bias));
@@ -393,21 +311,12 @@ mod tests {
 
     #[test]
     fn threads_and_vector_width_leave_every_bit() {
-        let case = Case::new(
-            LinearShape {
-                batch: 33,
-                inputs: 1000,
-                outputs: 60,
-                relu: true,
-            },
-            &mut Random::new(11),
-        );
+        let case =
+            Case::new(LinearShape { batch: 33, inputs: 1000, outputs: 60, relu: true }, &mut Random::new(11));
         let mut results = Vec::new();
         for (name, arch) in arches() {
             if name != "scalar" {
-                results.extend(in_pools(|| {
-                    with_arch(arch, || case.run().map(|values| bits(&values)))
-                }));
+                results.extend(in_pools(|| with_arch(arch, || case.run().map(|values| bits(&values)))));
             }
         }
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));

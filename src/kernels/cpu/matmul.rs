@@ -54,14 +54,7 @@ impl Product<'_> {
                 unsafe {
                     match vectors.len() {
                         1 => self.tiles::<S, 1>(simd, rows.start, rows.len(), column, c, c_row),
-                        _ => self.tiles::<S, MOST_VECTORS>(
-                            simd,
-                            rows.start,
-                            rows.len(),
-                            column,
-                            c,
-                            c_row,
-                        ),
+                        _ => self.tiles::<S, MOST_VECTORS>(simd, rows.start, rows.len(), column, c, c_row),
                     }
                 }
             }
@@ -130,11 +123,8 @@ impl Product<'_> {
             }
             for (index, sums) in sums.iter().enumerate() {
                 for (vector, &sum) in sums.iter().enumerate() {
-                    let value = if self.relu {
-                        simd.select_f32s(beats(simd, sum, zero), sum, zero)
-                    } else {
-                        sum
-                    };
+                    let value =
+                        if self.relu { simd.select_f32s(beats(simd, sum, zero), sum, zero) } else { sum };
                     let first = column + vector * S::F32_LANES;
                     let target = c.add((row + index) * c_row + first);
                     let real = (self.columns - first).min(S::F32_LANES);
@@ -143,8 +133,7 @@ impl Product<'_> {
                     } else {
                         let values = [value];
                         let values: &[f32] = pulp::bytemuck::cast_slice(&values);
-                        std::slice::from_raw_parts_mut(target, real)
-                            .copy_from_slice(&values[..real]);
+                        std::slice::from_raw_parts_mut(target, real).copy_from_slice(&values[..real]);
                     }
                 }
             }

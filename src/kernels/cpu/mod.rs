@@ -36,8 +36,8 @@ pub use elementwise::{adam_update, softmax_cross_entropy};
 pub use forward::conv_forward;
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
 pub use norm::{
-    Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient,
-    inverse_deviation, normalise,
+    Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
+    normalise,
 };
 pub use shape::{ConvShape, uses_fast_path};
 

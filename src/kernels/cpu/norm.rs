@@ -92,19 +92,13 @@ fn merge(parts: &[(f64, Vec<f32>, Vec<f32>)], channels: usize) -> BatchStatistic
     }
     BatchStatistics {
         mean: mean.into_iter().map(|mean| mean as f32).collect(),
-        variance: squares
-            .into_iter()
-            .map(|sum| (sum / total) as f32)
-            .collect(),
+        variance: squares.into_iter().map(|sum| (sum / total) as f32).collect(),
     }
 }
 
 /// `1 / sqrt(variance + epsilon)`.
 pub fn inverse_deviation(variance: &[f32], epsilon: f32) -> Vec<f32> {
-    variance
-        .iter()
-        .map(|variance| 1.0 / (variance + epsilon).sqrt())
-        .collect()
+    variance.iter().map(|variance| 1.0 / (variance + epsilon).sqrt()).collect()
 }
 
 /// What a normalisation needs by channel.
@@ -138,11 +132,7 @@ impl Channels<'_> {
             for channel in 0..count {
                 let apart = row[channel] - channels.mean[channel];
                 let value = apart * channels.factor[channel] + channels.shift[channel];
-                output[channel] = if self.relu & (value <= 0.0) {
-                    0.0
-                } else {
-                    value
-                };
+                output[channel] = if self.relu & (value <= 0.0) { 0.0 } else { value };
             }
         }
     }
@@ -169,21 +159,13 @@ pub fn normalise(
     let pairs = affine.scale.iter().zip(inverse_deviation);
     let factors: Vec<f32> = pairs.map(|(scale, inverse)| scale * inverse).collect();
     let chunk = chunk_length(count);
-    output
-        .par_chunks_mut(chunk)
-        .zip(rows.par_chunks(chunk))
-        .for_each(|(output, rows)| {
-            let channels = Channels {
-                mean,
-                factor: &factors,
-                shift: affine.shift,
-                relu,
-            };
-            arch().dispatch(
-                #[inline(always)]
-                || channels.normalise(rows, output),
-            );
-        });
+    output.par_chunks_mut(chunk).zip(rows.par_chunks(chunk)).for_each(|(output, rows)| {
+        let channels = Channels { mean, factor: &factors, shift: affine.shift, relu };
+        arch().dispatch(
+            #[inline(always)]
+            || channels.normalise(rows, output),
+        );
+    });
 }
 
 /// Gradients of scale and shift by channel.
@@ -214,12 +196,8 @@ pub struct Normalised<'a> {
 impl<'a> Normalised<'a> {
     #[inline(always)]
     fn channels(&self, factors: &'a [f32]) -> (usize, Channels<'a>) {
-        let channels = Channels {
-            mean: self.mean,
-            factor: factors,
-            shift: self.affine.shift,
-            relu: self.relu,
-        };
+        let channels =
+            Channels { mean: self.mean, factor: factors, shift: self.affine.shift, relu: self.relu };
         channels.cut()
     }
 
@@ -238,10 +216,7 @@ pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradi
         .par_chunks(chunk)
         .zip(forward.rows.par_chunks(chunk))
         .map(|(gradient, rows)| {
-            let mut sums = AffineGradient {
-                scale: vec![0.0; count],
-                shift: vec![0.0; count],
-            };
+            let mut sums = AffineGradient { scale: vec![0.0; count], shift: vec![0.0; count] };
             arch().dispatch(
                 #[inline(always)]
                 || add_affine_gradient(forward, &factors, rows, gradient, &mut sums),
@@ -249,10 +224,7 @@ pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradi
             sums
         })
         .collect();
-    let mut total = AffineGradient {
-        scale: vec![0.0; count],
-        shift: vec![0.0; count],
-    };
+    let mut total = AffineGradient { scale: vec![0.0; count], shift: vec![0.0; count] };
     for part in &parts {
         add_rows(&part.scale, &mut total.scale);
         add_rows(&part.shift, &mut total.shift);
@@ -291,15 +263,12 @@ pub fn input_gradient(forward: Normalised<'_>, total: &AffineGradient, gradient:
     let pairs = total.scale.iter().zip(forward.inverse_deviation);
     let slopes: Vec<f32> = pairs.map(|(sum, inverse)| sum * inverse / rows).collect();
     let chunk = chunk_length(count);
-    gradient
-        .par_chunks_mut(chunk)
-        .zip(forward.rows.par_chunks(chunk))
-        .for_each(|(gradient, rows)| {
-            arch().dispatch(
-                #[inline(always)]
-                || to_input_gradient(forward, &factors, &mean_gradient, &slopes, rows, gradient),
-            );
-        });
+    gradient.par_chunks_mut(chunk).zip(forward.rows.par_chunks(chunk)).for_each(|(gradient, rows)| {
+        arch().dispatch(
+            #[inline(always)]
+            || to_input_gradient(forward, &factors, &mean_gradient, &slopes, rows, gradient),
+        );
+    });
 }
 
 #[inline(always)]
@@ -313,10 +282,7 @@ fn to_input_gradient<'a>(
 ) {
     let (count, channels) = forward.channels(factors);
     let (mean_gradient, slopes) = (&mean_gradient[..count], &slopes[..count]);
-    for (gradient, row) in gradient
-        .chunks_exact_mut(count)
-        .zip(rows.chunks_exact(count))
-    {
+    for (gradient, row) in gradient.chunks_exact_mut(count).zip(rows.chunks_exact(count)) {
         for channel in 0..count {
             let (apart, masked) = channels.masked(channel, row[channel], gradient[channel]);
             let rest = masked - mean_gradient[channel] - apart * slopes[channel];
@@ -332,9 +298,8 @@ mod tests {
     #[test]
     fn statistics_do_not_cancel_far_from_zero_and_span_chunks() {
         let channels = 3;
-        let rows: Vec<f32> = (0..channels * 20_000)
-            .map(|index| 10_000.0 + (index / channels % 2) as f32)
-            .collect();
+        let rows: Vec<f32> =
+            (0..channels * 20_000).map(|index| 10_000.0 + (index / channels % 2) as f32).collect();
         let statistics = batch_statistics(&rows, channels);
         for channel in 0..channels {
             assert!((statistics.mean[channel] - 10_000.5).abs() < 0.1);
@@ -344,14 +309,10 @@ mod tests {
 
     #[test]
     fn threads_leave_every_bit() {
-        let rows: Vec<f32> = (0..64 * 5_000u32)
-            .map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 * 1e-6)
-            .collect();
+        let rows: Vec<f32> =
+            (0..64 * 5_000u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 * 1e-6).collect();
         let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap();
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| batch_statistics(&rows, 64))
         };
         assert_eq!(run(1), run(3));

@@ -93,9 +93,7 @@ fn equal_mask(bytes: &[u8], value: u8) -> u64 {
 fn equal_mask_16(bytes: &[u8; 16], value: u8) -> u16 {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{
-            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
-        };
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
         // SAFETY: SSE2 is part of x86-64, and 16 bytes are read from an array of 16.
         unsafe {
             let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
@@ -104,9 +102,7 @@ fn equal_mask_16(bytes: &[u8; 16], value: u8) -> u16 {
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        bytes.iter().enumerate().fold(0, |mask, (index, &byte)| {
-            mask | ((byte == value) as u16) << index
-        })
+        bytes.iter().enumerate().fold(0, |mask, (index, &byte)| mask | ((byte == value) as u16) << index)
     }
 }
 
@@ -146,8 +142,7 @@ mod tests {
                 for channel in 0..channels {
                     let byte = bytes[position * channels + channel];
                     for place in 0..4 {
-                        let bit =
-                            routes.channels(position, place)[channel / 64] >> (channel % 64) & 1;
+                        let bit = routes.channels(position, place)[channel / 64] >> (channel % 64) & 1;
                         assert_eq!(bit == 1, byte as usize == place);
                     }
                     let bit = routes.positions(position / BLOCK, channel) >> (position % BLOCK) & 1;

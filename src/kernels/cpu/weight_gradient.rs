@@ -65,15 +65,7 @@ impl<S: Simd> Gradient<'_, S> {
         let vectors = shape.row_piece().div_ceil(S::F32_LANES);
         let wide = S::REGISTER_COUNT >= 32;
         for (block, bases) in self.bases.chunks(BLOCK).enumerate() {
-            let mut all = Pass {
-                block,
-                bases,
-                row: 0,
-                first: 0,
-                x,
-                sums,
-                bias,
-            };
+            let mut all = Pass { block, bases, row: 0, first: 0, x, sums, bias };
             if shape.kernel == 3 && shape.row_piece() <= SPREAD {
                 match vectors {
                     1 => self.add_rows::<3, 1, true>(&mut all),
@@ -125,31 +117,18 @@ impl<S: Simd> Gradient<'_, S> {
     /// while the channel's non-zero gradients pass by. With `PAIRS`, every other gradient goes to a second
     /// set of sums: for when one set is too few to hide the latency of a multiply-add.
     #[inline(always)]
-    fn add_rows<const ROWS: usize, const VECTORS: usize, const PAIRS: bool>(
-        &self,
-        pass: &mut Pass,
-    ) {
+    fn add_rows<const ROWS: usize, const VECTORS: usize, const PAIRS: bool>(&self, pass: &mut Pass) {
         let (simd, shape) = (self.simd, self.shape);
         let (channels, piece) = (shape.out_channels, padded_piece(shape));
         let row_stride = self.row_stride;
-        let Pass {
-            block,
-            bases,
-            row,
-            first,
-            ..
-        } = *pass;
-        let (x, start) = (
-            &pass.x[row * row_stride + first..],
-            block * BLOCK * channels,
-        );
+        let Pass { block, bases, row, first, .. } = *pass;
+        let (x, start) = (&pass.x[row * row_stride + first..], block * BLOCK * channels);
         let (dy, places) = (&self.dy[start..], &self.places[start..]);
         assert!(pass.sums.len() == sums_len(shape) && pass.bias.len() >= channels);
         assert!(row + ROWS <= shape.kernel && first + VECTORS * S::F32_LANES <= piece);
         assert!(dy.len() >= bases.len() * channels && places.len() >= bases.len() * channels);
         debug_assert!(bases.iter().all(|&base| {
-            base as usize + self.steps[3] + (ROWS - 1) * row_stride + VECTORS * S::F32_LANES
-                <= x.len()
+            base as usize + self.steps[3] + (ROWS - 1) * row_stride + VECTORS * S::F32_LANES <= x.len()
         }));
         let zero = simd.splat_f32s(0.0);
         for channel in 0..channels {
@@ -162,10 +141,7 @@ impl<S: Simd> Gradient<'_, S> {
             // within the bounds asserted above (for `x` in debug builds: `bases` and `steps` come from the
             // same shape as the padded image).
             unsafe {
-                let sums = pass
-                    .sums
-                    .as_mut_ptr()
-                    .add((channel * shape.kernel + row) * piece + first);
+                let sums = pass.sums.as_mut_ptr().add((channel * shape.kernel + row) * piece + first);
                 let mut totals = [[zero; VECTORS]; ROWS];
                 let mut seconds = [[zero; VECTORS]; ROWS];
                 let (mut bias, mut second_bias) = (zero, zero);
@@ -174,33 +150,20 @@ impl<S: Simd> Gradient<'_, S> {
                         *total = load::<S>(sums.add(row * piece + vector * S::F32_LANES));
                     }
                 }
-                let walk = Walk {
-                    channels,
-                    channel,
-                    dy,
-                    places,
-                    bases,
-                    x,
-                };
+                let walk = Walk { channels, channel, dy, places, bases, x };
                 while bits != 0 {
-                    let gradient =
-                        self.add_entry(&walk, bits.trailing_zeros() as usize, &mut totals);
+                    let gradient = self.add_entry(&walk, bits.trailing_zeros() as usize, &mut totals);
                     bias = simd.add_f32s(bias, gradient);
                     bits &= bits - 1;
                     if PAIRS && bits != 0 {
-                        let gradient =
-                            self.add_entry(&walk, bits.trailing_zeros() as usize, &mut seconds);
+                        let gradient = self.add_entry(&walk, bits.trailing_zeros() as usize, &mut seconds);
                         second_bias = simd.add_f32s(second_bias, gradient);
                         bits &= bits - 1;
                     }
                 }
                 for (row, (totals, seconds)) in totals.iter().zip(&seconds).enumerate() {
                     for (vector, (&total, &second)) in totals.iter().zip(seconds).enumerate() {
-                        let total = if PAIRS {
-                            simd.add_f32s(total, second)
-                        } else {
-                            total
-                        };
+                        let total = if PAIRS { simd.add_f32s(total, second) } else { total };
                         store::<S>(sums.add(row * piece + vector * S::F32_LANES), total);
                     }
                 }
@@ -223,17 +186,12 @@ impl<S: Simd> Gradient<'_, S> {
         totals: &mut [[S::f32s; VECTORS]; ROWS],
     ) -> S::f32s {
         let entry = position * walk.channels + walk.channel;
-        debug_assert!(
-            position < walk.bases.len() && entry < walk.dy.len() && entry < walk.places.len()
-        );
+        debug_assert!(position < walk.bases.len() && entry < walk.dy.len() && entry < walk.places.len());
         // SAFETY: by the contract.
         unsafe {
             let place = *walk.places.get_unchecked(entry) as usize & 3;
             let gradient = self.simd.splat_f32s(*walk.dy.get_unchecked(entry));
-            let x = walk
-                .x
-                .as_ptr()
-                .add(*walk.bases.get_unchecked(position) as usize + self.steps[place]);
+            let x = walk.x.as_ptr().add(*walk.bases.get_unchecked(position) as usize + self.steps[place]);
             for (row, totals) in totals.iter_mut().enumerate() {
                 for (vector, total) in totals.iter_mut().enumerate() {
                     let input = load::<S>(x.add(row * self.row_stride + vector * S::F32_LANES));
@@ -281,12 +239,7 @@ pub fn collect(arch: Arch, shape: &ConvShape, units: &[&[f32]], dweight: &mut [f
             let width = COLLECT.min(shape.row_piece() - first);
             let (target, rest) = left.split_at_mut(width * shape.out_channels);
             left = rest;
-            tasks.push(Collect {
-                shape,
-                units,
-                offset: row * padded_piece(shape) + first,
-                target,
-            });
+            tasks.push(Collect { shape, units, offset: row * padded_piece(shape) + first, target });
         }
     }
     tasks.into_par_iter().for_each(|task| arch.dispatch(task));
@@ -311,11 +264,7 @@ impl WithSimd for Collect<'_> {
     fn with_simd<S: Simd>(self, simd: S) {
         let channels = self.shape.out_channels;
         let stride = self.shape.kernel * padded_piece(self.shape);
-        assert!(
-            self.units
-                .iter()
-                .all(|unit| unit.len() == channels * stride)
-        );
+        assert!(self.units.iter().all(|unit| unit.len() == channels * stride));
         for (block, rows) in self.target.chunks_mut(EDGE * channels).enumerate() {
             let offset = self.offset + block * EDGE;
             assert!(offset + EDGE <= stride);
@@ -329,9 +278,7 @@ impl WithSimd for Collect<'_> {
                             // SAFETY: `offset + EDGE <= stride`, `start + index < channels`, and a unit is
                             // `channels * stride` long; `EDGE` is a multiple of the lanes.
                             let sum = unsafe {
-                                load::<S>(
-                                    unit.as_ptr().add((start + index) * stride + offset + lane),
-                                )
+                                load::<S>(unit.as_ptr().add((start + index) * stride + offset + lane))
                             };
                             total = simd.add_f32s(total, sum);
                         }

@@ -41,23 +41,12 @@ mod tests {
         let values: Vec<f32> = (0..3 * 3 * 4 * 8u32)
             .map(|index| (index.wrapping_mul(2_654_435_761) >> 8) as f32 / (1 << 23) as f32 - 1.0)
             .collect();
-        let direction =
-            Tensor::<4>::from_data(TensorData::new(values, [3, 3, 4, 8]), &Device::flex());
+        let direction = Tensor::<4>::from_data(TensorData::new(values, [3, 3, 4, 8]), &Device::flex());
         let matrix = orthogonalised(direction).reshape([36, 8]);
-        let gram: Vec<f32> = matrix
-            .clone()
-            .transpose()
-            .matmul(matrix)
-            .into_data()
-            .iter::<f32>()
-            .collect();
+        let gram: Vec<f32> = matrix.clone().transpose().matmul(matrix).into_data().iter::<f32>().collect();
         for (index, value) in gram.iter().enumerate() {
             let diagonal = index % 9 == 0;
-            let fits = if diagonal {
-                (0.4..1.6).contains(value)
-            } else {
-                value.abs() < 0.4
-            };
+            let fits = if diagonal { (0.4..1.6).contains(value) } else { value.abs() < 0.4 };
             assert!(fits, "{index}: {value}");
         }
     }

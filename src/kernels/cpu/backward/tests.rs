@@ -18,14 +18,7 @@ impl Case {
         let weight = random.floats(shape.weight_len());
         let (y, argmax) = naive::conv_forward(&shape, &x, &weight, None);
         let dy = random.floats(y.len());
-        Self {
-            shape,
-            x,
-            weight,
-            y,
-            argmax,
-            dy,
-        }
+        Self { shape, x, weight, y, argmax, dy }
     }
 
     fn run(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
@@ -37,28 +30,14 @@ impl Case {
             &self.y,
             &self.argmax,
             &self.dy,
-            Some(WeightGradient {
-                x: &self.x,
-                dweight: &mut dweight,
-                dbias: Some(&mut dbias),
-            }),
-            Some(InputGradient {
-                weight: &self.weight,
-                dx: &mut dx,
-            }),
+            Some(WeightGradient { x: &self.x, dweight: &mut dweight, dbias: Some(&mut dbias) }),
+            Some(InputGradient { weight: &self.weight, dx: &mut dx }),
         );
         (dweight, dbias, dx)
     }
 
     fn expected(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
-        naive::conv_backward(
-            &self.shape,
-            &self.x,
-            &self.weight,
-            &self.y,
-            &self.argmax,
-            &self.dy,
-        )
+        naive::conv_backward(&self.shape, &self.x, &self.weight, &self.y, &self.argmax, &self.dy)
     }
 }
 
@@ -83,23 +62,8 @@ fn one_direction_equals_both() {
     let mut random = Random::new(4);
     let case = Case::new(random.shape(), &mut random);
     let (mut dweight, mut dx) = (vec![1.0; case.weight.len()], vec![1.0; case.x.len()]);
-    conv_weight_gradient(
-        &case.shape,
-        &case.x,
-        &case.y,
-        &case.argmax,
-        &case.dy,
-        &mut dweight,
-        None,
-    );
-    conv_input_gradient(
-        &case.shape,
-        &case.weight,
-        &case.y,
-        &case.argmax,
-        &case.dy,
-        &mut dx,
-    );
+    conv_weight_gradient(&case.shape, &case.x, &case.y, &case.argmax, &case.dy, &mut dweight, None);
+    conv_input_gradient(&case.shape, &case.weight, &case.y, &case.argmax, &case.dy, &mut dx);
     let both = case.run();
     assert_eq!((bits(&dweight), bits(&dx)), (bits(&both.0), bits(&both.2)));
 }
@@ -110,13 +74,7 @@ fn threads_and_vector_width_leave_every_bit() {
     for round in 0..12 {
         let batch = [1, 7, 37][round % 3];
         let case = Case::new(
-            ConvShape {
-                batch,
-                kernel: 3,
-                padding: round % 2,
-                height: 6,
-                ..random.shape()
-            },
+            ConvShape { batch, kernel: 3, padding: round % 2, height: 6, ..random.shape() },
             &mut random,
         );
         let mut results = Vec::new();
@@ -152,10 +110,7 @@ fn agrees_with_finite_differences() {
     let (dweight, _, dx) = case.run();
     let loss = |x: &[f32], weight: &[f32]| -> f64 {
         let (y, _) = naive::conv_forward(&shape, x, weight, None);
-        y.iter()
-            .zip(&case.dy)
-            .map(|(&y, &dy)| y as f64 * dy as f64)
-            .sum()
+        y.iter().zip(&case.dy).map(|(&y, &dy)| y as f64 * dy as f64).sum()
     };
     let step = 1e-3;
     let slope = |values: &[f32], index: usize, loss: &dyn Fn(&[f32]) -> f64| {
@@ -179,37 +134,18 @@ fn agrees_with_finite_differences() {
 #[test]
 fn nan_in_the_gradient_comes_through_and_masked_infinity_does_not() {
     let mut random = Random::new(7);
-    let shape = ConvShape {
-        kernel: 3,
-        padding: 0,
-        pool: true,
-        relu: true,
-        height: 6,
-        width: 6,
-        ..random.shape()
-    };
+    let shape =
+        ConvShape { kernel: 3, padding: 0, pool: true, relu: true, height: 6, width: 6, ..random.shape() };
     let mut case = Case::new(shape, &mut random);
     case.argmax[0] = 3;
     case.dy[0] = f32::NAN;
     for (_, arch) in arches() {
         let (dweight, dbias, dx) = with_arch(arch, || case.run());
-        assert!(
-            dbias[0].is_nan()
-                && dweight
-                    .iter()
-                    .step_by(shape.out_channels)
-                    .all(|d| d.is_nan())
-        );
+        assert!(dbias[0].is_nan() && dweight.iter().step_by(shape.out_channels).all(|d| d.is_nan()));
         assert!(dx.iter().any(|d| d.is_nan()));
     }
     case.argmax[0] = 255;
     case.dy[0] = f32::INFINITY;
     let (dweight, dbias, dx) = case.run();
-    assert!(
-        dweight
-            .iter()
-            .chain(&dbias)
-            .chain(&dx)
-            .all(|d| d.is_finite())
-    );
+    assert!(dweight.iter().chain(&dbias).chain(&dx).all(|d| d.is_finite()));
 }
