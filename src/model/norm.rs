@@ -46,9 +46,15 @@ impl BatchNorm {
         }
         let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
         for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
-            let kept = running.value_sync().mul_scalar(1.0 - MOMENTUM);
-            running.update(kept + newest.mul_scalar(MOMENTUM));
+            running.update(updated(running.value_sync(), newest));
         }
         output
     }
+}
+
+/// The running mean one batch later. Computed without automatic differentiation: its graph would keep every value
+/// since the first step alive.
+fn updated(running: Tensor<1>, newest: Tensor<1>) -> Tensor<1> {
+    let kept = running.inner().mul_scalar(1.0 - MOMENTUM);
+    Tensor::from_inner(kept + newest.inner().mul_scalar(MOMENTUM))
 }
