@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A device that rotnet knows; whether this build has it, [`DeviceName::open`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -27,7 +27,7 @@ impl DeviceName {
             #[cfg(feature = "ndarray")]
             Self::Ndarray => Ok(Device::ndarray()),
             #[cfg(not(feature = "ndarray"))]
-            Self::Ndarray => Err(Error::Device {
+            Self::Ndarray => Err(crate::error::Error::Device {
                 device: "ndarray".into(),
                 problem: "it is not compiled into this program".into(),
                 hint: "build with `cargo build --release --features ndarray`".into(),
