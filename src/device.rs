@@ -20,7 +20,7 @@ impl DeviceName {
     /// The burn device of that name, without automatic differentiation.
     ///
     /// # Errors
-    /// [`Error::Device`] if it is not compiled in, with the feature to switch on.
+    /// [`Device`](crate::Error::Device) if it is not compiled in, with the feature to switch on.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Flex => Ok(Device::flex()),
