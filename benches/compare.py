@@ -11,49 +11,94 @@ after the other; ratios are taken within a round, and the median over the rounds
 """
 import argparse
 import json
+import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 
 IMAGES_PER_SECOND = re.compile(r"([\d.]+) images/s")
 
 
 def run(command):
     """Standard output of a command, and its peak memory in MB."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        sys.exit(f"{' '.join(command)}\n{done.stderr[-2000:]}")
-    return done.stdout, max(before, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss) / 1024
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(command, stdout=out, stderr=errors)
+        _, status, usage = os.wait4(process.pid, 0)
+        out.seek(0)
+        errors.seek(0)
+        if status:
+            sys.exit(f"{' '.join(command)}\n{errors.read()[-2000:]}")
+        return out.read(), usage.ru_maxrss / 1024
+
+
+def rates(text, start):
+    """The figures before `images/s` in the lines that begin with `start`."""
+    lines = [line for line in text.splitlines() if line.startswith(start)]
+    return [float(IMAGES_PER_SECOND.search(line)[1]) for line in lines]
 
 
 def keras(arguments, batch):
+    """Second epoch of a short run: the first one includes building the graph."""
     out, memory = run([arguments.python, arguments.keras, arguments.data, "--scale", "--batch", str(batch),
                        "--images", str(arguments.keras_images), "--epochs", "2"])
-    epochs = [IMAGES_PER_SECOND.search(line) for line in out.splitlines() if line.startswith("pretrain epoch 2")]
-    extract = [IMAGES_PER_SECOND.search(line) for line in out.splitlines() if line.startswith("extract")]
-    return {"train": float(epochs[0][1]), "extract": float(extract[0][1])}
+    return {"train": rates(out, "pretrain epoch 2")[0], "extract": rates(out, "extract")[0], "memory": memory}
 
 
-def torch(arguments, batch):
+def torch(arguments, batch, net="seed"):
     """The faster of both memory layouts."""
-    rates = []
+    results = []
     for layout in ([], ["--channels-last"]):
-        out, _ = run([arguments.python, arguments.torch, arguments.data, "--batch", str(batch),
-                      "--steps", str(max(50, 12800 // batch)), *layout])
-        rates.append(float(IMAGES_PER_SECOND.search(out)[1]))
-    return {"train": max(rates)}
+        out, memory = run([arguments.python, arguments.torch, arguments.data, "--net", net, "--batch", str(batch),
+                           "--steps", str(max(20, 6400 // batch)), *layout])
+        results.append({"train": rates(out, "torch")[0], "memory": memory})
+    return max(results, key=lambda result: result["train"])
 
 
-def rotnet(arguments, batch, *options):
-    out, _ = run([arguments.rotnet, "bench", "--json", "--repeats", "3", "--seconds", "1",
-                  "--set", f"pretrain.batch_size={batch}", *options])
+def rotnet(arguments, *options):
+    out, _ = run([arguments.rotnet, "bench", "--json", "--repeats", "3", "--seconds", "0.7", *options])
     result = json.loads(out)
     return {kind: result[kind]["images_per_second"]["median"] for kind in ("train", "extract", "input")} | {
-        "memory": result["peak_memory_bytes"], "environment": result["environment"]}
+        "memory": result["peak_memory_bytes"] / 2**20, "environment": result["environment"]}
+
+
+def seed_round(arguments, batch):
+    setting = ["--set", f"pretrain.batch_size={batch}"]
+    return {"name": f"seed, batch {batch}", "keras": keras(arguments, batch), "rotnet": rotnet(arguments, *setting),
+            "torch": torch(arguments, batch), "burn": rotnet(arguments, *setting, "--burn-operations")}
+
+
+def compact_round(arguments):
+    setting = ["--set", "encoder.kind=compact", "--set", "pretrain.rotations=all", "--set", "pretrain.batch_size=64"]
+    return {"name": "compact, batch 256", "rotnet": rotnet(arguments, *setting),
+            "torch": torch(arguments, 256, "compact"), "burn": rotnet(arguments, *setting, "--burn-operations")}
+
+
+def table(rows):
+    print("| network | work | Keras | PyTorch | burn flex | rotnet | rotnet / Keras | rotnet / PyTorch |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in dict.fromkeys(row["name"] for row in rows):
+        these = [row for row in rows if row["name"] == name]
+
+        def values(who, work):
+            return [row[who][work] for row in these if work in row.get(who, {})]
+
+        def median(who, work):
+            found = values(who, work)
+            return f"{statistics.median(found):,.0f}" if found else "–"
+
+        def ratio(who, work):
+            found = [row["rotnet"][work] / row[who][work] for row in these if work in row.get(who, {})]
+            return f"{statistics.median(found):.2f}" if found else "–"
+
+        for work in ("train", "extract"):
+            print(f"| {name} | {work}, images/s | " + " | ".join(
+                median(who, work) for who in ("keras", "torch", "burn", "rotnet")) +
+                f" | {ratio('keras', work)} | {ratio('torch', work)} |")
+        print(f"| {name} | peak memory, MB | " + " | ".join(
+            median(who, "memory") for who in ("keras", "torch", "burn", "rotnet")) + " | – | – |")
 
 
 def main():
@@ -68,38 +113,22 @@ def main():
     arguments = parser.parse_args()
 
     rows = []
-    for batch in map(int, arguments.batches.split(",")):
+    rounds = [lambda batch=int(batch): seed_round(arguments, batch) for batch in arguments.batches.split(",")]
+    for one in [*rounds, lambda: compact_round(arguments)]:
         for index in range(arguments.rounds):
-            row = {"batch": batch,
-                   "keras": keras(arguments, batch),
-                   "rotnet": rotnet(arguments, batch),
-                   "torch": torch(arguments, batch),
-                   "burn": rotnet(arguments, batch, "--burn-operations")}
+            row = one()
             rows.append(row)
-            print(f"batch {batch} round {index + 1}: " + ", ".join(
-                f"{name} {row[name]['train']:.0f}" for name in ("keras", "torch", "burn", "rotnet")), file=sys.stderr)
+            print(f"{row['name']}, round {index + 1}: " + ", ".join(
+                f"{who} {row[who]['train']:.0f}" for who in ("keras", "torch", "burn", "rotnet") if who in row),
+                file=sys.stderr, flush=True)
     if arguments.json:
         with open(arguments.json, "w") as file:
             json.dump(rows, file, indent=1)
 
     environment = rows[0]["rotnet"]["environment"]
     print(f"{environment['processor']}, {environment['kernels']} kernels, {environment['threads']} threads, "
-          f"{platform.system()}; medians of {arguments.rounds} rounds, images/s\n")
-    print("| batch | work | Keras | PyTorch | burn flex | rotnet | rotnet / Keras | rotnet / PyTorch |")
-    print("|---|---|---|---|---|---|---|---|")
-    for batch in sorted({row["batch"] for row in rows}):
-        these = [row for row in rows if row["batch"] == batch]
-        for work in ("train", "extract"):
-            def median(name):
-                values = [row[name][work] for row in these if work in row[name]]
-                return f"{statistics.median(values):,.0f}" if values else "–"
-
-            def ratio(name):
-                values = [row["rotnet"][work] / row[name][work] for row in these if work in row[name]]
-                return f"{statistics.median(values):.2f}" if values else "–"
-
-            print(f"| {batch} | {work} | {median('keras')} | {median('torch')} | {median('burn')} | "
-                  f"{median('rotnet')} | {ratio('keras')} | {ratio('torch')} |")
+          f"{platform.system()}; medians of {arguments.rounds} rounds\n")
+    table(rows)
 
 
 if __name__ == "__main__":

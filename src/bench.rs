@@ -84,18 +84,11 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
     let batch_size = config.pretrain.batch_size * rotated.group();
 
     let mut trainer = Trainer::new(config, &device);
-    let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| {
-        trainer.step(batch)
-    });
+    let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
     let profile = profiled.then(|| {
         profile::start();
-        let once = Effort {
-            repeats: 1,
-            ..effort
-        };
-        measure(once, &mut Batches::new(&rotated, batch_size), |batch| {
-            trainer.step(batch)
-        });
+        let once = Effort { repeats: 1, ..effort };
+        measure(once, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
         profile::stop()
     });
     let encoder = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device).encoder;
@@ -121,12 +114,7 @@ fn made_up_images() -> Images {
     let [height, width, channels] = IMAGE;
     let mut pixels = vec![0; IMAGES * height * width * channels];
     generator(0, Purpose::Augment, 0, 0).fill_bytes(&mut pixels);
-    Images {
-        pixels,
-        labels: vec![0; IMAGES],
-        height,
-        width,
-    }
+    Images { pixels, labels: vec![0; IMAGES], height, width }
 }
 
 struct Trainer {
@@ -139,17 +127,12 @@ impl Trainer {
     fn new(config: &Config, device: &Device) -> Self {
         let device = device.clone().autodiff();
         let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
-        Self {
-            network: Some(network),
-            optimizer: Optimizer::new(&config.pretrain.optimizer),
-            device,
-        }
+        Self { network: Some(network), optimizer: Optimizer::new(&config.pretrain.optimizer), device }
     }
 
     fn step(&mut self, batch: Batch) {
         if let Some(network) = self.network.take() {
-            let (network, loss, _) =
-                training::step(network, &mut self.optimizer, batch, &self.device);
+            let (network, loss, _) = training::step(network, &mut self.optimizer, batch, &self.device);
             loss.into_data();
             self.network = Some(network);
         }
@@ -165,11 +148,7 @@ struct Batches<'a> {
 
 impl<'a> Batches<'a> {
     fn new(samples: &'a dyn Samples, batch_size: usize) -> Self {
-        Self {
-            samples,
-            batch_size: batch_size.min(samples.len()),
-            at: 0,
-        }
+        Self { samples, batch_size: batch_size.min(samples.len()), at: 0 }
     }
 
     fn next(&mut self) -> Batch {
@@ -181,7 +160,7 @@ impl<'a> Batches<'a> {
         let place = |position: usize| (position * 2_654_435_761 % length) as u32;
         let indices: Vec<u32> = (self.at..self.at + self.batch_size).map(place).collect();
         self.at += self.batch_size;
-        Batch::new(self.samples, &indices)
+        Batch::new(self.samples, 0, &indices)
     }
 }
 

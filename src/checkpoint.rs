@@ -46,22 +46,16 @@ pub struct Header {
     /// SHA-256 of the checkpoint that the encoder or the features come from; absent where there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// The settings that decide every byte of the parameters.
-    #[serde(default)]
-    pub settings: Value,
+    /// Everything else in the config that decides the result: a run is resumed with the same recipe only.
+    pub recipe: Value,
 }
 
 impl Header {
     /// The first setting in which `self` and `other` differ, how far they are trained aside.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let comparable = |header: &Self| {
-            serde_json::to_value(Self {
-                epochs: 0,
-                partial: None,
-                steps: 0,
-                ..header.clone()
-            })
-            .unwrap_or_default()
+            serde_json::to_value(Self { epochs: 0, partial: None, steps: 0, ..header.clone() })
+                .unwrap_or_default()
         };
         difference("", &comparable(self), &comparable(other))
     }
@@ -107,8 +101,7 @@ impl Checkpoint {
     /// Writes the checkpoint, whole or not at all; the one before stays beside it.
     pub fn save(&self, path: &Path) -> Result<()> {
         let prefixed = |prefix: &'static str, tensors: &Parameters| {
-            let named =
-                |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
+            let named = |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
             tensors.iter().map(named).collect::<Vec<_>>()
         };
         let mut tensors = Parameters::new();
@@ -124,20 +117,13 @@ impl Checkpoint {
     /// [`Error::Io`], or [`Error::Checkpoint`] if it is damaged or of another version.
     pub fn load(path: &Path) -> Result<Self> {
         let (header, tensors) = tensor_file::read(path, &FORMAT)?;
-        let mut checkpoint = Self {
-            header,
-            parameters: Parameters::new(),
-            optimizer: Parameters::new(),
-        };
+        let mut checkpoint = Self { header, parameters: Parameters::new(), optimizer: Parameters::new() };
         for (name, data) in tensors {
             let (group, name) = match (name.strip_prefix(MODEL), name.strip_prefix(OPTIMIZER)) {
                 (Some(name), _) => (&mut checkpoint.parameters, name),
                 (None, Some(name)) => (&mut checkpoint.optimizer, name),
                 (None, None) => {
-                    return Err(Self::refuse(
-                        path,
-                        format!("holds an unknown tensor `{name}`"),
-                    ));
+                    return Err(Self::refuse(path, format!("holds an unknown tensor `{name}`")));
                 }
             };
             group.insert(name.to_owned(), data);

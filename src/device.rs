@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// A device that rotnet knows; whether this build has it, [`DeviceName::open`] says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -20,14 +20,14 @@ impl DeviceName {
     /// The burn device of that name, without automatic differentiation.
     ///
     /// # Errors
-    /// [`Error::Device`] if it is not compiled in, with the feature to switch on.
+    /// [`Device`](crate::Error::Device) if it is not compiled in, with the feature to switch on.
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Flex => Ok(Device::flex()),
             #[cfg(feature = "ndarray")]
             Self::Ndarray => Ok(Device::ndarray()),
             #[cfg(not(feature = "ndarray"))]
-            Self::Ndarray => Err(Error::Device {
+            Self::Ndarray => Err(crate::error::Error::Device {
                 device: "ndarray".into(),
                 problem: "it is not compiled into this program".into(),
                 hint: "build with `cargo build --release --features ndarray`".into(),

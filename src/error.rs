@@ -70,9 +70,9 @@ pub enum Error {
         /// The file or directory.
         path: PathBuf,
     },
-    /// Another process writes into the run.
+    /// Another process writes to the run.
     #[error("{path} is in use by another rotnet process ({owner})")]
-    Locked {
+    RunInUse {
         /// The run directory.
         path: PathBuf,
         /// The number of that process.
@@ -107,9 +107,7 @@ pub enum Error {
         hint: String,
     },
     /// Training produced a loss that is not a number.
-    #[error(
-        "{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})"
-    )]
+    #[error("{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})")]
     Diverged {
         /// The stage that was training.
         stage: &'static str,
@@ -146,45 +144,22 @@ impl Error {
     /// An [`Error::Io`] for `map_err`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io {
-            action,
-            path,
-            source,
-        }
+        move |source| Self::Io { action, path, source }
     }
 
     /// An [`Error::Config`].
     pub fn config(path: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self::Config {
-            path: path.into(),
-            problem: problem.into(),
-        }
+        Self::Config { path: path.into(), problem: problem.into() }
     }
 
     /// An [`Error::Data`].
-    pub fn data(
-        path: impl AsRef<Path>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self::Data {
-            path: path.as_ref().to_path_buf(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+    pub fn data(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Data { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
     }
 
     /// An [`Error::Checkpoint`].
-    pub fn checkpoint(
-        path: impl AsRef<Path>,
-        problem: impl Into<String>,
-        hint: impl Into<String>,
-    ) -> Self {
-        Self::Checkpoint {
-            path: path.as_ref().to_path_buf(),
-            problem: problem.into(),
-            hint: hint.into(),
-        }
+    pub fn checkpoint(path: impl AsRef<Path>, problem: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Checkpoint { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
     }
 
     /// What the user can do about it, as something to type where there is one.
@@ -192,8 +167,8 @@ impl Error {
         match self {
             Self::Config { .. } => "see `rotnet config --schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
-            Self::Locked { .. } => "wait until it ends, or name another place with --out".into(),
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
+            Self::RunInUse { .. } => "wait until it has ended, or name another directory with --out".into(),
             Self::Stopped { .. } => "go on with --resume".into(),
             Self::Diverged { .. } | Self::NotFinite { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()

@@ -8,15 +8,11 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::DatasetLabel;
 use crate::error::{Error, Result};
 use crate::files::{read_json, write_json};
-use crate::model::Parameters;
+use crate::model::{FeatureMoments, Parameters};
 use crate::samples::Samples;
 use crate::tensor_file::{self, Format};
 
-const FORMAT: Format = Format {
-    name: "rotnet-features",
-    version: 2,
-    hint: "run `rotnet extract` again",
-};
+const FORMAT: Format = Format { name: "rotnet-features", version: 2, hint: "run `rotnet extract` again" };
 
 /// Features and labels of a set of images, in the order of the images.
 pub struct Features {
@@ -61,9 +57,7 @@ pub struct FeatureFiles {
 impl FeatureFiles {
     /// The files in `directory`, whether they are there or not.
     pub fn new(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_path_buf(),
-        }
+        Self { directory: directory.to_path_buf() }
     }
 
     /// Training features.
@@ -106,11 +100,7 @@ impl Features {
     /// `values` holds `width` numbers for each label.
     pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
-        Self {
-            values,
-            labels,
-            width,
-        }
+        Self { values, labels, width }
     }
 
     /// Images, and numbers an image.
@@ -128,11 +118,30 @@ impl Features {
         let rows = indices.iter().flat_map(|&index| self.row(index as usize));
         Self {
             values: rows.copied().collect(),
-            labels: indices
-                .iter()
-                .map(|&index| self.labels[index as usize])
-                .collect(),
+            labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
             width: self.width,
+        }
+    }
+
+    /// Mean and standard deviation of each feature over the images.
+    pub fn moments(&self) -> FeatureMoments {
+        let count = self.labels.len() as f64;
+        let mut mean = vec![0f64; self.width];
+        let mut squares = vec![0f64; self.width];
+        for row in self.values.chunks_exact(self.width) {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        for row in self.values.chunks_exact(self.width) {
+            for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(*value) - mean).powi(2);
+            }
+        }
+        FeatureMoments {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
         }
     }
 
@@ -143,14 +152,8 @@ impl Features {
     /// Writes `features` (f32 `[images, features]`) and `labels` (u8 `[images]`), whole or not at all.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
         let tensors = Parameters::from([
-            (
-                "features".to_owned(),
-                TensorData::new(self.values.clone(), self.shape()),
-            ),
-            (
-                "labels".to_owned(),
-                TensorData::new(self.labels.clone(), [self.labels.len()]),
-            ),
+            ("features".to_owned(), TensorData::new(self.values.clone(), self.shape())),
+            ("labels".to_owned(), TensorData::new(self.labels.clone(), [self.labels.len()])),
         ]);
         tensor_file::write(path, &FORMAT, origin, &tensors)
     }
@@ -177,15 +180,10 @@ impl Features {
         let values = values.try_into_vec::<f32>().map_err(wrong_type)?;
         let labels = labels.try_into_vec::<u8>().map_err(wrong_type)?;
         if labels.len() != images || width == 0 {
-            return Err(refuse(format!(
-                "{images} rows of features, {} labels",
-                labels.len()
-            )));
+            return Err(refuse(format!("{images} rows of features, {} labels", labels.len())));
         }
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
-            return Err(refuse(format!(
-                "holds label {label}, there are {classes} classes"
-            )));
+            return Err(refuse(format!("holds label {label}, there are {classes} classes")));
         }
         Ok(Self::new(values, labels, width))
     }
@@ -200,7 +198,7 @@ impl Samples for Features {
         self.width
     }
 
-    fn fill(&self, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
         let rows = inputs.chunks_exact_mut(self.width);
         for ((row, label), &index) in rows.zip(labels).zip(indices) {
             row.copy_from_slice(self.row(index as usize));

@@ -16,8 +16,7 @@ const TEMPORARY_SUFFIX: &str = ".tmp";
 
 /// Whether this is the name of a temporary file of [`write_atomically`], which a killed process leaves behind.
 pub fn is_temporary(name: &OsStr) -> bool {
-    name.to_str()
-        .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
+    name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
 }
 
 /// Writes `path` through a temporary file in the same directory: write, fsync, rename, fsync of the directory.
@@ -25,10 +24,7 @@ pub fn is_temporary(name: &OsStr) -> bool {
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
-pub fn write_atomically(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<()> {
+pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -65,11 +61,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|error| {
-        Error::checkpoint(
-            path,
-            format!("not readable: {error}"),
-            "run the stage that writes it again",
-        )
+        Error::checkpoint(path, format!("not readable: {error}"), "run the stage that writes it again")
     })
 }
 
@@ -136,13 +128,7 @@ mod tests {
             out.write_all(b"half")?;
             Err(io::ErrorKind::StorageFull.into())
         });
-        assert!(matches!(
-            failed,
-            Err(Error::Io {
-                action: "write",
-                ..
-            })
-        ));
+        assert!(matches!(failed, Err(Error::Io { action: "write", .. })));
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }

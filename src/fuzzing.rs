@@ -23,9 +23,7 @@ pub fn tensor_file(bytes: &[u8], scratch: &Path) {
     let path = scratch.join("x.safetensors");
     if fs::write(&path, bytes).is_ok() {
         let _ = Checkpoint::load(&path);
-        let _ = DeviceName::Flex
-            .open()
-            .and_then(|device| load_encoder(&device, path.clone()));
+        let _ = DeviceName::Flex.open().and_then(|device| load_encoder(&device, path.clone()));
         let _ = Features::load(&path, &origin(), CLASSES);
     }
 }
@@ -36,10 +34,7 @@ const CLASSES: usize = 10;
 fn origin() -> Origin {
     Origin {
         checkpoint: "c".into(),
-        dataset: DatasetLabel {
-            name: "n".into(),
-            fingerprint: "f".into(),
-        },
+        dataset: DatasetLabel { name: "n".into(), fingerprint: "f".into() },
         layer: "dense".into(),
     }
 }

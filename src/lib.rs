@@ -4,6 +4,10 @@
 //! [`stages::extract()`] (images to features) and [`stages::finetune()`] (features to a classifier and its test
 //! accuracy). `ARCHITECTURE.md` draws what flows where.
 #![warn(missing_docs)]
+#![cfg_attr(
+    feature = "ndarray",
+    allow(deprecated, reason = "upstream prefers flex; ndarray stays selectable")
+)]
 
 pub mod bench;
 pub mod checkpoint;

@@ -94,7 +94,7 @@ impl RunDirectory {
         self.stage(stage).join("metrics.jsonl")
     }
 
-    /// Makes room for a stage's results and writes the config it runs with.
+    /// Makes room for a stage's results and writes the config it runs with; the caller has the run's [lock](Self::lock).
     ///
     /// # Errors
     /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`].
@@ -110,9 +110,7 @@ impl RunDirectory {
             Existing::Resume => {}
             Existing::Refuse => {
                 if results.iter().any(|path| path.exists()) {
-                    return Err(Error::OutputExists {
-                        path: self.stage(stage),
-                    });
+                    return Err(Error::OutputExists { path: self.stage(stage) });
                 }
             }
             Existing::Overwrite => {
@@ -146,19 +144,14 @@ impl RunDirectory {
             test_evaluations += 1;
             last = tested.map(str::to_owned);
         }
-        let record = RunRecord {
-            environment,
-            dataset,
-            test_evaluations,
-            tested: last,
-        };
+        let record = RunRecord { environment, dataset, test_evaluations, tested: last };
         write_json(&self.record(), &record)
     }
 
     /// Makes this process the only one that writes into the run, until the lock is dropped or the process ends.
     ///
     /// # Errors
-    /// [`Error::Locked`] if another process has it.
+    /// [`Error::RunInUse`] if another process has it.
     pub fn lock(&self) -> Result<RunLock> {
         create_directory(&self.root)?;
         let path = self.root.join(".lock");
@@ -172,19 +165,14 @@ impl RunDirectory {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let owner = fs::read_to_string(&path).unwrap_or_default();
-                return Err(Error::Locked {
-                    path: self.root.clone(),
-                    owner: owner.trim().to_owned(),
-                });
+                return Err(Error::RunInUse { path: self.root.clone(), owner: owner.trim().to_owned() });
             }
             // Some network file systems know no locks; a run there is better than none.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
         }
         let named = file.set_len(0);
-        named
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
-            .map_err(Error::io("write", &path))?;
+        named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(Error::io("write", &path))?;
         Ok(RunLock { _file: file })
     }
 
@@ -194,14 +182,12 @@ impl RunDirectory {
     /// [`Error::Checkpoint`] if there are fewer, or one is damaged.
     pub fn read_metrics(&self, stage: Stage, epochs: usize) -> Result<Vec<EpochMetrics>> {
         let path = self.metrics(stage);
-        let damaged = |problem: String| {
-            Error::checkpoint(&path, problem, "start this stage again with --force")
-        };
+        let damaged =
+            |problem: String| Error::checkpoint(&path, problem, "start this stage again with --force");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let lines = text.lines().take(epochs).map(serde_json::from_str);
-        let lines: Vec<EpochMetrics> = lines
-            .collect::<Result<_, _>>()
-            .map_err(|error| damaged(format!("not readable: {error}")))?;
+        let lines: Vec<EpochMetrics> =
+            lines.collect::<Result<_, _>>().map_err(|error| damaged(format!("not readable: {error}")))?;
         if lines.len() < epochs {
             let problem = format!("holds {} epochs, the checkpoint {epochs}", lines.len());
             return Err(damaged(problem));

@@ -40,12 +40,7 @@ pub fn results(run: &RunDirectory) -> Result<Vec<ResultFile>> {
             continue;
         }
         let files = match stage {
-            Stage::Extract => vec![
-                features.train(),
-                features.test(),
-                features.manifest(),
-                summary,
-            ],
+            Stage::Extract => vec![features.train(), features.test(), features.manifest(), summary],
             _ if run.metrics(stage).exists() => {
                 vec![run.checkpoint(stage), run.metrics(stage), summary]
             }
@@ -55,11 +50,7 @@ pub fn results(run: &RunDirectory) -> Result<Vec<ResultFile>> {
             found.push(ResultFile {
                 stage,
                 digest: digest(&path)?,
-                file: path
-                    .strip_prefix(run.root())
-                    .unwrap_or(&path)
-                    .display()
-                    .to_string(),
+                file: path.strip_prefix(run.root()).unwrap_or(&path).display().to_string(),
             });
         }
     }
@@ -77,10 +68,7 @@ pub fn differences<'a>(expected: &'a [ResultFile], found: &'a [ResultFile]) -> V
 }
 
 fn digest(path: &Path) -> Result<String> {
-    if !matches!(
-        path.extension().and_then(|name| name.to_str()),
-        Some("json" | "jsonl")
-    ) {
+    if !matches!(path.extension().and_then(|name| name.to_str()), Some("json" | "jsonl")) {
         return sha256_file(path);
     }
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
@@ -118,18 +106,9 @@ mod tests {
             fs::write(&path, text).unwrap();
             digest(&path).unwrap()
         };
-        let one = write(
-            "a.jsonl",
-            "{\"loss\": 1.5, \"seconds\": 2}\n{\"loss\": 1}\n",
-        );
-        let same = write(
-            "b.jsonl",
-            "{\"loss\": 1.5, \"seconds\": 9}\n{\"loss\": 1}\n",
-        );
-        let other = write(
-            "c.jsonl",
-            "{\"loss\": 1.6, \"seconds\": 2}\n{\"loss\": 1}\n",
-        );
+        let one = write("a.jsonl", "{\"loss\": 1.5, \"seconds\": 2}\n{\"loss\": 1}\n");
+        let same = write("b.jsonl", "{\"loss\": 1.5, \"seconds\": 9}\n{\"loss\": 1}\n");
+        let other = write("c.jsonl", "{\"loss\": 1.6, \"seconds\": 2}\n{\"loss\": 1}\n");
         assert_eq!(one, same);
         assert_ne!(one, other);
         assert_ne!(write("a.safetensors", "a"), write("b.safetensors", "b"));

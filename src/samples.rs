@@ -16,8 +16,9 @@ pub trait Samples: Sync {
     fn group(&self) -> usize {
         1
     }
-    /// Writes the samples of the given indices: `values` numbers each into `inputs`, one label each into `labels`.
-    fn fill(&self, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]);
+    /// Writes the samples of the given indices as they are in `epoch` (counted from 0; augmentation differs by epoch):
+    /// `values` numbers each into `inputs`, one label each into `labels`.
+    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]);
 }
 
 /// Samples of one step, on the host.
@@ -29,11 +30,11 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Gathers the samples of the given indices.
-    pub fn new(samples: &dyn Samples, indices: &[u32]) -> Self {
+    /// Gathers the samples of the given indices as they are in `epoch`.
+    pub fn new(samples: &dyn Samples, epoch: u64, indices: &[u32]) -> Self {
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
-        samples.fill(indices, &mut inputs, &mut labels);
+        samples.fill(epoch, indices, &mut inputs, &mut labels);
         Self { inputs, labels }
     }
 

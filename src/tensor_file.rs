@@ -42,12 +42,7 @@ pub struct Format {
 }
 
 /// Writes tensors and header, whole or not at all. The same content gives the same bytes.
-pub fn write(
-    path: &Path,
-    format: &Format,
-    header: &impl Serialize,
-    tensors: &Parameters,
-) -> Result<()> {
+pub fn write(path: &Path, format: &Format, header: &impl Serialize, tensors: &Parameters) -> Result<()> {
     let unusable = |problem: String| Error::checkpoint(path, problem, format.hint);
     let views = tensors
         .iter()
@@ -63,8 +58,7 @@ pub fn write(
     };
     let json = serde_json::to_string(&envelope).map_err(|error| unusable(error.to_string()))?;
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-    let bytes = safetensors::serialize(views, Some(metadata))
-        .map_err(|error| unusable(error.to_string()))?;
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| unusable(error.to_string()))?;
     write_atomically(path, |out| out.write_all(&bytes))
 }
 
@@ -111,8 +105,7 @@ fn view(data: &TensorData) -> Result<TensorView<'_>, String> {
         DType::U8 => Dtype::U8,
         other => return Err(format!("tensors of type {other:?} are not stored")),
     };
-    TensorView::new(dtype, data.shape().to_vec(), data.as_bytes())
-        .map_err(|error| error.to_string())
+    TensorView::new(dtype, data.shape().to_vec(), data.as_bytes()).map_err(|error| error.to_string())
 }
 
 fn data(view: &TensorView<'_>) -> Result<TensorData, String> {
@@ -127,9 +120,7 @@ fn data(view: &TensorView<'_>) -> Result<TensorData, String> {
             Ok(TensorData::new(numbers, shape))
         }
         Dtype::U8 => Ok(TensorData::new(view.data().to_vec(), shape)),
-        other => Err(format!(
-            "holds a tensor of type {other:?}, expected F32 or U8"
-        )),
+        other => Err(format!("holds a tensor of type {other:?}, expected F32 or U8")),
     }
 }
 
@@ -170,11 +161,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const FORMAT: Format = Format {
-        name: "rotnet-test",
-        version: 3,
-        hint: "write it again",
-    };
+    const FORMAT: Format = Format { name: "rotnet-test", version: 3, hint: "write it again" };
 
     fn sample(values: Vec<f32>) -> Parameters {
         let count = values.len();
@@ -221,21 +208,9 @@ mod tests {
     fn rejects_another_format_and_a_future_version() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("x.safetensors");
-        write(
-            &path,
-            &Format {
-                version: 4,
-                ..FORMAT
-            },
-            &"header",
-            &sample(vec![1.0]),
-        )
-        .unwrap();
+        write(&path, &Format { version: 4, ..FORMAT }, &"header", &sample(vec![1.0])).unwrap();
         let error = read::<String>(&path, &FORMAT).unwrap_err().to_string();
-        assert!(
-            error.contains("rotnet-test version 4, expected rotnet-test version 3"),
-            "{error}"
-        );
+        assert!(error.contains("rotnet-test version 4, expected rotnet-test version 3"), "{error}");
     }
 
     #[test]

@@ -15,11 +15,7 @@ const SHORT: &str =
 fn a_missing_data_directory() {
     let folder = Folder::new();
     let parts = ["nowhere", "--data"];
-    folder.refuse(
-        "run --set data.kind=cifar10 --data nowhere --out a",
-        1,
-        &parts,
-    );
+    folder.refuse("run --set data.kind=cifar10 --data nowhere --out a", 1, &parts);
 }
 
 #[test]
@@ -35,11 +31,7 @@ fn a_truncated_file_is_named_with_its_size() {
     let file = folder.path("data").join(DATA).join("data_batch_2.bin");
     let bytes = fs::read(&file).unwrap();
     fs::write(&file, &bytes[..bytes.len() - 1]).unwrap();
-    folder.refuse(
-        &format!("run {SHORT} --out a"),
-        1,
-        &["data_batch_2.bin", "30729", "3073"],
-    );
+    folder.refuse(&format!("run {SHORT} --out a"), 1, &["data_batch_2.bin", "30729", "3073"]);
 }
 
 #[test]
@@ -49,50 +41,26 @@ fn label_ten_is_named_with_its_record() {
     let mut bytes = fs::read(&file).unwrap();
     bytes[3 * RECORD] = 10;
     fs::write(&file, bytes).unwrap();
-    folder.refuse(
-        &format!("run {SHORT} --out a"),
-        1,
-        &["data_batch_4.bin", "record 4", "label", "10"],
-    );
+    folder.refuse(&format!("run {SHORT} --out a"), 1, &["data_batch_4.bin", "record 4", "label", "10"]);
 }
 
 #[test]
 fn a_config_with_a_typo_a_wrong_type_or_range_is_refused_before_any_work() {
     let folder = Folder::new();
     fs::write(folder.path("typo.json"), r#"{"pretrain": {"epoch": 3}}"#).unwrap();
-    folder.refuse(
-        "run --config typo.json --out a",
-        2,
-        &["pretrain", "`epoch`", "`epochs`"],
-    );
+    folder.refuse("run --config typo.json --out a", 2, &["pretrain", "`epoch`", "`epochs`"]);
     folder.refuse(
         "run --set pretrain.batch_size=0 --out a",
         2,
         &["pretrain.batch_size: must be at least 1, got 0"],
     );
-    folder.refuse(
-        "run --set finetune.epochs=ten --out a",
-        2,
-        &["finetune.epochs", "ten"],
-    );
-    folder.refuse(
-        "run --set pretrain.optimizer.beta_1=1 --out a",
-        2,
-        &["pretrain.optimizer.beta_1"],
-    );
-    folder.refuse(
-        "run --set pretrain.epochs --out a",
-        2,
-        &["section.key=value"],
-    );
+    folder.refuse("run --set finetune.epochs=ten --out a", 2, &["finetune.epochs", "ten"]);
+    folder.refuse("run --set pretrain.optimizer.beta_1=1 --out a", 2, &["pretrain.optimizer.beta_1"]);
+    folder.refuse("run --set pretrain.epochs --out a", 2, &["section.key=value"]);
     folder.refuse("run --device gpu --out a", 2, &["device", "gpu", "flex"]);
     folder.refuse("run --threads 0 --out a", 2, &["threads"]);
     fs::write(folder.path("broken.json"), "{").unwrap();
-    folder.refuse(
-        "run --config broken.json --out a",
-        2,
-        &["broken.json", "JSON"],
-    );
+    folder.refuse("run --config broken.json --out a", 2, &["broken.json", "JSON"]);
     folder.refuse("run --config none.json --out a", 1, &["none.json"]);
     assert!(!folder.path("a").exists());
 }
@@ -105,21 +73,13 @@ fn unknown_options_are_usage_errors() {
 #[cfg(not(feature = "ndarray"))]
 #[test]
 fn a_device_that_is_not_compiled_in_names_the_feature() {
-    Folder::new().refuse(
-        "run --device ndarray --out a",
-        1,
-        &["ndarray", "--features ndarray"],
-    );
+    Folder::new().refuse("run --device ndarray --out a", 1, &["ndarray", "--features ndarray"]);
 }
 
 #[test]
 fn a_checkpoint_cut_in_half_of_another_kind_or_missing() {
     let folder = Folder::with_data();
-    folder.refuse(
-        "extract --out a",
-        1,
-        &["a/pretrain/checkpoint.safetensors", "rotnet pretrain"],
-    );
+    folder.refuse("extract --out a", 1, &["a/pretrain/checkpoint.safetensors", "rotnet pretrain"]);
     folder.succeed(&format!("pretrain {SHORT} --out a"));
     let file = folder.path("a/pretrain/checkpoint.safetensors");
     let bytes = fs::read(&file).unwrap();
@@ -133,8 +93,7 @@ fn a_checkpoint_cut_in_half_of_another_kind_or_missing() {
     fs::write(&file, changed).unwrap();
     folder.refuse("extract --out a", 1, &["checkpoint.safetensors", "digest"]);
 
-    let text =
-        String::from_utf8_lossy(&bytes[..2_000]).replace("rotnet-checkpoint", "rotnet-chickpoint");
+    let text = String::from_utf8_lossy(&bytes[..2_000]).replace("rotnet-checkpoint", "rotnet-chickpoint");
     fs::write(&file, [text.as_bytes(), &bytes[2_000..]].concat()).unwrap();
     folder.refuse("extract --out a", 1, &["checkpoint.safetensors"]);
     assert!(!folder.path("a/features").exists());
@@ -144,11 +103,7 @@ fn a_checkpoint_cut_in_half_of_another_kind_or_missing() {
 fn a_checkpoint_of_another_config_is_not_resumed() {
     let folder = Folder::with_data();
     folder.succeed(&format!("pretrain {SHORT} --seed 1 --out a"));
-    folder.refuse(
-        &format!("pretrain {SHORT} --seed 2 --out a --resume"),
-        1,
-        &["another config"],
-    );
+    folder.refuse(&format!("pretrain {SHORT} --seed 2 --out a --resume"), 1, &["another config"]);
 }
 
 #[test]
@@ -157,11 +112,7 @@ fn features_of_another_checkpoint_are_refused() {
     folder.refuse("finetune --out a", 1, &["features", "rotnet extract"]);
     folder.succeed(&format!("run {SHORT} --out a"));
     folder.succeed(&format!("pretrain {SHORT} --seed 5 --out a --force"));
-    folder.refuse(
-        "finetune --out a --force",
-        1,
-        &["another checkpoint", "rotnet extract"],
-    );
+    folder.refuse("finetune --out a --force", 1, &["another checkpoint", "rotnet extract"]);
     folder.succeed("finetune --out a --force --quiet --features a/features");
 }
 
@@ -175,15 +126,7 @@ fn another_data_set_than_the_checkpoint_was_trained_on_needs_a_word() {
     fs::write(&file, bytes).unwrap();
     let full = "finetune --quiet --out a --set finetune.mode=full";
     for command in ["extract --quiet --out a", full] {
-        folder.refuse(
-            command,
-            1,
-            &[
-                "the checkpoint was trained on",
-                "fingerprint",
-                "--allow-data-mismatch",
-            ],
-        );
+        folder.refuse(command, 1, &["the checkpoint was trained on", "fingerprint", "--allow-data-mismatch"]);
         folder.succeed(&format!("{command} --allow-data-mismatch --force"));
     }
 }
@@ -191,8 +134,7 @@ fn another_data_set_than_the_checkpoint_was_trained_on_needs_a_word() {
 #[test]
 fn a_run_that_learned_nothing_says_so_in_its_summary() {
     let folder = Folder::with_data();
-    let still =
-        "--set pretrain.optimizer.learning_rate=1e-30 --set finetune.optimizer.learning_rate=1e-30";
+    let still = "--set pretrain.optimizer.learning_rate=1e-30 --set finetune.optimizer.learning_rate=1e-30";
     let outcome = folder.succeed(&format!("run {SHORT} {still} --out a"));
     for (stage, text) in [
         ("pretrain", "is no better than guessing (0.25)"),
@@ -200,11 +142,7 @@ fn a_run_that_learned_nothing_says_so_in_its_summary() {
     ] {
         let summary = folder.json(&format!("a/{stage}/summary.json"));
         let warnings = summary["warnings"].as_array().unwrap();
-        assert!(
-            warnings
-                .iter()
-                .any(|warning| warning.as_str().unwrap().contains(text))
-        );
+        assert!(warnings.iter().any(|warning| warning.as_str().unwrap().contains(text)));
         assert!(outcome.stdout.contains(text), "{}", outcome.stdout);
     }
 }
@@ -213,26 +151,31 @@ fn a_run_that_learned_nothing_says_so_in_its_summary() {
 fn an_output_directory_that_cannot_be_written() {
     let folder = Folder::with_data();
     fs::write(folder.path("file"), "not a directory").unwrap();
-    folder.refuse(
-        &format!("pretrain {SHORT} --out file/run"),
-        1,
-        &["file/run"],
-    );
+    folder.refuse(&format!("pretrain {SHORT} --out file/run"), 1, &["file/run"]);
     assert_eq!(folder.read("file"), b"not a directory");
+}
+
+#[test]
+fn a_run_that_another_process_writes_to_is_left_alone() {
+    let folder = Folder::with_data();
+    fs::create_dir(folder.path("a")).unwrap();
+    let lock = fs::File::create(folder.path("a/.lock")).unwrap();
+    lock.lock().unwrap();
+    folder.refuse(&format!("pretrain {SHORT} --out a"), 1, &["in use", "--out"]);
+    assert!(!folder.path("a/pretrain").exists());
+    drop(lock);
+    folder.succeed(&format!("pretrain {SHORT} --out a"));
 }
 
 #[test]
 fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint() {
     let folder = Folder::with_data();
-    let wild = "--set pretrain.optimizer.learning_rate=10 --set data.scale_pixels=false --set pretrain.epochs=50";
+    let wild =
+        "--set pretrain.optimizer.learning_rate=10 --set data.scale_pixels=false --set pretrain.epochs=50";
     let outcome = folder.rotnet(&format!("pretrain {SHORT} {wild} --out a"));
     // Adam bounds its steps, so that the run may survive; when it does not, it must say so.
     if outcome.code != 0 {
-        assert!(
-            outcome.stderr.contains("the loss became"),
-            "{}",
-            outcome.stderr
-        );
+        assert!(outcome.stderr.contains("the loss became"), "{}", outcome.stderr);
     }
     assert!(folder.path("a/pretrain/checkpoint.safetensors").exists());
 }
@@ -246,10 +189,8 @@ fn serve(body: Vec<u8>, limit: usize) -> String {
             let Ok(mut stream) = stream else { return };
             let mut request = [0; 4096];
             let _ = stream.read(&mut request);
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-                body.len()
-            );
+            let head =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
             let _ = stream.write_all(head.as_bytes());
             let _ = stream.write_all(&body[..limit.min(body.len())]);
         }

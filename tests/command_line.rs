@@ -9,25 +9,16 @@ fn help_fits_one_screen_and_every_command_has_an_example_or_options() {
     let folder = Folder::new();
     let help = folder.succeed("--help").stdout;
     assert!(help.lines().count() <= 40, "{help}");
-    for command in [
-        "run", "pretrain", "extract", "finetune", "data", "bench", "config",
-    ] {
+    for command in ["run", "pretrain", "extract", "finetune", "data", "bench", "config"] {
         assert!(help.contains(command), "{command} is missing from\n{help}");
-        assert!(
-            !folder
-                .succeed(&format!("{command} --help"))
-                .stdout
-                .is_empty()
-        );
+        assert!(!folder.succeed(&format!("{command} --help")).stdout.is_empty());
     }
 }
 
 #[test]
 fn the_printed_config_is_a_config() {
     let folder = Folder::new();
-    let printed = folder
-        .succeed("config --set pretrain.epochs=7 --seed 5")
-        .stdout;
+    let printed = folder.succeed("config --set pretrain.epochs=7 --seed 5").stdout;
     std::fs::write(folder.path("c.json"), &printed).unwrap();
     let again = folder.succeed("config --config c.json").stdout;
     assert_eq!(printed, again);
@@ -40,9 +31,7 @@ fn the_printed_config_is_a_config() {
 fn the_schema_describes_every_section() {
     let folder = Folder::new();
     let schema: Value = serde_json::from_str(&folder.succeed("config --schema").stdout).unwrap();
-    for section in [
-        "data", "encoder", "pretrain", "extract", "finetune", "seed", "device",
-    ] {
+    for section in ["data", "encoder", "pretrain", "extract", "finetune", "seed", "device"] {
         assert!(schema["properties"][section].is_object(), "{section}");
     }
 }
@@ -53,9 +42,7 @@ fn every_config_of_the_repository_loads_and_holds_every_value() {
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
     for entry in std::fs::read_dir(configs).unwrap() {
         let path = entry.unwrap().path();
-        let resolved = folder
-            .succeed(&format!("config --config {}", path.display()))
-            .stdout;
+        let resolved = folder.succeed(&format!("config --config {}", path.display())).stdout;
         let resolved: Value = serde_json::from_str(&resolved).unwrap();
         let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, resolved, "{}", path.display());
@@ -66,19 +53,14 @@ fn every_config_of_the_repository_loads_and_holds_every_value() {
 #[test]
 fn json_is_one_document_and_quiet_is_quiet() {
     let folder = Folder::with_data();
-    let short =
-        "--data data --set data.kind=cifar10 --set pretrain.epochs=1 --set finetune.epochs=1";
+    let short = "--data data --set data.kind=cifar10 --set pretrain.epochs=1 --set finetune.epochs=1";
     let outcome = folder.succeed(&format!("run {short} --out a --json --quiet"));
     let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert!(result["finetune"]["test_accuracy"].is_number());
     assert_eq!(outcome.stderr, "");
 
     let outcome = folder.succeed(&format!("run {short} --out b"));
-    assert!(
-        outcome.stderr.contains("epoch 1: loss "),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("epoch 1: loss "), "{}", outcome.stderr);
 }
 
 #[test]
@@ -87,12 +69,7 @@ fn bench_measures_without_writing() {
     let outcome = folder.succeed("bench --json --repeats 1 --seconds 0.05 --profile");
     let result: Value = serde_json::from_str(&outcome.stdout).unwrap();
     for kind in ["train", "extract", "input"] {
-        assert!(
-            result[kind]["images_per_second"]["median"]
-                .as_f64()
-                .unwrap()
-                > 0.0
-        );
+        assert!(result[kind]["images_per_second"]["median"].as_f64().unwrap() > 0.0);
     }
     assert!(result["profile"].as_array().unwrap().len() >= 8);
     assert_eq!(std::fs::read_dir(folder.path("")).unwrap().count(), 0);

@@ -17,21 +17,12 @@ fn a_size_limit_that_a_checkpoint_exceeds_stops_the_run_and_keeps_the_one_before
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out whole"));
     // 1,200 blocks hold the checkpoint before the first step, and not one with the optimizer's state.
-    let outcome = folder.shell(&format!(
-        "trap '' XFSZ; ulimit -f 1200; exec \"$ROTNET\" run {SHORT} --out a"
-    ));
+    let outcome =
+        folder.shell(&format!("trap '' XFSZ; ulimit -f 1200; exec \"$ROTNET\" run {SHORT} --out a"));
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     let error = outcome.stderr.trim_end();
-    assert!(
-        error.starts_with(&format!(
-            "error: cannot write a/{CHECKPOINT}: File too large"
-        )),
-        "{error}"
-    );
-    assert!(
-        error.ends_with("make room, then run again; --resume goes on with a run"),
-        "{error}"
-    );
+    assert!(error.starts_with(&format!("error: cannot write a/{CHECKPOINT}: File too large")), "{error}");
+    assert!(error.ends_with("make room, then run again; --resume goes on with a run"), "{error}");
     assert!(folder.temporary_files().is_empty());
     folder.succeed(&format!("run {SHORT} --out a --resume"));
     assert_same_results(&folder, "whole", "a");
@@ -49,28 +40,18 @@ fn a_full_disk_stops_the_run_and_resume_works_once_there_is_room() {
          ls -A full/a/pretrain; mount -o remount,size=32m full
          \"$ROTNET\" run {long} --out full/a --resume > /dev/null; cp -r full/a a"
     );
-    let outcome = folder
-        .spawn(Command::new("unshare").args(["-rm", "sh", "-ec", &script]))
-        .finish();
+    let outcome = folder.spawn(Command::new("unshare").args(["-rm", "sh", "-ec", &script])).finish();
     if outcome.code == 77 || outcome.stderr.starts_with("unshare: ") {
-        println!(
-            "not tested, since nothing can be mounted here: {}",
-            outcome.stderr
-        );
+        println!("not tested, since nothing can be mounted here: {}", outcome.stderr);
         return;
     }
     assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     assert!(
-        outcome
-            .stderr
-            .contains("No space left on device (os error 28); make room"),
+        outcome.stderr.contains("No space left on device (os error 28); make room"),
         "{}",
         outcome.stderr
     );
-    assert_eq!(
-        outcome.stdout,
-        "checkpoint.previous.safetensors\ncheckpoint.safetensors\nmetrics.jsonl\n"
-    );
+    assert_eq!(outcome.stdout, "checkpoint.previous.safetensors\ncheckpoint.safetensors\nmetrics.jsonl\n");
     assert_same_results(&folder, "whole", "a");
 }
 
@@ -81,8 +62,8 @@ fn refused_to_nobody(folder: &Folder, arguments: &str) -> String {
     fs::set_permissions(folder.path(""), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = Command::new(program);
     command.args(arguments.split_whitespace());
-    let is_root = fs::metadata("/proc/self")
-        .is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
+    let is_root =
+        fs::metadata("/proc/self").is_ok_and(|process| std::os::unix::fs::MetadataExt::uid(&process) == 0);
     if is_root {
         command.uid(NOBODY).gid(NOBODY);
     }
@@ -100,19 +81,10 @@ fn a_directory_without_permission_is_named_and_its_results_stay() {
         fs::set_permissions(folder.path(path), fs::Permissions::from_mode(0o555)).unwrap();
     }
     let error = refused_to_nobody(&folder, &format!("run {SHORT} --out a --resume"));
-    assert!(
-        error.starts_with("error: cannot write a/.lock: Permission denied"),
-        "{error}"
-    );
+    assert!(error.starts_with("error: cannot write a/.lock: Permission denied"), "{error}");
     let error = refused_to_nobody(&folder, &format!("run {SHORT} --out a/b"));
-    assert!(
-        error.starts_with("error: cannot create a/b: Permission denied"),
-        "{error}"
-    );
-    assert!(
-        error.ends_with("check the permissions, or name another place\n"),
-        "{error}"
-    );
+    assert!(error.starts_with("error: cannot create a/b: Permission denied"), "{error}");
+    assert!(error.ends_with("check the permissions, or name another place\n"), "{error}");
     assert_eq!(folder.read(&format!("a/{CHECKPOINT}")), before);
     for path in ["a/pretrain", "a"] {
         fs::set_permissions(folder.path(path), fs::Permissions::from_mode(0o755)).unwrap();
@@ -129,13 +101,7 @@ fn a_run_whose_directory_is_moved_away_stops_and_goes_on_at_the_new_place() {
     fs::rename(folder.path("a"), folder.path("b")).unwrap();
     let outcome = running.finish();
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
-    assert!(
-        outcome
-            .stderr
-            .starts_with("error: cannot write a/pretrain/"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.starts_with("error: cannot write a/pretrain/"), "{}", outcome.stderr);
     assert!(!folder.path("a").exists());
     folder.succeed(&format!("run {long} --out b --resume"));
     assert_same_results(&folder, "whole", "b");

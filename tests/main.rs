@@ -3,8 +3,9 @@
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod command_line; // help, config, output streams
 mod disk; // full disks, directories that cannot be written or went away
-mod kill; // SIGKILL at random moments; ROTNET_KILLS=250 for the long form
+mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
+mod readme; // the commands of the README
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;
 mod verification; // the commands that check these promises

@@ -18,10 +18,7 @@ fn run_equals_its_stages_one_by_one_byte_for_byte() {
     assert_same_results(&folder, "whole", "parts");
 
     let line = whole.stdout.lines().last().unwrap();
-    assert!(
-        line.starts_with("Test accuracy: 0.") || line == "Test accuracy: 1.0000",
-        "{line}"
-    );
+    assert!(line.starts_with("Test accuracy: 0.") || line == "Test accuracy: 1.0000", "{line}");
     assert_eq!(line, last.stdout.lines().last().unwrap());
     let summary = folder.json("whole/finetune/summary.json");
     let accuracy = summary["test_accuracy"].as_f64().unwrap();
@@ -37,9 +34,7 @@ fn run_equals_its_stages_one_by_one_byte_for_byte() {
 fn the_number_of_threads_changes_no_byte() {
     let folder = Folder::with_data();
     for threads in [1, 2, 3] {
-        folder.succeed(&format!(
-            "run {SHORT} --threads {threads} --out threads{threads}"
-        ));
+        folder.succeed(&format!("run {SHORT} --threads {threads} --out threads{threads}"));
     }
     assert_same_results(&folder, "threads1", "threads2");
     assert_same_results(&folder, "threads1", "threads3");
@@ -51,10 +46,7 @@ fn another_seed_changes_the_result() {
     folder.succeed(&format!("pretrain {SHORT} --out three"));
     folder.succeed(&format!("pretrain {SHORT} --seed 4 --out four").replacen("--seed 3 ", "", 1));
     let file = "pretrain/checkpoint.safetensors";
-    assert_ne!(
-        folder.read(&format!("three/{file}")),
-        folder.read(&format!("four/{file}"))
-    );
+    assert_ne!(folder.read(&format!("three/{file}")), folder.read(&format!("four/{file}")));
 }
 
 #[test]
@@ -82,37 +74,24 @@ fn full_fine_tuning_trains_the_encoder_and_frozen_does_not() {
     assert!(outcome.stdout.contains("Test accuracy: "));
     assert_eq!(folder.read("a/pretrain/checkpoint.safetensors"), before);
     let summary = folder.json("a/finetune/summary.json");
-    assert!(
-        summary["protocol"]
-            .as_str()
-            .unwrap()
-            .starts_with("encoder and classifier")
-    );
+    assert!(summary["protocol"].as_str().unwrap().starts_with("encoder and classifier"));
 
     // Features of the fine-tuned encoder are others than those of the pretrained one.
     folder.succeed(&format!("extract --out b --checkpoint a/finetune {SHORT}"));
-    assert_ne!(
-        folder.read("a/features/train.safetensors"),
-        folder.read("b/features/train.safetensors")
-    );
+    assert_ne!(folder.read("a/features/train.safetensors"), folder.read("b/features/train.safetensors"));
 }
 
 #[test]
 fn an_untrained_encoder_is_a_baseline() {
     let folder = Folder::with_data();
-    folder.succeed(&format!(
-        "run {} --out a",
-        SHORT.replace("pretrain.epochs=2", "pretrain.epochs=0")
-    ));
+    folder.succeed(&format!("run {} --out a", SHORT.replace("pretrain.epochs=2", "pretrain.epochs=0")));
     assert!(folder.json("a/pretrain/summary.json")["last_epoch"].is_null());
 }
 
 #[test]
 fn validation_images_are_held_out_and_reported() {
     let folder = Folder::with_data();
-    folder.succeed(&format!(
-        "run {SHORT} --set data.validation_images=10 --out a"
-    ));
+    folder.succeed(&format!("run {SHORT} --set data.validation_images=10 --out a"));
     let summary = folder.json("a/finetune/summary.json");
     assert_eq!(summary["labels"], 40);
     assert!(summary["last_epoch"]["validation_accuracy"].is_number());
@@ -122,9 +101,7 @@ fn validation_images_are_held_out_and_reported() {
 #[test]
 fn fewer_labels_and_fewer_images_train() {
     let folder = Folder::with_data();
-    folder.succeed(&format!(
-        "run {SHORT} --set data.labels_per_class=2 --out a"
-    ));
+    folder.succeed(&format!("run {SHORT} --set data.labels_per_class=2 --out a"));
     assert_eq!(folder.json("a/finetune/summary.json")["labels"], 20);
     folder.succeed(&format!("run {SHORT} --set data.train_images=20 --out b"));
     assert_eq!(folder.json("b/pretrain/summary.json")["images"], 20);
@@ -149,9 +126,68 @@ fn existing_results_stay_unless_forced() {
         &["a/pretrain", "--force"],
     );
     assert_eq!((folder.read(file), folder.read("a/config.json")), before);
-    folder.succeed(
-        &format!("pretrain {SHORT} --seed 9 --out a --force").replacen("--seed 3 ", "", 1),
-    );
+    folder.succeed(&format!("pretrain {SHORT} --seed 9 --out a --force").replacen("--seed 3 ", "", 1));
     assert_ne!(folder.read(file), before.0);
     assert!(fs::read_dir(folder.path("a")).unwrap().count() >= 3);
+}
+
+#[test]
+fn blocks_of_a_compact_encoder_are_read_pooled_in_four_views_and_classified() {
+    let folder = Folder::with_data();
+    let compact =
+        "--set encoder.kind=compact --set encoder.widths=[8,16,16] --set encoder.pools=[true,true,false]";
+    folder.succeed(&format!("pretrain {SHORT} {compact} --out a"));
+    let read = "--set extract.layers=[\"block2\",\"block3\"] --set extract.pool=2x2 --set extract.views=4";
+    folder.succeed(&format!("extract --out a --quiet {read}"));
+    let manifest = folder.json("a/features/manifest.json");
+    assert_eq!(manifest["train"], serde_json::json!([50, 4 * 2 * 4 * 16]));
+    assert_eq!(manifest["origin"]["layer"], "block2+block3 pooled to 2x2, four views");
+    let head = "--set finetune.hidden=[32,16] --set finetune.batch_norm=true --set finetune.standardise=true";
+    folder.succeed(&format!("finetune --out a --quiet {head}"));
+    folder.succeed("finetune --out a --quiet --force --set finetune.hidden=[]");
+
+    let wrong = "--set extract.layers=[\"block4\"]";
+    folder.refuse(&format!("extract --out a --force {wrong}"), 2, &["block4", "block1 to block3"]);
+    let encoder = compact.replace("[true,true,false]", "[true,true,true]");
+    folder.succeed(&format!("pretrain {SHORT} {encoder} --out b"));
+    let wrong = "--set extract.layers=[\"block3\"] --set extract.pool=8x8";
+    folder.refuse(&format!("extract --out b {wrong}"), 2, &["block3 is 4x4", "8x8"]);
+}
+
+#[test]
+fn a_compact_run_is_the_same_for_any_number_of_threads_and_through_a_stop() {
+    let folder = Folder::with_data();
+    let compact = "--set encoder.kind=compact --set encoder.widths=[16,32] --set encoder.pools=[true,false]";
+    let short = format!("{SHORT} {compact} --set pretrain.rotations=all");
+    folder.succeed(&format!("run {short} --threads 1 --out one"));
+    folder.succeed(&format!("run {short} --threads 3 --out three"));
+    assert_same_results(&folder, "one", "three");
+    let half = short.replace("pretrain.epochs=2", "pretrain.epochs=1");
+    folder.succeed(&format!("pretrain {half} --out stopped"));
+    folder.succeed(&format!("run {short} --out stopped --resume"));
+    assert_same_results(&folder, "one", "stopped");
+}
+
+#[test]
+fn every_optimizer_and_schedule_trains_alike_on_any_threads_and_through_a_stop() {
+    let folder = Folder::with_data();
+    let compact = "--set encoder.kind=compact --set encoder.widths=[16,32] --set encoder.pools=[true,true]";
+    for (kind, rate) in [("adam", 0.001), ("sgd", 0.05), ("muon", 0.05)] {
+        let optimizer =
+            format!("--set pretrain.optimizer.kind={kind} --set pretrain.optimizer.learning_rate={rate}");
+        let rest = "--set pretrain.optimizer.weight_decay=0.01 --set pretrain.schedule.kind=cosine \
+                    --set pretrain.schedule.warmup=0.1 --set pretrain.augment.flip=true \
+                    --set pretrain.augment.crop_padding=4 --set pretrain.rotations=all";
+        let short = format!("{SHORT} {compact} {optimizer} {rest}");
+        folder.succeed(&format!("run {short} --threads 1 --out {kind}1"));
+        folder.succeed(&format!("run {short} --threads 2 --out {kind}2"));
+        assert_same_results(&folder, &format!("{kind}1"), &format!("{kind}2"));
+
+        let other = short.replace("pretrain.epochs=2", "pretrain.epochs=1");
+        folder.succeed(&format!("pretrain {other} --out {kind}3"));
+        let parts = ["another config"];
+        folder.refuse(&format!("pretrain {short} --out {kind}3 --resume"), 1, &parts);
+    }
+    let file = "pretrain/checkpoint.safetensors";
+    assert_ne!(folder.read(&format!("sgd1/{file}")), folder.read(&format!("muon1/{file}")));
 }

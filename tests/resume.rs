@@ -33,10 +33,7 @@ fn a_signal_saves_within_the_epoch_and_says_how_to_go_on() {
         assert_eq!(outcome.code, code, "{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
         let line = outcome.stderr.trim_end();
-        assert!(
-            line.starts_with(&format!("pretrain: stopped by SIG{signal} after ")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("pretrain: stopped by SIG{signal} after ")), "{line}");
         assert!(line.ends_with(&format!("{command} --resume`")), "{line}");
         assert!(folder.temporary_files().is_empty());
         folder.succeed(&format!("{command} --resume"));
@@ -109,11 +106,7 @@ fn two_damaged_checkpoints_are_an_error() {
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
     }
-    folder.refuse(
-        &format!("pretrain {SHORT} --out a --resume"),
-        1,
-        &["checkpoint.safetensors", "damaged"],
-    );
+    folder.refuse(&format!("pretrain {SHORT} --out a --resume"), 1, &["checkpoint.safetensors", "damaged"]);
 }
 
 #[test]
@@ -142,11 +135,7 @@ fn finished_stages_are_not_done_again() {
     let before = ["pretrain", "features", "finetune"].map(times);
     let talking = SHORT.replace("--quiet ", "");
     let outcome = folder.succeed(&format!("run {talking} --out a --resume"));
-    assert!(
-        outcome.stderr.contains("the features are there already"),
-        "{}",
-        outcome.stderr
-    );
+    assert!(outcome.stderr.contains("the features are there already"), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("epoch 1: "), "{}", outcome.stderr);
     assert_eq!(["pretrain", "features", "finetune"].map(times), before);
     assert_eq!(folder.json("a/run.json")["test_evaluations"], 1);
@@ -164,7 +153,7 @@ fn a_changed_setting_is_named() {
     folder.refuse(
         &format!("run {SHORT} --set pretrain.batch_size=8 --out a --resume"),
         1,
-        &["settings.pretrain.batch_size was 16, is 8", "--force"],
+        &["recipe.stage.batch_size was 16, is 8", "--force"],
     );
     let more = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=3");
     folder.refuse(

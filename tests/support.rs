@@ -29,10 +29,7 @@ impl Running {
     /// Waits for a file, which the binary is to write.
     pub fn wait_for(&mut self, path: &Path) {
         while !path.exists() {
-            assert!(
-                self.0.try_wait().unwrap().is_none(),
-                "ended before {path:?}"
-            );
+            assert!(self.0.try_wait().unwrap().is_none(), "ended before {path:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -119,11 +116,7 @@ impl Folder {
         let directory = self.path(name).join("cifar-10-batches-bin");
         fs::create_dir_all(&directory).unwrap();
         for batch in 1..=5 {
-            fs::write(
-                directory.join(format!("data_batch_{batch}.bin")),
-                records(batch, 10),
-            )
-            .unwrap();
+            fs::write(directory.join(format!("data_batch_{batch}.bin")), records(batch, 10)).unwrap();
         }
         fs::write(directory.join("test_batch.bin"), records(6, 20)).unwrap();
     }
@@ -142,8 +135,7 @@ impl Folder {
 
     /// Runs a shell script in the folder, in which `$ROTNET` is the binary.
     pub fn shell(&self, script: &str) -> Outcome {
-        self.spawn(Command::new("sh").args(["-ec", script]))
-            .finish()
+        self.spawn(Command::new("sh").args(["-ec", script])).finish()
     }
 
     /// Starts a command in the folder.
@@ -171,16 +163,9 @@ impl Folder {
         let outcome = self.rotnet(arguments);
         assert_eq!(outcome.code, code, "rotnet {arguments}\n{}", outcome.stderr);
         assert_eq!(outcome.stdout, "");
-        let errors: Vec<&str> = outcome
-            .stderr
-            .lines()
-            .filter(|l| l.starts_with("error:"))
-            .collect();
+        let errors: Vec<&str> = outcome.stderr.lines().filter(|l| l.starts_with("error:")).collect();
         let [error] = errors[..] else {
-            panic!(
-                "rotnet {arguments}: expected one line of error, got\n{}",
-                outcome.stderr
-            );
+            panic!("rotnet {arguments}: expected one line of error, got\n{}", outcome.stderr);
         };
         assert!(!outcome.stderr.contains("panicked"), "{}", outcome.stderr);
         for part in parts {

@@ -9,9 +9,8 @@ use crate::support::Folder;
 fn verify_resume_finds_no_difference_after_kills_and_with_other_threads() {
     let folder = Folder::with_data();
     let command = SHORT.replace("--quiet ", "");
-    let outcome = folder.succeed(&format!(
-        "verify-resume {command} --set data.train_images=40 --kills 3 --json"
-    ));
+    let outcome =
+        folder.succeed(&format!("verify-resume {command} --set data.train_images=40 --kills 3 --json"));
     let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(found["results"].as_array().unwrap().len(), 10);
     let comparisons = found["comparisons"].as_array().unwrap();
@@ -42,9 +41,7 @@ fn a_run_is_reproduced_and_what_changed_is_named_if_not() {
     let outcome = folder.rotnet("reproduce a --quiet --json");
     assert_eq!(outcome.code, 1);
     assert!(
-        outcome
-            .stderr
-            .starts_with("error: a does not come out the same, from pretrain on: dataset."),
+        outcome.stderr.starts_with("error: a does not come out the same, from pretrain on: dataset."),
         "{}",
         outcome.stderr
     );

@@ -10,12 +10,7 @@ use crate::error::{Error, Result};
 /// Longest measurement, in seconds.
 const MAX_SECONDS: f64 = 3_600.0;
 
-pub(super) fn execute(
-    settings: &Settings,
-    repeats: u32,
-    seconds: f64,
-    profile: bool,
-) -> Result<()> {
+pub(super) fn execute(settings: &Settings, repeats: u32, seconds: f64, profile: bool) -> Result<()> {
     if !(seconds > 0.0 && seconds <= MAX_SECONDS) {
         return Err(Error::Usage {
             problem: format!("--seconds {seconds}: must be over 0 and at most {MAX_SECONDS}"),
@@ -23,10 +18,7 @@ pub(super) fn execute(
         });
     }
     let config = resolve(settings)?;
-    let effort = Effort {
-        repeats: repeats as usize,
-        duration: Duration::from_secs_f64(seconds),
-    };
+    let effort = Effort { repeats: repeats as usize, duration: Duration::from_secs_f64(seconds) };
     let result = on_threads(config.threads, || bench(&config, effort, profile))??;
     match settings.json {
         true => print_json(&result),
@@ -41,18 +33,9 @@ fn show(result: &BenchResult) -> Result<()> {
         environment.processor, environment.kernels, environment.threads, result.batch_size
     ))?;
     print_line("             images/s (median)      min        max")?;
-    for (name, rate) in [
-        ("train", &result.train),
-        ("extract", &result.extract),
-        ("input", &result.input),
-    ] {
-        let Rate {
-            images_per_second: spread,
-        } = rate;
-        print_line(&format!(
-            "{name:<10} {:>19.0} {:>8.0} {:>10.0}",
-            spread.median, spread.min, spread.max
-        ))?;
+    for (name, rate) in [("train", &result.train), ("extract", &result.extract), ("input", &result.input)] {
+        let Rate { images_per_second: spread } = rate;
+        print_line(&format!("{name:<10} {:>19.0} {:>8.0} {:>10.0}", spread.median, spread.min, spread.max))?;
     }
     if let Some(bytes) = result.peak_memory_bytes {
         print_line(&format!("peak memory: {:.0} MB", bytes as f64 / 1e6))?;

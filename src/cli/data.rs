@@ -7,21 +7,8 @@ use crate::error::{Error, Result};
 
 pub(super) fn execute(command: DataCommand) -> Result<()> {
     match command {
-        DataCommand::Fetch {
-            to,
-            url,
-            archive,
-            sha256,
-            force,
-            output,
-        } => {
-            let request = FetchRequest {
-                directory: to,
-                url,
-                archive,
-                sha256,
-                force,
-            };
+        DataCommand::Fetch { to, url, archive, sha256, force, output } => {
+            let request = FetchRequest { directory: to, url, archive, sha256, force };
             let report = data::fetch(&request, display::reporter(output.quiet).as_mut())?;
             print(&output, &report, show_fetch)
         }
@@ -37,19 +24,11 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
                 )),
             }
         }
-        DataCommand::Info { directory, output } => {
-            print(&output, &data::info(&directory)?, show_info)
-        }
-        DataCommand::Synth {
-            to,
-            seed,
-            force,
-            output,
-        } => {
+        DataCommand::Info { directory, output } => print(&output, &data::info(&directory)?, show_info),
+        DataCommand::Synth { to, seed, force, output } => {
             let quiet = output.quiet;
-            let report = on_threads(None, || {
-                data::generate(&to, seed, force, display::reporter(quiet).as_mut())
-            })??;
+            let report =
+                on_threads(None, || data::generate(&to, seed, force, display::reporter(quiet).as_mut()))??;
             print(&output, &report, show_synth)
         }
     }
@@ -67,11 +46,7 @@ fn print<T: serde::Serialize>(
 }
 
 fn show_fetch(report: &FetchReport) -> Result<()> {
-    print_line(&format!(
-        "{} is in {}",
-        report.name,
-        report.directory.display()
-    ))
+    print_line(&format!("{} is in {}", report.name, report.directory.display()))
 }
 
 fn show_synth(report: &SynthReport) -> Result<()> {
@@ -94,9 +69,7 @@ fn show_verify(report: &VerifyReport) -> Result<()> {
         print_line(&format!("{}: {state}", file.name))?;
     }
     if let (Some(name), Some(shared)) = (&report.name, report.test_images_in_train) {
-        print_line(&format!(
-            "{name}; {shared} test images are among the training images"
-        ))?;
+        print_line(&format!("{name}; {shared} test images are among the training images"))?;
     }
     Ok(())
 }
@@ -111,17 +84,11 @@ fn show_info(info: &DatasetInfo) -> Result<()> {
     for (class, (train, test)) in info.classes.iter().zip(counts) {
         print_line(&format!("{class:<12} {train:>9} {test:>8}"))?;
     }
-    print_line(&format!(
-        "all          {:>9} {:>8}",
-        info.train.images, info.test.images
-    ))?;
-    for (channel, (mean, deviation)) in ["red", "green", "blue"]
-        .iter()
-        .zip(info.mean.iter().zip(info.deviation))
+    print_line(&format!("all          {:>9} {:>8}", info.train.images, info.test.images))?;
+    for (channel, (mean, deviation)) in
+        ["red", "green", "blue"].iter().zip(info.mean.iter().zip(info.deviation))
     {
-        print_line(&format!(
-            "{channel:<6} mean {mean:.4}, deviation {deviation:.4}"
-        ))?;
+        print_line(&format!("{channel:<6} mean {mean:.4}, deviation {deviation:.4}"))?;
     }
     Ok(())
 }

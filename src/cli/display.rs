@@ -17,8 +17,7 @@ pub fn reporter(quiet: bool) -> Box<dyn Reporter> {
 }
 
 const EPOCH_BAR: &str = "{prefix} [{bar:30}] {percent:>3}%  {per_sec}  {msg}  {eta_precise} left";
-const IMAGES_BAR: &str =
-    "{prefix} [{bar:30}] {human_pos}/{human_len} images  {per_sec}  {eta} left";
+const IMAGES_BAR: &str = "{prefix} [{bar:30}] {human_pos}/{human_len} images  {per_sec}  {eta} left";
 const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
 
 /// Bars that are redrawn in place.
@@ -31,16 +30,11 @@ impl Bars {
     fn start(&mut self, template: &str, total: u64, prefix: String) {
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .with_key(
-                "per_sec",
-                |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
-                    let _ = write!(out, "{:.0} images/s", state.per_sec());
-                },
-            )
+            .with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
+                let _ = write!(out, "{:.0} images/s", state.per_sec());
+            })
             .progress_chars("=> ");
-        let bar = ProgressBar::new(total)
-            .with_style(style)
-            .with_prefix(prefix);
+        let bar = ProgressBar::new(total).with_style(style).with_prefix(prefix);
         bar.enable_steady_tick(Duration::from_millis(250));
         self.bar = Some(bar);
     }
@@ -62,16 +56,10 @@ impl Bars {
 impl Reporter for Bars {
     fn report(&mut self, event: Event<'_>) {
         match event {
-            Event::EpochStarted {
-                epoch,
-                epochs,
-                samples,
-            } => self.start(EPOCH_BAR, samples as u64, format!("epoch {epoch}/{epochs}")),
-            Event::StepFinished {
-                samples,
-                loss,
-                accuracy,
-            } => {
+            Event::EpochStarted { epoch, epochs, samples } => {
+                self.start(EPOCH_BAR, samples as u64, format!("epoch {epoch}/{epochs}"))
+            }
+            Event::StepFinished { samples, loss, accuracy } => {
                 if let Some(bar) = &self.bar {
                     bar.inc(samples as u64);
                     if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
@@ -119,12 +107,7 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Lines {
     fn start(&mut self, label: String, total: u64) {
-        *self = Self {
-            label,
-            total,
-            done: 0,
-            last: Some(Instant::now()),
-        };
+        *self = Self { label, total, done: 0, last: Some(Instant::now()) };
     }
 
     fn advance(&mut self, count: u64, detail: impl FnOnce() -> String) {
@@ -140,19 +123,15 @@ impl Lines {
 impl Reporter for Lines {
     fn report(&mut self, event: Event<'_>) {
         match event {
-            Event::EpochStarted {
-                epoch,
-                epochs,
-                samples,
-            } => self.start(format!("epoch {epoch}/{epochs}"), samples as u64),
-            Event::StepFinished {
-                samples,
-                loss,
-                accuracy,
-            } => self.advance(samples as u64, || match (loss, accuracy) {
-                (Some(loss), Some(accuracy)) => format!("  loss {loss:.4}  accuracy {accuracy:.4}"),
-                _ => String::new(),
-            }),
+            Event::EpochStarted { epoch, epochs, samples } => {
+                self.start(format!("epoch {epoch}/{epochs}"), samples as u64)
+            }
+            Event::StepFinished { samples, loss, accuracy } => {
+                self.advance(samples as u64, || match (loss, accuracy) {
+                    (Some(loss), Some(accuracy)) => format!("  loss {loss:.4}  accuracy {accuracy:.4}"),
+                    _ => String::new(),
+                })
+            }
             Event::TaskStarted { label, total, .. } => self.start(label.to_owned(), total),
             Event::TaskAdvanced(count) => self.advance(count, String::new),
             Event::EpochFinished(metrics) => eprintln!("{}", epoch_line(metrics)),

@@ -52,27 +52,13 @@ fn execute(command: Command) -> Result<()> {
         Command::Run(run) => pipeline::run(&run),
         Command::Pretrain(run) => pipeline::pretrain(&run),
         Command::Extract { run, checkpoint } => pipeline::extract(&run, checkpoint),
-        Command::Finetune {
-            run,
-            checkpoint,
-            features,
-        } => pipeline::finetune(&run, checkpoint, features),
+        Command::Finetune { run, checkpoint, features } => pipeline::finetune(&run, checkpoint, features),
         Command::Data { command } => data::execute(command),
-        Command::Bench {
-            settings,
-            repeats,
-            seconds,
-            profile,
-            burn_operations,
-        } => {
+        Command::Bench { settings, repeats, seconds, profile, burn_operations } => {
             crate::kernels::use_burn_operations(burn_operations);
             bench::execute(&settings, repeats, seconds, profile)
         }
-        Command::VerifyResume {
-            settings,
-            kills,
-            whole,
-        } => verify_resume::execute(&settings, kills, whole),
+        Command::VerifyResume { settings, kills, whole } => verify_resume::execute(&settings, kills, whole),
         Command::Reproduce(arguments) => reproduce::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
     }
@@ -96,12 +82,12 @@ fn resolve(settings: &Settings) -> Result<Config> {
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.
 fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads.unwrap_or(0))
-        .build()
-        .map_err(|error| Error::Usage {
-            problem: format!("cannot start threads: {error}"),
-            hint: "ask for fewer with --threads".into(),
+    let pool =
+        rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
+            Error::Usage {
+                problem: format!("cannot start threads: {error}"),
+                hint: "ask for fewer with --threads".into(),
+            }
         })?;
     Ok(pool.install(work))
 }

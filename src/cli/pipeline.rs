@@ -44,9 +44,7 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
 
 pub(super) fn pretrain(arguments: &RunArguments) -> Result<()> {
     let context = context(arguments, resolve(&arguments.settings)?)?;
-    let summary = with_stage(arguments, &context, |reporter| {
-        stages::pretrain(&context, reporter)
-    })?;
+    let summary = with_stage(arguments, &context, |reporter| stages::pretrain(&context, reporter))?;
     match arguments.settings.json {
         true => print_json(&summary),
         false => show_pretrain(&summary),
@@ -55,9 +53,8 @@ pub(super) fn pretrain(arguments: &RunArguments) -> Result<()> {
 
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
     let context = later_context(arguments)?;
-    let summary = with_stage(arguments, &context, |reporter| {
-        stages::extract(&context, checkpoint, reporter)
-    })?;
+    let summary =
+        with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
     match arguments.settings.json {
         true => print_json(&summary),
         false => show_extract(&summary),
@@ -70,13 +67,8 @@ pub(super) fn finetune(
     features: Option<PathBuf>,
 ) -> Result<()> {
     let context = later_context(arguments)?;
-    let sources = Sources {
-        checkpoint,
-        features,
-    };
-    let summary = with_stage(arguments, &context, |reporter| {
-        stages::finetune(&context, &sources, reporter)
-    })?;
+    let sources = Sources { checkpoint, features };
+    let summary = with_stage(arguments, &context, |reporter| stages::finetune(&context, &sources, reporter))?;
     match arguments.settings.json {
         true => print_json(&summary),
         false => show_finetune(&summary),
@@ -105,12 +97,7 @@ fn context(arguments: &RunArguments, config: Config) -> Result<Context> {
 }
 
 fn run_directory(arguments: &RunArguments) -> RunDirectory {
-    RunDirectory::new(
-        arguments
-            .out
-            .as_deref()
-            .unwrap_or(Path::new(QUICKSTART_RUN)),
-    )
+    RunDirectory::new(arguments.out.as_deref().unwrap_or(Path::new(QUICKSTART_RUN)))
 }
 
 /// Where data sets lie by default: `ROTNET_DATA`, or `data` in the working directory.
@@ -132,10 +119,7 @@ fn with_stage<T: Send>(
 
 fn show_pretrain(summary: &PretrainSummary) -> Result<()> {
     let accuracy = match &summary.last_epoch {
-        Some(epoch) => format!(
-            "rotation accuracy {:.4} in epoch {}",
-            epoch.accuracy, epoch.epoch
-        ),
+        Some(epoch) => format!("rotation accuracy {:.4} in epoch {}", epoch.accuracy, epoch.epoch),
         None => "not trained".into(),
     };
     show_warnings(&summary.warnings)?;

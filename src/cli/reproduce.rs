@@ -151,10 +151,7 @@ fn show(reproduction: &Reproduction) -> Result<()> {
             _ => format!("{name}: other results in {}", stage.differing.join(", ")),
         })?;
     }
-    reproduction
-        .reasons
-        .iter()
-        .try_for_each(|reason| print_line(&format!("otherwise than then: {reason}")))
+    reproduction.reasons.iter().try_for_each(|reason| print_line(&format!("otherwise than then: {reason}")))
 }
 
 fn judge(run: &Path, reproduction: &Reproduction) -> Result<()> {

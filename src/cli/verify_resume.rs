@@ -53,13 +53,7 @@ struct Comparison {
 
 impl Comparison {
     fn new(name: impl Into<String>) -> Self {
-        Self {
-            name: name.into(),
-            runs: 0,
-            kills: 0,
-            kills_while_writing: 0,
-            differing: Vec::new(),
-        }
+        Self { name: name.into(), runs: 0, kills: 0, kills_while_writing: 0, differing: Vec::new() }
     }
 }
 
@@ -83,11 +77,7 @@ pub(super) fn execute(settings: &Settings, kills: u32, whole: bool) -> Result<()
         workshop.compare(&mut comparison, &run, &reference)?;
         comparisons.push(comparison);
     }
-    let verification = Verification {
-        seconds,
-        results: reference,
-        comparisons,
-    };
+    let verification = Verification { seconds, results: reference, comparisons };
     match settings.json {
         true => print_json(&verification)?,
         false => show(&verification)?,
@@ -191,18 +181,11 @@ impl Workshop {
     }
 
     /// Compares a run with the reference, and makes room for the next.
-    fn compare(
-        &self,
-        comparison: &mut Comparison,
-        run: &str,
-        reference: &[ResultFile],
-    ) -> Result<()> {
+    fn compare(&self, comparison: &mut Comparison, run: &str, reference: &[ResultFile]) -> Result<()> {
         let found = self.results(run)?;
         let differing = differences(reference, &found);
         comparison.runs += 1;
-        comparison
-            .differing
-            .extend(differing.iter().map(|file| format!("{run}/{}", file.file)));
+        comparison.differing.extend(differing.iter().map(|file| format!("{run}/{}", file.file)));
         fs::remove_dir_all(self.path(run)).map_err(Error::io("remove", self.path(run)))
     }
 }
@@ -227,9 +210,7 @@ fn chance() -> f64 {
 
 fn was_writing(run: &Path) -> bool {
     let stages = ["", "pretrain", "features", "finetune"];
-    let folders = stages
-        .iter()
-        .filter_map(|stage| run.join(stage).read_dir().ok());
+    let folders = stages.iter().filter_map(|stage| run.join(stage).read_dir().ok());
     let mut entries = folders.flatten().filter_map(|entry| entry.ok());
     entries.any(|entry| is_temporary(&entry.file_name()))
 }
@@ -260,8 +241,7 @@ fn judge(verification: &Verification) -> Result<()> {
         None => Ok(()),
         Some(file) => Err(Error::Verification {
             problem: format!("{file} differs from that of the uninterrupted run"),
-            hint: "results of this machine cannot be relied on: check its memory, and report this"
-                .into(),
+            hint: "results of this machine cannot be relied on: check its memory, and report this".into(),
         }),
     }
 }

@@ -26,10 +26,7 @@ impl Overrides {
     /// # Errors
     /// [`Error::Usage`] if there is no `=` or no key.
     pub fn parse(&mut self, assignment: &str) -> Result<()> {
-        let Some((path, text)) = assignment
-            .split_once('=')
-            .filter(|(path, _)| !path.is_empty())
-        else {
+        let Some((path, text)) = assignment.split_once('=').filter(|(path, _)| !path.is_empty()) else {
             return Err(Error::Usage {
                 problem: format!("--set {assignment}: not of the form section.key=value"),
                 hint: "for example --set pretrain.epochs=2".into(),
@@ -83,15 +80,10 @@ fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result
         sections.insert(path.to_owned(), value);
         return Ok(());
     };
-    let inner = sections
-        .entry(section)
-        .or_insert_with(|| Value::Object(Map::new()));
+    let inner = sections.entry(section).or_insert_with(|| Value::Object(Map::new()));
     match inner {
         Value::Object(inner) => assign(inner, rest, value),
-        other => Err(Error::config(
-            path,
-            format!("`{section}` is {other}, not a section"),
-        )),
+        other => Err(Error::config(path, format!("`{section}` is {other}, not a section"))),
     }
 }
 
@@ -105,23 +97,15 @@ mod tests {
     use super::*;
 
     fn problem(text: &str) -> String {
-        resolve(text, "test.json", &Overrides::default())
-            .unwrap_err()
-            .to_string()
+        resolve(text, "test.json", &Overrides::default()).unwrap_err().to_string()
     }
 
     #[test]
     fn unknown_keys_wrong_types_and_ranges_are_named_by_path() {
         let unknown = problem(r#"{"pretrain": {"epoch": 3}}"#);
-        assert!(
-            unknown.contains("pretrain") && unknown.contains("epoch"),
-            "{unknown}"
-        );
+        assert!(unknown.contains("pretrain") && unknown.contains("epoch"), "{unknown}");
         let wrong = problem(r#"{"pretrain": {"epochs": "ten"}}"#);
-        assert!(
-            wrong.starts_with("pretrain.epochs: invalid type"),
-            "{wrong}"
-        );
+        assert!(wrong.starts_with("pretrain.epochs: invalid type"), "{wrong}");
         assert_eq!(
             problem(r#"{"pretrain": {"batch_size": 0}}"#),
             "pretrain.batch_size: must be at least 1, got 0"
@@ -143,9 +127,6 @@ mod tests {
     fn a_resolved_config_reads_back_as_itself() {
         let config = resolve(QUICKSTART, "quickstart", &Overrides::default()).unwrap();
         let text = serde_json::to_string(&config).unwrap();
-        assert_eq!(
-            resolve(&text, "again", &Overrides::default()).unwrap(),
-            config
-        );
+        assert_eq!(resolve(&text, "again", &Overrides::default()).unwrap(), config);
     }
 }

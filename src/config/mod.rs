@@ -9,12 +9,14 @@ use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::data::DataConfig;
+use crate::data::{AugmentConfig, DataConfig};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::model::EncoderConfig;
-use crate::training::{OptimizerConfig, SaveConfig};
+use crate::model::{EncoderConfig, Pool};
+use crate::progress::Stage;
+use crate::training::{OptimizerConfig, SaveConfig, ScheduleConfig};
 
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 
@@ -47,8 +49,8 @@ pub struct Config {
     pub save: SaveConfig,
 }
 
-fn is_default(save: &SaveConfig) -> bool {
-    *save == SaveConfig::default()
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// How the four rotated copies of the images are put into batches.
@@ -72,8 +74,18 @@ pub struct PretrainConfig {
     pub batch_size: usize,
     /// How rotated copies are put into batches.
     pub rotations: Rotations,
+    /// What is done to an image before it is rotated.
+    #[serde(skip_serializing_if = "AugmentConfig::is_none")]
+    pub augment: AugmentConfig,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub schedule: ScheduleConfig,
+}
+
+fn is_constant(schedule: &ScheduleConfig) -> bool {
+    *schedule == ScheduleConfig::default()
 }
 
 /// Section `extract`.
@@ -82,6 +94,23 @@ pub struct PretrainConfig {
 pub struct ExtractConfig {
     /// Images encoded at a time; does not change the features.
     pub batch_size: usize,
+    /// Blocks to read (`block1`, `block2`, ...), side by side; none: the encoder's last layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// How the places of a block's output are averaged: `none`, `gap`, `2x2`, `4x4` or `8x8`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub pool: Pool,
+    /// 4: the features of all four rotations of an image, side by side; 1: of the image as it is.
+    #[serde(skip_serializing_if = "is_one")]
+    pub views: usize,
+}
+
+fn is_false(yes: &bool) -> bool {
+    !yes
+}
+
+fn is_one(views: &usize) -> bool {
+    *views == 1
 }
 
 /// What `finetune` trains.
@@ -104,10 +133,19 @@ pub struct FinetuneConfig {
     pub epochs: usize,
     /// Samples of a training step.
     pub batch_size: usize,
-    /// Width of the classifier's hidden layer.
-    pub hidden: usize,
+    /// Widths of the classifier's hidden layers; none makes it linear.
+    pub hidden: Vec<usize>,
+    /// Batch normalisation in the hidden layers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub batch_norm: bool,
+    /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardise: bool,
     /// How parameters are updated.
     pub optimizer: OptimizerConfig,
+    /// How the learning rate changes.
+    #[serde(skip_serializing_if = "is_constant")]
+    pub schedule: ScheduleConfig,
 }
 
 impl Default for Config {
@@ -133,14 +171,16 @@ impl Default for PretrainConfig {
             epochs: 10,
             batch_size: 32,
             rotations: Rotations::Shuffled,
+            augment: AugmentConfig::default(),
             optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
 
 impl Default for ExtractConfig {
     fn default() -> Self {
-        Self { batch_size: 256 }
+        Self { batch_size: 256, layers: Vec::new(), pool: Pool::default(), views: 1 }
     }
 }
 
@@ -150,8 +190,11 @@ impl Default for FinetuneConfig {
             mode: FinetuneMode::Frozen,
             epochs: 10,
             batch_size: 32,
-            hidden: 64,
+            hidden: vec![64],
+            batch_norm: false,
+            standardise: false,
             optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
         }
     }
 }
@@ -160,6 +203,8 @@ impl Default for FinetuneConfig {
 const MAX_BATCH_SIZE: usize = 65_536;
 /// Largest number of epochs, so that a mistyped one is noticed.
 const MAX_EPOCHS: usize = 100_000;
+/// Most hidden layers.
+const MAX_LAYERS: usize = 16;
 /// Widest hidden layer.
 const MAX_HIDDEN: usize = 65_536;
 /// Most threads.
@@ -178,28 +223,42 @@ impl Config {
         self.save.validate()?;
         self.encoder.validate()?;
         in_range("pretrain.epochs", self.pretrain.epochs, 0, MAX_EPOCHS)?;
-        in_range(
-            "pretrain.batch_size",
-            self.pretrain.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
+        in_range("pretrain.batch_size", self.pretrain.batch_size, 1, MAX_BATCH_SIZE)?;
+        self.pretrain.augment.validate()?;
         self.pretrain.optimizer.validate("pretrain.optimizer")?;
-        in_range(
-            "extract.batch_size",
-            self.extract.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
+        self.pretrain.schedule.validate("pretrain.schedule")?;
+        in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
         in_range("finetune.epochs", self.finetune.epochs, 1, MAX_EPOCHS)?;
-        in_range(
-            "finetune.batch_size",
-            self.finetune.batch_size,
-            1,
-            MAX_BATCH_SIZE,
-        )?;
-        in_range("finetune.hidden", self.finetune.hidden, 1, MAX_HIDDEN)?;
-        self.finetune.optimizer.validate("finetune.optimizer")
+        in_range("finetune.batch_size", self.finetune.batch_size, 1, MAX_BATCH_SIZE)?;
+        if !matches!(self.extract.views, 1 | 4) {
+            let problem = format!("must be 1 or 4, got {}", self.extract.views);
+            return Err(Error::config("extract.views", problem));
+        }
+        in_range("finetune.hidden", self.finetune.hidden.len(), 0, MAX_LAYERS)?;
+        for (index, &width) in self.finetune.hidden.iter().enumerate() {
+            in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
+        }
+        self.finetune.optimizer.validate("finetune.optimizer")?;
+        self.finetune.schedule.validate("finetune.schedule")
+    }
+
+    /// What decides the result of a stage besides data set and architecture. Epochs are part of it where the
+    /// learning rate depends on them.
+    pub fn recipe(&self, stage: Stage) -> Value {
+        let data = DataConfig { directory: None, ..self.data.clone() };
+        let (pretrain, finetune) = (&self.pretrain, &self.finetune);
+        let stage = match stage {
+            Stage::Pretrain => {
+                let epochs = if is_constant(&pretrain.schedule) { 0 } else { pretrain.epochs };
+                json!(PretrainConfig { epochs, ..pretrain.clone() })
+            }
+            Stage::Extract => json!(self.extract),
+            Stage::Finetune => {
+                let epochs = if is_constant(&finetune.schedule) { 0 } else { finetune.epochs };
+                json!(FinetuneConfig { epochs, ..finetune.clone() })
+            }
+        };
+        json!({ "seed": self.seed, "device": self.device, "data": data, "stage": stage })
     }
 
     /// Writes the config as resolved, whole or not at all.
@@ -210,16 +269,10 @@ impl Config {
 
 fn in_range(path: &str, value: usize, least: usize, most: usize) -> Result<()> {
     if value < least {
-        return Err(Error::config(
-            path,
-            format!("must be at least {least}, got {value}"),
-        ));
+        return Err(Error::config(path, format!("must be at least {least}, got {value}")));
     }
     if value > most {
-        return Err(Error::config(
-            path,
-            format!("must be at most {most}, got {value}"),
-        ));
+        return Err(Error::config(path, format!("must be at most {most}, got {value}")));
     }
     Ok(())
 }

@@ -21,13 +21,8 @@ use crate::files::hexadecimal;
 /// The folder that the official archive unpacks to.
 pub const FOLDER: &str = "cifar-10-batches-bin";
 /// The training files, in order.
-pub const TRAIN_FILES: [&str; 5] = [
-    "data_batch_1.bin",
-    "data_batch_2.bin",
-    "data_batch_3.bin",
-    "data_batch_4.bin",
-    "data_batch_5.bin",
-];
+pub const TRAIN_FILES: [&str; 5] =
+    ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
 /// The test file.
 pub const TEST_FILE: &str = "test_batch.bin";
 /// The file of class names, one a line.
@@ -37,18 +32,8 @@ pub const SIDE: usize = 32;
 /// Number of classes.
 pub const CLASSES: usize = 10;
 /// CIFAR-10's class names, by label.
-const CLASS_NAMES: [&str; CLASSES] = [
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-];
+const CLASS_NAMES: [&str; CLASSES] =
+    ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
 
 const PLANE: usize = SIDE * SIDE;
 /// Bytes of an image.
@@ -87,11 +72,7 @@ pub fn find_folder(path: &Path) -> Result<PathBuf> {
     } else if names.any(|name| path.join(name).exists()) {
         Ok(path.to_path_buf())
     } else if path.is_dir() {
-        Err(Error::data(
-            path,
-            format!("holds neither {FOLDER} nor {}", TRAIN_FILES[0]),
-            HINT,
-        ))
+        Err(Error::data(path, format!("holds neither {FOLDER} nor {}", TRAIN_FILES[0]), HINT))
     } else {
         Err(Error::data(path, "there is no such folder", HINT))
     }
@@ -126,10 +107,7 @@ pub fn check_file(folder: &Path, name: &str) -> Result<FileFacts> {
         let chunk = &mut buffer[..(records - first).min(CHECKED_AT_ONCE) * RECORD];
         file.read_exact(chunk).map_err(Error::io("read", &path))?;
         let labels = chunk.iter().step_by(RECORD);
-        if let Some((record, label)) = labels
-            .enumerate()
-            .find(|&(_, &label)| label >= CLASSES as u8)
-        {
+        if let Some((record, label)) = labels.enumerate().find(|&(_, &label)| label >= CLASSES as u8) {
             let record = first + record + 1;
             return Err(Error::data(
                 &path,
@@ -154,19 +132,14 @@ pub fn check_file(folder: &Path, name: &str) -> Result<FileFacts> {
 /// # Errors
 /// Those of [`check_file`]; [`Error::Config`] if there are fewer images than `limit`.
 pub fn load_train(folder: &Path, limit: Option<usize>) -> Result<(Images, Vec<FileFacts>)> {
-    let facts: Vec<FileFacts> = TRAIN_FILES
-        .par_iter()
-        .map(|name| check_file(folder, name))
-        .collect::<Result<_>>()?;
+    let facts: Vec<FileFacts> =
+        TRAIN_FILES.par_iter().map(|name| check_file(folder, name)).collect::<Result<_>>()?;
     let available = facts.iter().map(|file| file.records).sum();
     let wanted = limit.unwrap_or(available);
     if wanted > available {
         return Err(Error::config(
             "data.train_images",
-            format!(
-                "wants {wanted} images, {} has {available}",
-                folder.display()
-            ),
+            format!("wants {wanted} images, {} has {available}", folder.display()),
         ));
     }
     Ok((load(folder, &facts, wanted)?, facts))
@@ -178,10 +151,7 @@ pub fn load_train(folder: &Path, limit: Option<usize>) -> Result<(Images, Vec<Fi
 /// Those of [`check_file`].
 pub fn load_test(folder: &Path) -> Result<(Images, FileFacts)> {
     let facts = check_file(folder, TEST_FILE)?;
-    Ok((
-        load(folder, std::slice::from_ref(&facts), facts.records)?,
-        facts,
-    ))
+    Ok((load(folder, std::slice::from_ref(&facts), facts.records)?, facts))
 }
 
 /// The names in `batches.meta.txt`, or CIFAR-10's where there is no such file.
@@ -198,11 +168,7 @@ pub fn class_names(folder: &Path) -> Result<Vec<String>> {
     let names: Vec<String> = lines.map(str::to_owned).collect();
     match names.len() {
         CLASSES => Ok(names),
-        count => Err(Error::data(
-            &path,
-            format!("names {count} classes, expected {CLASSES}"),
-            HINT,
-        )),
+        count => Err(Error::data(&path, format!("names {count} classes, expected {CLASSES}"), HINT)),
     }
 }
 
@@ -229,9 +195,7 @@ fn load(folder: &Path, facts: &[FileFacts], wanted: usize) -> Result<Images> {
 fn read_records(folder: &Path, name: &str, records: usize) -> Result<(Vec<u8>, Vec<u8>)> {
     let refuse = |problem: String| Error::data(folder.join(name), problem, HINT);
     let Some(base) = folder.to_str() else {
-        return Err(refuse(
-            "the path is not valid UTF-8, which the reader needs".into(),
-        ));
+        return Err(refuse("the path is not valid UTF-8, which the reader needs".into()));
     };
     let source = Cifar10::default()
         .base_path(base)
@@ -252,9 +216,7 @@ fn read_records(folder: &Path, name: &str, records: usize) -> Result<(Vec<u8>, V
 fn append_channels_last(pixels: &mut Vec<u8>, planes: &[u8]) {
     let start = pixels.len();
     pixels.resize(start + planes.len(), 0);
-    let images = pixels[start..]
-        .par_chunks_exact_mut(IMAGE)
-        .zip(planes.par_chunks_exact(IMAGE));
+    let images = pixels[start..].par_chunks_exact_mut(IMAGE).zip(planes.par_chunks_exact(IMAGE));
     images.for_each(|(image, planes)| {
         let (red, others) = planes.split_at(PLANE);
         let (green, blue) = others.split_at(PLANE);

@@ -11,9 +11,7 @@ fn folder(records: usize) -> tempfile::TempDir {
         let bytes: Vec<u8> = (0..records)
             .flat_map(|record| {
                 let label = ((number + record) % CLASSES) as u8;
-                [label]
-                    .into_iter()
-                    .chain((0..IMAGE).map(move |place| (place + number + record) as u8))
+                [label].into_iter().chain((0..IMAGE).map(move |place| (place + number + record) as u8))
             })
             .collect();
         fs::write(folder.path().join(name), bytes).unwrap();
@@ -34,16 +32,10 @@ fn planes_become_channels_last_and_files_follow_each_other() {
     let (number, record, row, column) = (1, 2, 5, 7);
     let pixel = &images.image(3 * number + record)[(row * SIDE + column) * CHANNELS..][..CHANNELS];
     let place = row * SIDE + column + number + record;
-    assert_eq!(
-        pixel,
-        [0, PLANE, 2 * PLANE].map(|plane| (place + plane) as u8)
-    );
+    assert_eq!(pixel, [0, PLANE, 2 * PLANE].map(|plane| (place + plane) as u8));
     let (test, facts) = load_test(folder.path()).unwrap();
     assert_eq!((test.len(), facts.name.as_str()), (3, TEST_FILE));
-    assert_eq!(
-        facts.sha256,
-        crate::files::sha256_file(&folder.path().join(TEST_FILE)).unwrap()
-    );
+    assert_eq!(facts.sha256, crate::files::sha256_file(&folder.path().join(TEST_FILE)).unwrap());
 }
 
 #[test]
@@ -54,10 +46,7 @@ fn a_limit_takes_the_first_images_across_files_and_no_more_than_there_are() {
     assert_eq!((some.len(), facts.len()), (4, 5));
     assert_eq!(some.pixels, all.pixels[..4 * IMAGE]);
     let error = load_train(folder.path(), Some(16)).unwrap_err().to_string();
-    assert!(
-        error.starts_with("data.train_images: wants 16 images"),
-        "{error}"
-    );
+    assert!(error.starts_with("data.train_images: wants 16 images"), "{error}");
 }
 
 #[test]
@@ -65,24 +54,11 @@ fn the_folder_is_found_from_above_and_from_within() {
     let folder = folder(1);
     assert_eq!(find_folder(folder.path()).unwrap(), folder.path());
     let above = tempfile::tempdir().unwrap();
-    assert!(
-        find_folder(above.path())
-            .unwrap_err()
-            .to_string()
-            .contains("holds neither")
-    );
+    assert!(find_folder(above.path()).unwrap_err().to_string().contains("holds neither"));
     fs::create_dir(above.path().join(FOLDER)).unwrap();
-    assert_eq!(
-        find_folder(above.path()).unwrap(),
-        above.path().join(FOLDER)
-    );
-    let missing = find_folder(&above.path().join("nowhere"))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        missing.contains("nowhere: there is no such folder"),
-        "{missing}"
-    );
+    assert_eq!(find_folder(above.path()).unwrap(), above.path().join(FOLDER));
+    let missing = find_folder(&above.path().join("nowhere")).unwrap_err().to_string();
+    assert!(missing.contains("nowhere: there is no such folder"), "{missing}");
 }
 
 #[test]
@@ -95,13 +71,11 @@ fn damage_is_named_by_file_and_record() {
     bytes[2 * RECORD] = 10;
     fs::write(&third, &bytes).unwrap();
     assert!(
-        problem(folder.path())
-            .ends_with("data_batch_3.bin: record 3 of 3 has label 10, labels are 0 to 9")
+        problem(folder.path()).ends_with("data_batch_3.bin: record 3 of 3 has label 10, labels are 0 to 9")
     );
 
     fs::write(&third, &good[..RECORD + 5]).unwrap();
-    let cut =
-        "data_batch_3.bin: 3078 bytes are not whole records of 3073 bytes: 1 records and 5 bytes";
+    let cut = "data_batch_3.bin: 3078 bytes are not whole records of 3073 bytes: 1 records and 5 bytes";
     assert!(problem(folder.path()).ends_with(cut));
 
     fs::write(&third, []).unwrap();
@@ -120,10 +94,7 @@ fn a_file_that_shrank_since_it_was_checked_is_an_error() {
     let facts = check_file(folder.path(), TEST_FILE).unwrap();
     fs::write(folder.path().join(TEST_FILE), [0; RECORD]).unwrap();
     let error = load(folder.path(), &[facts], 3).unwrap_err().to_string();
-    assert!(
-        error.ends_with("test_batch.bin: was changed while it was read"),
-        "{error}"
-    );
+    assert!(error.ends_with("test_batch.bin: was changed while it was read"), "{error}");
 }
 
 #[cfg(unix)]
@@ -144,12 +115,7 @@ fn class_names_come_from_the_folder_or_are_the_official_ones() {
     fs::write(&path, "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
     assert_eq!(class_names(folder.path()).unwrap()[9], "j");
     fs::write(&path, "a\n").unwrap();
-    assert!(
-        class_names(folder.path())
-            .unwrap_err()
-            .to_string()
-            .contains("names 1 classes")
-    );
+    assert!(class_names(folder.path()).unwrap_err().to_string().contains("names 1 classes"));
 }
 
 proptest! {

@@ -61,10 +61,8 @@ impl DataConfig {
     /// # Errors
     /// [`Error::Config`] naming the key.
     pub fn validate(&self) -> Result<()> {
-        let counts = [
-            ("data.train_images", self.train_images),
-            ("data.labels_per_class", self.labels_per_class),
-        ];
+        let counts =
+            [("data.train_images", self.train_images), ("data.labels_per_class", self.labels_per_class)];
         for (path, count) in counts {
             if count == Some(0) {
                 return Err(Error::config(path, "must be at least 1, got 0"));
@@ -73,10 +71,7 @@ impl DataConfig {
         match self.train_images {
             Some(train) if self.validation_images >= train => Err(Error::config(
                 "data.validation_images",
-                format!(
-                    "must be less than data.train_images ({train}), got {}",
-                    self.validation_images
-                ),
+                format!("must be less than data.train_images ({train}), got {}", self.validation_images),
             )),
             _ => Ok(()),
         }
@@ -93,14 +88,8 @@ mod tests {
             let config: DataConfig = serde_json::from_str(text).unwrap();
             config.validate().unwrap_err().to_string()
         };
-        assert_eq!(
-            problem(r#"{"train_images": 0}"#),
-            "data.train_images: must be at least 1, got 0"
-        );
-        assert_eq!(
-            problem(r#"{"labels_per_class": 0}"#),
-            "data.labels_per_class: must be at least 1, got 0"
-        );
+        assert_eq!(problem(r#"{"train_images": 0}"#), "data.train_images: must be at least 1, got 0");
+        assert_eq!(problem(r#"{"labels_per_class": 0}"#), "data.labels_per_class: must be at least 1, got 0");
         assert_eq!(
             problem(r#"{"train_images": 9, "validation_images": 9}"#),
             "data.validation_images: must be less than data.train_images (9), got 9"

@@ -103,9 +103,8 @@ pub fn verify(path: &Path) -> Result<VerifyReport> {
     let directory = cifar::find_folder(path)?;
     let record = DatasetRecord::read(&directory)?;
     let names = TRAIN_FILES.into_iter().chain([TEST_FILE]);
-    let files: Vec<FileReport> = names
-        .map(|name| report(record.as_ref(), name, cifar::check_file(&directory, name)))
-        .collect();
+    let files: Vec<FileReport> =
+        names.map(|name| report(record.as_ref(), name, cifar::check_file(&directory, name))).collect();
     let ok = files.iter().all(|file| file.problem.is_none());
     let mut name = None;
     let mut test_images_in_train = None;
@@ -116,45 +115,28 @@ pub fn verify(path: &Path) -> Result<VerifyReport> {
         let (test, _) = cifar::load_test(&directory)?;
         test_images_in_train = Some(shared(&train, &test));
     }
-    Ok(VerifyReport {
-        ok,
-        name,
-        directory,
-        files,
-        test_images_in_train,
-    })
+    Ok(VerifyReport { ok, name, directory, files, test_images_in_train })
 }
 
 fn report(record: Option<&DatasetRecord>, name: &str, checked: Result<FileFacts>) -> FileReport {
     let (facts, known, problem) = match checked {
         Ok(facts) => match digests::compare(record, &facts) {
-            Known::Changed => (
-                Some(facts),
-                Some(Known::Changed),
-                Some("differs from what was recorded".into()),
-            ),
+            Known::Changed => {
+                (Some(facts), Some(Known::Changed), Some("differs from what was recorded".into()))
+            }
             known => (Some(facts), Some(known), None),
         },
         Err(error) => (None, None, Some(error.to_string())),
     };
-    FileReport {
-        name: name.to_owned(),
-        facts,
-        known,
-        problem,
-    }
+    FileReport { name: name.to_owned(), facts, known, problem }
 }
 
 /// How many of the test images are also training images, byte for byte.
 fn shared(train: &Images, test: &Images) -> usize {
     let test_images: HashSet<&[u8]> = (0..test.len()).map(|index| test.image(index)).collect();
     let train_images = (0..train.len()).map(|index| train.image(index));
-    let found: HashSet<&[u8]> = train_images
-        .filter(|image| test_images.contains(image))
-        .collect();
-    (0..test.len())
-        .filter(|&index| found.contains(test.image(index)))
-        .count()
+    let found: HashSet<&[u8]> = train_images.filter(|image| test_images.contains(image)).collect();
+    (0..test.len()).filter(|&index| found.contains(test.image(index))).count()
 }
 
 fn part(images: &Images) -> PartInfo {
@@ -162,10 +144,7 @@ fn part(images: &Images) -> PartInfo {
     for &label in &images.labels {
         per_class[usize::from(label)] += 1;
     }
-    PartInfo {
-        images: images.len(),
-        per_class,
-    }
+    PartInfo { images: images.len(), per_class }
 }
 
 /// Mean and standard deviation by channel, from exact integer sums.
@@ -193,12 +172,7 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_the_pixels() {
-        let images = Images {
-            pixels: vec![0, 255, 51, 255, 255, 153],
-            labels: vec![0],
-            height: 1,
-            width: 2,
-        };
+        let images = Images { pixels: vec![0, 255, 51, 255, 255, 153], labels: vec![0], height: 1, width: 2 };
         let [mean, deviation] = moments(&images);
         assert_eq!(mean, [0.5, 1.0, 0.4]);
         assert_eq!(deviation, [0.5, 0.0, 0.2]);
@@ -207,22 +181,11 @@ mod tests {
     #[test]
     fn generated_scenes_are_balanced_whole_and_new_in_the_test_set() {
         let home = tempfile::tempdir().unwrap();
-        let folder = generate(home.path(), SCENES_SEED, false, &mut Silent)
-            .unwrap()
-            .directory;
+        let folder = generate(home.path(), SCENES_SEED, false, &mut Silent).unwrap().directory;
         let info = info(home.path()).unwrap();
-        assert_eq!(
-            (info.train.per_class, info.test.per_class),
-            (vec![500; 10], vec![100; 10])
-        );
+        assert_eq!((info.train.per_class, info.test.per_class), (vec![500; 10], vec![100; 10]));
         let report = verify(home.path()).unwrap();
-        assert!(
-            report.ok
-                && report
-                    .files
-                    .iter()
-                    .all(|file| file.known == Some(Known::Recorded))
-        );
+        assert!(report.ok && report.files.iter().all(|file| file.known == Some(Known::Recorded)));
         assert_eq!(report.test_images_in_train, Some(0));
 
         let train = folder.join(TRAIN_FILES[1]);
@@ -231,10 +194,7 @@ mod tests {
         assert!(!changed.ok && changed.files[1].known == Some(Known::Changed));
         std::fs::remove_file(folder.join(digests::RECORD_FILE)).unwrap();
         let copied = verify(home.path()).unwrap();
-        assert_eq!(
-            (copied.ok, copied.test_images_in_train),
-            (true, Some(1_000))
-        );
+        assert_eq!((copied.ok, copied.test_images_in_train), (true, Some(1_000)));
         std::fs::write(&train, [0; 5]).unwrap();
         let cut = verify(home.path()).unwrap();
         assert!(!cut.ok && cut.files[1].problem.as_ref().unwrap().contains("5 bytes"));

@@ -78,11 +78,7 @@ pub struct DatasetRecord {
 impl DatasetRecord {
     /// A record of files by name and SHA-256.
     pub fn new(origin: Origin, files: BTreeMap<String, String>) -> Self {
-        Self {
-            format: RECORD_FORMAT,
-            origin,
-            files,
-        }
+        Self { format: RECORD_FORMAT, origin, files }
     }
 
     /// Reads the record of a folder; none if there is no such file.
@@ -95,13 +91,10 @@ impl DatasetRecord {
             return Ok(None);
         }
         let refuse = |problem| Error::data(&path, problem, RECORD_HINT);
-        let record: Self =
-            read_json(&path).map_err(|_| refuse("is not a record of a data set".into()))?;
+        let record: Self = read_json(&path).map_err(|_| refuse("is not a record of a data set".into()))?;
         match record.format {
             RECORD_FORMAT => Ok(Some(record)),
-            format => Err(refuse(format!(
-                "has format {format}, this program reads {RECORD_FORMAT}"
-            ))),
+            format => Err(refuse(format!("has format {format}, this program reads {RECORD_FORMAT}"))),
         }
     }
 
@@ -169,10 +162,7 @@ pub fn fingerprint(files: &[FileFacts]) -> String {
 }
 
 fn official_md5(name: &str) -> Option<&'static str> {
-    let position = TRAIN_FILES
-        .iter()
-        .chain([&TEST_FILE])
-        .position(|&known| known == name)?;
+    let position = TRAIN_FILES.iter().chain([&TEST_FILE]).position(|&known| known == name)?;
     Some(OFFICIAL_MD5[position])
 }
 
@@ -181,23 +171,14 @@ mod tests {
     use super::*;
 
     fn facts(name: &str, sha256: &str, md5: &str) -> FileFacts {
-        FileFacts {
-            name: name.into(),
-            bytes: 3_073,
-            records: 1,
-            sha256: sha256.into(),
-            md5: md5.into(),
-        }
+        FileFacts { name: name.into(), bytes: 3_073, records: 1, sha256: sha256.into(), md5: md5.into() }
     }
 
     #[test]
     fn without_a_record_published_digests_decide() {
         let folder = tempfile::tempdir().unwrap();
-        let official: Vec<FileFacts> = TRAIN_FILES
-            .iter()
-            .zip(OFFICIAL_MD5)
-            .map(|(name, md5)| facts(name, "", md5))
-            .collect();
+        let official: Vec<FileFacts> =
+            TRAIN_FILES.iter().zip(OFFICIAL_MD5).map(|(name, md5)| facts(name, "", md5)).collect();
         assert_eq!(identify(folder.path(), &official).unwrap(), OFFICIAL_NAME);
         let test = facts(TEST_FILE, "", OFFICIAL_MD5[0]);
         assert_eq!(identify(folder.path(), &[test]).unwrap(), LAYOUT_NAME);
@@ -207,18 +188,11 @@ mod tests {
     fn with_a_record_its_digests_decide() {
         let folder = tempfile::tempdir().unwrap();
         let files = BTreeMap::from([(TEST_FILE.to_owned(), "a".to_owned())]);
-        let origin = Origin::Scenes {
-            seed: 3,
-            version: 2,
-        };
-        DatasetRecord::new(origin, files)
-            .write(folder.path())
-            .unwrap();
+        let origin = Origin::Scenes { seed: 3, version: 2 };
+        DatasetRecord::new(origin, files).write(folder.path()).unwrap();
         let named = identify(folder.path(), &[facts(TEST_FILE, "a", "")]).unwrap();
         assert_eq!(named, "generated scenes (seed 3, version 2)");
-        let changed = identify(folder.path(), &[facts(TEST_FILE, "b", "")])
-            .unwrap_err()
-            .to_string();
+        let changed = identify(folder.path(), &[facts(TEST_FILE, "b", "")]).unwrap_err().to_string();
         assert!(changed.contains("test_batch.bin: differs"), "{changed}");
     }
 
@@ -228,11 +202,8 @@ mod tests {
         let path = folder.path().join(RECORD_FILE);
         std::fs::write(&path, "{").unwrap();
         assert!(DatasetRecord::read(folder.path()).is_err());
-        std::fs::write(
-            &path,
-            r#"{"format": 2, "origin": {"archive": {"sha256": ""}}, "files": {}}"#,
-        )
-        .unwrap();
+        std::fs::write(&path, r#"{"format": 2, "origin": {"archive": {"sha256": ""}}, "files": {}}"#)
+            .unwrap();
         let newer = DatasetRecord::read(folder.path()).unwrap_err().to_string();
         assert!(newer.contains("has format 2"), "{newer}");
     }

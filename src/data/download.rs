@@ -65,8 +65,7 @@ impl Download<'_> {
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Passing(reason)) if attempt == ATTEMPTS => {
                     let arrived = length(&file, path)?;
-                    let problem =
-                        format!("{reason}; {arrived} bytes have arrived after {ATTEMPTS} tries");
+                    let problem = format!("{reason}; {arrived} bytes have arrived after {ATTEMPTS} tries");
                     return Err(self.error(problem, AGAIN));
                 }
                 Err(Interruption::Passing(reason)) => {
@@ -96,9 +95,7 @@ impl Download<'_> {
         }
         let body = self.request(agent, file, path)?;
         let mut arrived = length(file, path)?;
-        let announced = body
-            .content_length()
-            .map(|rest| arrived.saturating_add(rest));
+        let announced = body.content_length().map(|rest| arrived.saturating_add(rest));
         if let (Some(announced), Some(expected)) = (announced, self.bytes)
             && announced != expected
         {
@@ -116,9 +113,9 @@ impl Download<'_> {
         reporter.report(Event::TaskFinished);
         arrived += received?;
         match total {
-            Some(total) if arrived < total => Err(Interruption::Passing(format!(
-                "the connection ended at byte {arrived} of {total}"
-            ))),
+            Some(total) if arrived < total => {
+                Err(Interruption::Passing(format!("the connection ended at byte {arrived} of {total}")))
+            }
             _ => Ok(()),
         }
     }
@@ -171,12 +168,9 @@ impl Download<'_> {
             received += count as u64;
             if received > limit {
                 restart(file, path)?;
-                return Err(self
-                    .error("the server sends more than expected".into(), ELSEWHERE)
-                    .into());
+                return Err(self.error("the server sends more than expected".into(), ELSEWHERE).into());
             }
-            file.write_all(&buffer[..count])
-                .map_err(Error::io("write", path))?;
+            file.write_all(&buffer[..count]).map_err(Error::io("write", path))?;
             reporter.report(Event::TaskAdvanced(count as u64));
         }
     }
@@ -191,11 +185,7 @@ impl Download<'_> {
     }
 
     fn error(&self, problem: String, hint: &str) -> Error {
-        Error::Download {
-            url: self.url.to_owned(),
-            problem,
-            hint: hint.to_owned(),
-        }
+        Error::Download { url: self.url.to_owned(), problem, hint: hint.to_owned() }
     }
 }
 
@@ -220,13 +210,7 @@ fn restart(file: &mut File, path: &Path) -> Result<()> {
 /// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL` (RFC 9110, 14.4).
 fn first_byte(response: &Response<Body>) -> Option<u64> {
     let range = response.headers().get("Content-Range")?.to_str().ok()?;
-    range
-        .strip_prefix("bytes ")?
-        .split_once('-')?
-        .0
-        .trim()
-        .parse()
-        .ok()
+    range.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
 }
 
 #[cfg(test)]

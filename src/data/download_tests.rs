@@ -67,10 +67,7 @@ fn answer(
     let total = content.len();
     let close = "Connection: close\r\n\r\n";
     match manner {
-        Manner::Status(status) => write!(
-            stream,
-            "HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{close}"
-        ),
+        Manner::Status(status) => write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: 0\r\n{close}"),
         Manner::Unannounced => {
             write!(stream, "HTTP/1.1 200 OK\r\n{close}")?;
             stream.write_all(content)
@@ -86,32 +83,19 @@ fn answer(
             stream.write_all(&body[..bytes.min(body.len())])
         }
         Manner::Cut(_) | Manner::NoRanges => {
-            write!(
-                stream,
-                "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n{close}"
-            )?;
-            let end = if let Manner::Cut(bytes) = manner {
-                bytes.min(total)
-            } else {
-                total
-            };
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {total}\r\n{close}")?;
+            let end = if let Manner::Cut(bytes) = manner { bytes.min(total) } else { total };
             stream.write_all(&content[..end])
         }
     }
 }
 
 fn content() -> Vec<u8> {
-    (0..100_000_u32)
-        .map(|index| (index * index / 7) as u8)
-        .collect()
+    (0..100_000_u32).map(|index| (index * index / 7) as u8).collect()
 }
 
 fn download(server: &Server, bytes: Option<u64>, path: &Path) -> Result<()> {
-    let download = Download {
-        url: &server.url,
-        bytes,
-        pause: Duration::from_millis(1),
-    };
+    let download = Download { url: &server.url, bytes, pause: Duration::from_millis(1) };
     download.to(path, &mut Silent)
 }
 
@@ -132,12 +116,7 @@ fn giving_up_keeps_what_has_arrived_and_the_next_call_goes_on() {
     let path = home.path().join("file");
     let server = Server::start(content(), Manner::Cut(20_000));
     let error = download(&server, None, &path).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("80000 bytes have arrived after 4 tries"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("80000 bytes have arrived after 4 tries"), "{error}");
     assert!(error.hint().contains("goes on"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 80_000);
     download(&server, None, &path).unwrap();
@@ -150,12 +129,7 @@ fn a_server_without_ranges_sends_all_again() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("file");
     fs::write(&path, b"something else").unwrap();
-    download(
-        &Server::start(content(), Manner::NoRanges),
-        Some(100_000),
-        &path,
-    )
-    .unwrap();
+    download(&Server::start(content(), Manner::NoRanges), Some(100_000), &path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), content());
 }
 
@@ -166,10 +140,7 @@ fn a_refusal_is_final_and_an_overload_is_tried_again() {
     for (status, tries) in [(404, 1), (503, 4)] {
         let server = Server::start(content(), Manner::Status(status));
         let error = download(&server, None, &path).unwrap_err().to_string();
-        assert!(
-            error.contains(&format!("answers with status {status}")),
-            "{error}"
-        );
+        assert!(error.contains(&format!("answers with status {status}")), "{error}");
         assert_eq!(server.requests.load(Ordering::Relaxed), tries);
     }
 }
@@ -178,30 +149,10 @@ fn a_refusal_is_final_and_an_overload_is_tried_again() {
 fn another_size_is_refused_before_or_while_it_arrives() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("file");
-    let error = download(
-        &Server::start(content(), Manner::NoRanges),
-        Some(99_999),
-        &path,
-    )
-    .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("the server offers 100000 bytes, expected 99999"),
-        "{error}"
-    );
-    let error = download(
-        &Server::start(content(), Manner::Unannounced),
-        Some(99_999),
-        &path,
-    )
-    .unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .ends_with("the server sends more than expected"),
-        "{error}"
-    );
+    let error = download(&Server::start(content(), Manner::NoRanges), Some(99_999), &path).unwrap_err();
+    assert!(error.to_string().ends_with("the server offers 100000 bytes, expected 99999"), "{error}");
+    let error = download(&Server::start(content(), Manner::Unannounced), Some(99_999), &path).unwrap_err();
+    assert!(error.to_string().ends_with("the server sends more than expected"), "{error}");
     assert_eq!(fs::metadata(&path).unwrap().len(), 0);
     download(&Server::start(content(), Manner::Unannounced), None, &path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), content());
@@ -214,24 +165,12 @@ fn a_file_that_another_download_writes_is_left_alone() {
     let held = File::create(&path).unwrap();
     held.lock().unwrap();
     let error = download(&Server::start(content(), Manner::NoRanges), None, &path).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("is being written by another download"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("is being written by another download"), "{error}");
 }
 
 #[test]
 fn what_is_no_address_is_refused_at_once() {
     let home = tempfile::tempdir().unwrap();
-    let download = Download {
-        url: "not an address",
-        bytes: None,
-        pause: Duration::from_secs(60),
-    };
-    assert!(matches!(
-        download.to(&home.path().join("file"), &mut Silent),
-        Err(Error::Download { .. })
-    ));
+    let download = Download { url: "not an address", bytes: None, pause: Duration::from_secs(60) };
+    assert!(matches!(download.to(&home.path().join("file"), &mut Silent), Err(Error::Download { .. })));
 }

@@ -75,13 +75,11 @@ fn fetch_files_of(
     let sha256 = expected_digest(request.sha256.as_deref())?;
     let bytes = (sha256 == ARCHIVE_SHA256).then_some(ARCHIVE_BYTES);
     create_directory(&request.directory)?;
-    let unpack =
-        |archive: &Path| unpack_checked(archive, &folder, file_bytes, &sha256, request.force);
+    let unpack = |archive: &Path| unpack_checked(archive, &folder, file_bytes, &sha256, request.force);
     let source = match &request.archive {
         Some(archive) => {
             check_digest(archive, bytes, &sha256)?.map_err(|problem| {
-                let hint =
-                    "name the official archive, or give the digest of this one with --sha256";
+                let hint = "name the official archive, or give the digest of this one with --sha256";
                 Error::data(archive, problem, hint)
             })?;
             unpack(archive)?;
@@ -96,15 +94,8 @@ fn fetch_files_of(
             url.to_owned()
         }
     };
-    let origin = Origin::Archive {
-        sha256: sha256.clone(),
-    };
-    Ok(FetchReport {
-        name: origin.name(),
-        directory: folder,
-        source,
-        sha256,
-    })
+    let origin = Origin::Archive { sha256: sha256.clone() };
+    Ok(FetchReport { name: origin.name(), directory: folder, source, sha256 })
 }
 
 fn expected_digest(given: Option<&str>) -> Result<String> {
@@ -142,9 +133,7 @@ fn download(
 
 /// Says what is wrong with the archive, if anything is.
 fn check_digest(archive: &Path, bytes: Option<u64>, sha256: &str) -> Result<Result<(), String>> {
-    let found = fs::metadata(archive)
-        .map_err(Error::io("read", archive))?
-        .len();
+    let found = fs::metadata(archive).map_err(Error::io("read", archive))?.len();
     if let Some(bytes) = bytes
         && bytes != found
     {
@@ -162,22 +151,14 @@ fn remove(archive: &Path) -> Result<()> {
 }
 
 /// Unpacks next to `folder`, checks every file, records the digests, and only then puts `folder` in place.
-fn unpack_checked(
-    archive: &Path,
-    folder: &Path,
-    file_bytes: u64,
-    sha256: &str,
-    force: bool,
-) -> Result<()> {
+fn unpack_checked(archive: &Path, folder: &Path, file_bytes: u64, sha256: &str, force: bool) -> Result<()> {
     let staging = Staging::new(folder.parent().unwrap_or(Path::new(".")))?;
     let mut digests = BTreeMap::new();
     for name in unpack(archive, staging.path(), file_bytes)? {
         let facts = cifar::check_file(staging.path(), name)?;
         digests.insert(facts.name, facts.sha256);
     }
-    let origin = Origin::Archive {
-        sha256: sha256.to_owned(),
-    };
+    let origin = Origin::Archive { sha256: sha256.to_owned() };
     DatasetRecord::new(origin, digests).write(staging.path())?;
     staging.put(folder, force)
 }

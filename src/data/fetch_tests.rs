@@ -5,11 +5,7 @@ use crate::files::sha256;
 use crate::progress::Silent;
 
 fn request(home: &Path, sha256: &str) -> FetchRequest {
-    FetchRequest {
-        directory: home.to_path_buf(),
-        sha256: Some(sha256.to_owned()),
-        ..FetchRequest::default()
-    }
+    FetchRequest { directory: home.to_path_buf(), sha256: Some(sha256.to_owned()), ..FetchRequest::default() }
 }
 
 fn fetch_small(request: &FetchRequest) -> Result<FetchReport> {
@@ -25,21 +21,11 @@ fn a_download_of_the_right_digest_is_unpacked_and_recorded() {
     request.url = Some(server.url);
     let report = fetch_small(&request).unwrap();
     assert_eq!(report.name, "CIFAR-10 layout, not the official files");
-    assert_eq!(
-        (report.sha256, report.directory.clone()),
-        (digest, home.path().join(FOLDER))
-    );
+    assert_eq!((report.sha256, report.directory.clone()), (digest, home.path().join(FOLDER)));
     let record = DatasetRecord::read(&report.directory).unwrap().unwrap();
     assert_eq!(record.files.len(), 6);
-    assert_eq!(
-        fs::read_dir(home.path()).unwrap().count(),
-        1,
-        "the archive is gone"
-    );
-    assert!(matches!(
-        fetch_small(&request),
-        Err(Error::OutputExists { .. })
-    ));
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1, "the archive is gone");
+    assert!(matches!(fetch_small(&request), Err(Error::OutputExists { .. })));
 }
 
 #[test]
@@ -50,9 +36,7 @@ fn a_download_of_another_digest_is_removed_and_both_are_named() {
     request.url = Some(Server::start(good_archive(), Manner::NoRanges).url);
     let error = fetch_small(&request).unwrap_err().to_string();
     let found = sha256(&good_archive());
-    assert!(error.ends_with(&format!(
-        "has SHA-256 {found}, expected {expected}; the file was removed"
-    )));
+    assert!(error.ends_with(&format!("has SHA-256 {found}, expected {expected}; the file was removed")));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
 }
 
@@ -91,11 +75,6 @@ fn an_archive_with_a_bad_label_leaves_nothing() {
     fs::write(&archive, &bytes).unwrap();
     let mut request = request(home.path(), &sha256(&bytes));
     request.archive = Some(archive);
-    assert!(
-        fetch_small(&request)
-            .unwrap_err()
-            .to_string()
-            .contains("has label 10")
-    );
+    assert!(fetch_small(&request).unwrap_err().to_string().contains("has label 10"));
     assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
 }

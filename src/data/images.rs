@@ -42,10 +42,7 @@ impl Images {
         let images = indices.iter().map(|&index| self.image(index as usize));
         Self {
             pixels: images.collect::<Vec<_>>().concat(),
-            labels: indices
-                .iter()
-                .map(|&index| self.labels[index as usize])
-                .collect(),
+            labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
             height: self.height,
             width: self.width,
         }
@@ -58,12 +55,7 @@ mod tests {
 
     #[test]
     fn a_subset_holds_the_images_asked_for_in_that_order() {
-        let images = Images {
-            pixels: (0..12).collect(),
-            labels: vec![7, 8],
-            height: 1,
-            width: 2,
-        };
+        let images = Images { pixels: (0..12).collect(), labels: vec![7, 8], height: 1, width: 2 };
         let subset = images.subset(&[1, 0, 1]);
         assert_eq!(subset.labels, [8, 7, 8]);
         assert_eq!(subset.image(1), [0, 1, 2, 3, 4, 5]);

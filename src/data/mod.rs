@@ -4,6 +4,7 @@
 //! and not there yet), checks every training file, and says which data set they are. The test file stays closed
 //! until [`Dataset::open_test`].
 
+mod augment;
 mod batch;
 mod cifar;
 mod config;
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
 
+pub use augment::AugmentConfig;
 pub use batch::{PlainImages, RotatedImages};
 pub use config::{DataConfig, DataKind};
 pub use describe::{DatasetInfo, FileReport, PartInfo, VerifyReport, info, verify};
@@ -90,10 +92,7 @@ impl Dataset {
         if name != self.name {
             return Err(Error::data(
                 self.directory.join(&facts.name),
-                format!(
-                    "is of another data set ({name}) than the training files ({})",
-                    self.name
-                ),
+                format!("is of another data set ({name}) than the training files ({})", self.name),
                 "put the files of one data set into the folder",
             ));
         }

@@ -18,12 +18,7 @@ pub enum Rotation {
 
 impl Rotation {
     /// All four, by label.
-    pub const ALL: [Self; 4] = [
-        Self::Upright,
-        Self::Quarter,
-        Self::Half,
-        Self::ThreeQuarters,
-    ];
+    pub const ALL: [Self; 4] = [Self::Upright, Self::Quarter, Self::Half, Self::ThreeQuarters];
 
     /// The rotation of a label; only the last two bits count, as turns are modulo 4.
     pub fn from_turns(turns: u32) -> Self {
@@ -86,9 +81,7 @@ pub fn write_rotated(
                 *value = values[usize::from(byte)];
             }
         }
-        _ => copy(image, height, width, rotation, out, |byte| {
-            values[usize::from(byte)]
-        }),
+        _ => copy(image, height, width, rotation, out, |byte| values[usize::from(byte)]),
     }
 }
 
@@ -100,10 +93,7 @@ fn copy<T>(
     out: &mut [T],
     convert: impl Fn(u8) -> T,
 ) {
-    assert_eq!(
-        (image.len(), out.len()),
-        (height * width * CHANNELS, height * width * CHANNELS)
-    );
+    assert_eq!((image.len(), out.len()), (height * width * CHANNELS, height * width * CHANNELS));
     let (_, row_length) = rotation.shape(height, width);
     for (row, values) in out.chunks_exact_mut(row_length * CHANNELS).enumerate() {
         let (mut source, step) = rotation.row_in_source(row, height, width);
@@ -138,11 +128,7 @@ mod tests {
             write_rotated(&image, 2, 3, rotation, false, &mut numbers);
             assert_eq!(numbers, expected.map(f32::from), "{rotation:?}");
             write_rotated(&image, 2, 3, rotation, true, &mut numbers);
-            assert_eq!(
-                numbers,
-                expected.map(|byte| f32::from(byte) / 255.0),
-                "{rotation:?}"
-            );
+            assert_eq!(numbers, expected.map(|byte| f32::from(byte) / 255.0), "{rotation:?}");
         }
     }
 

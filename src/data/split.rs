@@ -24,31 +24,21 @@ pub fn split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> R
     if held_out >= labels.len() {
         return Err(Error::config(
             "data.validation_images",
-            format!(
-                "must be less than the {} training images, got {held_out}",
-                labels.len()
-            ),
+            format!("must be less than the {} training images, got {held_out}", labels.len()),
         ));
     }
     let members = members((0..labels.len() as u32).collect(), labels, classes);
     let counts: Vec<usize> = members.iter().map(Vec::len).collect();
     let mut train = Vec::with_capacity(labels.len() - held_out);
     let mut validation = Vec::with_capacity(held_out);
-    for (class, (mut members, share)) in members
-        .into_iter()
-        .zip(shares(&counts, held_out))
-        .enumerate()
-    {
+    for (class, (mut members, share)) in members.into_iter().zip(shares(&counts, held_out)).enumerate() {
         members.shuffle(&mut generator(seed, Purpose::Validation, 0, class as u64));
         validation.extend_from_slice(&members[..share]);
         train.extend_from_slice(&members[share..]);
     }
     train.sort_unstable();
     validation.sort_unstable();
-    Ok(Split {
-        train,
-        validation: (held_out > 0).then_some(validation),
-    })
+    Ok(Split { train, validation: (held_out > 0).then_some(validation) })
 }
 
 /// [`split`] for training with labels: of the training part, only `data.labels_per_class` images of each class.
@@ -57,28 +47,17 @@ pub fn split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> R
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on, or if a class has too few images.
-pub fn labeled_split(
-    labels: &[u8],
-    classes: usize,
-    config: &DataConfig,
-    seed: u64,
-) -> Result<Split> {
+pub fn labeled_split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
     let mut split = split(labels, classes, config, seed)?;
     let Some(wanted) = config.labels_per_class else {
         return Ok(split);
     };
     let mut train = Vec::with_capacity(wanted.saturating_mul(classes).min(labels.len()));
-    for (class, mut members) in members(split.train, labels, classes)
-        .into_iter()
-        .enumerate()
-    {
+    for (class, mut members) in members(split.train, labels, classes).into_iter().enumerate() {
         if members.len() < wanted {
             return Err(Error::config(
                 "data.labels_per_class",
-                format!(
-                    "wants {wanted} images of class {class}, which has {} to train on",
-                    members.len()
-                ),
+                format!("wants {wanted} images of class {class}, which has {} to train on", members.len()),
             ));
         }
         members.shuffle(&mut generator(seed, Purpose::Labels, 0, class as u64));
@@ -116,11 +95,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn config(validation_images: usize, labels_per_class: Option<usize>) -> DataConfig {
-        DataConfig {
-            validation_images,
-            labels_per_class,
-            ..DataConfig::default()
-        }
+        DataConfig { validation_images, labels_per_class, ..DataConfig::default() }
     }
 
     #[test]
@@ -133,30 +108,16 @@ mod tests {
     #[test]
     fn impossible_wishes_name_the_key_and_the_class() {
         let labels = [0, 0, 0, 1];
-        let all = split(&labels, 2, &config(4, None), 1)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            all,
-            "data.validation_images: must be less than the 4 training images, got 4"
-        );
-        let few = labeled_split(&labels, 2, &config(0, Some(2)), 1)
-            .unwrap_err()
-            .to_string();
-        assert_eq!(
-            few,
-            "data.labels_per_class: wants 2 images of class 1, which has 1 to train on"
-        );
+        let all = split(&labels, 2, &config(4, None), 1).unwrap_err().to_string();
+        assert_eq!(all, "data.validation_images: must be less than the 4 training images, got 4");
+        let few = labeled_split(&labels, 2, &config(0, Some(2)), 1).unwrap_err().to_string();
+        assert_eq!(few, "data.labels_per_class: wants 2 images of class 1, which has 1 to train on");
     }
 
     #[test]
     fn fewer_labels_are_among_more_labels() {
         let labels: Vec<u8> = (0..200).map(|index| index % 4).collect();
-        let chosen = |count| {
-            labeled_split(&labels, 4, &config(20, Some(count)), 3)
-                .unwrap()
-                .train
-        };
+        let chosen = |count| labeled_split(&labels, 4, &config(20, Some(count)), 3).unwrap().train;
         let many = chosen(30);
         assert!(chosen(7).iter().all(|index| many.contains(index)));
         assert_eq!(chosen(7).len(), 28);

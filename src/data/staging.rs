@@ -13,10 +13,7 @@ pub struct Staging(TempDir);
 impl Staging {
     /// A new folder in `parent`, which must exist.
     pub fn new(parent: &Path) -> Result<Self> {
-        let builder = tempfile::Builder::new()
-            .prefix(".rotnet-")
-            .suffix(".tmp")
-            .tempdir_in(parent);
+        let builder = tempfile::Builder::new().prefix(".rotnet-").suffix(".tmp").tempdir_in(parent);
         builder.map(Self).map_err(Error::io("create", parent))
     }
 
@@ -43,9 +40,7 @@ impl Staging {
                 drop(self.0.keep());
                 Ok(())
             }
-            Err(_) if !replaces && folder.exists() => Err(Error::OutputExists {
-                path: folder.to_path_buf(),
-            }),
+            Err(_) if !replaces && folder.exists() => Err(Error::OutputExists { path: folder.to_path_buf() }),
             Err(error) => {
                 if replaces {
                     fs::rename(&old, folder).map_err(Error::io("restore", folder))?;

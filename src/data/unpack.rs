@@ -42,9 +42,7 @@ pub fn unpack(archive: &Path, folder: &Path, file_bytes: u64) -> Result<Vec<&'st
             _ => size == file_bytes && missing.remove(name),
         };
         if !entry.header().entry_type().is_file() || !right_size {
-            return Err(refuse(format!(
-                "{FOLDER}/{name} in it is not the one file expected"
-            )));
+            return Err(refuse(format!("{FOLDER}/{name} in it is not the one file expected")));
         }
         let path = folder.join(name);
         let mut out = File::create(&path).map_err(Error::io("create", &path))?;

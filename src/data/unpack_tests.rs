@@ -30,29 +30,13 @@ pub fn archive(entries: &[Content<'_>]) -> Vec<u8> {
 /// The archive as it should be, with small files.
 pub fn good_archive() -> Vec<u8> {
     let content = vec![3; FILE_BYTES as usize];
-    let names: Vec<String> = TRAIN_FILES
-        .iter()
-        .chain([&TEST_FILE])
-        .map(|name| format!("{FOLDER}/{name}"))
-        .collect();
-    let mut entries: Vec<Content<'_>> = names
-        .iter()
-        .map(|name| (name.as_str(), EntryType::Regular, content.as_slice()))
-        .collect();
+    let names: Vec<String> =
+        TRAIN_FILES.iter().chain([&TEST_FILE]).map(|name| format!("{FOLDER}/{name}")).collect();
+    let mut entries: Vec<Content<'_>> =
+        names.iter().map(|name| (name.as_str(), EntryType::Regular, content.as_slice())).collect();
     entries.insert(0, (FOLDER, EntryType::Directory, &[]));
-    entries.insert(
-        3,
-        (
-            "cifar-10-batches-bin/readme.html",
-            EntryType::Regular,
-            b"<html>",
-        ),
-    );
-    entries.push((
-        "cifar-10-batches-bin/batches.meta.txt",
-        EntryType::Regular,
-        b"a\nb\n",
-    ));
+    entries.insert(3, ("cifar-10-batches-bin/readme.html", EntryType::Regular, b"<html>"));
+    entries.push(("cifar-10-batches-bin/batches.meta.txt", EntryType::Regular, b"a\nb\n"));
     archive(&entries)
 }
 
@@ -63,11 +47,7 @@ fn unpacked(bytes: &[u8]) -> (Result<Vec<&'static str>>, usize) {
     let folder = home.path().join("folder");
     fs::create_dir(&folder).unwrap();
     let result = unpack(&path, &folder, FILE_BYTES);
-    assert_eq!(
-        fs::read_dir(home.path()).unwrap().count(),
-        2,
-        "nothing outside the folder"
-    );
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 2, "nothing outside the folder");
     (result, fs::read_dir(&folder).unwrap().count())
 }
 
@@ -93,10 +73,7 @@ fn no_entry_leads_anywhere_else() {
     ];
     for name in outside {
         let problem = problem(&[(name, EntryType::Regular, &content)]);
-        assert!(
-            problem.ends_with("holds no cifar-10-batches-bin/data_batch_1.bin"),
-            "{problem}"
-        );
+        assert!(problem.ends_with("holds no cifar-10-batches-bin/data_batch_1.bin"), "{problem}");
     }
 }
 
@@ -109,10 +86,7 @@ fn links_wrong_sizes_and_repetitions_are_refused() {
         &[(name, EntryType::Symlink, b"")],
         &[(name, EntryType::Regular, &right[1..])],
         &[(name, EntryType::Link, &right)],
-        &[
-            (name, EntryType::Regular, &right),
-            (name, EntryType::Regular, &right),
-        ],
+        &[(name, EntryType::Regular, &right), (name, EntryType::Regular, &right)],
     ];
     for entries in cases {
         assert!(problem(entries).ends_with(&expected));

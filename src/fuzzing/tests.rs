@@ -56,9 +56,7 @@ fn mutate(random: &mut ChaCha8Rng, seeds: &[Vec<u8>]) -> Vec<u8> {
             }
             _ => {
                 let bit = 1 << below(random, 8);
-                bytes[at..end.min(at + 1)]
-                    .iter_mut()
-                    .for_each(|byte| *byte ^= bit);
+                bytes[at..end.min(at + 1)].iter_mut().for_each(|byte| *byte ^= bit);
             }
         }
     }
@@ -119,8 +117,9 @@ fn hostile_configs() {
 fn hostile_checkpoints_and_features() {
     let scratch = tempfile::tempdir().unwrap();
     let device = DeviceName::Flex.open().unwrap();
-    let image = [18, 18, 1];
-    let architecture = EncoderConfig::default();
+    let image = [32, 32, 1];
+    let architecture: EncoderConfig =
+        serde_json::from_str(r#"{"kind": "compact", "widths": [2, 3], "pools": [true, true]}"#).unwrap();
     let network = RotationNetwork::new(&architecture, image, 1, &device);
     let checkpoint = Checkpoint {
         header: crate::checkpoint::Header {
@@ -136,7 +135,7 @@ fn hostile_checkpoints_and_features() {
             classifier: None,
             dataset: origin().dataset,
             input: None,
-            settings: serde_json::Value::Null,
+            recipe: serde_json::Value::Null,
         },
         parameters: collect(&network),
         optimizer: Default::default(),
@@ -149,22 +148,15 @@ fn hostile_checkpoints_and_features() {
     features.save(&features_path, &origin()).unwrap();
     Features::load(&features_path, &origin(), CLASSES).unwrap();
     let seeds = [path, features_path].map(|path| fs::read(path).unwrap());
-    attack(
-        "tensor-file",
-        tensor_file,
-        &seeds,
-        |bytes, sign| match sign {
-            true => crate::tensor_file::signed(bytes),
-            false => bytes,
-        },
-    );
+    attack("tensor-file", tensor_file, &seeds, |bytes, sign| match sign {
+        true => crate::tensor_file::signed(bytes),
+        false => bytes,
+    });
 }
 
 #[test]
 fn hostile_cifar_files() {
-    let records: Vec<u8> = (0..3 * RECORD)
-        .map(|index| (index % RECORD % 10) as u8)
-        .collect();
+    let records: Vec<u8> = (0..3 * RECORD).map(|index| (index % RECORD % 10) as u8).collect();
     let seeds = [records[..RECORD].to_vec(), records];
     attack("cifar", cifar, &seeds, unchanged);
 }
@@ -174,11 +166,7 @@ fn hostile_cifar_files() {
 fn hostile_archives() {
     let compressed = unpack_seed();
     let mut plain = Vec::new();
-    std::io::copy(
-        &mut flate2::read::GzDecoder::new(&compressed[..]),
-        &mut plain,
-    )
-    .unwrap();
+    std::io::copy(&mut flate2::read::GzDecoder::new(&compressed[..]), &mut plain).unwrap();
     attack("archive-inside", archive, &[plain], |bytes, _| {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
         encoder.write_all(&bytes).unwrap();

@@ -9,8 +9,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
 use super::cpu::ConvShape;
-use super::flex::{self, ConvForward, Wanted};
-use super::{ConvOptions, Kernels, reference};
+use super::flex::{self, ConvForward, NormState, Wanted};
+use super::{ConvOptions, Kernels, NormOptions, reference};
 
 type Floats = FloatTensor<Flex>;
 
@@ -31,12 +31,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
                 let output = forward.output.clone();
-                let state = ConvState {
-                    shape,
-                    input,
-                    weight,
-                    forward,
-                };
+                let state = ConvState { shape, input, weight, forward };
                 operation.finish(state, output)
             }
         }
@@ -54,14 +49,37 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         match DenseBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(output),
             OpsKind::Tracked(operation) => {
-                let state = DenseState {
-                    input,
-                    weight,
-                    output: relu.then(|| output.clone()),
-                };
+                let state = DenseState { input, weight, output: relu.then(|| output.clone()) };
                 operation.finish(state, output)
             }
         }
+    }
+
+    fn batch_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        options: NormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let nodes = [input.node(), scale.node(), shift.node()];
+        let input = flex::contiguous(input.into_primitive());
+        let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
+        let forward = flex::norm_forward(&input, &scale, &shift, options);
+        let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(forward.output),
+            OpsKind::Tracked(operation) => {
+                let state = NormState {
+                    input,
+                    mean: forward.mean.clone(),
+                    inverse_deviation: forward.inverse_deviation,
+                    scale,
+                    shift,
+                    relu: options.relu,
+                };
+                operation.finish(state, forward.output)
+            }
+        };
+        (output, Self::from_inner(forward.mean), Self::from_inner(forward.variance))
     }
 
     fn cross_entropy(
@@ -75,6 +93,20 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
             OpsKind::Tracked(operation) => operation.finish(gradient, loss),
         };
         (loss, Self::from_inner(correct))
+    }
+}
+
+#[derive(Debug)]
+struct NormBackward;
+
+impl Backward<Flex, 3> for NormBackward {
+    type State = NormState;
+
+    fn backward(self, ops: Ops<NormState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [input, scale, shift] = ops.parents.map(|node| node.map(|node| node.id));
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let [for_input, for_scale, for_shift] = flex::norm_backward(&ops.state, gradient);
+        register([(input, Some(for_input)), (scale, Some(for_scale)), (shift, Some(for_shift))], gradients);
     }
 }
 
@@ -95,39 +127,14 @@ impl Backward<Flex, 3> for ConvBackward {
     fn backward(self, ops: Ops<ConvState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let ConvState {
-            shape,
-            input: input_values,
-            weight: weight_values,
-            forward,
-        } = ops.state;
-        let wanted = Wanted {
-            input: input.is_some(),
-            parameters: weight.is_some() || bias.is_some(),
-        };
-        let result = flex::conv_backward(
-            &shape,
-            &input_values,
-            &weight_values,
-            &forward,
-            &gradient,
-            wanted,
-        );
-        register(
-            [
-                (input, result.input),
-                (weight, result.weight),
-                (bias, result.bias),
-            ],
-            gradients,
-        );
+        let ConvState { shape, input: input_values, weight: weight_values, forward } = ops.state;
+        let wanted = Wanted { input: input.is_some(), parameters: weight.is_some() || bias.is_some() };
+        let result = flex::conv_backward(&shape, &input_values, &weight_values, &forward, &gradient, wanted);
+        register([(input, result.input), (weight, result.weight), (bias, result.bias)], gradients);
     }
 }
 
-fn register<const N: usize>(
-    results: [(Option<NodeId>, Option<Floats>); N],
-    gradients: &mut Gradients,
-) {
+fn register<const N: usize>(results: [(Option<NodeId>, Option<Floats>); N], gradients: &mut Gradients) {
     for (node, gradient) in results {
         if let (Some(node), Some(gradient)) = (node, gradient) {
             gradients.register::<Flex>(node, gradient);
@@ -157,15 +164,11 @@ impl Backward<Flex, 3> for DenseBackward {
             &state.input,
             &state.weight,
             state.output.as_ref(),
-            gradient,
+            &gradient,
             input.is_some(),
         );
         register(
-            [
-                (input, result.input),
-                (weight, Some(result.weight)),
-                (bias, Some(result.bias)),
-            ],
+            [(input, result.input), (weight, Some(result.weight)), (bias, Some(result.bias))],
             gradients,
         );
     }

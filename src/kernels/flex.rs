@@ -8,9 +8,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Flex, TensorMetadata};
 use burn::tensor::{Shape, TensorData};
 
-use super::cpu::{self, ConvShape};
+use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
-use super::{AdamStep, ConvOptions, Kernels, reference};
+use super::{AdamStep, ConvOptions, Kernels, NormOptions, reference};
 
 type Floats = FloatTensor<Flex>;
 type Integers = IntTensor<Flex>;
@@ -40,6 +40,33 @@ impl Kernels for Flex {
         (loss, correct)
     }
 
+    fn batch_norm(
+        input: Floats,
+        scale: Floats,
+        shift: Floats,
+        options: NormOptions,
+    ) -> (Floats, Floats, Floats) {
+        let forward = norm_forward(&contiguous(input), &scale, &shift, options);
+        (forward.output, forward.mean, forward.variance)
+    }
+
+    fn normalise(
+        input: Floats,
+        mean: Floats,
+        variance: Floats,
+        scale: Floats,
+        shift: Floats,
+        options: NormOptions,
+    ) -> Floats {
+        let input = contiguous(input);
+        let [mean, variance, scale, shift] = [mean, variance, scale, shift].map(contiguous);
+        let inverse = cpu::inverse_deviation(floats(&variance), options.epsilon);
+        let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
+        let mut output = vec![0.0; floats(&input).len()];
+        cpu::normalise(floats(&input), floats(&mean), &inverse, affine, options.relu, &mut output);
+        tensor(output, &input.shape().to_vec())
+    }
+
     fn adam(
         mut parameter: Floats,
         gradient: Floats,
@@ -66,11 +93,7 @@ impl Kernels for Flex {
 }
 
 /// The shape of a convolution, if the kernels take it.
-pub(super) fn conv_shape(
-    input: &Floats,
-    weight: &Floats,
-    options: ConvOptions,
-) -> Option<ConvShape> {
+pub(super) fn conv_shape(input: &Floats, weight: &Floats, options: ConvOptions) -> Option<ConvShape> {
     let [batch, height, width, in_channels] = dimensions(input)?;
     let [kernel, kernel_width, weight_channels, out_channels] = dimensions(weight)?;
     let shape = ConvShape {
@@ -92,17 +115,8 @@ fn dimensions(tensor: &Floats) -> Option<[usize; 4]> {
     tensor.shape().to_vec().try_into().ok()
 }
 
-pub(super) fn conv_forward(
-    shape: &ConvShape,
-    input: &Floats,
-    weight: &Floats,
-    bias: &Floats,
-) -> ConvForward {
-    let (input, weight, bias) = (
-        input.to_contiguous(),
-        weight.to_contiguous(),
-        bias.to_contiguous(),
-    );
+pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, bias: &Floats) -> ConvForward {
+    let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let length = shape.batch * shape.output_len();
     let mut output = vec![0.0; length];
     let mut argmax = vec![0; if shape.pool { length } else { 0 }];
@@ -121,15 +135,7 @@ pub(super) fn conv_forward(
         },
     );
     ConvForward {
-        output: tensor(
-            output,
-            &[
-                shape.batch,
-                shape.out_height(),
-                shape.out_width(),
-                shape.out_channels,
-            ],
-        ),
+        output: tensor(output, &[shape.batch, shape.out_height(), shape.out_width(), shape.out_channels]),
         argmax,
     }
 }
@@ -186,41 +192,16 @@ pub(super) fn conv_backward(
                 dweight: &mut for_weight,
                 dbias: Some(&mut for_bias),
             });
-            let input = wanted.input.then(|| cpu::InputGradient {
-                weight: floats(&weight),
-                dx: &mut for_input,
-            });
-            cpu::conv_backward(
-                shape,
-                floats(&output),
-                &forward.argmax,
-                floats(&gradient),
-                parameters,
-                input,
-            );
+            let input =
+                wanted.input.then(|| cpu::InputGradient { weight: floats(&weight), dx: &mut for_input });
+            cpu::conv_backward(shape, floats(&output), &forward.argmax, floats(&gradient), parameters, input);
         },
     );
     let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
-    let ConvShape {
-        batch,
-        height,
-        width,
-        in_channels,
-        kernel,
-        out_channels,
-        ..
-    } = *shape;
+    let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = *shape;
     ConvGradients {
-        input: kept(
-            wanted.input,
-            for_input,
-            &[batch, height, width, in_channels],
-        ),
-        weight: kept(
-            wanted.parameters,
-            for_weight,
-            &[kernel, kernel, in_channels, out_channels],
-        ),
+        input: kept(wanted.input, for_input, &[batch, height, width, in_channels]),
+        weight: kept(wanted.parameters, for_weight, &[kernel, kernel, in_channels, out_channels]),
         bias: kept(wanted.parameters, for_bias, &[out_channels]),
     }
 }
@@ -234,18 +215,20 @@ pub(super) struct Wanted {
 
 /// `input · weight + bias`, with or without ReLU.
 pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu: bool) -> Floats {
-    let bias = bias.to_contiguous();
-    let name = || format!("{} forward", dense_name(weight));
-    timed(name, || {
-        let mut output = contiguous(Flex::float_matmul(input.clone(), weight.clone()));
-        cpu::add_bias(output.storage_mut(), floats(&bias), relu);
-        output
-    })
+    let shape = linear_shape(input, weight, relu);
+    let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
+    let mut output = vec![0.0; shape.batch * shape.outputs];
+    timed(
+        || format!("{shape} forward"),
+        || cpu::linear_forward(&shape, floats(&input), floats(&weight), Some(floats(&bias)), &mut output),
+    );
+    tensor(output, &[shape.batch, shape.outputs])
 }
 
-fn dense_name(weight: &Floats) -> String {
-    let [inputs, outputs] = weight.shape().dims();
-    format!("dense {inputs} -> {outputs}")
+fn linear_shape(input: &Floats, weight: &Floats, relu: bool) -> LinearShape {
+    let [batch, inputs] = input.shape().dims();
+    let [_, outputs] = weight.shape().dims();
+    LinearShape { batch, inputs, outputs, relu }
 }
 
 /// Gradients of a dense block.
@@ -260,25 +243,32 @@ pub(super) fn dense_backward(
     input: &Floats,
     weight: &Floats,
     output: Option<&Floats>,
-    gradient: Floats,
+    gradient: &Floats,
     input_wanted: bool,
 ) -> DenseGradients {
-    let name = || format!("{} backward", dense_name(weight));
-    timed(name, || {
-        let mut gradient = contiguous(gradient);
-        if let Some(output) = output {
-            cpu::mask_by_relu(gradient.storage_mut(), floats(&output.to_contiguous()));
-        }
-        let transposed = |tensor: &Floats| Flex::float_swap_dims(tensor.clone(), 0, 1);
-        let [_, outputs] = weight.shape().dims();
-        let mut bias = vec![0.0; outputs];
-        cpu::sum_rows(floats(&gradient), &mut bias);
-        DenseGradients {
-            bias: tensor(bias, &[outputs]),
-            weight: Flex::float_matmul(transposed(input), gradient.clone()),
-            input: input_wanted.then(|| Flex::float_matmul(gradient, transposed(weight))),
-        }
-    })
+    let shape = linear_shape(input, weight, output.is_some());
+    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
+    let (gradient, output) = (gradient.to_contiguous(), output.map(Floats::to_contiguous));
+    let mut for_weight = vec![0.0; shape.inputs * shape.outputs];
+    let mut for_bias = vec![0.0; shape.outputs];
+    let mut for_input = input_wanted.then(|| vec![0.0; shape.batch * shape.inputs]);
+    timed(
+        || format!("{shape} backward"),
+        || {
+            let output = output.as_ref().map(floats).unwrap_or_default();
+            let wanted = cpu::LinearGradients {
+                dweight: &mut for_weight,
+                dbias: Some(&mut for_bias),
+                dx: for_input.as_deref_mut(),
+            };
+            cpu::linear_backward(&shape, floats(&input), floats(&weight), output, floats(&gradient), wanted);
+        },
+    );
+    DenseGradients {
+        input: for_input.map(|values| tensor(values, &[shape.batch, shape.inputs])),
+        weight: tensor(for_weight, &[shape.inputs, shape.outputs]),
+        bias: tensor(for_bias, &[shape.outputs]),
+    }
 }
 
 /// Mean loss `[1]`, number of right answers `[1]`, and the gradient of the mean loss by the logits.
@@ -291,11 +281,7 @@ pub(super) fn cross_entropy(logits: &Floats, labels: Integers) -> (Floats, Float
         || "cross-entropy".into(),
         || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, &mut gradient),
     );
-    (
-        tensor(vec![loss], &[1]),
-        tensor(vec![correct], &[1]),
-        tensor(gradient, &[samples, classes]),
-    )
+    (tensor(vec![loss], &[1]), tensor(vec![correct], &[1]), tensor(gradient, &[samples, classes]))
 }
 
 /// `values` times the one number in `factor`.
@@ -305,4 +291,80 @@ pub(super) fn scaled(values: Floats, factor: &Floats) -> Floats {
         [factor] => Flex::float_mul_scalar(values, (*factor).into()),
         _ => Flex::float_mul(values, factor.clone()),
     }
+}
+
+/// Result of a batch normalisation with what its backward pass needs.
+pub(super) struct NormForward {
+    pub output: Floats,
+    pub mean: Floats,
+    pub variance: Floats,
+    pub inverse_deviation: Vec<f32>,
+}
+
+fn norm_name(input: &Floats) -> String {
+    let [rows, channels] = input.shape().dims();
+    format!("batch norm {rows} x {channels}")
+}
+
+/// Batch normalisation of a contiguous input.
+pub(super) fn norm_forward(
+    input: &Floats,
+    scale: &Floats,
+    shift: &Floats,
+    options: NormOptions,
+) -> NormForward {
+    let [_, channels] = input.shape().dims();
+    let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
+    let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
+    let rows = floats(input);
+    let mut output = vec![0.0; rows.len()];
+    let (statistics, inverse_deviation) = timed(
+        || format!("{} forward", norm_name(input)),
+        || {
+            let statistics = cpu::batch_statistics(rows, channels);
+            let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
+            cpu::normalise(rows, &statistics.mean, &inverse, affine, options.relu, &mut output);
+            (statistics, inverse)
+        },
+    );
+    NormForward {
+        output: tensor(output, &input.shape().to_vec()),
+        mean: tensor(statistics.mean, &[channels]),
+        variance: tensor(statistics.variance, &[channels]),
+        inverse_deviation,
+    }
+}
+
+/// What a batch normalisation keeps for its backward pass.
+#[derive(Clone, Debug)]
+pub(super) struct NormState {
+    pub input: Floats,
+    pub mean: Floats,
+    pub inverse_deviation: Vec<f32>,
+    pub scale: Floats,
+    pub shift: Floats,
+    pub relu: bool,
+}
+
+/// Gradients of input, scale and shift.
+pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] {
+    let (scale, shift) = (state.scale.to_contiguous(), state.shift.to_contiguous());
+    timed(
+        || format!("{} backward", norm_name(&state.input)),
+        || {
+            let mut gradient = contiguous(gradient);
+            let forward = cpu::Normalised {
+                rows: floats(&state.input),
+                mean: floats(&state.mean),
+                inverse_deviation: &state.inverse_deviation,
+                affine: cpu::Affine { scale: floats(&scale), shift: floats(&shift) },
+                relu: state.relu,
+            };
+            let total = cpu::affine_gradient(forward, floats(&gradient));
+            cpu::input_gradient(forward, &total, gradient.storage_mut());
+            let channels = total.scale.len();
+            let cpu::AffineGradient { scale, shift } = total;
+            [gradient, tensor(scale, &[channels]), tensor(shift, &[channels])]
+        },
+    )
 }

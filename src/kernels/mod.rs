@@ -30,6 +30,15 @@ pub struct ConvOptions {
     pub pool: bool,
 }
 
+/// How a batch normalisation is done.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct NormOptions {
+    /// Added to the variance.
+    pub epsilon: f32,
+    /// ReLU after scale and shift.
+    pub relu: bool,
+}
+
 /// One update of Adam (Kingma and Ba 2015, section 2, the efficient order of computation).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamStep {
@@ -72,6 +81,28 @@ pub trait Kernels: Backend {
         labels: IntTensor<Self>,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::cross_entropy::<Self>(logits, labels)
+    }
+
+    /// See [`batch_norm`].
+    fn batch_norm(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        options: NormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        reference::batch_norm::<Self>(input, scale, shift, options)
+    }
+
+    /// See [`normalise`].
+    fn normalise(
+        input: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        options: NormOptions,
+    ) -> FloatTensor<Self> {
+        reference::normalise::<Self>(input, mean, variance, scale, shift, options)
     }
 
     /// See [`adam`].
@@ -119,12 +150,7 @@ pub fn instruction_set() -> &'static str {
 ///
 /// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `bias` `[out]`;
 /// gives `[batch, height', width', out]`.
-pub fn conv_block(
-    input: Tensor<4>,
-    weight: Tensor<4>,
-    bias: Tensor<1>,
-    options: ConvOptions,
-) -> Tensor<4> {
+pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options: ConvOptions) -> Tensor<4> {
     let operation = match burn_operations() {
         true => reference::conv_block::<Dispatch>,
         false => <Dispatch as Kernels>::conv_block,
@@ -148,6 +174,48 @@ pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: b
         weight.into_dispatch(),
         bias.into_dispatch(),
         relu,
+    ))
+}
+
+/// Batch normalisation of rows by the statistics of the batch (Ioffe and Szegedy 2015), and on request ReLU.
+///
+/// `input` `[rows, channels]`, `scale` and `shift` `[channels]`. Gives the output `[rows, channels]`, and mean and
+/// variance (divided by the number of rows) `[channels]`, through which no gradient flows.
+pub fn batch_norm(
+    input: Tensor<2>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    options: NormOptions,
+) -> (Tensor<2>, Tensor<1>, Tensor<1>) {
+    let operation = match burn_operations() {
+        true => reference::batch_norm::<Dispatch>,
+        false => <Dispatch as Kernels>::batch_norm,
+    };
+    let (output, mean, variance) =
+        operation(input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), options);
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
+}
+
+/// The same normalisation by given statistics (those of training, for evaluation).
+pub fn normalise(
+    input: Tensor<2>,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    options: NormOptions,
+) -> Tensor<2> {
+    let operation = match burn_operations() {
+        true => reference::normalise::<Dispatch>,
+        false => <Dispatch as Kernels>::normalise,
+    };
+    Tensor::from_dispatch(operation(
+        input.into_dispatch(),
+        mean.into_dispatch(),
+        variance.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        options,
     ))
 }
 
@@ -183,9 +251,5 @@ pub fn adam<const D: usize>(
         moment_2.into_dispatch(),
         step,
     );
-    (
-        Tensor::from_dispatch(parameter),
-        Tensor::from_dispatch(moment_1),
-        Tensor::from_dispatch(moment_2),
-    )
+    (Tensor::from_dispatch(parameter), Tensor::from_dispatch(moment_1), Tensor::from_dispatch(moment_2))
 }

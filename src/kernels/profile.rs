@@ -66,9 +66,5 @@ pub(super) fn timed<T>(operation: impl FnOnce() -> String, work: impl FnOnce() -
 
 fn with_times<T>(work: impl FnOnce(&mut BTreeMap<String, (u32, Duration)>) -> T) -> T {
     // A panic elsewhere while the lock was held leaves times that are still whole.
-    work(
-        &mut TIMES
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()),
-    )
+    work(&mut TIMES.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
 }

@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions};
+use super::{AdamStep, ConvOptions, NormOptions};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -16,12 +16,7 @@ pub(super) fn conv_block<B: Backend>(
     let input = B::float_permute(input, &[0, 3, 1, 2]);
     let weight = B::float_permute(weight, &[3, 2, 0, 1]);
     let padding = [options.padding; 2];
-    let mut output = B::conv2d(
-        input,
-        weight,
-        Some(bias),
-        BurnConvOptions::new([1, 1], padding, [1, 1], 1),
-    );
+    let mut output = B::conv2d(input, weight, Some(bias), BurnConvOptions::new([1, 1], padding, [1, 1], 1));
     if options.relu {
         output = B::relu(output);
     }
@@ -41,6 +36,39 @@ pub(super) fn dense_block<B: Backend>(
     let bias = B::float_reshape(bias, Shape::new([1, outputs]));
     let output = B::float_add(B::float_matmul(input, weight), bias);
     if relu { B::relu(output) } else { output }
+}
+
+pub(super) fn batch_norm<B: Backend>(
+    input: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    options: NormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let mean = B::float_mean_dim(input.clone(), 0);
+    let centred = B::float_sub(input.clone(), mean.clone());
+    let variance = B::float_mean_dim(B::float_mul(centred.clone(), centred), 0);
+    let channels = scale.shape()[0];
+    let flat = |tensor| B::float_reshape(tensor, Shape::new([channels]));
+    let (mean, variance) = (flat(mean), flat(variance));
+    let output = normalise::<B>(input, mean.clone(), variance.clone(), scale, shift, options);
+    (output, B::float_detach(mean), B::float_detach(variance))
+}
+
+pub(super) fn normalise<B: Backend>(
+    input: FloatTensor<B>,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    options: NormOptions,
+) -> FloatTensor<B> {
+    let channels = scale.shape()[0];
+    let row = |tensor| B::float_reshape(tensor, Shape::new([1, channels]));
+    let deviation = B::float_sqrt(B::float_add_scalar(variance, options.epsilon.into()));
+    let factor = row(B::float_div(scale, deviation));
+    let centred = B::float_sub(input, row(mean));
+    let output = B::float_add(B::float_mul(centred, factor), row(shift));
+    if options.relu { B::relu(output) } else { output }
 }
 
 pub(super) fn cross_entropy<B: Backend>(
@@ -68,14 +96,8 @@ pub(super) fn adam<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
     let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
     let square = B::float_mul(gradient.clone(), gradient.clone());
-    let moment_1 = B::float_add(
-        scaled(moment_1, step.beta_1),
-        scaled(gradient, 1.0 - step.beta_1),
-    );
-    let moment_2 = B::float_add(
-        scaled(moment_2, step.beta_2),
-        scaled(square, 1.0 - step.beta_2),
-    );
+    let moment_1 = B::float_add(scaled(moment_1, step.beta_1), scaled(gradient, 1.0 - step.beta_1));
+    let moment_2 = B::float_add(scaled(moment_2, step.beta_2), scaled(square, 1.0 - step.beta_2));
     let root = B::float_add_scalar(B::float_sqrt(moment_2.clone()), step.epsilon.into());
     let change = scaled(B::float_div(moment_1.clone(), root), step.step_size);
     (B::float_sub(parameter, change), moment_1, moment_2)

@@ -24,32 +24,21 @@ fn values<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
 fn difference(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
     let scale = b.iter().fold(1e-6f32, |most, x| most.max(x.abs()));
-    a.iter()
-        .zip(b)
-        .fold(0f32, |most, (a, b)| most.max((a - b).abs()))
-        / scale
+    a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs())) / scale
 }
 
+type Three = (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>);
 type Conv = fn(
     FloatTensor<Dispatch>,
     FloatTensor<Dispatch>,
     FloatTensor<Dispatch>,
     ConvOptions,
 ) -> FloatTensor<Dispatch>;
-type Dense = fn(
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    bool,
-) -> FloatTensor<Dispatch>;
+type Dense =
+    fn(FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>, bool) -> FloatTensor<Dispatch>;
 
 /// Output and the gradients of input, weight and bias, under a random gradient of the output.
-fn run_conv(
-    operation: Conv,
-    input: [usize; 4],
-    weight: [usize; 4],
-    options: ConvOptions,
-) -> [Vec<f32>; 4] {
+fn run_conv(operation: Conv, input: [usize; 4], weight: [usize; 4], options: ConvOptions) -> [Vec<f32>; 4] {
     let (x, w, b) = (tensor(input, 1), tensor(weight, 2), tensor([weight[3]], 3));
     let output = Tensor::<4>::from_dispatch(operation(
         x.clone().into_dispatch(),
@@ -67,11 +56,7 @@ fn run_conv(
 }
 
 fn run_dense(operation: Dense, [batch, inputs, outputs]: [usize; 3], relu: bool) -> [Vec<f32>; 4] {
-    let (x, w, b) = (
-        tensor([batch, inputs], 1),
-        tensor([inputs, outputs], 2),
-        tensor([outputs], 3),
-    );
+    let (x, w, b) = (tensor([batch, inputs], 1), tensor([inputs, outputs], 2), tensor([outputs], 3));
     let output = Tensor::<2>::from_dispatch(operation(
         x.clone().into_dispatch(),
         w.clone().into_dispatch(),
@@ -127,6 +112,35 @@ proptest! {
     }
 
     #[test]
+    fn batch_norm_agrees_with_burn(rows in 2usize..600, channels in 1usize..70, relu in any::<bool>()) {
+        let options = NormOptions { epsilon: 1e-5, relu };
+        let run = |operation: fn(_, _, _, _) -> Three| {
+            let (x, scale, shift) = (tensor([rows, channels], 1), tensor([channels], 2), tensor([channels], 3));
+            let (output, mean, variance) = operation(
+                x.clone().into_dispatch(),
+                scale.clone().into_dispatch(),
+                shift.clone().into_dispatch(),
+                options,
+            );
+            let output = Tensor::<2>::from_dispatch(output);
+            let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
+            [
+                values(output),
+                values(Tensor::<1>::from_dispatch(mean)),
+                values(Tensor::<1>::from_dispatch(variance)),
+                x.grad(&gradients).map(values).unwrap(),
+                scale.grad(&gradients).map(values).unwrap(),
+                shift.grad(&gradients).map(values).unwrap(),
+            ]
+        };
+        let own = run(<Dispatch as Kernels>::batch_norm);
+        let burn = run(reference::batch_norm::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-3, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
     fn cross_entropy_agrees_with_burn(batch in 1usize..40, classes in 2usize..12, seed in any::<u64>()) {
         let labels: Vec<i32> = (0..batch).map(|index| ((index * 7 + 3) % classes) as i32).collect();
         let run = |operation: fn(_, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
@@ -148,7 +162,7 @@ proptest! {
     #[test]
     fn adam_agrees_with_burn(length in 1usize..200, seed in 0u64..1000) {
         let step = AdamStep { step_size: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
-        let run = |operation: fn(_, _, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+        let run = |operation: fn(_, _, _, _, _) -> Three| {
             let part = |seed| Tensor::<1>::from_data(TensorData::new(numbers(length, seed), [length]), &Device::flex());
             let second = part(seed + 3).abs();
             let (parameter, first, second) = operation(
@@ -178,16 +192,10 @@ fn the_fast_path_is_taken_for_every_layer_of_the_seed_network() {
     profile::start();
     let (loss, _) = cross_entropy(network.logits(batch), labels);
     loss.backward();
-    let taken: Vec<String> = profile::stop()
-        .into_iter()
-        .map(|entry| entry.operation)
-        .collect();
-    for layer in [
-        "conv 3x3 32x32x3 -> 32",
-        "conv 3x3 15x15x32 -> 64",
-        "conv 3x3 6x6x64 -> 64",
-        "dense 1024 -> 64",
-    ] {
+    let taken: Vec<String> = profile::stop().into_iter().map(|entry| entry.operation).collect();
+    for layer in
+        ["conv 3x3 32x32x3 -> 32", "conv 3x3 15x15x32 -> 64", "conv 3x3 6x6x64 -> 64", "dense 1024 -> 64"]
+    {
         for direction in ["forward", "backward"] {
             let name = format!("{layer} {direction}");
             assert!(taken.contains(&name), "{name} is not among {taken:?}");
@@ -197,11 +205,7 @@ fn the_fast_path_is_taken_for_every_layer_of_the_seed_network() {
 
 #[test]
 fn nan_and_ties_come_through_as_in_burn() {
-    let options = ConvOptions {
-        padding: 1,
-        relu: true,
-        pool: true,
-    };
+    let options = ConvOptions { padding: 1, relu: true, pool: true };
     let run = |operation: Conv| {
         let mut input = vec![0.5f32; 6 * 6 * 3];
         input[40] = f32::NAN;
@@ -215,16 +219,10 @@ fn nan_and_ties_come_through_as_in_burn() {
             options,
         )))
     };
-    let (own, burn) = (
-        run(<Dispatch as Kernels>::conv_block),
-        run(reference::conv_block::<Dispatch>),
-    );
+    let (own, burn) = (run(<Dispatch as Kernels>::conv_block), run(reference::conv_block::<Dispatch>));
     assert!(burn.iter().any(|value| value.is_nan()));
     for (own, burn) in own.iter().zip(&burn) {
-        assert!(
-            own == burn || (own.is_nan() && burn.is_nan()),
-            "{own} {burn}"
-        );
+        assert!(own == burn || (own.is_nan() && burn.is_nan()), "{own} {burn}");
     }
 }
 
@@ -238,10 +236,7 @@ fn a_training_step_on_ndarray_equals_one_on_flex() {
         let device = device.autodiff();
         let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::default());
-        let batch = Batch {
-            inputs: numbers(8 * 3072, 9),
-            labels: vec![0, 1, 2, 3, 0, 1, 2, 3],
-        };
+        let batch = Batch { inputs: numbers(8 * 3072, 9), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
         let (network, loss, _) = step(network, &mut optimizer, batch, &device);
         (values(loss), collect(&network))
     };

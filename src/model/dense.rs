@@ -22,7 +22,7 @@ impl Dense {
     pub fn new(inputs: usize, outputs: usize, relu: bool, initialiser: &mut Initialiser) -> Self {
         Self {
             weight: initialiser.glorot_uniform([inputs, outputs], inputs, outputs),
-            bias: initialiser.zeros(outputs),
+            bias: initialiser.constant(0.0, outputs),
             relu,
         }
     }

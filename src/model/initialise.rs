@@ -21,11 +21,7 @@ impl<'a> Initialiser<'a> {
 
     /// Starts with parameter number `first`.
     pub fn starting_at(seed: u64, first: u64, device: &'a Device) -> Self {
-        Self {
-            seed,
-            next: first,
-            device,
-        }
+        Self { seed, next: first, device }
     }
 
     /// Glorot-uniform: ±sqrt(6 / (fan in + fan out)) (Glorot and Bengio 2010, equation 16; Keras' default kernel).
@@ -38,14 +34,13 @@ impl<'a> Initialiser<'a> {
         let limit = (6.0 / (fan_in + fan_out) as f64).sqrt() as f32;
         let mut random = generator(self.seed, Purpose::Initialise, 0, self.next);
         self.next += 1;
-        let values: Vec<f32> = (0..shape.iter().product())
-            .map(|_| random.random_range(-limit..limit))
-            .collect();
+        let values: Vec<f32> =
+            (0..shape.iter().product()).map(|_| random.random_range(-limit..limit)).collect();
         Param::from_data(TensorData::new(values, shape), self.device)
     }
 
-    /// Zeros (Keras' default bias).
-    pub fn zeros(&self, length: usize) -> Param<Tensor<1>> {
-        Param::from_data(TensorData::new(vec![0f32; length], [length]), self.device)
+    /// The same number everywhere.
+    pub fn constant(&self, value: f32, length: usize) -> Param<Tensor<1>> {
+        Param::from_data(TensorData::new(vec![value; length], [length]), self.device)
     }
 }

@@ -7,23 +7,24 @@ mod conv;
 mod dense;
 mod encoder;
 mod initialise;
+mod norm;
 mod parameters;
+mod readout;
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 
-pub use conv::Conv;
+pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Encoder, EncoderConfig, EncoderKind};
 pub use initialise::Initialiser;
+pub use norm::BatchNorm;
 pub use parameters::{Parameters, Path, collect, load, not_finite};
+pub use readout::{Pool, Readout};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).
 pub const ROTATIONS: usize = 4;
-
-/// The layer whose output the features are, by the name that results give it.
-pub const FEATURE_LAYER: &str = "dense";
 
 /// Shape of an image: height, width, channels.
 pub type ImageShape = [usize; 3];
@@ -64,36 +65,108 @@ impl Network for RotationNetwork {
 pub struct ClassifierShape {
     /// Numbers a sample.
     pub features: usize,
-    /// Width of the hidden layer.
-    pub hidden: usize,
+    /// Widths of the hidden layers; none makes it a linear classifier.
+    pub hidden: Vec<usize>,
+    /// Batch normalisation in the hidden layers.
+    pub batch_norm: bool,
     /// Number of classes.
     pub classes: usize,
 }
 
-/// Dense, ReLU, dense: the downstream classifier of the Keras program.
+/// Mean and deviation of each feature over the training samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FeatureMoments {
+    /// Mean.
+    pub mean: Vec<f32>,
+    /// Standard deviation.
+    pub deviation: Vec<f32>,
+}
+
+/// Dense layers with ReLU between them; with one of 64 it is the downstream classifier of the Keras program.
 #[derive(Module, Debug)]
 pub struct Classifier {
-    hidden: Dense,
+    standardise: Option<Standardise>,
+    hidden: Vec<HiddenLayer>,
     output: Dense,
+}
+
+/// Subtracts a fixed mean and divides by a fixed deviation; kept with the parameters, never trained.
+#[derive(Module, Debug)]
+struct Standardise {
+    mean: Param<Tensor<1>>,
+    factor: Param<Tensor<1>>,
+}
+
+impl Standardise {
+    /// Features that hardly vary (deviation under 1e-6) are left at their scale.
+    fn new(moments: FeatureMoments, device: &Device) -> Self {
+        let fixed = |values: Vec<f32>| {
+            let count = values.len();
+            Param::from_data(TensorData::new(values, [count]), device).set_require_grad(false)
+        };
+        let inverse = |deviation: f32| {
+            if deviation < 1e-6 { 1.0 } else { 1.0 / deviation }
+        };
+        Self {
+            mean: fixed(moments.mean),
+            factor: fixed(moments.deviation.into_iter().map(inverse).collect()),
+        }
+    }
+
+    fn forward(&self, batch: Tensor<2>) -> Tensor<2> {
+        (batch - self.mean.val().unsqueeze()) * self.factor.val().unsqueeze()
+    }
+}
+
+/// A dense layer with ReLU, behind batch normalisation on request.
+#[derive(Module, Debug)]
+struct HiddenLayer {
+    dense: Dense,
+    norm: Option<BatchNorm>,
+}
+
+impl HiddenLayer {
+    fn forward(&self, batch: Tensor<2>) -> Tensor<2> {
+        let batch = self.dense.forward(batch);
+        match &self.norm {
+            Some(norm) => norm.forward(batch),
+            None => batch,
+        }
+    }
 }
 
 /// Offset of the classifier's initialisation, so that it does not repeat the encoder's draws.
 const CLASSIFIER_FIRST_PARAMETER: u64 = 1 << 32;
 
 impl Classifier {
-    /// A classifier with fresh parameters.
-    pub fn new(shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
+    /// A classifier with fresh parameters, on features as they are or standardised by `moments`.
+    pub fn new(shape: &ClassifierShape, moments: Option<FeatureMoments>, seed: u64, device: &Device) -> Self {
         let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, device);
+        let mut inputs = shape.features;
+        let mut hidden = Vec::with_capacity(shape.hidden.len());
+        for &width in &shape.hidden {
+            hidden.push(HiddenLayer {
+                dense: Dense::new(inputs, width, !shape.batch_norm, &mut initialiser),
+                norm: shape.batch_norm.then(|| BatchNorm::new(width, &initialiser)),
+            });
+            inputs = width;
+        }
         Self {
-            hidden: Dense::new(shape.features, shape.hidden, true, &mut initialiser),
-            output: Dense::new(shape.hidden, shape.classes, false, &mut initialiser),
+            standardise: moments.map(|moments| Standardise::new(moments, device)),
+            hidden,
+            output: Dense::new(inputs, shape.classes, false, &mut initialiser),
         }
     }
 }
 
 impl Network for Classifier {
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
-        self.output.forward(self.hidden.forward(batch))
+        let batch = match &self.standardise {
+            Some(standardise) => standardise.forward(batch),
+            None => batch,
+        };
+        let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch));
+        self.output.forward(hidden)
     }
 }
 
@@ -109,10 +182,7 @@ pub struct ImageClassifier {
 impl ImageClassifier {
     /// A pretrained encoder, set to be trained on `device`, below a fresh classifier.
     pub fn new(encoder: Encoder, shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
-        Self {
-            encoder: encoder.train(),
-            classifier: Classifier::new(shape, seed, device),
-        }
+        Self { encoder: encoder.train(), classifier: Classifier::new(shape, None, seed, device) }
     }
 }
 

@@ -18,12 +18,9 @@ pub fn collect(module: &impl Module) -> Parameters {
 /// The first parameter with a value that is infinite or not a number.
 pub fn not_finite(parameters: &Parameters) -> Option<&String> {
     let finite = |data: &TensorData| {
-        data.as_slice::<f32>()
-            .map_or(true, |values| values.iter().all(|value| value.is_finite()))
+        data.as_slice::<f32>().map_or(true, |values| values.iter().all(|value| value.is_finite()))
     };
-    parameters
-        .iter()
-        .find_map(|(name, data)| (!finite(data)).then_some(name))
+    parameters.iter().find_map(|(name, data)| (!finite(data)).then_some(name))
 }
 
 /// Puts `parameters` in place of a module's own.
@@ -31,11 +28,7 @@ pub fn not_finite(parameters: &Parameters) -> Option<&String> {
 /// # Errors
 /// The name of a parameter that is missing, left over or of another shape, and how.
 pub fn load<M: Module>(module: M, parameters: Parameters) -> Result<M, String> {
-    let mut loader = Loader {
-        path: Path::default(),
-        parameters,
-        problem: None,
-    };
+    let mut loader = Loader { path: Path::default(), parameters, problem: None };
     let module = module.map(&mut loader);
     if let Some(problem) = loader.problem {
         return Err(problem);
@@ -110,10 +103,8 @@ impl ModuleMapper for Loader {
         };
         let expected = param.val().dims();
         if data.shape().as_slice() != expected.as_slice() {
-            self.problem = Some(format!(
-                "`{name}` has shape {:?}, expected {expected:?}",
-                data.shape().as_slice()
-            ));
+            self.problem =
+                Some(format!("`{name}` has shape {:?}, expected {expected:?}", data.shape().as_slice()));
             return param;
         }
         param.map(|old| {

@@ -9,18 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
-use crate::data::{self, Images, PlainImages};
+use crate::data::{self, Images, PlainImages, RotatedImages};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
-use crate::model::{self, Encoder, Initialiser};
+use crate::model::{self, Encoder, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::run_directory::{Existing, checkpoint_in};
 use crate::samples::{Batch, Samples};
 
 /// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
 /// cannot raise.
-const SIDES: RangeInclusive<usize> = 18..=256;
+const SIDES: RangeInclusive<usize> = 32..=256;
 /// Channels, likewise.
 const CHANNELS: RangeInclusive<usize> = 1..=16;
 
@@ -57,6 +57,8 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
+    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
+    let width = encoder.read_width(&readout)? * config.extract.views;
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
@@ -65,7 +67,7 @@ pub fn extract(
     let origin = Origin {
         checkpoint: digest,
         dataset: label(&dataset),
-        layer: model::FEATURE_LAYER.into(),
+        layer: describe(&encoder, &readout, config.extract.views),
     };
     if let Some(summary) = finished(context, &origin) {
         reporter.report(Event::Note("the features are there already"));
@@ -73,15 +75,26 @@ pub fn extract(
     }
     let test_images = dataset.open_test()?;
     let total = dataset.train.len() + test_images.len();
-    reporter.report(Event::TaskStarted {
-        label: "extract",
-        total: total as u64,
-        unit: Unit::Images,
-    });
+    reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let mut encode = |images: &Images| {
-        let samples = PlainImages::all(images, checkpoint.header.scale_pixels);
-        features(&encoder, &samples, config.extract.batch_size, reporter)
+        let views =
+            Views { images, count: config.extract.views, scale_pixels: checkpoint.header.scale_pixels };
+        let mut values = Vec::with_capacity(images.len() * width);
+        views.for_each_batch(config.extract.batch_size, |batch, count| {
+            let (inputs, _) = batch.into_tensors(&context.device);
+            values.extend(encoder.read(inputs, &readout).into_data().iter::<f32>());
+            reporter.report(Event::TaskAdvanced(count as u64));
+            match reporter.stop() {
+                None => Ok(()),
+                Some(stop) => Err(Error::Stopped {
+                    stage: Stage::Extract.name(),
+                    stop,
+                    state: "before all images were encoded; this stage begins anew".into(),
+                }),
+            }
+        })?;
+        Ok(Features::new(values, images.labels.clone(), width))
     };
     let train = encode(&dataset.train)?;
     let test = encode(&test_images)?;
@@ -108,9 +121,7 @@ pub fn extract(
         images_per_second: total as f64 / seconds,
         seconds,
     };
-    context
-        .run
-        .record_run(context.environment(), label(&dataset), None)?;
+    context.run.record_run(context.environment(), label(&dataset), None)?;
     write_json(&context.run.summary(Stage::Extract), &summary)?;
     Ok(summary)
 }
@@ -129,10 +140,7 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
 }
 
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
-pub(crate) fn load_encoder(
-    device: &Device,
-    path: PathBuf,
-) -> Result<(Encoder, Checkpoint, String)> {
+pub(crate) fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
     if !path.exists() {
         return Err(Error::checkpoint(
             &path,
@@ -142,15 +150,18 @@ pub(crate) fn load_encoder(
     }
     let checkpoint = Checkpoint::load(&path)?;
     let Some(architecture) = &checkpoint.header.encoder else {
-        return Err(Checkpoint::refuse(
-            &path,
-            "holds a classifier without an encoder",
-        ));
+        return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
     };
     let [height, width, channels] = checkpoint.header.image;
     if !SIDES.contains(&height) || !SIDES.contains(&width) || !CHANNELS.contains(&channels) {
         let problem = format!("its images are {height}x{width} with {channels} channels");
         return Err(Checkpoint::refuse(&path, problem));
+    }
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    architecture.validate().map_err(|error| refuse(error.to_string()))?;
+    let stored = checkpoint.part("encoder").values().map(|data| data.num_elements()).sum();
+    if architecture.weights(channels) > stored {
+        return Err(refuse("holds fewer numbers than its architecture has weights".into()));
     }
     let mut initialiser = Initialiser::new(checkpoint.header.seed, device);
     let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
@@ -173,9 +184,7 @@ pub(super) fn check_data(
     if expected != found {
         return Err(Error::data(
             &dataset.directory,
-            format!(
-                "images are {found:?} (height, width, channels), the encoder takes {expected:?}"
-            ),
+            format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
             "pretrain on this data set, or name another with --data",
         ));
     }
@@ -204,29 +213,41 @@ pub(super) fn check_data(
     ))
 }
 
-fn features(
-    encoder: &Encoder,
-    images: &PlainImages<'_>,
-    batch_size: usize,
-    reporter: &mut dyn Reporter,
-) -> Result<Features> {
-    let indices: Vec<u32> = (0..images.len() as u32).collect();
-    let mut values = Vec::with_capacity(images.len() * encoder.features());
-    let mut labels = Vec::with_capacity(images.len());
-    let device = encoder.device();
-    for indices in indices.chunks(batch_size) {
-        let batch = Batch::new(images, indices);
-        labels.extend_from_slice(&batch.labels);
-        let (inputs, _) = batch.into_tensors(&device);
-        values.extend(encoder.forward(inputs).into_data().iter::<f32>());
-        reporter.report(Event::TaskAdvanced(indices.len() as u64));
-        if let Some(stop) = reporter.stop() {
-            return Err(Error::Stopped {
-                stage: Stage::Extract.name(),
-                stop,
-                state: "before all images were encoded; this stage begins anew".into(),
-            });
+/// The images as the encoder is to see them: as they are, or in all four rotations.
+struct Views<'a> {
+    images: &'a Images,
+    count: usize,
+    scale_pixels: bool,
+}
+
+impl Views<'_> {
+    /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
+    /// and with the number of images.
+    fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
+        let all = || (0..self.images.len() as u32).collect::<Vec<_>>();
+        let plain = PlainImages::all(self.images, self.scale_pixels);
+        let rotated = RotatedImages::new(self.images, all(), true, self.scale_pixels);
+        let samples: &dyn Samples = match self.count {
+            1 => &plain,
+            _ => &rotated,
+        };
+        let indices: Vec<u32> = (0..samples.len() as u32).collect();
+        for indices in indices.chunks(images * self.count) {
+            work(Batch::new(samples, 0, indices), indices.len() / self.count)?;
         }
+        Ok(())
     }
-    Ok(Features::new(values, labels, encoder.features()))
+}
+
+fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
+    let layers = match readout.layers.is_empty() {
+        true => encoder.feature_layer().to_owned(),
+        false => readout.layers.join("+"),
+    };
+    let pool = match readout.pool.side() {
+        Some(side) => format!(" pooled to {side}x{side}"),
+        None => String::new(),
+    };
+    let views = if views == 1 { "" } else { ", four views" };
+    format!("{layers}{pool}{views}")
 }

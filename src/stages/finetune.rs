@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::extract::{check_data, load_encoder};
 use super::{Context, label, training_stage, warnings};
@@ -85,11 +84,7 @@ pub fn finetune(
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
         dataset: trained.dataset,
     };
-    context.run.record_run(
-        context.environment(),
-        summary.dataset.clone(),
-        Some(&summary.checkpoint),
-    )?;
+    context.run.record_run(context.environment(), summary.dataset.clone(), Some(&summary.checkpoint))?;
     write_json(&context.run.summary(Stage::Finetune), &summary)?;
     Ok(summary)
 }
@@ -126,11 +121,13 @@ fn frozen(
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     let shape = ClassifierShape {
         features: train.values(),
-        hidden: config.finetune.hidden,
+        hidden: config.finetune.hidden.clone(),
+        batch_norm: config.finetune.batch_norm,
         classes,
     };
     let device = context.device.clone().autodiff();
-    let network = Classifier::new(&shape, config.seed, &device);
+    let moments = config.finetune.standardise.then(|| train.moments());
+    let network = Classifier::new(&shape, moments, config.seed, &device);
     let header = Header {
         stage: Stage::Finetune,
         rotnet: env!("CARGO_PKG_VERSION").into(),
@@ -144,7 +141,7 @@ fn frozen(
         classifier: Some(shape),
         dataset: manifest.origin.dataset.clone(),
         input: Some(manifest.origin.checkpoint.clone()),
-        settings: Value::Null,
+        recipe: config.recipe(Stage::Finetune),
     };
     let (network, history) = training_stage::run(
         context,
@@ -163,10 +160,7 @@ fn frozen(
         labels: train.len(),
         history,
     };
-    Ok((
-        trained,
-        training::evaluate(&network, &test, &context.device),
-    ))
+    Ok((trained, training::evaluate(&network, &test, &context.device)))
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
@@ -175,21 +169,14 @@ fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result
     if checkpoint.exists() && sha256_file(&checkpoint)? != digest {
         return Err(Error::checkpoint(
             files.manifest(),
-            format!(
-                "these features come from another checkpoint than {}",
-                checkpoint.display()
-            ),
+            format!("these features come from another checkpoint than {}", checkpoint.display()),
             "run `rotnet extract --force` again, or name features with --features",
         ));
     }
     Ok(())
 }
 
-fn full(
-    context: &Context,
-    sources: &Sources,
-    reporter: &mut dyn Reporter,
-) -> Result<(Trained, Evaluation)> {
+fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Evaluation)> {
     let config = &context.config;
     let place = sources.checkpoint.clone();
     let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
@@ -198,9 +185,8 @@ fn full(
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
     if checkpoint.header.scale_pixels != config.data.scale_pixels {
-        reporter.report(Event::Warning(
-            "data.scale_pixels is taken from the checkpoint, not from the config",
-        ));
+        reporter
+            .report(Event::Warning("data.scale_pixels is taken from the checkpoint, not from the config"));
     }
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
 
@@ -211,7 +197,8 @@ fn full(
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
         features: encoder.features(),
-        hidden: config.finetune.hidden,
+        hidden: config.finetune.hidden.clone(),
+        batch_norm: config.finetune.batch_norm,
         classes: dataset.class_names.len(),
     };
     let device = context.device.clone().autodiff();
@@ -224,6 +211,7 @@ fn full(
         steps: 0,
         dataset: label(&dataset),
         input: Some(digest),
+        recipe: config.recipe(Stage::Finetune),
         ..checkpoint.header.clone()
     };
     let (network, history) = training_stage::run(
@@ -244,8 +232,5 @@ fn full(
         labels: train.len(),
         history,
     };
-    Ok((
-        trained,
-        training::evaluate(&network, &test, &context.device),
-    ))
+    Ok((trained, training::evaluate(&network, &test, &context.device)))
 }

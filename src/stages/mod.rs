@@ -47,12 +47,7 @@ impl Context {
     ///
     /// # Errors
     /// [`crate::Error::Device`] if the device cannot be used.
-    pub fn new(
-        run: RunDirectory,
-        config: Config,
-        data_home: PathBuf,
-        existing: Existing,
-    ) -> Result<Self> {
+    pub fn new(run: RunDirectory, config: Config, data_home: PathBuf, existing: Existing) -> Result<Self> {
         Ok(Self {
             device: config.device.open()?,
             run,
@@ -79,8 +74,5 @@ impl Context {
 }
 
 fn label(dataset: &Dataset) -> DatasetLabel {
-    DatasetLabel {
-        name: dataset.name.clone(),
-        fingerprint: dataset.fingerprint.clone(),
-    }
+    DatasetLabel { name: dataset.name.clone(), fingerprint: dataset.fingerprint.clone() }
 }

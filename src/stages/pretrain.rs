@@ -1,7 +1,6 @@
 //! Images without labels to an encoder, by predicting which way they were rotated.
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{Context, label, training_stage, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
@@ -50,9 +49,8 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
 
     let group = config.pretrain.rotations == Rotations::All;
     let images = split.train.len();
-    let rotated =
-        |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
-    let samples = rotated(split.train);
+    let rotated = |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
+    let samples = rotated(split.train).augmented(config.pretrain.augment, config.seed);
     let validation = split.validation.map(rotated);
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
@@ -72,7 +70,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         classifier: None,
         dataset: label(&dataset),
         input: None,
-        settings: Value::Null,
+        recipe: config.recipe(Stage::Pretrain),
     };
     let (_, history) = training_stage::run(
         context,
@@ -95,9 +93,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         seconds: training_stage::seconds(&history),
         checkpoint: sha256_file(&context.run.checkpoint(Stage::Pretrain))?,
     };
-    context
-        .run
-        .record_run(context.environment(), label(&dataset), None)?;
+    context.run.record_run(context.environment(), label(&dataset), None)?;
     write_json(&context.run.summary(Stage::Pretrain), &summary)?;
     Ok(summary)
 }

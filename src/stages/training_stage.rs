@@ -1,23 +1,23 @@
 //! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
 
 use burn::module::Module;
-use serde_json::{Map, Value};
 
 use super::Context;
 use crate::checkpoint::{Checkpoint, Header};
-use crate::config::{Config, FinetuneConfig, PretrainConfig};
+use crate::config::{FinetuneConfig, PretrainConfig};
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::Existing;
 use crate::samples::Samples;
-use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Position};
+use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig};
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct Schedule<'a> {
     pub epochs: usize,
     pub batch_size: usize,
     pub optimizer: &'a OptimizerConfig,
+    pub schedule: ScheduleConfig,
 }
 
 impl<'a> From<&'a PretrainConfig> for Schedule<'a> {
@@ -26,6 +26,7 @@ impl<'a> From<&'a PretrainConfig> for Schedule<'a> {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
+            schedule: config.schedule,
         }
     }
 }
@@ -36,6 +37,7 @@ impl<'a> From<&'a FinetuneConfig> for Schedule<'a> {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
+            schedule: config.schedule,
         }
     }
 }
@@ -43,7 +45,8 @@ impl<'a> From<&'a FinetuneConfig> for Schedule<'a> {
 /// Trains `network` (on the device with automatic differentiation) as `schedule` says.
 ///
 /// The checkpoint in the run directory is replaced after every epoch, and within one as section `save` says;
-/// `header` describes it, how far it is trained and with which settings aside. Gives the trained network on the plain device, and all epochs' metrics.
+/// `header` describes it, how far it is trained aside. Gives the trained network on the plain device, and all epochs'
+/// metrics.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
@@ -54,14 +57,11 @@ pub(super) fn run<N: Network>(
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let header = Header {
-        settings: settings(&context.config, stage)?,
-        ..header
-    };
-    let mut optimizer = Optimizer::new(schedule.optimizer);
+    let total = training::steps_an_epoch(samples, schedule.batch_size) * schedule.epochs as u64;
+    let mut optimizer = Optimizer::with_schedule(schedule.optimizer, schedule.schedule, total);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
     let save_checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
-        let parameters = model::collect(network);
+        let parameters = model::collect(&network.valid());
         if let Some(parameter) = model::not_finite(&parameters) {
             return Err(Error::NotFinite {
                 stage: stage.name(),
@@ -110,23 +110,6 @@ pub(super) fn run<N: Network>(
     Ok((network.valid(), lines.into_lines()))
 }
 
-/// What of the config decides the bytes of a stage's parameters. The number of epochs does not: more of them go
-/// on where fewer ended.
-fn settings(config: &Config, stage: Stage) -> Result<Value> {
-    let mut document =
-        serde_json::to_value(config).map_err(|error| Error::config("config", error.to_string()))?;
-    let mut chosen = Map::new();
-    for name in ["seed", "device", "data", stage.name()] {
-        chosen.insert(name.to_owned(), document[name].take());
-    }
-    for (section, key) in [("data", "directory"), (stage.name(), "epochs")] {
-        if let Some(Value::Object(section)) = chosen.get_mut(section) {
-            section.remove(key);
-        }
-    }
-    Ok(Value::Object(chosen))
-}
-
 /// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one.
 fn resume<N: Network>(
     context: &Context,
@@ -141,9 +124,7 @@ fn resume<N: Network>(
     }
     let (checkpoint, damage) = Checkpoint::recover(&path)?;
     if let Some(damage) = damage {
-        reporter.report(Event::Warning(&format!(
-            "{damage}; going on from the checkpoint before it"
-        )));
+        reporter.report(Event::Warning(&format!("{damage}; going on from the checkpoint before it")));
     }
     let found = checkpoint.header;
     if let Some(difference) = found.difference(header) {
@@ -155,9 +136,7 @@ fn resume<N: Network>(
     }
     let refuse = |problem: String| Checkpoint::refuse(&path, problem);
     let network = model::load(network, checkpoint.parameters).map_err(refuse)?;
-    optimizer
-        .restore(found.steps, checkpoint.optimizer, &context.device)
-        .map_err(refuse)?;
+    optimizer.restore(found.steps, checkpoint.optimizer, &context.device).map_err(refuse)?;
     let history = match found.epochs {
         0 => Vec::new(),
         epochs => context.run.read_metrics(header.stage, epochs)?,
@@ -167,10 +146,7 @@ fn resume<N: Network>(
         0 => format!("resuming after epoch {}", found.epochs),
         steps => format!("resuming after step {steps} of epoch {}", found.epochs + 1),
     }));
-    let position = Position {
-        epochs: found.epochs,
-        partial: found.partial,
-    };
+    let position = Position { epochs: found.epochs, partial: found.partial };
     Ok((network, position, history))
 }
 

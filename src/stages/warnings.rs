@@ -26,10 +26,8 @@ pub(super) fn of_classifier(test: &Evaluation, classes: &[String]) -> Vec<String
     let mut warnings = Vec::new();
     let sums = |class: usize| test.confusion.iter().map(|row| row[class]).sum::<u64>();
     if let Some(only) = (0..classes.len()).find(|&class| sums(class) == test.samples as u64) {
-        warnings.push(format!(
-            "the classifier collapsed: it answers `{}` to every test image",
-            classes[only]
-        ));
+        warnings
+            .push(format!("the classifier collapsed: it answers `{}` to every test image", classes[only]));
     }
     let counts = test.confusion.iter().map(|row| row.iter().sum::<u64>());
     let chance = counts.max().unwrap_or(0) as f64 / test.samples.max(1) as f64;

@@ -31,7 +31,7 @@ pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device)
     let mut loss_sum = 0.0;
     let indices: Vec<u32> = (0..samples.len() as u32).collect();
     for indices in indices.chunks(BATCH) {
-        let batch = Batch::new(samples, indices);
+        let batch = Batch::new(samples, 0, indices);
         let truth = batch.labels.clone();
         let (inputs, labels) = batch.into_tensors(device);
         let logits = network.logits(inputs);

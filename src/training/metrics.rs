@@ -88,10 +88,7 @@ impl Meter {
     /// The sums so far, with every loss read and found finite.
     pub(super) fn sums(&mut self) -> Result<PartialEpoch> {
         self.read()?;
-        Ok(PartialEpoch {
-            seconds: self.seconds(),
-            ..self.sums.clone()
-        })
+        Ok(PartialEpoch { seconds: self.seconds(), ..self.sums.clone() })
     }
 
     fn seconds(&self) -> f64 {

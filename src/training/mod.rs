@@ -4,6 +4,7 @@ mod evaluation;
 mod metrics;
 mod optimizer;
 mod saving;
+mod schedule;
 
 use burn::tensor::{Device, Tensor};
 
@@ -18,6 +19,7 @@ pub use evaluation::{Evaluation, evaluate};
 pub use metrics::JsonLines;
 pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
 pub use saving::SaveConfig;
+pub use schedule::{ScheduleConfig, ScheduleKind};
 
 use metrics::Meter;
 use saving::SaveClock;
@@ -51,8 +53,7 @@ pub struct Plan {
 }
 
 /// Saves network and optimizer as they are at a position; with the epoch's metrics where that ends an epoch.
-pub type Save<'a, N> =
-    dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<()> + 'a;
+pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<()> + 'a;
 
 /// Trains `network` on `samples`, in a new order every epoch.
 ///
@@ -80,8 +81,7 @@ pub fn train<N: Network>(
             samples: samples.len() - done.samples.min(samples.len()),
         });
         let meter = Meter::new(plan.stage, epoch, optimizer.learning_rate(), done);
-        let (trained, mut metrics) =
-            train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
+        let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
         network = trained;
         if let Some(validation) = validation {
             let result = evaluate(&network.valid(), validation, &plan.device);
@@ -89,15 +89,10 @@ pub fn train<N: Network>(
             metrics.validation_accuracy = Some(result.accuracy);
         }
         reporter.report(Event::EpochFinished(&metrics));
-        let position = Position {
-            epochs: epoch + 1,
-            partial: None,
-        };
+        let position = Position { epochs: epoch + 1, partial: None };
         save(&network, optimizer, position, Some(&metrics))?;
         if epoch + 1 < plan.epochs {
-            stop_if_asked(reporter, plan.stage, || {
-                format!("after epoch {}", epoch + 1)
-            })?;
+            stop_if_asked(reporter, plan.stage, || format!("after epoch {}", epoch + 1))?;
         }
     }
     Ok(network)
@@ -114,18 +109,16 @@ fn train_epoch<N: Network>(
 ) -> Result<(N, EpochMetrics)> {
     let epochs = meter.epochs_done();
     let order = epoch_order(samples, plan.seed, epochs);
-    let mut steps = order
-        .chunks(plan.batch_size * samples.group())
-        .skip(meter.steps());
+    let mut steps = order.chunks(plan.batch_size * samples.group()).skip(meter.steps());
     let mut clock = SaveClock::new(&plan.save);
     let device = plan.device.clone().autodiff();
-    let mut batch = steps.next().map(|indices| Batch::new(samples, indices));
+    let mut batch = steps.next().map(|indices| Batch::new(samples, epochs as u64, indices));
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
         let (outcome, next) = rayon::join(
             || step(network, optimizer, current, &device),
-            || upcoming.map(|indices| Batch::new(samples, indices)),
+            || upcoming.map(|indices| Batch::new(samples, epochs as u64, indices)),
         );
         let (trained, loss, correct) = outcome;
         network = trained;
@@ -138,10 +131,7 @@ fn train_epoch<N: Network>(
         });
         // The end of an epoch is saved by the caller, with the epoch's metrics.
         if batch.is_some() && (clock.due(meter.steps()) || reporter.stop().is_some()) {
-            let position = Position {
-                epochs,
-                partial: Some(meter.sums()?),
-            };
+            let position = Position { epochs, partial: Some(meter.sums()?) };
             save(&network, optimizer, position, None)?;
             stop_if_asked(reporter, plan.stage, || {
                 format!("after step {} of epoch {}", meter.steps(), epochs + 1)
@@ -151,11 +141,7 @@ fn train_epoch<N: Network>(
     Ok((network, meter.finish()?))
 }
 
-fn stop_if_asked(
-    reporter: &dyn Reporter,
-    stage: Stage,
-    place: impl FnOnce() -> String,
-) -> Result<()> {
+fn stop_if_asked(reporter: &dyn Reporter, stage: Stage, place: impl FnOnce() -> String) -> Result<()> {
     match reporter.stop() {
         None => Ok(()),
         Some(stop) => Err(Error::Stopped {
@@ -180,6 +166,11 @@ pub fn step<N: Network>(
     (network, loss.inner(), correct.inner())
 }
 
+/// Steps of an epoch, the last one with fewer samples where they do not divide.
+pub fn steps_an_epoch(samples: &dyn Samples, batch_size: usize) -> u64 {
+    (samples.len() / samples.group()).div_ceil(batch_size) as u64
+}
+
 /// The samples of an epoch in the order in which they are trained on; groups stay together.
 fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
     use rand::seq::SliceRandom;
@@ -190,10 +181,7 @@ fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
         return groups;
     }
     let group = group as u32;
-    groups
-        .into_iter()
-        .flat_map(|first| first * group..(first + 1) * group)
-        .collect()
+    groups.into_iter().flat_map(|first| first * group..(first + 1) * group).collect()
 }
 
 #[cfg(test)]
@@ -212,7 +200,7 @@ mod tests {
         fn group(&self) -> usize {
             self.1
         }
-        fn fill(&self, _: &[u32], _: &mut [f32], _: &mut [u8]) {}
+        fn fill(&self, _: u64, _: &[u32], _: &mut [f32], _: &mut [u8]) {}
     }
 
     #[test]
@@ -221,11 +209,7 @@ mod tests {
         let mut sorted = order.clone();
         sorted.sort_unstable();
         assert_eq!(sorted, (0..40).collect::<Vec<_>>());
-        assert!(
-            order
-                .chunks(4)
-                .all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3)
-        );
+        assert!(order.chunks(4).all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3));
         assert_ne!(order, epoch_order(&Counted(40, 4), 7, 1));
     }
 }

@@ -19,10 +19,7 @@ pub struct SaveConfig {
 
 impl Default for SaveConfig {
     fn default() -> Self {
-        Self {
-            every_steps: None,
-            every_minutes: Some(10.0),
-        }
+        Self { every_steps: None, every_minutes: Some(10.0) }
     }
 }
 
@@ -30,10 +27,7 @@ impl SaveConfig {
     /// Checks every value against its range.
     pub fn validate(&self) -> Result<()> {
         if self.every_steps == Some(0) {
-            return Err(Error::config(
-                "save.every_steps",
-                "must be at least 1, got 0",
-            ));
+            return Err(Error::config("save.every_steps", "must be at least 1, got 0"));
         }
         match self.every_minutes {
             Some(minutes) if !(minutes > 0.0 && minutes <= MAX_MINUTES) => Err(Error::config(
@@ -57,18 +51,12 @@ pub(super) struct SaveClock<'a> {
 impl<'a> SaveClock<'a> {
     /// A clock that takes this moment for the last save.
     pub(super) fn new(config: &'a SaveConfig) -> Self {
-        Self {
-            config,
-            last: Instant::now(),
-        }
+        Self { config, last: Instant::now() }
     }
 
     /// Whether to save after so many steps of the epoch; if so, the time starts anew.
     pub(super) fn due(&mut self, steps: usize) -> bool {
-        let by_steps = self
-            .config
-            .every_steps
-            .is_some_and(|every| steps.is_multiple_of(every));
+        let by_steps = self.config.every_steps.is_some_and(|every| steps.is_multiple_of(every));
         let by_time = self
             .config
             .every_minutes
@@ -86,35 +74,23 @@ mod tests {
 
     #[test]
     fn a_save_is_due_by_steps_or_by_time() {
-        let by_steps = SaveConfig {
-            every_steps: Some(3),
-            every_minutes: None,
-        };
+        let by_steps = SaveConfig { every_steps: Some(3), every_minutes: None };
         let mut clock = SaveClock::new(&by_steps);
         assert_eq!(
             [1, 2, 3, 4, 5, 6].map(|steps| clock.due(steps)),
             [false, false, true, false, false, true]
         );
-        let by_time = SaveConfig {
-            every_steps: None,
-            every_minutes: Some(1e-12),
-        };
+        let by_time = SaveConfig { every_steps: None, every_minutes: Some(1e-12) };
         assert!(SaveClock::new(&by_time).due(1));
         assert!(!SaveClock::new(&SaveConfig::default()).due(1));
     }
 
     #[test]
     fn intervals_of_nothing_are_refused() {
-        let steps = SaveConfig {
-            every_steps: Some(0),
-            ..SaveConfig::default()
-        };
+        let steps = SaveConfig { every_steps: Some(0), ..SaveConfig::default() };
         assert!(steps.validate().is_err());
         for minutes in [0.0, -1.0, f64::NAN, 1e9] {
-            let config = SaveConfig {
-                every_minutes: Some(minutes),
-                ..SaveConfig::default()
-            };
+            let config = SaveConfig { every_minutes: Some(minutes), ..SaveConfig::default() };
             assert!(config.validate().is_err(), "{minutes}");
         }
     }

@@ -36,9 +36,7 @@ impl Canvas {
     /// Colours every pixel by its place, in pixels from the top left.
     pub fn new(colour: impl Fn(Point) -> Colour) -> Self {
         let place = |index| [(index % SIDE) as f32 + 0.5, (index / SIDE) as f32 + 0.5];
-        Self {
-            pixels: (0..SIDE * SIDE).map(|index| colour(place(index))).collect(),
-        }
+        Self { pixels: (0..SIDE * SIDE).map(|index| colour(place(index))).collect() }
     }
 
     /// Row-major.
@@ -50,16 +48,12 @@ impl Canvas {
 impl Brush<'_> {
     /// An ellipse by centre and half axes.
     pub fn ellipse(&mut self, centre: Point, radii: Point, colour: Colour) {
-        self.fill(colour, |point| {
-            ellipse_distance(minus(point, centre), radii)
-        });
+        self.fill(colour, |point| ellipse_distance(minus(point, centre), radii));
     }
 
     /// The outline of an ellipse.
     pub fn ring(&mut self, centre: Point, radii: Point, thickness: f32, colour: Colour) {
-        self.fill(colour, |point| {
-            ellipse_distance(minus(point, centre), radii).abs() - thickness / 2.0
-        });
+        self.fill(colour, |point| ellipse_distance(minus(point, centre), radii).abs() - thickness / 2.0);
     }
 
     /// A rectangle by centre and half sides.
@@ -88,20 +82,13 @@ impl Brush<'_> {
 
     /// Blends in `colour` where the distance to the shape's edge, negative inside, is less than half a pixel.
     fn fill(&mut self, colour: Colour, distance: impl Fn(Point) -> f32) {
-        let Placement {
-            centre,
-            scale,
-            tilt,
-        } = self.placement;
+        let Placement { centre, scale, tilt } = self.placement;
         let (sine, cosine) = tilt.sin_cos();
         let unit = scale[0].abs().min(scale[1].abs());
         for (index, pixel) in self.canvas.pixels.iter_mut().enumerate() {
             let x = (index % SIDE) as f32 + 0.5 - centre[0];
             let y = (index / SIDE) as f32 + 0.5 - centre[1];
-            let point = [
-                (x * cosine + y * sine) / scale[0],
-                (y * cosine - x * sine) / scale[1],
-            ];
+            let point = [(x * cosine + y * sine) / scale[0], (y * cosine - x * sine) / scale[1]];
             let cover = (0.5 - distance(point) * unit).clamp(0.0, 1.0);
             if cover > 0.0 {
                 *pixel = mix(*pixel, colour, cover);
@@ -119,11 +106,7 @@ pub fn mix(from: Colour, to: Colour, share: f32) -> Colour {
 fn ellipse_distance([x, y]: Point, [wide, high]: Point) -> f32 {
     let level = length([x / wide, y / high]);
     let slope = length([x / (wide * wide), y / (high * high)]);
-    if slope == 0.0 {
-        -wide.min(high)
-    } else {
-        level * (level - 1.0) / slope
-    }
+    if slope == 0.0 { -wide.min(high) } else { level * (level - 1.0) / slope }
 }
 
 /// Distance to the nearest side, its sign by the even-odd rule.
@@ -162,32 +145,18 @@ mod tests {
     /// Painted area in units of the placement.
     fn area(paint: impl Fn(&mut Brush<'_>)) -> f32 {
         let mut canvas = Canvas::new(|_| [0.0; 3]);
-        let placement = Placement {
-            centre: [16.3, 15.8],
-            scale: [-10.0, 10.0],
-            tilt: 0.3,
-        };
-        paint(&mut Brush {
-            canvas: &mut canvas,
-            placement,
-        });
+        let placement = Placement { centre: [16.3, 15.8], scale: [-10.0, 10.0], tilt: 0.3 };
+        paint(&mut Brush { canvas: &mut canvas, placement });
         canvas.pixels().iter().map(|pixel| pixel[1]).sum::<f32>() / 100.0
     }
 
     #[test]
     fn shapes_cover_the_area_that_geometry_says() {
         let white = [1.0; 3];
-        let close = |found: f32, expected: f32| {
-            assert!((found - expected).abs() < 0.03, "{found} {expected}")
-        };
-        close(
-            area(|brush| brush.block([0.1, 0.2], [0.5, 0.3], white)),
-            0.6,
-        );
-        close(
-            area(|brush| brush.ellipse([0.0, 0.1], [0.8, 0.5], white)),
-            0.4 * std::f32::consts::PI,
-        );
+        let close =
+            |found: f32, expected: f32| assert!((found - expected).abs() < 0.03, "{found} {expected}");
+        close(area(|brush| brush.block([0.1, 0.2], [0.5, 0.3], white)), 0.6);
+        close(area(|brush| brush.ellipse([0.0, 0.1], [0.8, 0.5], white)), 0.4 * std::f32::consts::PI);
         let triangle = [[-0.8, 0.5], [0.8, 0.5], [0.0, -0.7]];
         close(area(|brush| brush.polygon(&triangle, white)), 0.96);
         close(
@@ -195,9 +164,6 @@ mod tests {
             0.4 + 0.04 * std::f32::consts::PI,
         );
         let ring = 2.0 * std::f32::consts::PI * 0.6 * 0.2;
-        close(
-            area(|brush| brush.ring([0.0, 0.0], [0.6, 0.6], 0.2, white)),
-            ring,
-        );
+        close(area(|brush| brush.ring([0.0, 0.0], [0.6, 0.6], 0.2, white)), ring);
     }
 }

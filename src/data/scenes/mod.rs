@@ -74,37 +74,23 @@ pub fn generate(
         digests.insert(name.to_owned(), sha256(&records));
         reporter.report(Event::TaskAdvanced(IMAGES_A_FILE as u64));
     }
-    write(
-        &staging.path().join(NAMES_FILE),
-        (objects::NAMES.join("\n") + "\n").as_bytes(),
-    )?;
-    let origin = Origin::Scenes {
-        seed,
-        version: SCENES_VERSION,
-    };
+    write(&staging.path().join(NAMES_FILE), (objects::NAMES.join("\n") + "\n").as_bytes())?;
+    let origin = Origin::Scenes { seed, version: SCENES_VERSION };
     let name = origin.name();
     DatasetRecord::new(origin, digests).write(staging.path())?;
     staging.put(&folder, force)?;
     reporter.report(Event::TaskFinished);
-    Ok(SynthReport {
-        name,
-        directory: folder,
-        train: TRAIN_FILES.len() * IMAGES_A_FILE,
-        test: IMAGES_A_FILE,
-    })
+    Ok(SynthReport { name, directory: folder, train: TRAIN_FILES.len() * IMAGES_A_FILE, test: IMAGES_A_FILE })
 }
 
 /// The records of one file, whose first image is number `first`.
 fn records(seed: u64, first: usize) -> Vec<u8> {
     let mut records = vec![0; IMAGES_A_FILE * RECORD];
-    records
-        .par_chunks_exact_mut(RECORD)
-        .enumerate()
-        .for_each(|(number, record)| {
-            let index = first + number;
-            record[0] = scene::label(index) as u8;
-            record[RECORD - IMAGE..].copy_from_slice(&scene::planes(seed, index));
-        });
+    records.par_chunks_exact_mut(RECORD).enumerate().for_each(|(number, record)| {
+        let index = first + number;
+        record[0] = scene::label(index) as u8;
+        record[RECORD - IMAGE..].copy_from_slice(&scene::planes(seed, index));
+    });
     records
 }
 
@@ -122,25 +108,16 @@ mod tests {
         assert_eq!(scene::planes(1, 17), scene::planes(1, 17));
         assert_ne!(scene::planes(1, 17), scene::planes(2, 17));
         assert_ne!(scene::planes(1, 17), scene::planes(1, 27));
-        assert_eq!(
-            records(1, 3_000)[7 * RECORD + 1..8 * RECORD],
-            scene::planes(1, 3_007)
-        );
+        assert_eq!(records(1, 3_000)[7 * RECORD + 1..8 * RECORD], scene::planes(1, 3_007));
     }
 
     #[test]
     fn the_files_go_through_the_loader_and_are_named() {
         let home = tempfile::tempdir().unwrap();
-        let config = crate::data::DataConfig {
-            kind: crate::data::DataKind::Scenes,
-            ..Default::default()
-        };
+        let config = crate::data::DataConfig { kind: crate::data::DataKind::Scenes, ..Default::default() };
         let dataset = crate::data::open(&config, home.path(), &mut Silent).unwrap();
         assert_eq!(dataset.name, "generated scenes (seed 1, version 1)");
-        assert_eq!(
-            (dataset.train.len(), dataset.open_test().unwrap().len()),
-            (5_000, 1_000)
-        );
+        assert_eq!((dataset.train.len(), dataset.open_test().unwrap().len()), (5_000, 1_000));
         assert_eq!(dataset.class_names[3], "lamp");
         let again = generate(&home.path().join("scenes"), 1, false, &mut Silent);
         assert!(matches!(again, Err(Error::OutputExists { .. })));

@@ -24,19 +24,13 @@ pub fn planes(seed: u64, index: usize) -> Vec<u8> {
     let mut dice = Dice::new(seed, index);
     let mut canvas = background(&mut dice);
     for _ in 0..dice.below(2) {
-        let centre = [
-            dice.between(0.0, SIDE as f32),
-            dice.between(0.0, SIDE as f32),
-        ];
+        let centre = [dice.between(0.0, SIDE as f32), dice.between(0.0, SIDE as f32)];
         stray_shape(&mut canvas, centre, &mut dice);
     }
     let size = dice.between(SIZE[0], SIZE[1]);
     let room = SIDE as f32 / 2.0 - 0.9 * size;
     let middle = SIDE as f32 / 2.0;
-    let centre = [
-        middle + dice.between(-room, room),
-        middle + dice.between(-room, room),
-    ];
+    let centre = [middle + dice.between(-room, room), middle + dice.between(-room, room)];
     let mut brush = Brush {
         canvas: &mut canvas,
         placement: Placement {
@@ -48,15 +42,8 @@ pub fn planes(seed: u64, index: usize) -> Vec<u8> {
     let palette = Palette::new(&mut dice);
     objects::paint(label(index), &mut brush, &palette, &mut dice);
     if dice.chance(OCCLUSION) {
-        let away = [
-            size * dice.sign() * dice.between(0.3, 0.9),
-            size * dice.sign() * dice.between(0.3, 0.9),
-        ];
-        stray_shape(
-            &mut canvas,
-            [centre[0] + away[0], centre[1] + away[1]],
-            &mut dice,
-        );
+        let away = [size * dice.sign() * dice.between(0.3, 0.9), size * dice.sign() * dice.between(0.3, 0.9)];
+        stray_shape(&mut canvas, [centre[0] + away[0], centre[1] + away[1]], &mut dice);
     }
     develop(&canvas, &mut dice)
 }
@@ -72,11 +59,7 @@ fn background(dice: &mut Dice) -> Canvas {
         let ground = dice.colour([0.25, 0.75]);
         return Canvas::new(|[x, y]| {
             let sky = mix(near, far, y / SIDE as f32);
-            mix(
-                sky,
-                ground,
-                (y - horizon - 0.1 * x * sine + 0.5).clamp(0.0, 1.0),
-            )
+            mix(sky, ground, (y - horizon - 0.1 * x * sine + 0.5).clamp(0.0, 1.0))
         });
     }
     if dice.chance(0.5) {
@@ -84,13 +67,7 @@ fn background(dice: &mut Dice) -> Canvas {
     }
     let waves = dice.between(6.0, 40.0);
     let strength = dice.between(0.2, 0.7);
-    Canvas::new(|place| {
-        mix(
-            near,
-            far,
-            strength * (0.5 + 0.5 * (waves * along(place)).sin()),
-        )
-    })
+    Canvas::new(|place| mix(near, far, strength * (0.5 + 0.5 * (waves * along(place)).sin())))
 }
 
 /// A shape of any colour and direction, 2 to 5 pixels to each side.

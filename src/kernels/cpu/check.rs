@@ -22,9 +22,7 @@ impl Random {
 
     /// Uniform in -1..1.
     pub fn floats(&mut self, len: usize) -> Vec<f32> {
-        (0..len)
-            .map(|_| (self.next() >> 29) as f32 / (1 << 23) as f32 - 1.0)
-            .collect()
+        (0..len).map(|_| (self.next() >> 29) as f32 / (1 << 23) as f32 - 1.0).collect()
     }
 
     pub fn shape(&mut self) -> ConvShape {
@@ -36,11 +34,7 @@ impl Random {
             in_channels: [1, 3, 8, 16, 19, 32, 48, 64][self.below(8)],
             out_channels: [1, 4, 8, 16, 20, 32, 48, 64, 70, 96][self.below(10)],
             kernel,
-            padding: if self.below(2) == 0 {
-                0
-            } else {
-                (kernel - 1) / 2
-            },
+            padding: if self.below(2) == 0 { 0 } else { (kernel - 1) / 2 },
             pool: self.below(2) == 0,
             relu: self.below(2) == 0,
         }
@@ -50,14 +44,8 @@ impl Random {
 /// Largest difference relative to the largest number.
 pub fn error(found: &[f32], expected: &[f32]) -> f32 {
     assert_eq!(found.len(), expected.len());
-    let scale = expected
-        .iter()
-        .fold(1e-20f32, |scale, value| scale.max(value.abs()));
-    found
-        .iter()
-        .zip(expected)
-        .fold(0.0, |worst: f32, (a, b)| worst.max((a - b).abs()))
-        / scale
+    let scale = expected.iter().fold(1e-20f32, |scale, value| scale.max(value.abs()));
+    found.iter().zip(expected).fold(0.0, |worst: f32, (a, b)| worst.max((a - b).abs())) / scale
 }
 
 pub fn bits(values: &[f32]) -> Vec<u32> {
@@ -67,12 +55,6 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
 /// Runs `work` in rayon pools of 1, 2 and 3 threads.
 pub fn in_pools<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
     (1..=3)
-        .map(|threads| {
-            rayon::ThreadPoolBuilder::new()
-                .num_threads(threads)
-                .build()
-                .unwrap()
-                .install(&work)
-        })
+        .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&work))
         .collect()
 }

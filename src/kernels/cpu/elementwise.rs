@@ -13,66 +13,15 @@ pub fn adam_update(
     moment_2: &mut [f32],
     step: &AdamStep,
 ) {
-    let AdamStep {
-        step_size,
-        beta_1,
-        beta_2,
-        epsilon,
-    } = *step;
+    let AdamStep { step_size, beta_1, beta_2, epsilon } = *step;
     arch().dispatch(
         #[inline(always)]
         || {
             let moments = moment_1.iter_mut().zip(moment_2.iter_mut());
-            for ((parameter, gradient), (first, second)) in
-                parameter.iter_mut().zip(gradient).zip(moments)
-            {
+            for ((parameter, gradient), (first, second)) in parameter.iter_mut().zip(gradient).zip(moments) {
                 *first = *first * beta_1 + gradient * (1.0 - beta_1);
                 *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
                 *parameter -= *first / (second.sqrt() + epsilon) * step_size;
-            }
-        },
-    );
-}
-
-/// Adds `bias` to every row of `rows`, then applies ReLU on request (a NaN stays, as with burn's).
-pub fn add_bias(rows: &mut [f32], bias: &[f32], relu: bool) {
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact_mut(bias.len()) {
-                for (value, bias) in row.iter_mut().zip(bias) {
-                    let sum = *value + bias;
-                    *value = if relu && sum <= 0.0 { 0.0 } else { sum };
-                }
-            }
-        },
-    );
-}
-
-/// Zeroes the gradient where the output of the ReLU was zero.
-pub fn mask_by_relu(gradient: &mut [f32], output: &[f32]) {
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for (gradient, output) in gradient.iter_mut().zip(output) {
-                if *output <= 0.0 {
-                    *gradient = 0.0;
-                }
-            }
-        },
-    );
-}
-
-/// Sums the rows of `rows` into `sums`, from the first row to the last.
-pub fn sum_rows(rows: &[f32], sums: &mut [f32]) {
-    sums.fill(0.0);
-    arch().dispatch(
-        #[inline(always)]
-        || {
-            for row in rows.chunks_exact(sums.len()) {
-                for (sum, value) in sums.iter_mut().zip(row) {
-                    *sum += value;
-                }
             }
         },
     );
@@ -90,9 +39,7 @@ pub fn softmax_cross_entropy(
 ) -> (f32, f32) {
     let share = 1.0 / labels.len() as f32;
     let (mut loss, mut correct) = (0.0f64, 0u32);
-    let rows = logits
-        .chunks_exact(classes)
-        .zip(gradient.chunks_exact_mut(classes));
+    let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes));
     for ((logits, gradient), &label) in rows.zip(labels) {
         let mut best = 0;
         for (index, logit) in logits.iter().enumerate() {
@@ -138,19 +85,14 @@ mod tests {
                 softmax_cross_entropy(&logits, &labels, 4, &mut [0.0; 12]).0
             };
             let numeric = (loss(1e-2) - loss(-1e-2)) / 2e-2;
-            assert!(
-                (numeric - gradient[index]).abs() < 1e-4,
-                "{numeric} {}",
-                gradient[index]
-            );
+            assert!((numeric - gradient[index]).abs() < 1e-4, "{numeric} {}", gradient[index]);
         }
     }
 
     #[test]
     fn ties_go_to_the_first_class_and_a_nan_logit_gives_a_nan_loss() {
         let mut gradient = [0.0; 4];
-        let (loss, correct) =
-            softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, &mut gradient);
+        let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, &mut gradient);
         assert!((loss - 2f32.ln()).abs() < 1e-6);
         assert_eq!(correct, 1.0);
         let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, &mut gradient[..2]);

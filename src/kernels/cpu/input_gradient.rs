@@ -1,4 +1,12 @@
-//! Sparse input gradient of one image.
+//! Sparse input gradient of a group of images.
+//!
+//! One vector of input channels at a time, so that the weights for it (`[out_channels, taps, lanes]`, 36 KiB
+//! for 64 channels and 3x3) stay in L1. Behind a pool, the 4x4 pixels under one window are 16 sums in
+//! registers (AVX-512): the channels of the window's four places, found by bit masks, add 9 products each, and
+//! the pixels are loaded and stored once. 15x15x32 -> 64, one Zen 5 core: 8.4 us an image place by place,
+//! 5.9 window by window. With 16 registers it goes place by place with 9 sums.
+//!
+//! The order of each pixel's sum is window, place, channel, whatever the vector width.
 
 use pulp::Simd;
 
@@ -12,9 +20,7 @@ impl<S: Simd> Gradient<'_, S> {
     #[inline(always)]
     pub fn add_input_gradient(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
         match self.shape.kernel {
-            3 if self.shape.pool && S::REGISTER_COUNT >= 32 => {
-                self.add_windows(weights, stride, dx)
-            }
+            3 if self.shape.pool && S::REGISTER_COUNT >= 32 => self.add_windows(weights, stride, dx),
             1 => self.add_taps::<1, 1>(weights, stride, 0, dx),
             3 => self.add_taps::<3, 3>(weights, stride, 0, dx),
             5 => (0..5).for_each(|row| self.add_taps::<1, 5>(weights, stride, row, dx)),
@@ -40,14 +46,7 @@ impl<S: Simd> Gradient<'_, S> {
     }
 
     #[inline(always)]
-    fn add_one_tap(
-        &self,
-        weights: &[f32],
-        stride: usize,
-        row: usize,
-        column: usize,
-        dx: &mut [f32],
-    ) {
+    fn add_one_tap(&self, weights: &[f32], stride: usize, row: usize, column: usize, dx: &mut [f32]) {
         self.add::<1, 1>(weights, stride, row, column, dx);
     }
 
@@ -63,22 +62,15 @@ impl<S: Simd> Gradient<'_, S> {
         dx: &mut [f32],
     ) {
         let (simd, shape) = (self.simd, self.shape);
-        let (channels, taps, kernel) = (
-            shape.out_channels,
-            shape.kernel * shape.kernel,
-            shape.kernel,
-        );
-        let row_stride = shape.padded_width() * stride;
+        let (channels, taps, kernel) = (shape.out_channels, shape.kernel * shape.kernel, shape.kernel);
+        let row_stride = self.row_stride;
         let window = if shape.pool { 4 } else { 1 };
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * taps * S::F32_LANES);
         assert!(row + ROWS <= kernel && column + COLUMNS <= kernel);
         assert!(self.dy.len() >= self.bases.len() * channels);
         debug_assert!(self.bases.iter().all(|&base| {
-            base as usize
-                + self.steps[3]
-                + (row + ROWS - 1) * row_stride
-                + (column + COLUMNS) * stride
+            base as usize + self.steps[3] + (row + ROWS - 1) * row_stride + (column + COLUMNS) * stride
                 <= dx.len()
         }));
         for vector in 0..vectors {
@@ -110,18 +102,16 @@ impl<S: Simd> Gradient<'_, S> {
                             while bits != 0 {
                                 let channel = 64 * word + bits.trailing_zeros() as usize;
                                 bits &= bits - 1;
-                                let gradient = simd.splat_f32s(
-                                    *self.dy.get_unchecked(position * channels + channel),
-                                );
+                                let gradient =
+                                    simd.splat_f32s(*self.dy.get_unchecked(position * channels + channel));
                                 let weights = weights.as_ptr().add(
                                     ((vector * channels + channel) * taps + row * kernel + column)
                                         * S::F32_LANES,
                                 );
                                 for (row, sums) in sums.iter_mut().enumerate() {
                                     for (column, sum) in sums.iter_mut().enumerate() {
-                                        let weight = load::<S>(
-                                            weights.add((row * kernel + column) * S::F32_LANES),
-                                        );
+                                        let weight =
+                                            load::<S>(weights.add((row * kernel + column) * S::F32_LANES));
                                         *sum = simd.mul_add_e_f32s(gradient, weight, *sum);
                                     }
                                 }
@@ -144,19 +134,12 @@ impl<S: Simd> Gradient<'_, S> {
     fn add_windows(&self, weights: &[f32], stride: usize, dx: &mut [f32]) {
         let (simd, shape) = (self.simd, self.shape);
         let channels = shape.out_channels;
-        let row_stride = shape.padded_width() * stride;
+        let row_stride = self.row_stride;
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * 9 * S::F32_LANES);
         assert!(self.dy.len() >= self.bases.len() * channels);
-        debug_assert!(
-            self.bases
-                .iter()
-                .all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len())
-        );
-        for (vector, weights) in weights
-            .chunks_exact(channels * 9 * S::F32_LANES)
-            .enumerate()
-        {
+        debug_assert!(self.bases.iter().all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len()));
+        for (vector, weights) in weights.chunks_exact(channels * 9 * S::F32_LANES).enumerate() {
             for (position, &base) in self.bases.iter().enumerate() {
                 // SAFETY: `dx` is read and written within the bound asserted in debug builds: `bases` comes
                 // from the same shape as `dx`.
@@ -191,12 +174,7 @@ impl<S: Simd> Gradient<'_, S> {
     ) {
         let channels = self.shape.out_channels;
         let dy = &self.dy[position * channels..][..channels];
-        for (word, &bits) in self
-            .routes
-            .channels(position, 2 * ROW + COLUMN)
-            .iter()
-            .enumerate()
-        {
+        for (word, &bits) in self.routes.channels(position, 2 * ROW + COLUMN).iter().enumerate() {
             let mut bits = bits;
             while bits != 0 {
                 let channel = 64 * word + bits.trailing_zeros() as usize;

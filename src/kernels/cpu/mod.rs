@@ -1,4 +1,12 @@
-//! The kernels: loops over plain slices, nothing of burn's types.
+//! CPU kernels of a training step: plain Rust over slices, no framework types.
+//!
+//! Start with `shape` (layouts), then `forward`, `sparse`, `weight_gradient`, `input_gradient`,
+//! `dense_weight_gradient` and `backward` (the convolution), `linear` with `matmul` (dense layers), `norm` (batch
+//! normalisation), `elementwise` (loss and optimizer). `simd` chooses the instruction set, `scratch` keeps buffers
+//! between calls, `naive` is the plain twin that the tests compare with.
+//!
+//! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
+//! one parallel region; `conv_backward` with a weight gradient has a second, short one.
 #![allow(
     unsafe_code,
     reason = "the one place where vector instructions and disjoint writes of threads need it"
@@ -11,11 +19,15 @@
 mod backward;
 #[cfg(test)]
 mod check;
+mod dense_weight_gradient;
 mod elementwise;
 mod forward;
 mod input_gradient;
+mod linear;
+mod matmul;
 #[cfg(test)]
 mod naive;
+mod norm;
 mod pack;
 mod scratch;
 mod shape;
@@ -24,8 +36,13 @@ mod sparse;
 mod weight_gradient;
 
 pub use backward::{InputGradient, WeightGradient, conv_backward};
-pub use elementwise::{adam_update, add_bias, mask_by_relu, softmax_cross_entropy, sum_rows};
+pub use elementwise::{adam_update, softmax_cross_entropy};
 pub use forward::conv_forward;
+pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
+pub use norm::{
+    Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
+    normalise,
+};
 pub use shape::{ConvShape, uses_fast_path};
 
 /// Name of the instruction set that the kernels use on this machine.

@@ -3,18 +3,8 @@
 use super::shape::ConvShape;
 
 /// `x[image, row, column, channel]` with zeros outside the image.
-fn padded(
-    shape: &ConvShape,
-    x: &[f32],
-    image: usize,
-    row: usize,
-    column: usize,
-    channel: usize,
-) -> f64 {
-    let (row, column) = (
-        row.wrapping_sub(shape.padding),
-        column.wrapping_sub(shape.padding),
-    );
+fn padded(shape: &ConvShape, x: &[f32], image: usize, row: usize, column: usize, channel: usize) -> f64 {
+    let (row, column) = (row.wrapping_sub(shape.padding), column.wrapping_sub(shape.padding));
     if row >= shape.height || column >= shape.width {
         return 0.0;
     }
@@ -22,11 +12,7 @@ fn padded(
 }
 
 fn relu(value: f32) -> f32 {
-    if value.is_nan() || value > 0.0 {
-        value
-    } else {
-        0.0
-    }
+    if value.is_nan() || value > 0.0 { value } else { 0.0 }
 }
 
 /// Returns `y` and, with pooling, the argmax.
@@ -42,16 +28,9 @@ pub fn conv_forward(
         for kernel_row in 0..shape.kernel {
             for kernel_column in 0..shape.kernel {
                 for input in 0..shape.in_channels {
-                    let tap =
-                        (kernel_row * shape.kernel + kernel_column) * shape.in_channels + input;
-                    sum += padded(
-                        shape,
-                        x,
-                        image,
-                        row + kernel_row,
-                        column + kernel_column,
-                        input,
-                    ) * weight[tap * shape.out_channels + channel] as f64;
+                    let tap = (kernel_row * shape.kernel + kernel_column) * shape.in_channels + input;
+                    sum += padded(shape, x, image, row + kernel_row, column + kernel_column, input)
+                        * weight[tap * shape.out_channels + channel] as f64;
                 }
             }
         }
@@ -68,12 +47,7 @@ pub fn conv_forward(
                     }
                     let (mut best, mut position) = (f32::NEG_INFINITY, 0);
                     for window in 0..4 {
-                        let value = conv(
-                            image,
-                            2 * row + window / 2,
-                            2 * column + window % 2,
-                            channel,
-                        );
+                        let value = conv(image, 2 * row + window / 2, 2 * column + window % 2, channel);
                         if window == 0 || value > best || value.is_nan() {
                             (best, position) = (value, window as u8);
                         }
@@ -111,10 +85,7 @@ pub fn conv_backward(
             if argmax[index] == 255 {
                 continue;
             }
-            (row, column) = (
-                2 * row + argmax[index] as usize / 2,
-                2 * column + argmax[index] as usize % 2,
-            );
+            (row, column) = (2 * row + argmax[index] as usize / 2, 2 * column + argmax[index] as usize % 2);
         } else if shape.relu && y[index] == 0.0 {
             continue;
         }
@@ -123,17 +94,9 @@ pub fn conv_backward(
         for kernel_row in 0..shape.kernel {
             for kernel_column in 0..shape.kernel {
                 for input in 0..shape.in_channels {
-                    let tap =
-                        (kernel_row * shape.kernel + kernel_column) * shape.in_channels + input;
-                    dweight[tap * shape.out_channels + channel] += gradient
-                        * padded(
-                            shape,
-                            x,
-                            image,
-                            row + kernel_row,
-                            column + kernel_column,
-                            input,
-                        );
+                    let tap = (kernel_row * shape.kernel + kernel_column) * shape.in_channels + input;
+                    dweight[tap * shape.out_channels + channel] +=
+                        gradient * padded(shape, x, image, row + kernel_row, column + kernel_column, input);
                     let in_row = (row + kernel_row).wrapping_sub(shape.padding);
                     let in_column = (column + kernel_column).wrapping_sub(shape.padding);
                     if in_row < shape.height && in_column < shape.width {
@@ -147,4 +110,19 @@ pub fn conv_backward(
     }
     let narrow = |sums: Vec<f64>| sums.into_iter().map(|sum| sum as f32).collect();
     (narrow(dweight), narrow(dbias), narrow(dx))
+}
+
+/// A dense layer as a 1x1 convolution of 1x1 images.
+pub fn linear_as_conv(batch: usize, inputs: usize, outputs: usize, relu: bool) -> ConvShape {
+    ConvShape {
+        batch,
+        height: 1,
+        width: 1,
+        in_channels: inputs,
+        out_channels: outputs,
+        kernel: 1,
+        padding: 0,
+        pool: false,
+        relu,
+    }
 }

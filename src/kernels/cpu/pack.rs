@@ -45,10 +45,7 @@ impl PackedWeights {
             let width = packed.group_vectors(group) * lanes;
             let real = width.min(out_channels - first);
             let target = &mut packed.data[first * depth..(first + width) * depth];
-            for (row, source) in target
-                .chunks_exact_mut(width)
-                .zip(weight.chunks_exact(out_channels))
-            {
+            for (row, source) in target.chunks_exact_mut(width).zip(weight.chunks_exact(out_channels)) {
                 row[..real].copy_from_slice(&source[first..first + real]);
                 row[real..].fill(0.0);
             }
@@ -68,10 +65,7 @@ impl PackedWeights {
     pub fn group(&self, group: usize) -> (&[f32], &[f32]) {
         let first = group * self.lanes * self.vectors;
         let width = self.group_vectors(group) * self.lanes;
-        (
-            &self.data[first * self.depth..(first + width) * self.depth],
-            &self.bias[first..first + width],
-        )
+        (&self.data[first * self.depth..(first + width) * self.depth], &self.bias[first..first + width])
     }
 }
 
@@ -85,15 +79,14 @@ pub fn pack_for_input_gradient(shape: &ConvShape, weight: &[f32], lanes: usize) 
     for vector in 0..vectors {
         let first = vector * lanes;
         let real = lanes.min(shape.in_channels - first);
-        let block = &mut packed[vector * shape.out_channels * taps * lanes..]
-            [..shape.out_channels * taps * lanes];
+        let block =
+            &mut packed[vector * shape.out_channels * taps * lanes..][..shape.out_channels * taps * lanes];
         if real < lanes {
             block.fill(0.0);
         }
         for tap in 0..taps {
             for lane in 0..real {
-                let source =
-                    &weight[(tap * shape.in_channels + first + lane) * shape.out_channels..];
+                let source = &weight[(tap * shape.in_channels + first + lane) * shape.out_channels..];
                 for channel in 0..shape.out_channels {
                     block[(channel * taps + tap) * lanes + lane] = source[channel];
                 }
@@ -129,5 +122,39 @@ pub fn copy_padded(shape: &ConvShape, image: &[f32], target: &mut [f32]) {
     let first = (shape.padding * shape.padded_width() + shape.padding) * shape.in_channels;
     for (index, source) in image.chunks_exact(row).enumerate() {
         target[first + index * target_row..][..row].copy_from_slice(source);
+    }
+}
+
+/// Copies one image out of its frame: `framed` is `[padded height, padded width, stride]`.
+pub fn copy_unframed(shape: &ConvShape, framed: &[f32], stride: usize, image: &mut [f32]) {
+    for (index, pixel) in image.chunks_exact_mut(shape.in_channels).enumerate() {
+        let (row, column) = (index / shape.width + shape.padding, index % shape.width + shape.padding);
+        pixel.copy_from_slice(&framed[(row * shape.padded_width() + column) * stride..][..shape.in_channels]);
+    }
+}
+
+/// Floats that a spread row piece takes: one line.
+pub const SPREAD: usize = 16;
+
+/// Copies one image so that every convolution column of every padded row has its row piece (at most `SPREAD`
+/// floats) on a line of its own: `target` is `[padded height, conv width, SPREAD]`. What lies beyond a piece
+/// is unspecified.
+#[inline(always)]
+pub fn copy_spread(shape: &ConvShape, image: &[f32], target: &mut [f32]) {
+    debug_assert!(shape.row_piece() <= SPREAD);
+    let mut row = Scratch::take_zeroed(shape.padded_width() * shape.in_channels + SPREAD);
+    let source_row = shape.width * shape.in_channels;
+    let (lines, _) = target.as_chunks_mut::<SPREAD>();
+    for (index, lines) in lines.chunks_exact_mut(shape.conv_width()).take(shape.padded_height()).enumerate() {
+        let inside = index.wrapping_sub(shape.padding);
+        let real = &mut row[shape.padding * shape.in_channels..][..source_row];
+        if inside < shape.height {
+            real.copy_from_slice(&image[inside * source_row..][..source_row]);
+        } else {
+            real.fill(0.0);
+        }
+        for (column, line) in lines.iter_mut().enumerate() {
+            *line = *row[column * shape.in_channels..].first_chunk().expect("the row has slack");
+        }
     }
 }

@@ -28,12 +28,9 @@ impl Scratch {
         let needed = len.div_ceil(16);
         let mut lines = POOL
             .with_borrow_mut(|pool| {
-                let fitting = (0..pool.len())
-                    .filter(|&i| pool[i].len() >= needed)
-                    .min_by_key(|&i| pool[i].len());
-                fitting
-                    .or(pool.len().checked_sub(1))
-                    .map(|i| pool.swap_remove(i))
+                let fitting =
+                    (0..pool.len()).filter(|&i| pool[i].len() >= needed).min_by_key(|&i| pool[i].len());
+                fitting.or(pool.len().checked_sub(1)).map(|i| pool.swap_remove(i))
             })
             .unwrap_or_default();
         if lines.len() < needed {

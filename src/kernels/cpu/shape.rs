@@ -44,19 +44,11 @@ impl ConvShape {
     }
 
     pub fn out_height(&self) -> usize {
-        if self.pool {
-            self.conv_height() / 2
-        } else {
-            self.conv_height()
-        }
+        if self.pool { self.conv_height() / 2 } else { self.conv_height() }
     }
 
     pub fn out_width(&self) -> usize {
-        if self.pool {
-            self.conv_width() / 2
-        } else {
-            self.conv_width()
-        }
+        if self.pool { self.conv_width() / 2 } else { self.conv_width() }
     }
 
     /// Output positions (pixels) of one image.
@@ -87,14 +79,8 @@ impl ConvShape {
     }
 
     pub(crate) fn check(&self) {
-        assert!(
-            self.kernel > 0 && self.in_channels > 0 && self.out_channels > 0,
-            "empty {self:?}"
-        );
-        assert!(
-            self.padding < self.kernel,
-            "padding must be smaller than the kernel in {self:?}"
-        );
+        assert!(self.kernel > 0 && self.in_channels > 0 && self.out_channels > 0, "empty {self:?}");
+        assert!(self.padding < self.kernel, "padding must be smaller than the kernel in {self:?}");
     }
 }
 
@@ -119,17 +105,7 @@ pub(crate) fn pieces(total: usize, largest: usize) -> impl Iterator<Item = Range
 
 impl fmt::Display for ConvShape {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            height,
-            width,
-            in_channels,
-            out_channels,
-            kernel,
-            ..
-        } = self;
-        write!(
-            out,
-            "conv {kernel}x{kernel} {height}x{width}x{in_channels} -> {out_channels}"
-        )
+        let Self { height, width, in_channels, out_channels, kernel, .. } = self;
+        write!(out, "conv {kernel}x{kernel} {height}x{width}x{in_channels} -> {out_channels}")
     }
 }

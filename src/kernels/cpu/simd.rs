@@ -85,8 +85,5 @@ pub unsafe fn store<S: Simd>(to: *mut f32, value: S::f32s) {
 #[inline(always)]
 pub fn beats<S: Simd>(simd: S, candidate: S::f32s, best: S::f32s) -> S::m32s {
     let number = simd.equal_f32s(candidate, candidate);
-    simd.or_m32s(
-        simd.greater_than_f32s(candidate, best),
-        simd.not_m32s(number),
-    )
+    simd.or_m32s(simd.greater_than_f32s(candidate, best), simd.not_m32s(number))
 }

@@ -23,7 +23,8 @@ pub struct Routes {
 pub const BLOCK: usize = 64;
 
 impl Routes {
-    /// For `positions` outputs a channel; `window` is 4 behind a pool, else 1.
+    /// For `positions` outputs a channel; `window` is 4 behind a pool, else 1, or 0
+    /// if `channels` will not be asked for.
     pub fn new(positions: usize, out_channels: usize, window: usize) -> Self {
         let words = out_channels.div_ceil(64);
         Self {
@@ -44,19 +45,11 @@ impl Routes {
             for (block, rows) in routes.chunks(BLOCK * self.out_channels).enumerate() {
                 let mut bits = [0u64; 64];
                 for (index, row) in rows.chunks_exact(self.out_channels).enumerate() {
-                    let mut bytes = [255u8; 64];
                     let row = &row[64 * word..][..width];
-                    let row: &[u8; 64] = match row.try_into() {
-                        Ok(row) => row,
-                        Err(_) => {
-                            bytes[..width].copy_from_slice(row);
-                            &bytes
-                        }
-                    };
                     let position = block * BLOCK + index;
+                    bits[index] = !equal_mask(row, 255) & (u64::MAX >> (64 - width));
                     for place in 0..window {
                         let mask = equal_mask(row, place as u8);
-                        bits[index] |= mask;
                         self.channels[(position * window + place) * words + word] = mask;
                     }
                 }
@@ -79,32 +72,37 @@ impl Routes {
     }
 }
 
-/// Bit i says whether `bytes[i] == value`.
+/// Bit i says whether `bytes[i] == value`, for at most 64 bytes.
 #[inline(always)]
-fn equal_mask(bytes: &[u8; 64], value: u8) -> u64 {
+fn equal_mask(bytes: &[u8], value: u8) -> u64 {
+    debug_assert!(bytes.len() <= 64);
+    let mut mask = 0;
+    let (parts, rest) = bytes.as_chunks::<16>();
+    for (index, part) in parts.iter().enumerate() {
+        mask |= (equal_mask_16(part, value) as u64) << (16 * index);
+    }
+    if !rest.is_empty() {
+        let mut part = [!value; 16];
+        part[..rest.len()].copy_from_slice(rest);
+        mask |= (equal_mask_16(&part, value) as u64) << (16 * parts.len());
+    }
+    mask
+}
+
+#[inline(always)]
+fn equal_mask_16(bytes: &[u8; 16], value: u8) -> u16 {
     #[cfg(target_arch = "x86_64")]
     {
-        use std::arch::x86_64::{
-            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8,
-        };
-        let mut mask = 0;
-        for (index, part) in bytes.chunks_exact(16).enumerate() {
-            // SAFETY: SSE2 is part of x86-64, and `part` is 16 bytes long.
-            let equal = unsafe {
-                let part = _mm_loadu_si128(part.as_ptr().cast());
-                _mm_movemask_epi8(_mm_cmpeq_epi8(part, _mm_set1_epi8(value as i8)))
-            };
-            mask |= (equal as u16 as u64) << (16 * index);
+        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_set1_epi8};
+        // SAFETY: SSE2 is part of x86-64, and 16 bytes are read from an array of 16.
+        unsafe {
+            let bytes = _mm_loadu_si128(bytes.as_ptr().cast());
+            _mm_movemask_epi8(_mm_cmpeq_epi8(bytes, _mm_set1_epi8(value as i8))) as u16
         }
-        mask
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
-        let mut mask = 0;
-        for (index, &byte) in bytes.iter().enumerate() {
-            mask |= ((byte == value) as u64) << index;
-        }
-        mask
+        bytes.iter().enumerate().fold(0, |mask, (index, &byte)| mask | ((byte == value) as u16) << index)
     }
 }
 
@@ -144,8 +142,7 @@ mod tests {
                 for channel in 0..channels {
                     let byte = bytes[position * channels + channel];
                     for place in 0..4 {
-                        let bit =
-                            routes.channels(position, place)[channel / 64] >> (channel % 64) & 1;
+                        let bit = routes.channels(position, place)[channel / 64] >> (channel % 64) & 1;
                         assert_eq!(bit == 1, byte as usize == place);
                     }
                     let bit = routes.positions(position / BLOCK, channel) >> (position % BLOCK) & 1;

@@ -1,0 +1,324 @@
+//! Dense layer with bias and optional ReLU.
+//!
+//! `x` is `[batch, inputs]`, the weight `[inputs, outputs]`, `y` `[batch, outputs]`. The backward pass walks
+//! over blocks of inputs: a block owns its rows of `dweight` and its columns of `dx`, so the sums over the
+//! batch need no partial buffers, one parallel region does both, and the result does not depend on threads.
+
+use std::fmt;
+
+use pulp::{Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::matmul::Product;
+use super::scratch::Scratch;
+use super::simd::{arch, lanes};
+
+/// Shape of a dense layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinearShape {
+    pub batch: usize,
+    pub inputs: usize,
+    pub outputs: usize,
+    pub relu: bool,
+}
+
+impl fmt::Display for LinearShape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "dense {} -> {}", self.inputs, self.outputs)
+    }
+}
+
+/// Rows of the batch that a forward task takes: one register tile.
+const FORWARD_ROWS: usize = 6;
+
+/// Inputs that a backward task takes: 3 AVX-512 vectors, 8 register tiles of the weight gradient.
+const BLOCK: usize = 48;
+
+/// Rows of `columns` floats, each padded with zeros to `width`.
+fn pad_rows(rows: &[f32], columns: usize, width: usize) -> Scratch {
+    let mut padded = Scratch::take_zeroed(rows.len() / columns * width);
+    for (target, source) in padded.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
+        target[..columns].copy_from_slice(source);
+    }
+    padded
+}
+
+pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    let LinearShape { batch, inputs, outputs, relu } = *shape;
+    assert_eq!((x.len(), weight.len(), y.len()), (batch * inputs, inputs * outputs, batch * outputs));
+    assert!(bias.is_none_or(|bias| bias.len() == outputs));
+    if y.is_empty() {
+        return;
+    }
+    let arch = arch();
+    let width = outputs.next_multiple_of(lanes(arch));
+    let padded = (width != outputs)
+        .then(|| (pad_rows(weight, outputs, width), bias.map(|b| pad_rows(b, outputs, width))));
+    let (weight, bias) = match &padded {
+        Some((weight, bias)) => (&weight[..], bias.as_deref()),
+        None => (weight, bias),
+    };
+    let run = |(task, y): (usize, &mut [f32])| {
+        let rows = y.len() / outputs;
+        let a = if inputs == 0 { &[][..] } else { &x[task * FORWARD_ROWS * inputs..][..rows * inputs] };
+        let product = Product {
+            a,
+            a_row: inputs,
+            a_step: 1,
+            b: weight,
+            b_row: width,
+            depth: inputs,
+            rows,
+            columns: outputs,
+            bias,
+            relu,
+        };
+        arch.dispatch(Forward { product, y });
+    };
+    let rows = FORWARD_ROWS * outputs;
+    if batch * inputs * outputs < SERIAL {
+        y.chunks_mut(rows).enumerate().for_each(run);
+    } else {
+        y.par_chunks_mut(rows).enumerate().for_each(run);
+    }
+}
+
+/// Multiply-adds below which a parallel region costs more than it gains.
+const SERIAL: usize = 100_000;
+
+struct Forward<'a> {
+    product: Product<'a>,
+    y: &'a mut [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        assert_eq!(self.y.len(), self.product.rows * self.product.columns);
+        // SAFETY: `y` holds `rows` x `columns` floats, checked above, and is borrowed mutably.
+        unsafe { self.product.write(simd, self.y.as_mut_ptr(), self.product.columns) }
+    }
+}
+
+/// Gradients asked for.
+pub struct LinearGradients<'a> {
+    pub dweight: &'a mut [f32],
+    pub dbias: Option<&'a mut [f32]>,
+    pub dx: Option<&'a mut [f32]>,
+}
+
+/// `y` is read only with ReLU.
+pub fn linear_backward(
+    shape: &LinearShape,
+    x: &[f32],
+    weight: &[f32],
+    y: &[f32],
+    dy: &[f32],
+    gradients: LinearGradients<'_>,
+) {
+    let LinearGradients { dweight, dbias, dx } = gradients;
+    let LinearShape { batch, inputs, outputs, relu } = *shape;
+    assert_eq!((x.len(), dy.len()), (batch * inputs, batch * outputs));
+    assert_eq!((weight.len(), dweight.len()), (inputs * outputs, inputs * outputs));
+    assert!(!relu || y.len() == dy.len());
+    assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()));
+    let arch = arch();
+    let width = outputs.next_multiple_of(lanes(arch)).max(1);
+    let mut gradient = Scratch::take_zeroed(batch * width);
+    for (row, target) in gradient.chunks_exact_mut(width).enumerate() {
+        let target = &mut target[..outputs];
+        target.copy_from_slice(&dy[row * outputs..][..outputs]);
+        if relu {
+            for (target, &y) in target.iter_mut().zip(&y[row * outputs..][..outputs]) {
+                *target = if y != 0.0 { *target } else { 0.0 };
+            }
+        }
+    }
+    if let Some(dbias) = dbias {
+        dbias.fill(0.0);
+        for row in gradient.chunks_exact(width) {
+            for (sum, value) in dbias.iter_mut().zip(row) {
+                *sum += value;
+            }
+        }
+    }
+    if dweight.is_empty() {
+        dx.into_iter().for_each(|dx| dx.fill(0.0));
+        return;
+    }
+    let dx = dx.map(|dx| Columns(dx.as_mut_ptr()));
+    let run = |(task, dweight): (usize, &mut [f32])| {
+        let first = task * BLOCK;
+        arch.dispatch(Backward {
+            shape,
+            width,
+            first,
+            x,
+            weight,
+            gradient: &gradient,
+            dweight,
+            dx: dx.as_ref(),
+        });
+    };
+    if batch * inputs * outputs < SERIAL {
+        dweight.chunks_mut(BLOCK * outputs).enumerate().for_each(run);
+    } else {
+        dweight.par_chunks_mut(BLOCK * outputs).enumerate().for_each(run);
+    }
+}
+
+/// Start of `dx`, of which each task writes its own columns.
+struct Columns(*mut f32);
+// SAFETY: tasks write disjoint columns of the slice, which stays mutably borrowed by `linear_backward`.
+unsafe impl Sync for Columns {}
+
+struct Backward<'a> {
+    shape: &'a LinearShape,
+    /// Floats a row of `gradient`.
+    width: usize,
+    /// First input of this task.
+    first: usize,
+    x: &'a [f32],
+    weight: &'a [f32],
+    gradient: &'a [f32],
+    /// The rows of this task.
+    dweight: &'a mut [f32],
+    dx: Option<&'a Columns>,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { shape, width, first, x, weight, gradient, dweight, dx } = self;
+        let LinearShape { batch, inputs, outputs, .. } = *shape;
+        let real = dweight.len() / outputs;
+        assert!(first + real <= inputs && real <= BLOCK);
+
+        // A copy of the block's columns: in `x` itself they are a power of two apart and share cache sets.
+        let mut columns = Scratch::take(batch * BLOCK);
+        for (target, source) in columns.chunks_exact_mut(BLOCK).zip(x.chunks_exact(inputs)) {
+            target[..real].copy_from_slice(&source[first..first + real]);
+        }
+        let product = Product {
+            a: &columns,
+            a_row: 1,
+            a_step: BLOCK,
+            b: gradient,
+            b_row: width,
+            depth: batch,
+            rows: real,
+            columns: outputs,
+            bias: None,
+            relu: false,
+        };
+        // SAFETY: `dweight` holds `real` rows of `outputs` floats and is borrowed mutably.
+        unsafe { product.write(simd, dweight.as_mut_ptr(), outputs) };
+
+        let Some(Columns(dx)) = dx else { return };
+        let mut turned = Scratch::take_zeroed(outputs * BLOCK);
+        for (input, row) in weight[first * outputs..][..real * outputs].chunks_exact(outputs).enumerate() {
+            for (output, &value) in row.iter().enumerate() {
+                turned[output * BLOCK + input] = value;
+            }
+        }
+        let product = Product {
+            a: gradient,
+            a_row: width,
+            a_step: 1,
+            b: &turned,
+            b_row: BLOCK,
+            depth: outputs,
+            rows: batch,
+            columns: real,
+            bias: None,
+            relu: false,
+        };
+        // SAFETY: columns `first..first + real` of `dx` (`[batch, inputs]`, checked by the caller) are this
+        // task's alone.
+        unsafe { product.write(simd, dx.add(first), inputs) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Random, bits, error, in_pools};
+    use super::super::naive;
+    use super::super::simd::{arches, with_arch};
+    use super::*;
+
+    struct Case {
+        shape: LinearShape,
+        x: Vec<f32>,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        dy: Vec<f32>,
+    }
+
+    impl Case {
+        fn new(shape: LinearShape, random: &mut Random) -> Self {
+            Self {
+                shape,
+                x: random.floats(shape.batch * shape.inputs),
+                weight: random.floats(shape.inputs * shape.outputs),
+                bias: random.floats(shape.outputs),
+                dy: random.floats(shape.batch * shape.outputs),
+            }
+        }
+
+        /// `y`, `dweight`, `dbias`, `dx`.
+        fn run(&self) -> [Vec<f32>; 4] {
+            let [mut y, mut dweight] = [vec![f32::MIN; self.dy.len()], vec![f32::MIN; self.weight.len()]];
+            let [mut dbias, mut dx] = [vec![f32::MIN; self.bias.len()], vec![f32::MIN; self.x.len()]];
+            linear_forward(&self.shape, &self.x, &self.weight, Some(&self.bias), &mut y);
+            linear_backward(
+                &self.shape,
+                &self.x,
+                &self.weight,
+                &y,
+                &self.dy,
+                LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) },
+            );
+            [y, dweight, dbias, dx]
+        }
+    }
+
+    #[test]
+    fn agrees_with_naive() {
+        let mut random = Random::new(10);
+        for (batch, inputs, outputs) in
+            [(32, 1024, 64), (32, 64, 4), (1, 1, 1), (7, 50, 33), (13, 97, 16), (5, 48, 10)]
+        {
+            for relu in [true, false] {
+                let case = Case::new(LinearShape { batch, inputs, outputs, relu }, &mut random);
+                // A dense layer is a 1x1 convolution of 1x1 images.
+                let conv = naive::linear_as_conv(batch, inputs, outputs, relu);
+                let (y, _) = naive::conv_forward(&conv, &case.x, &case.weight, Some(&case.bias));
+                let (dweight, dbias, dx) =
+                    naive::conv_backward(&conv, &case.x, &case.weight, &y, &[], &case.dy);
+                for (name, arch) in arches() {
+                    let found = with_arch(arch, || case.run());
+                    for (found, expected) in found.iter().zip([&y, &dweight, &dbias, &dx]) {
+                        assert!(error(found, expected) < 1e-5, "{name} {:?}", case.shape);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn threads_and_vector_width_leave_every_bit() {
+        let case =
+            Case::new(LinearShape { batch: 33, inputs: 1000, outputs: 60, relu: true }, &mut Random::new(11));
+        let mut results = Vec::new();
+        for (name, arch) in arches() {
+            if name != "scalar" {
+                results.extend(in_pools(|| with_arch(arch, || case.run().map(|values| bits(&values)))));
+            }
+        }
+        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+}

@@ -1,0 +1,142 @@
+//! A small matrix product on register tiles, for the dense layers.
+
+use pulp::Simd;
+
+use super::shape::pieces;
+use super::simd::{beats, load, store};
+
+/// `c[row, column] = sum over k of a[row * a_row + k * a_step] * b[k * b_row + column]`, k ascending.
+///
+/// Columns are vectorised, so the order of each sum is the same for every vector width. `b` must be readable
+/// up to the columns rounded up to whole vectors (what lies there does not matter).
+pub struct Product<'a> {
+    pub a: &'a [f32],
+    pub a_row: usize,
+    pub a_step: usize,
+    pub b: &'a [f32],
+    pub b_row: usize,
+    pub depth: usize,
+    pub rows: usize,
+    pub columns: usize,
+    /// Added before the products; as readable as a row of `b`.
+    pub bias: Option<&'a [f32]>,
+    pub relu: bool,
+}
+
+/// Rows of a register tile; with 2 vectors 12 sums, three times what the latency of a multiply-add needs at
+/// one a cycle. `[32, 1024] x [1024, 64]`, one Zen 5 core, AVX-512: 1.32 us a row with 4 vectors (24 sums; the
+/// rows of `a` are 4 KiB apart and the wide rows of `b` push them out of L1), 0.71 with 1, 0.51 with 2
+/// (257 GFLOP/s).
+const ROWS: usize = 6;
+const MOST_VECTORS: usize = 2;
+
+impl Product<'_> {
+    /// Writes the product to `c`, `c_row` floats from row to row.
+    ///
+    /// # Safety
+    /// `c` must be valid for writes of `columns` floats at each of `rows` rows, and nothing else may access
+    /// them meanwhile.
+    #[inline(always)]
+    pub unsafe fn write<S: Simd>(&self, simd: S, c: *mut f32, c_row: usize) {
+        if self.rows == 0 || self.columns == 0 {
+            return;
+        }
+        let readable = self.columns.next_multiple_of(S::F32_LANES);
+        if self.depth > 0 {
+            assert!((self.rows - 1) * self.a_row + (self.depth - 1) * self.a_step < self.a.len());
+            assert!((self.depth - 1) * self.b_row + readable <= self.b.len());
+        }
+        assert!(self.bias.is_none_or(|bias| bias.len() >= readable));
+        for vectors in pieces(readable / S::F32_LANES, MOST_VECTORS) {
+            let column = vectors.start * S::F32_LANES;
+            for rows in pieces(self.rows, ROWS) {
+                // SAFETY: the bounds above hold for every tile of `rows` x `vectors`; `c` by the contract.
+                unsafe {
+                    match vectors.len() {
+                        1 => self.tiles::<S, 1>(simd, rows.start, rows.len(), column, c, c_row),
+                        _ => self.tiles::<S, MOST_VECTORS>(simd, rows.start, rows.len(), column, c, c_row),
+                    }
+                }
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tiles<S: Simd, const VECTORS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        rows: usize,
+        column: usize,
+        c: *mut f32,
+        c_row: usize,
+    ) {
+        // SAFETY: by the caller's contract.
+        unsafe {
+            match rows {
+                1 => self.tile::<S, 1, VECTORS>(simd, row, column, c, c_row),
+                2 => self.tile::<S, 2, VECTORS>(simd, row, column, c, c_row),
+                3 => self.tile::<S, 3, VECTORS>(simd, row, column, c, c_row),
+                4 => self.tile::<S, 4, VECTORS>(simd, row, column, c, c_row),
+                5 => self.tile::<S, 5, VECTORS>(simd, row, column, c, c_row),
+                _ => self.tile::<S, ROWS, VECTORS>(simd, row, column, c, c_row),
+            }
+        }
+    }
+
+    /// # Safety
+    /// Rows `row..row + HEIGHT` and `VECTORS` vectors from `column` on lie within the bounds that `write`
+    /// has checked.
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+        c: *mut f32,
+        c_row: usize,
+    ) {
+        let zero = simd.splat_f32s(0.0);
+        let mut sums = [[zero; VECTORS]; HEIGHT];
+        // SAFETY: by the contract.
+        unsafe {
+            if let Some(bias) = self.bias {
+                for sums in &mut sums {
+                    for (vector, sum) in sums.iter_mut().enumerate() {
+                        *sum = load::<S>(bias.as_ptr().add(column + vector * S::F32_LANES));
+                    }
+                }
+            }
+            let a = self.a.as_ptr().add(row * self.a_row);
+            let b = self.b.as_ptr().add(column);
+            for step in 0..self.depth {
+                let mut factors = [zero; VECTORS];
+                for (vector, factor) in factors.iter_mut().enumerate() {
+                    *factor = load::<S>(b.add(step * self.b_row + vector * S::F32_LANES));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let value = simd.splat_f32s(*a.add(row * self.a_row + step * self.a_step));
+                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                        *sum = simd.mul_add_e_f32s(value, factor, *sum);
+                    }
+                }
+            }
+            for (index, sums) in sums.iter().enumerate() {
+                for (vector, &sum) in sums.iter().enumerate() {
+                    let value =
+                        if self.relu { simd.select_f32s(beats(simd, sum, zero), sum, zero) } else { sum };
+                    let first = column + vector * S::F32_LANES;
+                    let target = c.add((row + index) * c_row + first);
+                    let real = (self.columns - first).min(S::F32_LANES);
+                    if real == S::F32_LANES {
+                        store::<S>(target, value);
+                    } else {
+                        let values = [value];
+                        let values: &[f32] = pulp::bytemuck::cast_slice(&values);
+                        std::slice::from_raw_parts_mut(target, real).copy_from_slice(&values[..real]);
+                    }
+                }
+            }
+        }
+    }
+}

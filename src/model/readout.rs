@@ -1,0 +1,82 @@
+//! Which of an encoder's outputs become features, and how they are pooled.
+
+use burn::tensor::{Tensor, module::adaptive_avg_pool2d};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How the places of a block's output are averaged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Pool {
+    /// Every place is kept.
+    #[default]
+    #[serde(rename = "none")]
+    None,
+    /// The mean over all places.
+    #[serde(rename = "gap")]
+    Gap,
+    /// Means over a grid of 2 by 2.
+    #[serde(rename = "2x2")]
+    Two,
+    /// Means over a grid of 4 by 4.
+    #[serde(rename = "4x4")]
+    Four,
+    /// Means over a grid of 8 by 8.
+    #[serde(rename = "8x8")]
+    Eight,
+}
+
+impl Pool {
+    /// Side of the grid; absent where every place is kept.
+    pub fn side(self) -> Option<usize> {
+        match self {
+            Self::None => None,
+            Self::Gap => Some(1),
+            Self::Two => Some(2),
+            Self::Four => Some(4),
+            Self::Eight => Some(8),
+        }
+    }
+
+    /// Numbers that `[height, width, channels]` become.
+    pub fn width(self, [height, width, channels]: [usize; 3]) -> usize {
+        let places = self.side().map_or(height * width, |side| side * side);
+        places * channels
+    }
+
+    /// `[batch, height, width, channels]` to `[batch, width(..)]`: row by row with the channels last.
+    pub fn apply(self, output: Tensor<4>) -> Tensor<2> {
+        let [batch, height, width, channels] = output.dims();
+        match self.side() {
+            None => output.reshape([batch, height * width * channels]),
+            Some(side) => {
+                let means = adaptive_avg_pool2d(output.permute([0, 3, 1, 2]), [side, side]);
+                means.permute([0, 2, 3, 1]).reshape([batch, side * side * channels])
+            }
+        }
+    }
+}
+
+/// What to read from an encoder.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Readout {
+    /// Names of blocks (`block1`, ...), whose pooled outputs are put side by side; none: the encoder's last layer.
+    pub layers: Vec<String>,
+    /// How the places of a block's output are averaged.
+    pub pool: Pool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    #[test]
+    fn pooling_averages_the_cells_of_the_grid_with_the_channels_last() {
+        let values: Vec<f32> = (0..32).map(|n| n as f32).collect();
+        let output = Tensor::<4>::from_data(TensorData::new(values, [1, 4, 4, 2]), &Device::flex());
+        let pooled: Vec<f32> = Pool::Two.apply(output.clone()).into_data().iter::<f32>().collect();
+        assert_eq!(pooled, [5.0, 6.0, 9.0, 10.0, 21.0, 22.0, 25.0, 26.0]);
+        assert_eq!(Pool::Gap.apply(output.clone()).dims(), [1, 2]);
+        assert_eq!(Pool::None.apply(output).dims(), [1, Pool::None.width([4, 4, 2])]);
+    }
+}
