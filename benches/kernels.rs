@@ -67,10 +67,10 @@ fn the_rest(criterion: &mut Criterion) {
     let labels: Vec<i32> = (0..BATCH as i32).map(|index| index % 4).collect();
     let labels = Tensor::<1, Int>::from_data(TensorData::new(labels, [BATCH]), &logits.device());
     both(criterion, "cross-entropy forward and backward", || {
-        drop(kernels::cross_entropy(logits.clone(), labels.clone()).0.backward());
+        drop(kernels::cross_entropy(logits.clone(), labels.clone(), 0.0).0.backward());
     });
 
-    let step = AdamStep { step_size: 1e-3, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
+    let step = AdamStep { step_size: 1e-3, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, keep: 1.0 };
     let parts = [(); 4].map(|()| random([130_000]).inner().abs());
     both(criterion, "adam 130000 parameters", || {
         let [parameter, gradient, first, second] = parts.clone();

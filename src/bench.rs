@@ -6,8 +6,8 @@ use burn::tensor::Device;
 use rand::Rng;
 use serde::Serialize;
 
-use crate::config::{Config, Rotations};
-use crate::data::{Images, PlainImages, RotatedImages};
+use crate::config::Config;
+use crate::data::{Images, Pixels, PlainImages, RotatedImages};
 use crate::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels::profile::{self, Entry};
@@ -77,10 +77,12 @@ pub struct Spread {
 pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchResult> {
     let device = config.device.open()?;
     let images = made_up_images();
-    let group = config.pretrain.rotations == Rotations::All;
     let indices: Vec<u32> = (0..IMAGES as u32).collect();
-    let rotated = RotatedImages::new(&images, indices, group, config.data.scale_pixels);
-    let plain = PlainImages::all(&images, config.data.scale_pixels);
+    let pixels = Pixels::new(&config.data, &images, &indices);
+    let pretrain = &config.pretrain;
+    let rotated = RotatedImages::new(&images, indices, pretrain.rotations, &pixels, config.seed)
+        .augmented(pretrain.augment.as_ref());
+    let plain = PlainImages::all(&images, &pixels);
     let batch_size = config.pretrain.batch_size * rotated.group();
 
     let mut trainer = Trainer::new(config, &device);
@@ -120,6 +122,7 @@ fn made_up_images() -> Images {
 struct Trainer {
     network: Option<RotationNetwork>,
     optimizer: Optimizer,
+    label_smoothing: f32,
     device: Device,
 }
 
@@ -127,12 +130,20 @@ impl Trainer {
     fn new(config: &Config, device: &Device) -> Self {
         let device = device.clone().autodiff();
         let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
-        Self { network: Some(network), optimizer: Optimizer::new(&config.pretrain.optimizer), device }
+        Self {
+            network: Some(network),
+            optimizer: Optimizer::new(&config.pretrain.optimizer)
+                .with_clipping(config.pretrain.clip_norm)
+                .with_average(config.pretrain.weight_average),
+            label_smoothing: config.pretrain.label_smoothing as f32,
+            device,
+        }
     }
 
     fn step(&mut self, batch: Batch) {
         if let Some(network) = self.network.take() {
-            let (network, loss, _) = training::step(network, &mut self.optimizer, batch, &self.device);
+            let (network, loss, _) =
+                training::step(network, &mut self.optimizer, batch, self.label_smoothing, &self.device);
             loss.into_data();
             self.network = Some(network);
         }

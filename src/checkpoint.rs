@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::data::Pixels;
 use crate::error::{Error, Result};
 use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters};
 use crate::progress::{PartialEpoch, Stage};
@@ -13,7 +14,7 @@ use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format {
     name: "rotnet-checkpoint",
-    version: 2,
+    version: 3,
     hint: "name a checkpoint that `rotnet pretrain` or `rotnet finetune` of this version wrote, or run it again",
 };
 
@@ -37,8 +38,8 @@ pub struct Header {
     pub encoder: Option<EncoderConfig>,
     /// Height, width and channels of the images.
     pub image: ImageShape,
-    /// Whether pixels are divided by 255 before the encoder sees them.
-    pub scale_pixels: bool,
+    /// What is done to pixels before the encoder sees them.
+    pub pixels: Pixels,
     /// The classifier's shape; absent where there is none.
     pub classifier: Option<ClassifierShape>,
     /// Name and fingerprint of the data set trained on.
@@ -100,6 +101,12 @@ const OPTIMIZER: &str = "optimizer.";
 impl Checkpoint {
     /// Writes the checkpoint, whole or not at all; the one before stays beside it.
     pub fn save(&self, path: &Path) -> Result<()> {
+        keep_previous(path)?;
+        self.save_alone(path)
+    }
+
+    /// Writes the checkpoint, whole or not at all, in place of the one before.
+    pub fn save_alone(&self, path: &Path) -> Result<()> {
         let prefixed = |prefix: &'static str, tensors: &Parameters| {
             let named = |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
             tensors.iter().map(named).collect::<Vec<_>>()
@@ -107,7 +114,6 @@ impl Checkpoint {
         let mut tensors = Parameters::new();
         tensors.extend(prefixed(MODEL, &self.parameters));
         tensors.extend(prefixed(OPTIMIZER, &self.optimizer));
-        keep_previous(path)?;
         tensor_file::write(path, &FORMAT, &self.header, &tensors)
     }
 

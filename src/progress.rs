@@ -93,6 +93,8 @@ pub struct EpochMetrics {
     /// Accuracy on the validation split, if one is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_accuracy: Option<f64>,
+    /// Learning rate of the epoch's last step.
+    pub learning_rate: f64,
     /// Samples trained on a second.
     pub images_per_second: f64,
     /// Wall time of the epoch's training, in seconds.

@@ -22,6 +22,8 @@ pub enum Purpose {
     Scenes = 5,
     /// Augmentation; `index` is the number of the image.
     Augment = 6,
+    /// Which way an image is turned in an epoch; `index` is the number of the image.
+    Turn = 7,
 }
 
 /// The generator of one purpose in one epoch for one index.

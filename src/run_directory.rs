@@ -14,6 +14,11 @@ use crate::features::FeatureFiles;
 use crate::files::{create_directory, is_temporary, read_json, write_json};
 use crate::progress::{EpochMetrics, Stage};
 
+/// The name of the checkpoint to train on from.
+const CHECKPOINT: &str = "checkpoint.safetensors";
+/// The name of the checkpoint of the best epoch.
+const BEST: &str = "best.safetensors";
+
 /// What to do about results that are already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
@@ -74,8 +79,18 @@ impl RunDirectory {
         })
     }
 
-    /// The checkpoint of a stage that trains.
+    /// The checkpoint from which a stage goes on training.
     pub fn checkpoint(&self, stage: Stage) -> PathBuf {
+        self.stage(stage).join(CHECKPOINT)
+    }
+
+    /// The checkpoint of a stage's best epoch, if it keeps that one.
+    pub fn best(&self, stage: Stage) -> PathBuf {
+        self.stage(stage).join(BEST)
+    }
+
+    /// The checkpoint that is a stage's result: the best one where it is kept, else the last.
+    pub fn result(&self, stage: Stage) -> PathBuf {
         checkpoint_in(&self.stage(stage))
     }
 
@@ -102,6 +117,7 @@ impl RunDirectory {
         let results = [
             checkpoint::previous(&self.checkpoint(stage)),
             self.checkpoint(stage),
+            self.best(stage),
             self.metrics(stage),
             self.stage(stage).join("manifest.json"),
             self.summary(stage),
@@ -214,10 +230,14 @@ fn remove_leftovers(directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The checkpoint file in a stage's directory; a path that is a file already is taken as it is.
+/// The checkpoint that is the result in a stage's directory; a path that is a file already is taken as it is.
 pub fn checkpoint_in(place: &Path) -> PathBuf {
-    match place.is_file() {
-        true => place.to_path_buf(),
-        false => place.join("checkpoint.safetensors"),
+    if place.is_file() {
+        return place.to_path_buf();
+    }
+    let best = place.join(BEST);
+    match best.exists() {
+        true => best,
+        false => place.join(CHECKPOINT),
     }
 }

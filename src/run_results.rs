@@ -41,10 +41,10 @@ pub fn results(run: &RunDirectory) -> Result<Vec<ResultFile>> {
         }
         let files = match stage {
             Stage::Extract => vec![features.train(), features.test(), features.manifest(), summary],
-            _ if run.metrics(stage).exists() => {
-                vec![run.checkpoint(stage), run.metrics(stage), summary]
+            _ => {
+                let optional = [run.best(stage), run.metrics(stage)].into_iter().filter(|path| path.exists());
+                [run.checkpoint(stage)].into_iter().chain(optional).chain([summary]).collect()
             }
-            _ => vec![run.checkpoint(stage), summary],
         };
         for path in files {
             found.push(ResultFile {

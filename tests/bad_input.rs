@@ -56,6 +56,17 @@ fn a_config_with_a_typo_a_wrong_type_or_range_is_refused_before_any_work() {
     );
     folder.refuse("run --set finetune.epochs=ten --out a", 2, &["finetune.epochs", "ten"]);
     folder.refuse("run --set pretrain.optimizer.beta_1=1 --out a", 2, &["pretrain.optimizer.beta_1"]);
+    let wrong = "run --set pretrain.optimizer.kind=sgd --set pretrain.optimizer.beta_1=0.9 --out a";
+    folder.refuse(wrong, 2, &["pretrain.optimizer", "`beta_1` is not a key of sgd"]);
+    folder.refuse(
+        "run --set pretrain.augment.flip=after-rotation --out a",
+        2,
+        &[
+            "pretrain.augment.flip",
+            "a flip after the rotation swaps 90 and 270 degrees and caps the task at 75 %",
+        ],
+    );
+    folder.refuse("run --set finetune.augment={} --out a", 2, &["finetune.augment", "finetune.mode=full"]);
     folder.refuse("run --set pretrain.epochs --out a", 2, &["section.key=value"]);
     folder.refuse("run --device gpu --out a", 2, &["device", "gpu", "flex"]);
     folder.refuse("run --threads 0 --out a", 2, &["threads"]);

@@ -19,7 +19,10 @@ const COMPACT: &str = "--set encoder.kind=compact --set encoder.widths=[8,16] --
                        --set pretrain.rotations=all --set pretrain.batch_size=4 \
                        --set pretrain.optimizer.kind=muon --set pretrain.optimizer.learning_rate=0.02 \
                        --set pretrain.schedule.kind=cosine --set pretrain.schedule.warmup=0.1 \
-                       --set pretrain.augment.flip=true --set pretrain.augment.crop_padding=4 \
+                       --set pretrain.augment.padding=reflect --set pretrain.augment.crop_padding=4 \
+                       --set pretrain.weight_average=0.9 --set pretrain.keep=best --set pretrain.patience=2 \
+                       --set pretrain.clip_norm=1 --set pretrain.label_smoothing=0.1 \
+                       --set finetune.weight_average=0.9 --set finetune.keep=best \
                        --set finetune.hidden=[16] --set finetune.batch_norm=true";
 
 #[test]

@@ -8,4 +8,5 @@ mod pipeline; // the stages end to end, same seed same bytes, resume
 mod readme; // the commands of the README
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;
+mod training_options; // every option of training: exact through a stop, and doing what it says
 mod verification; // the commands that check these promises

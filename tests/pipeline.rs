@@ -172,11 +172,11 @@ fn a_compact_run_is_the_same_for_any_number_of_threads_and_through_a_stop() {
 fn every_optimizer_and_schedule_trains_alike_on_any_threads_and_through_a_stop() {
     let folder = Folder::with_data();
     let compact = "--set encoder.kind=compact --set encoder.widths=[16,32] --set encoder.pools=[true,true]";
-    for (kind, rate) in [("adam", 0.001), ("sgd", 0.05), ("muon", 0.05)] {
+    for (kind, rate) in [("adamw", 0.001), ("sgd", 0.05), ("muon", 0.05)] {
         let optimizer =
             format!("--set pretrain.optimizer.kind={kind} --set pretrain.optimizer.learning_rate={rate}");
         let rest = "--set pretrain.optimizer.weight_decay=0.01 --set pretrain.schedule.kind=cosine \
-                    --set pretrain.schedule.warmup=0.1 --set pretrain.augment.flip=true \
+                    --set pretrain.schedule.warmup=0.1 --set pretrain.augment.padding=reflect \
                     --set pretrain.augment.crop_padding=4 --set pretrain.rotations=all";
         let short = format!("{SHORT} {compact} {optimizer} {rest}");
         folder.succeed(&format!("run {short} --threads 1 --out {kind}1"));

@@ -146,8 +146,13 @@ impl Reporter for Lines {
 
 fn epoch_line(metrics: &EpochMetrics) -> String {
     let mut line = format!(
-        "epoch {}: loss {:.4}, accuracy {:.4}, {:.0} images/s, {:.1} s",
-        metrics.epoch, metrics.loss, metrics.accuracy, metrics.images_per_second, metrics.seconds
+        "epoch {}: loss {:.4}, accuracy {:.4}, learning rate {:.2e}, {:.0} images/s, {:.1} s",
+        metrics.epoch,
+        metrics.loss,
+        metrics.accuracy,
+        metrics.learning_rate,
+        metrics.images_per_second,
+        metrics.seconds
     );
     if let (Some(loss), Some(accuracy)) = (metrics.validation_loss, metrics.validation_accuracy) {
         line += &format!(", validation loss {loss:.4}, accuracy {accuracy:.4}");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::Config;
 use crate::error::{Error, Result};
@@ -63,7 +63,11 @@ pub fn resolve(text: &str, origin: &str, overrides: &Overrides) -> Result<Config
         return Err(Error::config(origin, "must be a JSON object"));
     };
     sections.remove("$schema");
-    for (path, value) in &overrides.0 {
+    let (kinds, others): (Vec<_>, Vec<_>) = overrides.0.iter().partition(|(path, _)| decides_keys(path));
+    for (path, value) in kinds {
+        change_kind(sections, path, value.clone())?;
+    }
+    for (path, value) in others {
         assign(sections, path, value.clone())?;
     }
     let config: Config = serde_path_to_error::deserialize(document).map_err(|error| {
@@ -73,6 +77,22 @@ pub fn resolve(text: &str, origin: &str, overrides: &Overrides) -> Result<Config
     })?;
     config.validate()?;
     Ok(config)
+}
+
+/// Whether a key says which other keys its section has.
+fn decides_keys(path: &str) -> bool {
+    ["encoder.kind", "optimizer.kind", "schedule.kind", "others.kind"].iter().any(|end| path.ends_with(end))
+}
+
+/// Sets the kind of a section; if that is another than before, the keys of the one before go.
+fn change_kind(sections: &mut Map<String, Value>, path: &str, kind: Value) -> Result<()> {
+    let section = path.strip_suffix(".kind").unwrap_or(path);
+    let pointer = format!("/{}", section.replace('.', "/"));
+    let before = Value::Object(sections.clone());
+    match before.pointer(&pointer).and_then(|section| section.get("kind")) {
+        Some(other) if *other != kind => assign(sections, section, json!({ "kind": kind })),
+        _ => assign(sections, path, kind),
+    }
 }
 
 fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result<()> {
@@ -121,6 +141,21 @@ mod tests {
         assert_eq!(config.pretrain.epochs, 3);
         assert_eq!(config.finetune.mode, super::super::FinetuneMode::Full);
         assert!(overrides.parse("epochs").is_err());
+    }
+
+    #[test]
+    fn another_kind_takes_its_own_defaults_whatever_the_order_of_the_overrides() {
+        let rate = "pretrain.optimizer.learning_rate=0.5";
+        let kind = "pretrain.optimizer.kind=sgd";
+        for order in [[rate, kind], [kind, rate]] {
+            let mut overrides = Overrides::default();
+            order.iter().for_each(|text| overrides.parse(text).unwrap());
+            overrides.parse("finetune.optimizer.kind=adam").unwrap();
+            let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
+            let sgd = json!({"kind": "sgd", "learning_rate": 0.5, "momentum": 0.9, "nesterov": true, "weight_decay": 5e-4});
+            assert_eq!(json!(config.pretrain.optimizer), sgd);
+            assert_eq!(config.finetune.optimizer, Default::default());
+        }
     }
 
     #[test]

@@ -1,135 +1,187 @@
 //! Samples of the training loop made from images, per batch, so that memory does not grow with the rotations.
 
+use rand::RngExt;
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::augment::{AugmentConfig, augment};
+use super::augment::{AugmentConfig, Augmentation, Changed};
 use super::images::Images;
+use super::pixels::{PixelTable, Pixels};
 use super::rotation::{Rotation, write_rotated};
+use crate::random::{Purpose, generator};
 use crate::samples::Samples;
 
 /// Fewest samples worth a task of their own: at about 2 µs a sample, a tenth of a millisecond's work.
 const SAMPLES_A_TASK: usize = 32;
 
+/// How the rotated copies of the images are put into batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Rotations {
+    /// All rotated copies of all images are shuffled together; `batch_size` counts rotated copies (the Keras program).
+    Shuffled,
+    /// The images are shuffled and the four copies of an image share a batch; `batch_size` counts images
+    /// (Gidaris, Singh, Komodakis 2018).
+    All,
+    /// Each image once an epoch, turned at random; `batch_size` counts images.
+    Random,
+}
+
 /// Images as they are, labeled with their class.
 pub struct PlainImages<'a> {
-    images: &'a Images,
-    indices: Vec<u32>,
-    scale_pixels: bool,
+    source: Source<'a>,
 }
 
 impl<'a> PlainImages<'a> {
     /// All images, in their order.
-    pub fn all(images: &'a Images, scale_pixels: bool) -> Self {
-        Self::new(images, (0..images.len() as u32).collect(), scale_pixels)
+    pub fn all(images: &'a Images, pixels: &Pixels) -> Self {
+        Self::new(images, (0..images.len() as u32).collect(), pixels)
     }
 
-    /// The images of the given indices; `scale_pixels` divides by 255.
-    pub fn new(images: &'a Images, indices: Vec<u32>, scale_pixels: bool) -> Self {
-        Self { images, indices, scale_pixels }
+    /// The images of the given indices.
+    pub fn new(images: &'a Images, indices: Vec<u32>, pixels: &Pixels) -> Self {
+        Self { source: Source::new(images, indices, pixels) }
+    }
+
+    /// Changed at random, anew every epoch, by the seed; not if `config` is absent.
+    pub fn augmented(mut self, config: Option<&AugmentConfig>, seed: u64) -> Self {
+        self.source.augmentation = config.map(|config| Augmentation::new(config, seed));
+        self
     }
 }
 
 impl Samples for PlainImages<'_> {
     fn len(&self) -> usize {
-        self.indices.len()
+        self.source.indices.len()
     }
 
     fn values(&self) -> usize {
-        self.images.values()
+        self.source.images.values()
     }
 
-    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
-        let resolve = |sample: u32| {
-            let index = self.indices[sample as usize] as usize;
-            (index, Rotation::Upright, self.images.labels[index])
-        };
-        let write = |index: usize, rotation: Rotation, row: &mut [f32]| {
-            let Images { height, width, .. } = *self.images;
-            write_rotated(self.images.image(index), height, width, rotation, self.scale_pixels, row);
-        };
-        fill(self.images.values(), indices, inputs, labels, resolve, write);
+    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+        let source = &self.source;
+        source.fill(epoch, samples, inputs, labels, |sample| {
+            let index = source.index(sample);
+            (index, Rotation::Upright, source.images.labels[index])
+        });
     }
 }
 
-/// All four rotations of images, labeled with the number of quarter turns.
+/// Rotations of images, labeled with the number of quarter turns.
 ///
-/// Sample `4 i + k` is image `indices[i]` turned `k` quarters.
+/// With all four of them, sample `4 i + k` is image `indices[i]` turned `k` quarters.
 pub struct RotatedImages<'a> {
-    images: &'a Images,
-    indices: Vec<u32>,
-    grouped: bool,
-    scale_pixels: bool,
-    augment: AugmentConfig,
+    source: Source<'a>,
+    rotations: Rotations,
     seed: u64,
 }
 
 impl<'a> RotatedImages<'a> {
-    /// The images of the given indices; with `grouped`, the four rotations of an image share a batch;
-    /// `scale_pixels` divides by 255.
-    pub fn new(images: &'a Images, indices: Vec<u32>, grouped: bool, scale_pixels: bool) -> Self {
-        Self { images, indices, grouped, scale_pixels, augment: AugmentConfig::default(), seed: 0 }
+    /// The images of the given indices; the seed decides turns at random.
+    pub fn new(
+        images: &'a Images,
+        indices: Vec<u32>,
+        rotations: Rotations,
+        pixels: &Pixels,
+        seed: u64,
+    ) -> Self {
+        Self { source: Source::new(images, indices, pixels), rotations, seed }
     }
 
-    /// The same images, augmented before they are rotated; the draws depend on `seed`, epoch and image.
-    pub fn augmented(self, augment: AugmentConfig, seed: u64) -> Self {
-        Self { augment, seed, ..self }
+    /// Changed at random before the rotation, anew every epoch, by the seed; not if `config` is absent.
+    pub fn augmented(mut self, config: Option<&AugmentConfig>) -> Self {
+        self.source.augmentation = config.map(|config| Augmentation::new(config, self.seed));
+        self
     }
 }
 
 impl Samples for RotatedImages<'_> {
     fn len(&self) -> usize {
-        self.indices.len() * Rotation::ALL.len()
+        let copies = match self.rotations {
+            Rotations::Shuffled | Rotations::All => Rotation::ALL.len(),
+            Rotations::Random => 1,
+        };
+        self.source.indices.len() * copies
     }
 
     fn values(&self) -> usize {
-        self.images.values()
+        self.source.images.values()
     }
 
     fn group(&self) -> usize {
-        if self.grouped { Rotation::ALL.len() } else { 1 }
+        match self.rotations {
+            Rotations::All => Rotation::ALL.len(),
+            Rotations::Shuffled | Rotations::Random => 1,
+        }
     }
 
-    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
-        let resolve = |sample: u32| {
-            let rotation = Rotation::from_turns(sample);
-            (self.indices[sample as usize / 4] as usize, rotation, rotation as u8)
-        };
-        let Images { height, width, .. } = *self.images;
-        let write = |index: usize, rotation: Rotation, row: &mut [f32]| {
-            let image = self.images.image(index);
-            if self.augment.is_none() {
-                return write_rotated(image, height, width, rotation, self.scale_pixels, row);
-            }
-            let mut augmented = vec![0; image.len()];
-            let draw = [self.seed, epoch, index as u64];
-            augment(self.augment, image, [height, width], draw, &mut augmented);
-            write_rotated(&augmented, height, width, rotation, self.scale_pixels, row);
-        };
-        fill(self.images.values(), indices, inputs, labels, resolve, write);
+    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+        let source = &self.source;
+        source.fill(epoch, samples, inputs, labels, |sample| {
+            let (index, turns) = match self.rotations {
+                Rotations::Random => {
+                    let index = source.index(sample);
+                    let mut random = generator(self.seed, Purpose::Turn, epoch, index as u64);
+                    (index, random.random_range(0..4))
+                }
+                _ => (source.index(sample / 4), sample),
+            };
+            let rotation = Rotation::from_turns(turns);
+            (index, rotation, rotation as u8)
+        });
     }
 }
 
-/// Writes samples of `values` numbers in parallel; `resolve` gives the image, rotation and label of a sample, `write`
-/// puts an image in a rotation into its row.
-fn fill(
-    values: usize,
-    samples: &[u32],
-    inputs: &mut [f32],
-    labels: &mut [u8],
-    resolve: impl Fn(u32) -> (usize, Rotation, u8) + Sync,
-    write: impl Fn(usize, Rotation, &mut [f32]) + Sync,
-) {
-    let rows = inputs.par_chunks_exact_mut(values).zip(labels);
-    rows.zip(samples).with_min_len(SAMPLES_A_TASK).for_each(|((row, label), &sample)| {
-        let (index, rotation, value) = resolve(sample);
-        write(index, rotation, row);
-        *label = value;
-    });
+/// Chosen images, and what is done to them on the way into a batch.
+struct Source<'a> {
+    images: &'a Images,
+    indices: Vec<u32>,
+    table: PixelTable,
+    augmentation: Option<Augmentation>,
+}
+
+impl<'a> Source<'a> {
+    fn new(images: &'a Images, indices: Vec<u32>, pixels: &Pixels) -> Self {
+        Self { images, indices, table: pixels.table(), augmentation: None }
+    }
+
+    fn index(&self, place: u32) -> usize {
+        self.indices[place as usize] as usize
+    }
+
+    /// Writes samples in parallel; `resolve` gives the image, rotation and label of a sample.
+    fn fill(
+        &self,
+        epoch: u64,
+        samples: &[u32],
+        inputs: &mut [f32],
+        labels: &mut [u8],
+        resolve: impl Fn(u32) -> (usize, Rotation, u8) + Sync,
+    ) {
+        let images = self.images;
+        let rows = inputs.par_chunks_exact_mut(images.values()).zip(labels);
+        rows.zip(samples).with_min_len(SAMPLES_A_TASK).for_each_init(
+            Changed::default,
+            |changed, ((row, label), &sample)| {
+                let (index, rotation, value) = resolve(sample);
+                let image = match &self.augmentation {
+                    Some(augmentation) => augmentation.apply(images, index, epoch, changed),
+                    None => images.image(index),
+                };
+                let (height, width) = (images.height, images.width);
+                write_rotated(image, height, width, rotation, &self.table, row);
+                *label = value;
+            },
+        );
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::rotate;
 
     fn images() -> Images {
         Images {
@@ -140,33 +192,74 @@ mod tests {
         }
     }
 
-    fn batch(samples: &dyn Samples, indices: &[u32]) -> (Vec<f32>, Vec<u8>) {
+    fn batch(samples: &dyn Samples, epoch: u64, indices: &[u32]) -> (Vec<f32>, Vec<u8>) {
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
-        samples.fill(0, indices, &mut inputs, &mut labels);
+        samples.fill(epoch, indices, &mut inputs, &mut labels);
         (inputs, labels)
     }
 
     #[test]
     fn plain_samples_are_the_chosen_images_and_their_classes() {
         let images = images();
-        let samples = PlainImages::new(&images, vec![2, 0], true);
-        let (inputs, labels) = batch(&samples, &[1, 0]);
+        let samples = PlainImages::new(&images, vec![2, 0], &Pixels::Scaled);
+        let (inputs, labels) = batch(&samples, 0, &[1, 0]);
         assert_eq!((samples.len(), labels), (2, vec![5, 7]));
         let expected = images.image(0).iter().chain(images.image(2));
         assert!(inputs.iter().zip(expected).all(|(&x, &byte)| x == f32::from(byte) / 255.0));
     }
 
+    fn turned(image: &[u8], turns: u32) -> Vec<f32> {
+        let rotated = rotate(image, 2, 2, Rotation::from_turns(turns));
+        rotated.into_iter().map(f32::from).collect()
+    }
+
     #[test]
     fn rotated_samples_are_all_rotations_of_the_chosen_images() {
         let images = images();
-        let samples = RotatedImages::new(&images, vec![2, 0], true, false);
+        let samples = RotatedImages::new(&images, vec![2, 0], Rotations::All, &Pixels::Raw, 1);
         assert_eq!((samples.len(), samples.group()), (8, 4));
-        let (inputs, labels) = batch(&samples, &[7, 0, 5]);
+        let (inputs, labels) = batch(&samples, 0, &[7, 0, 5]);
         assert_eq!(labels, [3, 0, 1]);
-        let expected = [(0, 3), (2, 0), (0, 1)].map(|(index, turns)| {
-            super::super::rotation::rotate(images.image(index), 2, 2, Rotation::from_turns(turns))
-        });
-        assert_eq!(inputs, expected.concat().iter().map(|&byte| f32::from(byte)).collect::<Vec<_>>());
+        let expected = [(0, 3), (2, 0), (0, 1)];
+        let expected = expected.map(|(index, turns)| turned(images.image(index), turns));
+        assert_eq!(inputs, expected.concat());
+    }
+
+    #[test]
+    fn random_turns_take_every_image_once_and_change_with_the_epoch() {
+        let images = images();
+        let samples = RotatedImages::new(&images, vec![2, 0], Rotations::Random, &Pixels::Raw, 1);
+        assert_eq!((samples.len(), samples.group()), (2, 1));
+        let mut seen = [false; 4];
+        for epoch in 0..30 {
+            let (inputs, labels) = batch(&samples, epoch, &[1, 0]);
+            for ((index, label), values) in [0, 2].into_iter().zip(&labels).zip(inputs.chunks(12)) {
+                assert_eq!(values, turned(images.image(index), u32::from(*label)));
+                seen[usize::from(*label)] = true;
+            }
+        }
+        assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn the_rotated_copies_of_an_image_are_of_one_crop_whatever_the_order() {
+        let images = images();
+        let config = AugmentConfig { crop_padding: 1, ..AugmentConfig::default() };
+        let samples =
+            RotatedImages::new(&images, vec![2, 0], Rotations::All, &Pixels::Raw, 1).augmented(Some(&config));
+        let mut plain = 0;
+        for epoch in 0..10 {
+            let (inputs, _) = batch(&samples, epoch, &[4, 5, 6, 7]);
+            let upright: Vec<u8> = inputs[..12].iter().map(|&value| value as u8).collect();
+            for (turns, values) in inputs.chunks(12).enumerate() {
+                assert_eq!(values, turned(&upright, turns as u32));
+            }
+            let (mixed, _) = batch(&samples, epoch, &[7, 0, 4]);
+            assert_eq!(mixed[..12], inputs[36..]);
+            assert_eq!(mixed[24..], inputs[..12]);
+            plain += usize::from(upright == images.image(0));
+        }
+        assert!(plain < 5);
     }
 }

@@ -39,6 +39,10 @@ pub struct DataConfig {
     pub validation_images: usize,
     /// Divide pixels (0 to 255) by 255. The original Keras program does not.
     pub scale_pixels: bool,
+    /// Take off the mean of each channel and divide by its standard deviation, both over the images trained on. Then
+    /// `scale_pixels` makes no difference.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub normalise: bool,
 }
 
 impl Default for DataConfig {
@@ -51,6 +55,7 @@ impl Default for DataConfig {
             labels_per_class: None,
             validation_images: 0,
             scale_pixels: false,
+            normalise: false,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Quarter turns of images: the pretext task. The direction is decided here and nowhere else.
 
 use super::images::CHANNELS;
+use super::pixels::PixelTable;
 
 /// So many quarter turns counter-clockwise; the number is the label of the pretext task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,44 +45,40 @@ impl Rotation {
     }
 }
 
-/// Pixel values as numbers, by whether they are scaled: 0 to 255, or divided by 255 (the correctly rounded quotient).
-static VALUES: [[f32; 256]; 2] = {
-    let mut values = [[0.0; 256]; 2];
-    let mut byte = 0;
-    while byte < 256 {
-        values[0][byte] = byte as f32;
-        values[1][byte] = byte as f32 / 255.0;
-        byte += 1;
-    }
-    values
-};
-
 /// `np.rot90(image, k)` of an image of `height x width x 3` bytes.
 pub fn rotate(image: &[u8], height: usize, width: usize, rotation: Rotation) -> Vec<u8> {
     let mut rotated = vec![0; image.len()];
-    copy(image, height, width, rotation, &mut rotated, |byte| byte);
+    copy(image, height, width, rotation, &mut rotated, |colours, pixel| pixel.copy_from_slice(colours));
     rotated
 }
 
 /// [`rotate`] and conversion to numbers in one pass, into a slice of `height x width x 3` numbers.
 ///
-/// With `scale` they are divided by 255. Panics if image or slice have another length.
+/// Panics if image or slice have another length.
 pub fn write_rotated(
     image: &[u8],
     height: usize,
     width: usize,
     rotation: Rotation,
-    scale: bool,
+    table: &PixelTable,
     out: &mut [f32],
 ) {
-    let values = &VALUES[usize::from(scale)];
+    let length = height * width * CHANNELS;
+    assert_eq!((image.len(), out.len()), (length, length));
+    let convert = |colours: &[u8], pixel: &mut [f32]| {
+        for ((value, &byte), table) in pixel.iter_mut().zip(colours).zip(&table.0) {
+            *value = table[usize::from(byte)];
+        }
+    };
     match rotation {
         Rotation::Upright => {
-            for (value, &byte) in out.iter_mut().zip(&image[..height * width * CHANNELS]) {
-                *value = values[usize::from(byte)];
+            let (pixels, _) = out.as_chunks_mut::<CHANNELS>();
+            let (colours, _) = image.as_chunks::<CHANNELS>();
+            for (pixel, colours) in pixels.iter_mut().zip(colours) {
+                convert(colours, pixel);
             }
         }
-        _ => copy(image, height, width, rotation, out, |byte| values[usize::from(byte)]),
+        _ => copy(image, height, width, rotation, out, convert),
     }
 }
 
@@ -91,17 +88,13 @@ fn copy<T>(
     width: usize,
     rotation: Rotation,
     out: &mut [T],
-    convert: impl Fn(u8) -> T,
+    convert: impl Fn(&[u8], &mut [T]),
 ) {
-    assert_eq!((image.len(), out.len()), (height * width * CHANNELS, height * width * CHANNELS));
     let (_, row_length) = rotation.shape(height, width);
     for (row, values) in out.chunks_exact_mut(row_length * CHANNELS).enumerate() {
         let (mut source, step) = rotation.row_in_source(row, height, width);
         for pixel in values.chunks_exact_mut(CHANNELS) {
-            let colours = &image[source * CHANNELS..][..CHANNELS];
-            pixel[0] = convert(colours[0]);
-            pixel[1] = convert(colours[1]);
-            pixel[2] = convert(colours[2]);
+            convert(&image[source * CHANNELS..][..CHANNELS], pixel);
             source = source.wrapping_add_signed(step);
         }
     }
@@ -110,6 +103,7 @@ fn copy<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Pixels;
 
     /// `for k in range(4): np.rot90(np.arange(18, dtype=np.uint8).reshape(2, 3, 3), k).ravel().tolist()`
     const NUMPY: [[u8; 18]; 4] = [
@@ -125,9 +119,9 @@ mod tests {
         for (rotation, expected) in Rotation::ALL.into_iter().zip(NUMPY) {
             assert_eq!(rotate(&image, 2, 3, rotation), expected, "{rotation:?}");
             let mut numbers = [0.0; 18];
-            write_rotated(&image, 2, 3, rotation, false, &mut numbers);
+            write_rotated(&image, 2, 3, rotation, &Pixels::Raw.table(), &mut numbers);
             assert_eq!(numbers, expected.map(f32::from), "{rotation:?}");
-            write_rotated(&image, 2, 3, rotation, true, &mut numbers);
+            write_rotated(&image, 2, 3, rotation, &Pixels::Scaled.table(), &mut numbers);
             assert_eq!(numbers, expected.map(|byte| f32::from(byte) / 255.0), "{rotation:?}");
         }
     }

@@ -131,7 +131,7 @@ fn hostile_checkpoints_and_features() {
             seed: 1,
             encoder: Some(architecture),
             image,
-            scale_pixels: true,
+            pixels: crate::data::Pixels::Scaled,
             classifier: None,
             dataset: origin().dataset,
             input: None,

@@ -85,9 +85,10 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn cross_entropy(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
+        smoothing: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         let node = logits.node();
-        let (loss, correct, gradient) = flex::cross_entropy(logits.primitive(), labels);
+        let (loss, correct, gradient) = flex::cross_entropy(logits.primitive(), labels, smoothing);
         let loss = match LossBackward.prepare::<C>([node]).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(loss),
             OpsKind::Tracked(operation) => operation.finish(gradient, loss),

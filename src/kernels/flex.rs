@@ -10,7 +10,7 @@ use burn::tensor::{Shape, TensorData};
 
 use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
-use super::{AdamStep, ConvOptions, Kernels, NormOptions, reference};
+use super::{AdamStep, ConvOptions, Kernels, NormOptions, SgdStep, reference};
 
 type Floats = FloatTensor<Flex>;
 type Integers = IntTensor<Flex>;
@@ -35,8 +35,8 @@ impl Kernels for Flex {
         dense_forward(&input, &weight, &bias, relu)
     }
 
-    fn cross_entropy(logits: Floats, labels: Integers) -> (Floats, Floats) {
-        let (loss, correct, _) = cross_entropy(&logits, labels);
+    fn cross_entropy(logits: Floats, labels: Integers, smoothing: f32) -> (Floats, Floats) {
+        let (loss, correct, _) = cross_entropy(&logits, labels, smoothing);
         (loss, correct)
     }
 
@@ -89,6 +89,16 @@ impl Kernels for Flex {
             },
         );
         (parameter, moment_1, moment_2)
+    }
+
+    fn sgd(parameter: Floats, gradient: Floats, mut velocity: Floats, step: SgdStep) -> (Floats, Floats) {
+        let mut parameter = contiguous(parameter);
+        let gradient = contiguous(gradient);
+        timed(
+            || "optimizer".into(),
+            || cpu::sgd_update(parameter.storage_mut(), floats(&gradient), velocity.storage_mut(), &step),
+        );
+        (parameter, velocity)
     }
 }
 
@@ -272,14 +282,14 @@ pub(super) fn dense_backward(
 }
 
 /// Mean loss `[1]`, number of right answers `[1]`, and the gradient of the mean loss by the logits.
-pub(super) fn cross_entropy(logits: &Floats, labels: Integers) -> (Floats, Floats, Floats) {
+pub(super) fn cross_entropy(logits: &Floats, labels: Integers, smoothing: f32) -> (Floats, Floats, Floats) {
     let [samples, classes] = logits.shape().dims();
     let logits = logits.to_contiguous();
     let labels: Vec<i32> = labels.into_data().iter::<i32>().collect();
     let mut gradient = vec![0.0; samples * classes];
     let (loss, correct) = timed(
         || "cross-entropy".into(),
-        || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, &mut gradient),
+        || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, smoothing, &mut gradient),
     );
     (tensor(vec![loss], &[1]), tensor(vec![correct], &[1]), tensor(gradient, &[samples, classes]))
 }

@@ -50,6 +50,21 @@ pub struct AdamStep {
     pub beta_2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
+    /// What the parameter is multiplied by first: `1 - lr * weight decay` (Loshchilov and Hutter 2019), 1 without.
+    pub keep: f32,
+}
+
+/// One update of gradient descent with momentum, in PyTorch's form: the learning rate is outside the velocity.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SgdStep {
+    /// Step size.
+    pub learning_rate: f32,
+    /// Decay of the velocity, the sum of gradients.
+    pub momentum: f32,
+    /// Whether the gradient is taken as if after the next step (Sutskever et al. 2013).
+    pub nesterov: bool,
+    /// Share of the parameter that is added to its gradient.
+    pub weight_decay: f32,
 }
 
 /// Operations with a hand-written implementation for `flex`; every other device runs the default body.
@@ -79,8 +94,9 @@ pub trait Kernels: Backend {
     fn cross_entropy(
         logits: FloatTensor<Self>,
         labels: IntTensor<Self>,
+        smoothing: f32,
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        reference::cross_entropy::<Self>(logits, labels)
+        reference::cross_entropy::<Self>(logits, labels, smoothing)
     }
 
     /// See [`batch_norm`].
@@ -114,6 +130,16 @@ pub trait Kernels: Backend {
         step: AdamStep,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         reference::adam::<Self>(parameter, gradient, moment_1, moment_2, step)
+    }
+
+    /// See [`sgd`].
+    fn sgd(
+        parameter: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        step: SgdStep,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        reference::sgd::<Self>(parameter, gradient, velocity, step)
     }
 }
 
@@ -221,14 +247,17 @@ pub fn normalise(
 
 /// Softmax cross-entropy of `logits` `[batch, classes]` against `labels` `[batch]`.
 ///
+/// With `smoothing` the target is `1 - smoothing` on the label and `smoothing` spread over all classes, the label's
+/// included (Szegedy et al. 2016, section 7; PyTorch's `label_smoothing`).
+///
 /// Gives the mean loss in nats `[1]`, and the number of samples whose largest logit is that of their label
 /// (the first one where several are largest) `[1]`, through which no gradient flows.
-pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>) -> (Tensor<1>, Tensor<1>) {
+pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> (Tensor<1>, Tensor<1>) {
     let operation = match burn_operations() {
         true => reference::cross_entropy::<Dispatch>,
         false => <Dispatch as Kernels>::cross_entropy,
     };
-    let (loss, correct) = operation(logits.into_dispatch(), labels.into_dispatch());
+    let (loss, correct) = operation(logits.into_dispatch(), labels.into_dispatch(), smoothing);
     (Tensor::from_dispatch(loss), Tensor::from_dispatch(correct))
 }
 
@@ -252,4 +281,20 @@ pub fn adam<const D: usize>(
         step,
     );
     (Tensor::from_dispatch(parameter), Tensor::from_dispatch(moment_1), Tensor::from_dispatch(moment_2))
+}
+
+/// One step of gradient descent on a parameter of any shape; gives parameter and velocity.
+pub fn sgd<const D: usize>(
+    parameter: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Tensor<D>,
+    step: SgdStep,
+) -> (Tensor<D>, Tensor<D>) {
+    let operation = match burn_operations() {
+        true => reference::sgd::<Dispatch>,
+        false => <Dispatch as Kernels>::sgd,
+    };
+    let (parameter, velocity) =
+        operation(parameter.into_dispatch(), gradient.into_dispatch(), velocity.into_dispatch(), step);
+    (Tensor::from_dispatch(parameter), Tensor::from_dispatch(velocity))
 }

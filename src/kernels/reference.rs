@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions, NormOptions};
+use super::{AdamStep, ConvOptions, NormOptions, SgdStep};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -74,16 +74,21 @@ pub(super) fn normalise<B: Backend>(
 pub(super) fn cross_entropy<B: Backend>(
     logits: FloatTensor<B>,
     labels: IntTensor<B>,
+    smoothing: f32,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let samples = logits.shape()[0];
+    let [samples, classes] = logits.shape().dims();
     let labels = B::int_reshape(labels, Shape::new([samples, 1]));
     let dtype: IntDType = labels.dtype().into();
     let predicted = B::float_argmax(B::float_detach(logits.clone()), 1, dtype);
     let difference = B::int_into_float(B::int_sub(predicted, labels.clone()), FloatDType::F32);
     let wrong = B::float_clamp_max(B::float_abs(difference), 1f32.into());
     let correct = B::float_add_scalar(B::float_neg(B::float_sum(wrong)), (samples as f32).into());
-    let picked = B::float_gather(1, B::log_softmax(logits, 1), labels);
-    let loss = B::float_div_scalar(B::float_neg(B::float_sum(picked)), (samples as f32).into());
+    let logarithms = B::log_softmax(logits, 1);
+    let picked = B::float_sum(B::float_gather(1, logarithms.clone(), labels));
+    let picked = B::float_mul_scalar(picked, (1.0 - smoothing).into());
+    let all = B::float_mul_scalar(B::float_sum(logarithms), (smoothing / classes as f32).into());
+    let sum = B::float_neg(B::float_add(picked, all));
+    let loss = B::float_div_scalar(sum, (samples as f32).into());
     (loss, correct)
 }
 
@@ -100,5 +105,23 @@ pub(super) fn adam<B: Backend>(
     let moment_2 = B::float_add(scaled(moment_2, step.beta_2), scaled(square, 1.0 - step.beta_2));
     let root = B::float_add_scalar(B::float_sqrt(moment_2.clone()), step.epsilon.into());
     let change = scaled(B::float_div(moment_1.clone(), root), step.step_size);
-    (B::float_sub(parameter, change), moment_1, moment_2)
+    let kept = scaled(parameter, step.keep);
+    (B::float_sub(kept, change), moment_1, moment_2)
+}
+
+pub(super) fn sgd<B: Backend>(
+    parameter: FloatTensor<B>,
+    gradient: FloatTensor<B>,
+    velocity: FloatTensor<B>,
+    step: SgdStep,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let gradient = B::float_add(gradient, scaled(parameter.clone(), step.weight_decay));
+    let velocity = B::float_add(scaled(velocity, step.momentum), gradient.clone());
+    let change = match step.nesterov {
+        true => B::float_add(gradient, scaled(velocity.clone(), step.momentum)),
+        false => velocity.clone(),
+    };
+    let change = scaled(change, step.learning_rate);
+    (B::float_sub(parameter, change), velocity)
 }

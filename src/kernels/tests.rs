@@ -141,13 +141,18 @@ proptest! {
     }
 
     #[test]
-    fn cross_entropy_agrees_with_burn(batch in 1usize..40, classes in 2usize..12, seed in any::<u64>()) {
+    fn cross_entropy_agrees_with_burn(
+        batch in 1usize..40,
+        classes in 2usize..12,
+        smoothing in prop::sample::select(vec![0.0f32, 0.1, 0.5]),
+        seed in any::<u64>(),
+    ) {
         let labels: Vec<i32> = (0..batch).map(|index| ((index * 7 + 3) % classes) as i32).collect();
-        let run = |operation: fn(_, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+        let run = |operation: fn(_, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
             let logits = tensor([batch, classes], seed);
             let device = logits.device();
             let labels = Tensor::<1, Int>::from_data(TensorData::new(labels.clone(), [batch]), &device);
-            let (loss, correct) = operation(logits.clone().into_dispatch(), labels.into_dispatch());
+            let (loss, correct) = operation(logits.clone().into_dispatch(), labels.into_dispatch(), smoothing);
             let (loss, correct) = (Tensor::<1>::from_dispatch(loss), Tensor::<1>::from_dispatch(correct));
             let gradients = (loss.clone() * 3.0).backward();
             [values(loss), values(correct), logits.grad(&gradients).map(values).unwrap()]
@@ -161,7 +166,7 @@ proptest! {
 
     #[test]
     fn adam_agrees_with_burn(length in 1usize..200, seed in 0u64..1000) {
-        let step = AdamStep { step_size: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7 };
+        let step = AdamStep { step_size: 0.01, beta_1: 0.9, beta_2: 0.999, epsilon: 1e-7, keep: 0.99 };
         let run = |operation: fn(_, _, _, _, _) -> Three| {
             let part = |seed| Tensor::<1>::from_data(TensorData::new(numbers(length, seed), [length]), &Device::flex());
             let second = part(seed + 3).abs();
@@ -180,6 +185,26 @@ proptest! {
             prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
         }
     }
+
+    #[test]
+    fn sgd_agrees_with_burn(length in 1usize..200, seed in 0u64..1000, nesterov in any::<bool>()) {
+        let step = SgdStep { learning_rate: 0.1, momentum: 0.9, nesterov, weight_decay: 0.01 };
+        let run = |operation: fn(_, _, _, _) -> (FloatTensor<Dispatch>, FloatTensor<Dispatch>)| {
+            let part = |seed| Tensor::<1>::from_data(TensorData::new(numbers(length, seed), [length]), &Device::flex());
+            let (parameter, velocity) = operation(
+                part(seed).into_dispatch(),
+                part(seed + 1).into_dispatch(),
+                part(seed + 2).into_dispatch(),
+                step,
+            );
+            [parameter, velocity].map(|tensor| values(Tensor::<1>::from_dispatch(tensor)))
+        };
+        let own = run(<Dispatch as Kernels>::sgd);
+        let burn = run(reference::sgd::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
+        }
+    }
 }
 
 #[test]
@@ -190,7 +215,7 @@ fn the_fast_path_is_taken_for_every_layer_of_the_seed_network() {
     let batch = Tensor::from_data(TensorData::new(numbers(2 * 3072, 5), [2, 3072]), &device);
     let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![1i32, 2], [2]), &device);
     profile::start();
-    let (loss, _) = cross_entropy(network.logits(batch), labels);
+    let (loss, _) = cross_entropy(network.logits(batch), labels, 0.0);
     loss.backward();
     let taken: Vec<String> = profile::stop().into_iter().map(|entry| entry.operation).collect();
     for layer in
@@ -237,7 +262,7 @@ fn a_training_step_on_ndarray_equals_one_on_flex() {
         let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::default());
         let batch = Batch { inputs: numbers(8 * 3072, 9), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
-        let (network, loss, _) = step(network, &mut optimizer, batch, &device);
+        let (network, loss, _) = step(network, &mut optimizer, batch, 0.0, &device);
         (values(loss), collect(&network))
     };
     let (flex_loss, flex) = run(Device::flex());

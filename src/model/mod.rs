@@ -31,6 +31,9 @@ pub type ImageShape = [usize; 3];
 
 /// What the training loop needs of a network: one logit a class.
 pub trait Network: Module {
+    /// Path of the layer that gives the logits; Muon leaves its weight to the rule of the biases.
+    const LAST_LAYER: &'static str;
+
     /// `[batch, values]` to `[batch, classes]`.
     fn logits(&self, batch: Tensor<2>) -> Tensor<2>;
 }
@@ -55,6 +58,8 @@ impl RotationNetwork {
 }
 
 impl Network for RotationNetwork {
+    const LAST_LAYER: &'static str = "head";
+
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
         self.head.forward(self.encoder.forward(batch))
     }
@@ -160,6 +165,8 @@ impl Classifier {
 }
 
 impl Network for Classifier {
+    const LAST_LAYER: &'static str = "output";
+
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
         let batch = match &self.standardise {
             Some(standardise) => standardise.forward(batch),
@@ -187,6 +194,8 @@ impl ImageClassifier {
 }
 
 impl Network for ImageClassifier {
+    const LAST_LAYER: &'static str = "classifier.output";
+
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
         self.classifier.logits(self.encoder.forward(batch))
     }

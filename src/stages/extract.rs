@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
-use crate::data::{self, Images, PlainImages, RotatedImages};
+use crate::data::{self, Images, Pixels, PlainImages, RotatedImages, Rotations};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
@@ -78,8 +78,7 @@ pub fn extract(
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let mut encode = |images: &Images| {
-        let views =
-            Views { images, count: config.extract.views, scale_pixels: checkpoint.header.scale_pixels };
+        let views = Views { images, count: config.extract.views, pixels: &checkpoint.header.pixels };
         let mut values = Vec::with_capacity(images.len() * width);
         views.for_each_batch(config.extract.batch_size, |batch, count| {
             let (inputs, _) = batch.into_tensors(&context.device);
@@ -217,7 +216,7 @@ pub(super) fn check_data(
 struct Views<'a> {
     images: &'a Images,
     count: usize,
-    scale_pixels: bool,
+    pixels: &'a Pixels,
 }
 
 impl Views<'_> {
@@ -225,8 +224,8 @@ impl Views<'_> {
     /// and with the number of images.
     fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
         let all = || (0..self.images.len() as u32).collect::<Vec<_>>();
-        let plain = PlainImages::all(self.images, self.scale_pixels);
-        let rotated = RotatedImages::new(self.images, all(), true, self.scale_pixels);
+        let plain = PlainImages::all(self.images, self.pixels);
+        let rotated = RotatedImages::new(self.images, all(), Rotations::All, self.pixels, 0);
         let samples: &dyn Samples = match self.count {
             1 => &plain,
             _ => &rotated,

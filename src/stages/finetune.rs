@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::extract::{check_data, load_encoder};
 use super::{Context, label, training_stage, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::config::FinetuneMode;
-use crate::data::{self, PlainImages};
+use crate::config::{FinetuneConfig, FinetuneMode};
+use crate::data::{self, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features};
 use crate::files::{sha256_file, write_json};
@@ -16,7 +16,7 @@ use crate::model::{Classifier, ClassifierShape, ImageClassifier};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
 use crate::samples::Samples;
-use crate::training::{self, Evaluation};
+use crate::training::{self, Evaluation, Keep};
 
 /// The file `finetune/summary.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -70,8 +70,9 @@ pub fn finetune(
     };
     let summary = FinetuneSummary {
         protocol: format!(
-            "{}; trained for a fixed number of epochs, test set evaluated once afterwards, nothing selected on it",
-            trained.what
+            "{}; {}, test set evaluated once afterwards, nothing selected on it",
+            trained.what,
+            choice(&context.config.finetune)
         ),
         labels: trained.labels,
         epochs: trained.history.len(),
@@ -81,12 +82,22 @@ pub fn finetune(
         warnings: warnings::of_classifier(&test, &trained.classes),
         classes: trained.classes,
         test,
-        checkpoint: sha256_file(&context.run.checkpoint(Stage::Finetune))?,
+        checkpoint: sha256_file(&context.run.result(Stage::Finetune))?,
         dataset: trained.dataset,
     };
     context.run.record_run(context.environment(), summary.dataset.clone(), Some(&summary.checkpoint))?;
     write_json(&context.run.summary(Stage::Finetune), &summary)?;
     Ok(summary)
+}
+
+/// How the number of epochs came about, in words.
+fn choice(config: &FinetuneConfig) -> &'static str {
+    match (config.patience, config.keep) {
+        (None, Keep::Last) => "trained for a fixed number of epochs",
+        (None, Keep::Best) => "the epoch with the best validation accuracy kept",
+        (Some(_), Keep::Last) => "stopped by validation accuracy",
+        (Some(_), Keep::Best) => "stopped by validation accuracy, the best epoch kept",
+    }
 }
 
 struct Trained {
@@ -137,7 +148,7 @@ fn frozen(
         seed: config.seed,
         encoder: None,
         image: [0; 3],
-        scale_pixels: false,
+        pixels: Pixels::Raw,
         classifier: Some(shape),
         dataset: manifest.origin.dataset.clone(),
         input: Some(manifest.origin.checkpoint.clone()),
@@ -165,7 +176,7 @@ fn frozen(
 
 /// Features in the run directory must come from the checkpoint beside them.
 fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result<()> {
-    let checkpoint = context.run.checkpoint(Stage::Pretrain);
+    let checkpoint = context.run.result(Stage::Pretrain);
     if checkpoint.exists() && sha256_file(&checkpoint)? != digest {
         return Err(Error::checkpoint(
             files.manifest(),
@@ -184,16 +195,15 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
-    if checkpoint.header.scale_pixels != config.data.scale_pixels {
-        reporter
-            .report(Event::Warning("data.scale_pixels is taken from the checkpoint, not from the config"));
+    if !checkpoint.header.pixels.is_as(&config.data) {
+        reporter.report(Event::Warning("pixels are scaled as in the checkpoint, not as the config says"));
     }
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
 
     let split = dataset.labeled_split(&config.data, config.seed)?;
-    let scale = checkpoint.header.scale_pixels;
-    let plain = |indices| PlainImages::new(&dataset.train, indices, scale);
-    let train = plain(split.train);
+    let pixels = &checkpoint.header.pixels;
+    let plain = |indices| PlainImages::new(&dataset.train, indices, pixels);
+    let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
         features: encoder.features(),
@@ -224,7 +234,7 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
         reporter,
     )?;
     let test_images = dataset.open_test()?;
-    let test = PlainImages::all(&test_images, scale);
+    let test = PlainImages::all(&test_images, pixels);
     let trained = Trained {
         what: "encoder and classifier trained end to end from the pretrained encoder",
         dataset: label(&dataset),

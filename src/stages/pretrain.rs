@@ -4,8 +4,7 @@ use serde::Serialize;
 
 use super::{Context, label, training_stage, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::config::Rotations;
-use crate::data::{self, RotatedImages};
+use crate::data::{self, Pixels, RotatedImages, Rotations};
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
@@ -47,11 +46,12 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let split = dataset.split(&config.data, config.seed)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
 
-    let group = config.pretrain.rotations == Rotations::All;
     let images = split.train.len();
-    let rotated = |indices| RotatedImages::new(&dataset.train, indices, group, config.data.scale_pixels);
-    let samples = rotated(split.train).augmented(config.pretrain.augment, config.seed);
-    let validation = split.validation.map(rotated);
+    let pixels = Pixels::new(&config.data, &dataset.train, &split.train);
+    let rotated =
+        |indices, rotations| RotatedImages::new(&dataset.train, indices, rotations, &pixels, config.seed);
+    let samples = rotated(split.train, config.pretrain.rotations).augmented(config.pretrain.augment.as_ref());
+    let validation = split.validation.map(|indices| rotated(indices, Rotations::All));
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
     let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
@@ -66,7 +66,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         seed: config.seed,
         encoder: Some(config.encoder.clone()),
         image,
-        scale_pixels: config.data.scale_pixels,
+        pixels: pixels.clone(),
         classifier: None,
         dataset: label(&dataset),
         input: None,
@@ -91,7 +91,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         epochs: history.len(),
         last_epoch: history.last().cloned(),
         seconds: training_stage::seconds(&history),
-        checkpoint: sha256_file(&context.run.checkpoint(Stage::Pretrain))?,
+        checkpoint: sha256_file(&context.run.result(Stage::Pretrain))?,
     };
     context.run.record_run(context.environment(), label(&dataset), None)?;
     write_json(&context.run.summary(Stage::Pretrain), &summary)?;

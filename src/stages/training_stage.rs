@@ -10,87 +10,94 @@ use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::Existing;
 use crate::samples::Samples;
-use crate::training::{self, JsonLines, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig};
+use crate::training::{
+    self, JsonLines, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
+};
 
 /// The part of a stage's config that the loop needs.
-pub(super) struct Schedule<'a> {
+pub(super) struct Recipe<'a> {
     pub epochs: usize,
     pub batch_size: usize,
     pub optimizer: &'a OptimizerConfig,
-    pub schedule: ScheduleConfig,
+    pub schedule: &'a ScheduleConfig,
+    pub label_smoothing: f64,
+    pub clip_norm: Option<f64>,
+    pub weight_average: Option<f64>,
+    pub keep: Keep,
+    pub patience: Option<usize>,
 }
 
-impl<'a> From<&'a PretrainConfig> for Schedule<'a> {
+impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
     fn from(config: &'a PretrainConfig) -> Self {
         Self {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
-            schedule: config.schedule,
+            schedule: &config.schedule,
+            label_smoothing: config.label_smoothing,
+            clip_norm: config.clip_norm,
+            weight_average: config.weight_average,
+            keep: config.keep,
+            patience: config.patience,
         }
     }
 }
 
-impl<'a> From<&'a FinetuneConfig> for Schedule<'a> {
+impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
     fn from(config: &'a FinetuneConfig) -> Self {
         Self {
             epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
-            schedule: config.schedule,
+            schedule: &config.schedule,
+            label_smoothing: config.label_smoothing,
+            clip_norm: config.clip_norm,
+            weight_average: config.weight_average,
+            keep: config.keep,
+            patience: config.patience,
         }
     }
 }
 
-/// Trains `network` (on the device with automatic differentiation) as `schedule` says.
+/// Trains `network` (on the device with automatic differentiation) as `recipe` says.
 ///
 /// The checkpoint in the run directory is replaced after every epoch, and within one as section `save` says;
-/// `header` describes it, how far it is trained aside. Gives the trained network on the plain device, and all epochs'
-/// metrics.
+/// `header` describes it, how far it is trained aside. Gives the network that is kept, on the plain device, and all
+/// epochs' metrics.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
     network: N,
-    schedule: Schedule<'_>,
+    recipe: Recipe<'_>,
     samples: &dyn Samples,
     validation: Option<&dyn Samples>,
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let total = training::steps_an_epoch(samples, schedule.batch_size) * schedule.epochs as u64;
-    let mut optimizer = Optimizer::with_schedule(schedule.optimizer, schedule.schedule, total);
+    let total = training::steps_an_epoch(samples, recipe.batch_size) * recipe.epochs as u64;
+    let mut optimizer = Optimizer::new(recipe.optimizer)
+        .with_schedule(recipe.schedule, total)
+        .with_clipping(recipe.clip_norm)
+        .with_average(recipe.weight_average);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
-    let save_checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
-        let parameters = model::collect(&network.valid());
-        if let Some(parameter) = model::not_finite(&parameters) {
-            return Err(Error::NotFinite {
-                stage: stage.name(),
-                parameter: parameter.clone(),
-                step: optimizer.steps(),
-                learning_rate: optimizer.learning_rate(),
-            });
-        }
-        let checkpoint = Checkpoint {
-            header: Header {
-                epochs: position.epochs,
-                partial: position.partial,
-                steps: optimizer.steps(),
-                ..header.clone()
-            },
-            parameters,
-            optimizer: optimizer.state(),
-        };
-        checkpoint.save(&context.run.checkpoint(stage))
+    let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
+        checkpoint(&header, network, optimizer, position)
     };
+    let (latest, best) = (context.run.checkpoint(stage), context.run.best(stage));
     if from == Position::default() {
-        save_checkpoint(&network, &optimizer, Position::default())?;
+        checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
     }
+    let mut selection = Selection::new(recipe.patience, &history);
     let plan = Plan {
         stage,
-        epochs: schedule.epochs,
+        epochs: match selection.goes_on(from.epochs) {
+            true => recipe.epochs,
+            false => from.epochs,
+        },
         from,
-        batch_size: schedule.batch_size,
+        batch_size: recipe.batch_size,
         seed: context.config.seed,
+        label_smoothing: recipe.label_smoothing as f32,
         save: context.config.save.clone(),
         device: context.device.clone(),
     };
@@ -103,11 +110,54 @@ pub(super) fn run<N: Network>(
         &plan,
         reporter,
         &mut |network, optimizer, position, metrics| {
-            metrics.map_or(Ok(()), |metrics| lines.push(metrics))?;
-            save_checkpoint(network, optimizer, position)
+            let checkpoint = checkpoint(network, optimizer, position)?;
+            let Some(metrics) = metrics else {
+                checkpoint.save(&latest)?;
+                return Ok(true);
+            };
+            lines.push(metrics)?;
+            // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
+            if selection.add(metrics) && recipe.keep == Keep::Best {
+                checkpoint.save_alone(&best)?;
+            }
+            checkpoint.save(&latest)?;
+            Ok(selection.goes_on(metrics.epoch))
         },
     )?;
-    Ok((network.valid(), lines.into_lines()))
+    let mut network = optimizer.evaluated(&network);
+    if recipe.keep == Keep::Best && best.exists() {
+        network = model::load(network, Checkpoint::load(&best)?.parameters)
+            .map_err(|problem| Checkpoint::refuse(&best, problem))?;
+    }
+    Ok((network, lines.into_lines()))
+}
+
+/// The network to keep and the optimizer's state at a position.
+fn checkpoint<N: Network>(
+    header: &Header,
+    network: &N,
+    optimizer: &Optimizer,
+    position: Position,
+) -> Result<Checkpoint> {
+    let parameters = model::collect(&optimizer.evaluated(network));
+    if let Some(parameter) = model::not_finite(&parameters) {
+        return Err(Error::NotFinite {
+            stage: header.stage.name(),
+            parameter: parameter.clone(),
+            step: optimizer.steps(),
+            learning_rate: optimizer.learning_rate(),
+        });
+    }
+    Ok(Checkpoint {
+        header: Header {
+            epochs: position.epochs,
+            partial: position.partial,
+            steps: optimizer.steps(),
+            ..header.clone()
+        },
+        parameters,
+        optimizer: optimizer.state(network),
+    })
 }
 
 /// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one.
@@ -135,8 +185,10 @@ fn resume<N: Network>(
         ));
     }
     let refuse = |problem: String| Checkpoint::refuse(&path, problem);
-    let network = model::load(network, checkpoint.parameters).map_err(refuse)?;
-    optimizer.restore(found.steps, checkpoint.optimizer, &context.device).map_err(refuse)?;
+    let raw = optimizer
+        .restore(found.steps, checkpoint.optimizer, checkpoint.parameters, &context.device)
+        .map_err(refuse)?;
+    let network = model::load(network, raw).map_err(refuse)?;
     let history = match found.epochs {
         0 => Vec::new(),
         epochs => context.run.read_metrics(header.stage, epochs)?,

@@ -12,23 +12,34 @@ use crate::progress::{EpochMetrics, PartialEpoch, Stage};
 /// Steps between two readings of the loss from the device.
 const READ_EVERY: usize = 32;
 
+/// What one step gives; loss and right answers are still on the device.
+pub(super) struct StepResult {
+    /// Mean over the samples.
+    pub loss: Tensor<1>,
+    /// Number of right answers.
+    pub correct: Tensor<1>,
+    pub samples: usize,
+    pub learning_rate: f64,
+}
+
 /// Sums losses and right answers; keeps them on the device between readings.
 pub(super) struct Meter {
     stage: Stage,
     epoch: usize,
+    /// Of the last step that was read.
     learning_rate: f64,
-    pending: Vec<(Tensor<1>, Tensor<1>, usize)>,
+    pending: Vec<StepResult>,
     sums: PartialEpoch,
     start: Instant,
 }
 
 impl Meter {
     /// A meter of the epoch after `done` others, of which the part in `sums` is done already.
-    pub(super) fn new(stage: Stage, done: usize, learning_rate: f64, sums: PartialEpoch) -> Self {
+    pub(super) fn new(stage: Stage, done: usize, sums: PartialEpoch) -> Self {
         Self {
             stage,
             epoch: done + 1,
-            learning_rate,
+            learning_rate: 0.0,
             pending: Vec::with_capacity(READ_EVERY),
             sums,
             start: Instant::now(),
@@ -45,14 +56,9 @@ impl Meter {
         self.sums.steps + self.pending.len()
     }
 
-    /// Takes a step's mean loss and number of right answers; gives mean loss and accuracy so far when they were read.
-    pub(super) fn add(
-        &mut self,
-        loss: Tensor<1>,
-        correct: Tensor<1>,
-        samples: usize,
-    ) -> Result<Option<(f64, f64)>> {
-        self.pending.push((loss, correct, samples));
+    /// Takes a step's result; gives mean loss and accuracy so far when they were read.
+    pub(super) fn add(&mut self, step: StepResult) -> Result<Option<(f64, f64)>> {
+        self.pending.push(step);
         if self.pending.len() < READ_EVERY {
             return Ok(None);
         }
@@ -61,9 +67,10 @@ impl Meter {
     }
 
     fn read(&mut self) -> Result<()> {
-        for (loss, correct, samples) in self.pending.drain(..) {
+        for StepResult { loss, correct, samples, learning_rate } in self.pending.drain(..) {
             let loss = f64::from(loss.into_scalar::<f32>());
             self.sums.steps += 1;
+            self.learning_rate = learning_rate;
             if !loss.is_finite() {
                 return Err(Error::Diverged {
                     stage: self.stage.name(),
@@ -105,6 +112,7 @@ impl Meter {
             accuracy,
             validation_loss: None,
             validation_accuracy: None,
+            learning_rate: self.learning_rate,
             images_per_second: self.sums.samples as f64 / seconds,
             seconds,
         })

@@ -5,6 +5,9 @@ mod metrics;
 mod optimizer;
 mod saving;
 mod schedule;
+mod selection;
+#[cfg(test)]
+mod tests;
 
 use burn::tensor::{Device, Tensor};
 
@@ -17,11 +20,12 @@ use crate::samples::{Batch, Samples};
 
 pub use evaluation::{Evaluation, evaluate};
 pub use metrics::JsonLines;
-pub use optimizer::{Optimizer, OptimizerConfig, OptimizerKind};
+pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
 pub use saving::SaveConfig;
-pub use schedule::{ScheduleConfig, ScheduleKind};
+pub use schedule::{Course, ScheduleConfig};
+pub use selection::{Keep, Selection};
 
-use metrics::Meter;
+use metrics::{Meter, StepResult};
 use saving::SaveClock;
 
 /// How far training has come, exact to the step.
@@ -46,14 +50,17 @@ pub struct Plan {
     pub batch_size: usize,
     /// Decides the order of the samples.
     pub seed: u64,
+    /// Share of the target that is spread over all classes.
+    pub label_smoothing: f32,
     /// When to save within an epoch.
     pub save: SaveConfig,
     /// The device without automatic differentiation.
     pub device: Device,
 }
 
-/// Saves network and optimizer as they are at a position; with the epoch's metrics where that ends an epoch.
-pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<()> + 'a;
+/// Saves network and optimizer as they are at a position, with the epoch's metrics where that ends an epoch; gives
+/// whether to train on.
+pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<bool> + 'a;
 
 /// Trains `network` on `samples`, in a new order every epoch.
 ///
@@ -80,17 +87,19 @@ pub fn train<N: Network>(
             epochs: plan.epochs,
             samples: samples.len() - done.samples.min(samples.len()),
         });
-        let meter = Meter::new(plan.stage, epoch, optimizer.learning_rate(), done);
+        let meter = Meter::new(plan.stage, epoch, done);
         let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
         network = trained;
         if let Some(validation) = validation {
-            let result = evaluate(&network.valid(), validation, &plan.device);
+            let result = evaluate(&optimizer.evaluated(&network), validation, &plan.device);
             metrics.validation_loss = Some(result.loss);
             metrics.validation_accuracy = Some(result.accuracy);
         }
         reporter.report(Event::EpochFinished(&metrics));
         let position = Position { epochs: epoch + 1, partial: None };
-        save(&network, optimizer, position, Some(&metrics))?;
+        if !save(&network, optimizer, position, Some(&metrics))? {
+            break;
+        }
         if epoch + 1 < plan.epochs {
             stop_if_asked(reporter, plan.stage, || format!("after epoch {}", epoch + 1))?;
         }
@@ -116,14 +125,15 @@ fn train_epoch<N: Network>(
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
+        let learning_rate = optimizer.learning_rate();
         let (outcome, next) = rayon::join(
-            || step(network, optimizer, current, &device),
+            || step(network, optimizer, current, plan.label_smoothing, &device),
             || upcoming.map(|indices| Batch::new(samples, epochs as u64, indices)),
         );
         let (trained, loss, correct) = outcome;
         network = trained;
         batch = next;
-        let shown = meter.add(loss, correct, count)?;
+        let shown = meter.add(StepResult { loss, correct, samples: count, learning_rate })?;
         reporter.report(Event::StepFinished {
             samples: count,
             loss: shown.map(|(loss, _)| loss),
@@ -152,15 +162,16 @@ fn stop_if_asked(reporter: &dyn Reporter, stage: Stage, place: impl FnOnce() -> 
     }
 }
 
-/// One training step: forward, loss, backward, update.
+/// One training step: forward, loss (see [`kernels::cross_entropy`] for `label_smoothing`), backward, update.
 pub fn step<N: Network>(
     network: N,
     optimizer: &mut Optimizer,
     batch: Batch,
+    label_smoothing: f32,
     device: &Device,
 ) -> (N, Tensor<1>, Tensor<1>) {
     let (inputs, labels) = batch.into_tensors(device);
-    let (loss, correct) = kernels::cross_entropy(network.logits(inputs), labels);
+    let (loss, correct) = kernels::cross_entropy(network.logits(inputs), labels, label_smoothing);
     let mut gradients = loss.backward();
     let network = optimizer.step(network, &mut gradients);
     (network, loss.inner(), correct.inner())
@@ -182,34 +193,4 @@ fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
     }
     let group = group as u32;
     groups.into_iter().flat_map(|first| first * group..(first + 1) * group).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    struct Counted(usize, usize);
-
-    impl Samples for Counted {
-        fn len(&self) -> usize {
-            self.0
-        }
-        fn values(&self) -> usize {
-            1
-        }
-        fn group(&self) -> usize {
-            self.1
-        }
-        fn fill(&self, _: u64, _: &[u32], _: &mut [f32], _: &mut [u8]) {}
-    }
-
-    #[test]
-    fn an_epoch_visits_every_sample_once_and_keeps_groups_together() {
-        let order = epoch_order(&Counted(40, 4), 7, 0);
-        let mut sorted = order.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..40).collect::<Vec<_>>());
-        assert!(order.chunks(4).all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3));
-        assert_ne!(order, epoch_order(&Counted(40, 4), 7, 1));
-    }
 }

@@ -3,7 +3,7 @@
 //! Multiplications and additions stay apart (no fused multiply-add), so every instruction set gives the same bytes.
 
 use super::simd::arch;
-use crate::kernels::AdamStep;
+use crate::kernels::{AdamStep, SgdStep};
 
 /// One step of Adam on every element, in place.
 pub fn adam_update(
@@ -13,7 +13,7 @@ pub fn adam_update(
     moment_2: &mut [f32],
     step: &AdamStep,
 ) {
-    let AdamStep { step_size, beta_1, beta_2, epsilon } = *step;
+    let AdamStep { step_size, beta_1, beta_2, epsilon, keep } = *step;
     arch().dispatch(
         #[inline(always)]
         || {
@@ -21,7 +21,28 @@ pub fn adam_update(
             for ((parameter, gradient), (first, second)) in parameter.iter_mut().zip(gradient).zip(moments) {
                 *first = *first * beta_1 + gradient * (1.0 - beta_1);
                 *second = *second * beta_2 + gradient * gradient * (1.0 - beta_2);
-                *parameter -= *first / (second.sqrt() + epsilon) * step_size;
+                *parameter = *parameter * keep - *first / (second.sqrt() + epsilon) * step_size;
+            }
+        },
+    );
+}
+
+/// One step of gradient descent with momentum on every element, in place.
+pub fn sgd_update(parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32], step: &SgdStep) {
+    let SgdStep { learning_rate, momentum, nesterov, weight_decay } = *step;
+    arch().dispatch(
+        #[inline(always)]
+        || {
+            for ((parameter, gradient), velocity) in
+                parameter.iter_mut().zip(gradient).zip(velocity.iter_mut())
+            {
+                let gradient = gradient + *parameter * weight_decay;
+                *velocity = *velocity * momentum + gradient;
+                let change = match nesterov {
+                    true => gradient + *velocity * momentum,
+                    false => *velocity,
+                };
+                *parameter -= change * learning_rate;
             }
         },
     );
@@ -31,13 +52,16 @@ pub fn adam_update(
 ///
 /// Writes the gradient of the mean loss by the logits; gives the mean loss in nats, and the number of rows whose
 /// largest logit (the first one where several are) is that of the label. A label that is no class gives NaN.
+/// The target is `1 - smoothing` on the label and `smoothing` spread over all classes.
 pub fn softmax_cross_entropy(
     logits: &[f32],
     labels: &[i32],
     classes: usize,
+    smoothing: f32,
     gradient: &mut [f32],
 ) -> (f32, f32) {
     let share = 1.0 / labels.len() as f32;
+    let everywhere = smoothing / classes as f32;
     let (mut loss, mut correct) = (0.0f64, 0u32);
     let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes));
     for ((logits, gradient), &label) in rows.zip(labels) {
@@ -55,12 +79,17 @@ pub fn softmax_cross_entropy(
         }
         for gradient in gradient.iter_mut() {
             *gradient *= share / sum;
+            *gradient -= share * everywhere;
         }
         match usize::try_from(label).ok().filter(|&label| label < classes) {
             Some(label) => {
-                loss += f64::from(sum.ln() - (logits[label] - largest));
+                loss += f64::from(sum.ln() - (1.0 - smoothing) * (logits[label] - largest));
+                if smoothing > 0.0 {
+                    let all: f32 = logits.iter().map(|logit| logit - largest).sum();
+                    loss -= f64::from(everywhere * all);
+                }
                 correct += u32::from(best == label);
-                gradient[label] -= share;
+                gradient[label] -= share * (1.0 - smoothing);
             }
             None => loss = f64::NAN,
         }
@@ -77,25 +106,27 @@ mod tests {
         let logits: Vec<f32> = (0..12).map(|n| ((n * 7) % 5) as f32 * 0.4 - 0.7).collect();
         let labels = [2, 0, 3];
         let mut gradient = vec![0.0; 12];
-        softmax_cross_entropy(&logits, &labels, 4, &mut gradient);
-        for index in 0..12 {
-            let loss = |change: f32| {
-                let mut logits = logits.clone();
-                logits[index] += change;
-                softmax_cross_entropy(&logits, &labels, 4, &mut [0.0; 12]).0
-            };
-            let numeric = (loss(1e-2) - loss(-1e-2)) / 2e-2;
-            assert!((numeric - gradient[index]).abs() < 1e-4, "{numeric} {}", gradient[index]);
+        for smoothing in [0.0, 0.1] {
+            softmax_cross_entropy(&logits, &labels, 4, smoothing, &mut gradient);
+            for index in 0..12 {
+                let loss = |change: f32| {
+                    let mut logits = logits.clone();
+                    logits[index] += change;
+                    softmax_cross_entropy(&logits, &labels, 4, smoothing, &mut [0.0; 12]).0
+                };
+                let numeric = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+                assert!((numeric - gradient[index]).abs() < 1e-4, "{numeric} {}", gradient[index]);
+            }
         }
     }
 
     #[test]
     fn ties_go_to_the_first_class_and_a_nan_logit_gives_a_nan_loss() {
         let mut gradient = [0.0; 4];
-        let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, &mut gradient);
+        let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, 0.0, &mut gradient);
         assert!((loss - 2f32.ln()).abs() < 1e-6);
         assert_eq!(correct, 1.0);
-        let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, &mut gradient[..2]);
+        let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, 0.0, &mut gradient[..2]);
         assert!(loss.is_nan());
     }
 }

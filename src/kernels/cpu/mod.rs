@@ -36,7 +36,7 @@ mod sparse;
 mod weight_gradient;
 
 pub use backward::{InputGradient, WeightGradient, conv_backward};
-pub use elementwise::{adam_update, softmax_cross_entropy};
+pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
 pub use forward::conv_forward;
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
 pub use norm::{

@@ -1,0 +1,122 @@
+//! Section `finetune`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::training::Common;
+use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default, is_false};
+use crate::data::{AugmentConfig, DataConfig};
+use crate::error::{Error, Result};
+use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
+
+/// What `finetune` trains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FinetuneMode {
+    /// The classifier alone, on features written by `extract`.
+    Frozen,
+    /// Encoder and classifier together, on images, starting from the pretrained encoder.
+    Full,
+}
+
+/// Section `finetune`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct FinetuneConfig {
+    /// What is trained: `frozen` or `full`.
+    pub mode: FinetuneMode,
+    /// Passes over the labeled training images.
+    pub epochs: usize,
+    /// Samples of a training step.
+    pub batch_size: usize,
+    /// Widths of the classifier's hidden layers; none makes it linear.
+    pub hidden: Vec<usize>,
+    /// Batch normalisation in the hidden layers.
+    #[serde(skip_serializing_if = "is_false")]
+    pub batch_norm: bool,
+    /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
+    #[serde(skip_serializing_if = "is_false")]
+    pub standardise: bool,
+    /// In mode `full`: random changes to the images; absent or null: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<AugmentConfig>,
+    /// How parameters are updated.
+    pub optimizer: OptimizerConfig,
+    /// The learning rate over the run.
+    pub schedule: ScheduleConfig,
+    /// Share of the target that is spread over all classes, at least 0 and under 1; 0: none.
+    pub label_smoothing: f64,
+    /// Gradients are scaled down to this norm, over all parameters together, where they are longer; over 0. Absent or
+    /// null: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clip_norm: Option<f64>,
+    /// Keep a moving average of the weights with this decay a step, over 0 and under 1, and validate, extract and test
+    /// with it; early steps average less. Absent or null: no average.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight_average: Option<f64>,
+    /// Which weights the stage leaves: those of the `last` epoch, or of the `best` by accuracy on the validation split.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep: Keep,
+    /// Stop when so many epochs have brought no new best accuracy on the validation split, at least 1. Absent or null:
+    /// never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub patience: Option<usize>,
+}
+
+impl Default for FinetuneConfig {
+    fn default() -> Self {
+        Self {
+            mode: FinetuneMode::Frozen,
+            epochs: 10,
+            batch_size: 32,
+            hidden: vec![64],
+            batch_norm: false,
+            standardise: false,
+            augment: None,
+            optimizer: OptimizerConfig::default(),
+            schedule: ScheduleConfig::default(),
+            label_smoothing: 0.0,
+            clip_norm: None,
+            weight_average: None,
+            keep: Keep::Last,
+            patience: None,
+        }
+    }
+}
+
+/// Most hidden layers.
+const MAX_LAYERS: usize = 16;
+/// Widest hidden layer.
+const MAX_HIDDEN: usize = 65_536;
+
+impl FinetuneConfig {
+    pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
+        in_range("finetune.epochs", self.epochs, 1, MAX_EPOCHS)?;
+        in_range("finetune.batch_size", self.batch_size, 1, MAX_BATCH_SIZE)?;
+        in_range("finetune.hidden", self.hidden.len(), 0, MAX_LAYERS)?;
+        for (index, &width) in self.hidden.iter().enumerate() {
+            in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
+        }
+        if let Some(augment) = &self.augment {
+            augment.validate("finetune.augment")?;
+            if self.mode == FinetuneMode::Frozen {
+                let problem = "features are of plain images; augmentation needs finetune.mode=full";
+                return Err(Error::config("finetune.augment", problem));
+            }
+        }
+        self.common().validate(data)
+    }
+
+    fn common(&self) -> Common<'_> {
+        Common {
+            section: "finetune",
+            optimizer: &self.optimizer,
+            schedule: &self.schedule,
+            label_smoothing: self.label_smoothing,
+            clip_norm: self.clip_norm,
+            weight_average: self.weight_average,
+            keep: self.keep,
+            patience: self.patience,
+        }
+    }
+}

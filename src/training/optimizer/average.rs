@@ -1,0 +1,71 @@
+//! A moving average of the parameters, better than the last ones where the learning rate is still large
+//! (Polyak and Juditsky 1992).
+
+use std::collections::BTreeMap;
+
+use burn::module::{ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use crate::model::{Network, Parameters, Path};
+
+/// Averages by parameter name, flattened.
+pub(super) struct Average {
+    decay: f64,
+    parameters: BTreeMap<String, Tensor<1>>,
+}
+
+impl Average {
+    pub(super) fn new(decay: f64) -> Self {
+        Self { decay, parameters: BTreeMap::new() }
+    }
+
+    /// Takes a parameter as it is after step `step`, counted from 1.
+    pub(super) fn add(&mut self, name: &str, parameter: Tensor<1>, step: u64) {
+        // Short memory at first, as in TensorFlow's ExponentialMovingAverage with `num_updates`.
+        let early = (1.0 + step as f64) / (10.0 + step as f64);
+        let decay = self.decay.min(early) as f32;
+        let average = match self.parameters.remove(name) {
+            Some(average) => average * decay + parameter * (1.0 - decay),
+            None => parameter,
+        };
+        self.parameters.insert(name.to_owned(), average);
+    }
+
+    /// The network with averages in place of its parameters, where there are any.
+    pub(super) fn put_into<N: Network>(&self, network: N) -> N {
+        network.map(&mut Replace { path: Path::default(), average: self })
+    }
+
+    /// Goes on from saved averages; those of parameters that are not `averaged` (running statistics) are left out.
+    pub(super) fn restore(&mut self, saved: Parameters, averaged: impl Fn(&str) -> bool, device: &Device) {
+        let flat = |(name, data): (String, TensorData)| {
+            let numbers: Vec<f32> = data.iter::<f32>().collect();
+            let length = numbers.len();
+            let data = TensorData::new(numbers, [length]);
+            (name, Tensor::from_data(data, device))
+        };
+        self.parameters = saved.into_iter().filter(|(name, _)| averaged(name)).map(flat).collect();
+    }
+}
+
+struct Replace<'a> {
+    path: Path,
+    average: &'a Average,
+}
+
+impl ModuleMapper for Replace<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.enter(name);
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.average.parameters.get(&self.path.name()) {
+            Some(average) => param.map(|old| average.clone().reshape(old.dims())),
+            None => param,
+        }
+    }
+}

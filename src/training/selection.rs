@@ -1,0 +1,101 @@
+//! Which epoch's weights a stage leaves, and when it stops early: by accuracy on the validation split.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::progress::EpochMetrics;
+
+/// Which epoch's weights a stage leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Keep {
+    /// Those of the last one.
+    #[default]
+    Last,
+    /// Those of the one with the highest accuracy on the validation split, the first where several are.
+    Best,
+}
+
+/// The best epoch so far. It follows from the metrics of the epochs alone, so that a resumed run finds the same.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    patience: Option<usize>,
+    best: Option<(usize, f64)>,
+}
+
+impl Selection {
+    /// After the epochs in `history`; `patience` is the number of epochs without a new best after which to stop.
+    pub fn new(patience: Option<usize>, history: &[EpochMetrics]) -> Self {
+        let mut selection = Self { patience, best: None };
+        for metrics in history {
+            selection.add(metrics);
+        }
+        selection
+    }
+
+    /// Takes note of an epoch; gives whether it is the best so far.
+    pub fn add(&mut self, metrics: &EpochMetrics) -> bool {
+        let Some(accuracy) = metrics.validation_accuracy else {
+            return false;
+        };
+        let better = self.best.is_none_or(|(_, best)| accuracy > best);
+        if better {
+            self.best = Some((metrics.epoch, accuracy));
+        }
+        better
+    }
+
+    /// The best epoch, counted from 1.
+    pub fn best_epoch(&self) -> Option<usize> {
+        self.best.map(|(epoch, _)| epoch)
+    }
+
+    /// Whether to train on after `epochs` epochs.
+    pub fn goes_on(&self, epochs: usize) -> bool {
+        match (self.patience, self.best) {
+            (Some(patience), Some((best, _))) => epochs < best + patience,
+            _ => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metrics(epoch: usize, validation_accuracy: Option<f64>) -> EpochMetrics {
+        EpochMetrics {
+            epoch,
+            loss: 1.0,
+            accuracy: 0.5,
+            validation_loss: None,
+            validation_accuracy,
+            learning_rate: 0.1,
+            images_per_second: 1.0,
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn training_stops_when_so_many_epochs_brought_no_new_best() {
+        let mut selection = Selection::new(Some(2), &[]);
+        let accuracies = [0.3, 0.5, 0.5, 0.4];
+        let seen = accuracies.into_iter().enumerate().map(|(index, accuracy)| {
+            let best = selection.add(&metrics(index + 1, Some(accuracy)));
+            (best, selection.goes_on(index + 1))
+        });
+        let seen: Vec<_> = seen.collect();
+        assert_eq!(seen, [(true, true), (true, true), (false, true), (false, false)]);
+        assert_eq!(selection.best_epoch(), Some(2));
+        let history: Vec<_> = (1..=4).map(|epoch| metrics(epoch, Some(accuracies[epoch - 1]))).collect();
+        assert!(!Selection::new(Some(2), &history).goes_on(4));
+        assert!(Selection::new(None, &history).goes_on(4));
+    }
+
+    #[test]
+    fn without_validation_nothing_is_best_and_nothing_stops() {
+        let mut selection = Selection::new(Some(1), &[]);
+        assert!(!selection.add(&metrics(1, None)));
+        assert!(selection.goes_on(9) && selection.best_epoch().is_none());
+    }
+}

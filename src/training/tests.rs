@@ -1,0 +1,133 @@
+//! The order of samples, and stops within an epoch.
+
+use super::*;
+use crate::model::{Classifier, ClassifierShape, Parameters, collect, load};
+use crate::progress::Stop;
+
+struct Counted(usize, usize);
+
+impl Samples for Counted {
+    fn len(&self) -> usize {
+        self.0
+    }
+    fn values(&self) -> usize {
+        6
+    }
+    fn group(&self) -> usize {
+        self.1
+    }
+    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+        for ((row, label), &index) in inputs.chunks_mut(6).zip(labels).zip(indices) {
+            *label = (index % 3) as u8;
+            let number = |place: usize| ((epoch as usize + index as usize * 7 + place * 5) % 11) as f32;
+            row.iter_mut().enumerate().for_each(|(place, value)| *value = number(place) / 11.0);
+        }
+    }
+}
+
+#[test]
+fn an_epoch_visits_every_sample_once_and_keeps_groups_together() {
+    let order = epoch_order(&Counted(40, 4), 7, 0);
+    let mut sorted = order.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, (0..40).collect::<Vec<_>>());
+    assert!(order.chunks(4).all(|group| group[0] % 4 == 0 && group[3] == group[0] + 3));
+    assert_ne!(order, epoch_order(&Counted(40, 4), 7, 1));
+}
+
+/// Asks for a stop after so many steps.
+struct StopAfter(usize);
+
+impl Reporter for StopAfter {
+    fn report(&mut self, event: Event<'_>) {
+        if let Event::StepFinished { .. } = event {
+            self.0 = self.0.saturating_sub(1);
+        }
+    }
+    fn stop(&self) -> Option<Stop> {
+        (self.0 == 0).then_some(Stop::Interrupt)
+    }
+}
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Saved {
+    position: Position,
+    steps: u64,
+    evaluated: Parameters,
+    optimizer: Parameters,
+}
+
+const SAMPLES: Counted = Counted(50, 1);
+const EPOCHS: usize = 3;
+
+/// Trains from `saved` until the end or a stop; gives what was saved last. On one pool, as the program does: running
+/// statistics are kept by thread until they are read.
+fn trained(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: usize) -> Saved {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| trained_on_pool(rule, average, saved, steps))
+}
+
+fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: usize) -> Saved {
+    let device = Device::flex();
+    let shape = ClassifierShape { features: 6, hidden: vec![5], batch_norm: true, classes: 3 };
+    let mut network = Classifier::new(&shape, None, 1, &device.clone().autodiff());
+    let schedule: ScheduleConfig = serde_json::from_str(r#"{"kind": "cosine", "warmup": 0.2}"#).unwrap();
+    let total = steps_an_epoch(&SAMPLES, 8) * EPOCHS as u64;
+    let mut optimizer =
+        Optimizer::new(rule).with_schedule(&schedule, total).with_clipping(Some(1.0)).with_average(average);
+    if *saved != Saved::default() {
+        let Saved { steps, evaluated, optimizer: state, .. } = saved.clone();
+        let raw = optimizer.restore(steps, state, evaluated, &device).unwrap();
+        network = load(network, raw).unwrap();
+    }
+    let plan = Plan {
+        stage: Stage::Finetune,
+        epochs: EPOCHS,
+        from: saved.position.clone(),
+        batch_size: 8,
+        seed: 1,
+        label_smoothing: 0.1,
+        save: SaveConfig::default(),
+        device,
+    };
+    let mut last = Saved::default();
+    let mut reporter = StopAfter(steps);
+    let outcome = train(
+        network,
+        &mut optimizer,
+        &SAMPLES,
+        None,
+        &plan,
+        &mut reporter,
+        &mut |network, optimizer, position, _| {
+            last = Saved {
+                position,
+                steps: optimizer.steps(),
+                evaluated: collect(&optimizer.evaluated(network)),
+                optimizer: optimizer.state(network),
+            };
+            Ok(true)
+        },
+    );
+    assert_eq!(outcome.is_err(), steps < total as usize);
+    // Wall times aside.
+    if let Some(partial) = &mut last.position.partial {
+        partial.seconds = 0.0;
+    }
+    last
+}
+
+#[test]
+fn a_stop_within_an_epoch_changes_no_bit_whatever_the_optimizer() {
+    for kind in ["adam", "adamw", "sgd", "muon"] {
+        let rule = serde_json::from_str(&format!(r#"{{"kind": "{kind}"}}"#)).unwrap();
+        for average in [None, Some(0.9)] {
+            let whole = trained(&rule, average, &Saved::default(), usize::MAX);
+            let stopped = trained(&rule, average, &Saved::default(), 10);
+            assert_eq!(stopped.position.partial.as_ref().map(|partial| partial.steps), Some(3), "{kind}");
+            let resumed = trained(&rule, average, &stopped, usize::MAX);
+            assert_eq!(resumed, whole, "{kind} {average:?}");
+        }
+    }
+}
