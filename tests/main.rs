@@ -1,8 +1,10 @@
 //! Integration tests: the built binary on small generated data, as a user would run it.
 
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
+mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
 mod disk; // full disks, directories that cannot be written or went away
+mod finetuning; // a frozen encoder, rates by part, from scratch
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod readme; // the commands of the README

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::plan::PretrainArguments;
 use crate::config::Overrides;
 use crate::error::Result;
 
@@ -35,15 +36,17 @@ Without arguments: the quickstart on generated images, under two minutes on two 
 Examples:
   rotnet run
   rotnet run --config configs/seed-scaled.json --data ~/cifar --out runs/scaled
-  rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json")]
-    Run(RunArguments),
+  rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json
+  rotnet run --config configs/compact.json --data ~/cifar --out runs/a --budget 12m
+  rotnet run --config configs/compact.json --data ~/cifar --dry-run")]
+    Run(PretrainArguments),
     /// Train the encoder on rotated images, without labels
     #[command(after_help = "\
 Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
 
 Example:
   rotnet pretrain --config configs/seed-scaled.json --data ~/cifar --out runs/a")]
-    Pretrain(RunArguments),
+    Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
     #[command(after_help = "\
 Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
@@ -75,6 +78,9 @@ Examples:
         /// Directory of features instead of OUT/features (mode frozen)
         #[arg(long, value_name = "DIR")]
         features: Option<PathBuf>,
+        /// Train a fresh encoder with the classifier: the supervised baseline (finetune.mode full, finetune.from_scratch)
+        #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
+        from_scratch: bool,
     },
     /// Download, check, describe or generate data sets
     Data {

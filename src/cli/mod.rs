@@ -5,6 +5,7 @@ mod bench;
 mod data;
 mod display;
 mod pipeline;
+mod plan;
 mod reproduce;
 mod signals;
 mod verify_resume;
@@ -52,7 +53,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Run(run) => pipeline::run(&run),
         Command::Pretrain(run) => pipeline::pretrain(&run),
         Command::Extract { run, checkpoint } => pipeline::extract(&run, checkpoint),
-        Command::Finetune { run, checkpoint, features } => pipeline::finetune(&run, checkpoint, features),
+        Command::Finetune { run, checkpoint, features, from_scratch } => {
+            pipeline::finetune(&run, checkpoint, features, from_scratch)
+        }
         Command::Data { command } => data::execute(command),
         Command::Bench { settings, repeats, seconds, profile, burn_operations } => {
             crate::kernels::use_burn_operations(burn_operations);

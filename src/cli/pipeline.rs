@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::arguments::{RunArguments, Settings};
+use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::error::Result;
 use crate::progress::Reporter;
 use crate::run_directory::{Existing, RunDirectory};
@@ -24,8 +25,11 @@ struct RunResult {
     finetune: FinetuneSummary,
 }
 
-pub(super) fn run(arguments: &RunArguments) -> Result<()> {
-    let context = context(arguments, resolve(&arguments.settings)?)?;
+pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
+    let Some(context) = planned(arguments, true)? else {
+        return Ok(());
+    };
+    let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
         Ok(RunResult {
             run: context.run.root().to_path_buf(),
@@ -42,8 +46,11 @@ pub(super) fn run(arguments: &RunArguments) -> Result<()> {
     show_finetune(&result.finetune)
 }
 
-pub(super) fn pretrain(arguments: &RunArguments) -> Result<()> {
-    let context = context(arguments, resolve(&arguments.settings)?)?;
+pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
+    let Some(context) = planned(arguments, false)? else {
+        return Ok(());
+    };
+    let arguments = &arguments.run;
     let summary = with_stage(arguments, &context, |reporter| stages::pretrain(&context, reporter))?;
     match arguments.settings.json {
         true => print_json(&summary),
@@ -52,7 +59,7 @@ pub(super) fn pretrain(arguments: &RunArguments) -> Result<()> {
 }
 
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
-    let context = later_context(arguments)?;
+    let context = later_context(arguments, &[])?;
     let summary =
         with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
     match arguments.settings.json {
@@ -65,8 +72,10 @@ pub(super) fn finetune(
     arguments: &RunArguments,
     checkpoint: Option<PathBuf>,
     features: Option<PathBuf>,
+    from_scratch: bool,
 ) -> Result<()> {
-    let context = later_context(arguments)?;
+    let more = from_scratch.then_some(["finetune.mode=full", "finetune.from_scratch=true"]);
+    let context = later_context(arguments, more.as_ref().map_or(&[], |more| more))?;
     let sources = Sources { checkpoint, features };
     let summary = with_stage(arguments, &context, |reporter| stages::finetune(&context, &sources, reporter))?;
     match arguments.settings.json {
@@ -76,13 +85,49 @@ pub(super) fn finetune(
 }
 
 /// The context of a stage that reads what an earlier one wrote: without `--config`, the run's own config holds.
-fn later_context(arguments: &RunArguments) -> Result<Context> {
+///
+/// `more` is set besides what the arguments set.
+fn later_context(arguments: &RunArguments, more: &[&str]) -> Result<Context> {
     let run = run_directory(arguments);
+    let mut overrides = arguments.settings.overrides()?;
+    more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let config = match (&arguments.settings.config, run.config().is_file()) {
-        (None, true) => config::load(&run.config(), &arguments.settings.overrides()?)?,
-        _ => resolve(&arguments.settings)?,
+        (None, true) => config::load(&run.config(), &overrides)?,
+        (Some(path), _) => config::load(path, &overrides)?,
+        (None, false) => config::resolve(config::QUICKSTART, "quickstart", &overrides)?,
     };
     context(arguments, config)
+}
+
+/// The context of a run, with its budget as steps; absent after a dry run.
+fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Context>> {
+    plan::check(arguments)?;
+    let PretrainArguments { run, budget, dry_run } = arguments;
+    let mut context = context(run, resolve(&run.settings)?)?;
+    if *dry_run {
+        let result = with_stage(run, &context, |reporter| stages::dry_run(&context, all_stages, reporter))?;
+        plan::show(&result, run.settings.json)?;
+        return Ok(None);
+    }
+    if let Some(budget) = budget {
+        context.config.pretrain = match begun(&context)? {
+            Some(begun) => {
+                PretrainConfig { steps: begun.steps, epochs: begun.epochs, ..context.config.pretrain }
+            }
+            None => with_stage(run, &context, |reporter| stages::within_budget(&context, *budget, reporter))?,
+        };
+    }
+    Ok(Some(context))
+}
+
+/// What the run that is to be resumed was begun with, if its steps are those of a budget.
+fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
+    let path = context.run.config();
+    if context.existing != Existing::Resume || !path.exists() {
+        return Ok(None);
+    }
+    let config = config::load(&path, &Overrides::default())?;
+    Ok(Some(config.pretrain).filter(|pretrain| pretrain.steps.is_some()))
 }
 
 fn context(arguments: &RunArguments, config: Config) -> Result<Context> {

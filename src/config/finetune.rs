@@ -37,6 +37,13 @@ pub struct FinetuneConfig {
     /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
     #[serde(skip_serializing_if = "is_false")]
     pub standardise: bool,
+    /// In mode `full`: start from a fresh encoder, not from the pretrained one (the supervised baseline).
+    #[serde(skip_serializing_if = "is_false")]
+    pub from_scratch: bool,
+    /// In mode `full`: what the learning rate is multiplied by for the encoder, 0 to 10; 0 leaves its weights, but not
+    /// the running statistics of its norms, as they are.
+    #[serde(skip_serializing_if = "is_one")]
+    pub encoder_rate: f64,
     /// In mode `full`: random changes to the images; absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
@@ -72,6 +79,8 @@ impl Default for FinetuneConfig {
             hidden: vec![64],
             batch_norm: false,
             standardise: false,
+            from_scratch: false,
+            encoder_rate: 1.0,
             augment: None,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
@@ -84,6 +93,12 @@ impl Default for FinetuneConfig {
     }
 }
 
+fn is_one(rate: &f64) -> bool {
+    *rate == 1.0
+}
+
+/// Largest factor of the encoder's learning rate.
+const MAX_RATE: f64 = 10.0;
 /// Most hidden layers.
 const MAX_LAYERS: usize = 16;
 /// Widest hidden layer.
@@ -97,11 +112,22 @@ impl FinetuneConfig {
         for (index, &width) in self.hidden.iter().enumerate() {
             in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
         }
+        if !(0.0..=MAX_RATE).contains(&self.encoder_rate) {
+            let problem = format!("must be at least 0 and at most {MAX_RATE}, got {}", self.encoder_rate);
+            return Err(Error::config("finetune.encoder_rate", problem));
+        }
         if let Some(augment) = &self.augment {
             augment.validate("finetune.augment")?;
-            if self.mode == FinetuneMode::Frozen {
-                let problem = "features are of plain images; augmentation needs finetune.mode=full";
-                return Err(Error::config("finetune.augment", problem));
+        }
+        let of_full = [
+            ("augment", self.augment.is_some(), "features are of plain images; augmentation"),
+            ("from_scratch", self.from_scratch, "a fresh encoder is trained with its classifier; it"),
+            ("encoder_rate", self.encoder_rate != 1.0, "a frozen encoder has no learning rate; it"),
+        ];
+        for (key, set, reason) in of_full {
+            if set && self.mode == FinetuneMode::Frozen {
+                let problem = format!("{reason} needs finetune.mode=full");
+                return Err(Error::config(format!("finetune.{key}"), problem));
             }
         }
         self.common().validate(data)

@@ -23,7 +23,7 @@ use crate::training::{SaveConfig, ScheduleConfig};
 
 pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
-pub use pretrain::PretrainConfig;
+pub use pretrain::{PretrainConfig, SizePhase};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -129,7 +129,7 @@ impl Config {
         self.data.validate()?;
         self.save.validate()?;
         self.encoder.validate()?;
-        self.pretrain.validate(&self.data)?;
+        self.pretrain.validate(&self.data, &self.encoder)?;
         in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
         if !matches!(self.extract.views, 1 | 4) {
             let problem = format!("must be 1 or 4, got {}", self.extract.views);
@@ -139,13 +139,14 @@ impl Config {
     }
 
     /// What decides the result of a stage besides data set and architecture. Epochs are part of it where the
-    /// learning rate depends on them.
+    /// learning rate or the size of images depends on them.
     pub fn recipe(&self, stage: Stage) -> Value {
         let data = DataConfig { directory: None, ..self.data.clone() };
         let (pretrain, finetune) = (&self.pretrain, &self.finetune);
         let stage = match stage {
             Stage::Pretrain => {
-                let epochs = if is_constant(&pretrain.schedule) { 0 } else { pretrain.epochs };
+                let free = is_constant(&pretrain.schedule) && pretrain.sizes.is_empty();
+                let epochs = if free || pretrain.steps.is_some() { 0 } else { pretrain.epochs };
                 json!(PretrainConfig { epochs, ..pretrain.clone() })
             }
             Stage::Extract => json!(self.extract),

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default};
 use crate::data::{AugmentConfig, DataConfig, Rotations};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::EncoderConfig;
 use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 
 /// Section `pretrain`.
@@ -15,10 +16,18 @@ use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 pub struct PretrainConfig {
     /// Passes over the training images, in as many rotations as `rotations` says; 0 leaves the encoder as initialised.
     pub epochs: usize,
+    /// Steps in all in place of `epochs`; the last epoch ends early where they do not fill it. `--budget` sets it. At
+    /// least 1; absent or null: `epochs` decides.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u64>,
     /// Samples of a training step (see `rotations` for what counts as one).
     pub batch_size: usize,
     /// How rotated copies are put into batches.
     pub rotations: Rotations,
+    /// Smaller images at first, in the order of the steps; afterwards images have their own size. For encoders that take
+    /// images of any size.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sizes: Vec<SizePhase>,
     /// Random changes to the images before they are rotated; absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
@@ -45,12 +54,32 @@ pub struct PretrainConfig {
     pub patience: Option<usize>,
 }
 
+/// A part of the training in which images are made smaller, by averaging over areas after the augmentation and before
+/// the rotation.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SizePhase {
+    /// Share of all steps up to which this size holds, over 0 and at most 1, ascending.
+    pub until: f64,
+    /// Rows and columns, at least 8.
+    pub size: usize,
+}
+
+/// Smallest size: a quarter of CIFAR-10's.
+const MIN_SIZE: usize = 8;
+/// Largest size: no image that an encoder takes is larger.
+const MAX_SIZE: usize = 256;
+/// Most steps, so that a mistyped number is noticed.
+const MAX_STEPS: u64 = 1_000_000_000;
+
 impl Default for PretrainConfig {
     fn default() -> Self {
         Self {
             epochs: 10,
+            steps: None,
             batch_size: 32,
             rotations: Rotations::Shuffled,
+            sizes: Vec::new(),
             augment: None,
             optimizer: OptimizerConfig::default(),
             schedule: ScheduleConfig::default(),
@@ -64,13 +93,42 @@ impl Default for PretrainConfig {
 }
 
 impl PretrainConfig {
-    pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
+    pub(super) fn validate(&self, data: &DataConfig, encoder: &EncoderConfig) -> Result<()> {
         in_range("pretrain.epochs", self.epochs, 0, MAX_EPOCHS)?;
         in_range("pretrain.batch_size", self.batch_size, 1, MAX_BATCH_SIZE)?;
+        if let Some(steps) = self.steps
+            && !(1..=MAX_STEPS).contains(&steps)
+        {
+            let problem = format!("must be at least 1 and at most {MAX_STEPS}, got {steps}");
+            return Err(Error::config("pretrain.steps", problem));
+        }
+        self.validate_sizes(encoder)?;
         if let Some(augment) = &self.augment {
             augment.validate("pretrain.augment")?;
         }
         self.common().validate(data)
+    }
+
+    fn validate_sizes(&self, encoder: &EncoderConfig) -> Result<()> {
+        if let (false, Some(reason)) = (self.sizes.is_empty(), encoder.fixed_size()) {
+            return Err(Error::config("pretrain.sizes", reason));
+        }
+        let mut before = 0.0;
+        for (index, phase) in self.sizes.iter().enumerate() {
+            if !(phase.until > before && phase.until <= 1.0) {
+                let problem = format!("must be over {before} and at most 1, got {}", phase.until);
+                return Err(Error::config(format!("pretrain.sizes[{index}].until"), problem));
+            }
+            let path = format!("pretrain.sizes[{index}].size");
+            in_range(&path, phase.size, MIN_SIZE.max(encoder.smallest_side()), MAX_SIZE)?;
+            before = phase.until;
+        }
+        Ok(())
+    }
+
+    /// Steps in all, where an epoch has `an_epoch` of them.
+    pub fn total_steps(&self, an_epoch: u64) -> u64 {
+        self.steps.unwrap_or(self.epochs as u64 * an_epoch)
     }
 
     fn common(&self) -> Common<'_> {

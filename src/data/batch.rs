@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::augment::{AugmentConfig, Augmentation, Changed};
-use super::images::Images;
+use super::images::{CHANNELS, Images};
 use super::pixels::{PixelTable, Pixels};
+use super::resize::Shrink;
 use super::rotation::{Rotation, write_rotated};
 use crate::random::{Purpose, generator};
 use crate::samples::Samples;
@@ -90,6 +91,13 @@ impl<'a> RotatedImages<'a> {
         Self { source: Source::new(images, indices, pixels), rotations, seed }
     }
 
+    /// Made smaller before the rotation, to `side` pixels each way, by averaging over areas.
+    pub fn resized(mut self, side: usize) -> Self {
+        let images = self.source.images;
+        self.source.shrink = Some(Shrink::new([images.height, images.width], side));
+        self
+    }
+
     /// Changed at random before the rotation, anew every epoch, by the seed; not if `config` is absent.
     pub fn augmented(mut self, config: Option<&AugmentConfig>) -> Self {
         self.source.augmentation = config.map(|config| Augmentation::new(config, self.seed));
@@ -107,7 +115,7 @@ impl Samples for RotatedImages<'_> {
     }
 
     fn values(&self) -> usize {
-        self.source.images.values()
+        self.source.values()
     }
 
     fn group(&self) -> usize {
@@ -140,11 +148,49 @@ struct Source<'a> {
     indices: Vec<u32>,
     table: PixelTable,
     augmentation: Option<Augmentation>,
+    shrink: Option<Shrink>,
+}
+
+/// Images as changed, kept while the same one is asked for again.
+#[derive(Default)]
+struct Scratch {
+    changed: Changed,
+    small: Vec<u8>,
+    small_index: Option<usize>,
 }
 
 impl<'a> Source<'a> {
     fn new(images: &'a Images, indices: Vec<u32>, pixels: &Pixels) -> Self {
-        Self { images, indices, table: pixels.table(), augmentation: None }
+        Self { images, indices, table: pixels.table(), augmentation: None, shrink: None }
+    }
+
+    /// Height and width of what is put into a batch, before rotation.
+    fn size(&self) -> (usize, usize) {
+        let images = self.images;
+        self.shrink.as_ref().map_or((images.height, images.width), |shrink| (shrink.side, shrink.side))
+    }
+
+    fn values(&self) -> usize {
+        let (height, width) = self.size();
+        height * width * CHANNELS
+    }
+
+    /// Image `index` as it is in `epoch`; `scratch` must only be used again in the same epoch.
+    fn image<'b>(&'b self, index: usize, epoch: u64, scratch: &'b mut Scratch) -> &'b [u8] {
+        let Scratch { changed, small, small_index } = scratch;
+        if self.shrink.is_some() && *small_index == Some(index) {
+            return small;
+        }
+        let image = match &self.augmentation {
+            Some(augmentation) => augmentation.apply(self.images, index, epoch, changed),
+            None => self.images.image(index),
+        };
+        let Some(shrink) = &self.shrink else {
+            return image;
+        };
+        shrink.apply(image, small);
+        *small_index = Some(index);
+        small
     }
 
     fn index(&self, place: u32) -> usize {
@@ -160,17 +206,13 @@ impl<'a> Source<'a> {
         labels: &mut [u8],
         resolve: impl Fn(u32) -> (usize, Rotation, u8) + Sync,
     ) {
-        let images = self.images;
-        let rows = inputs.par_chunks_exact_mut(images.values()).zip(labels);
+        let (height, width) = self.size();
+        let rows = inputs.par_chunks_exact_mut(self.values()).zip(labels);
         rows.zip(samples).with_min_len(SAMPLES_A_TASK).for_each_init(
-            Changed::default,
-            |changed, ((row, label), &sample)| {
+            Scratch::default,
+            |scratch, ((row, label), &sample)| {
                 let (index, rotation, value) = resolve(sample);
-                let image = match &self.augmentation {
-                    Some(augmentation) => augmentation.apply(images, index, epoch, changed),
-                    None => images.image(index),
-                };
-                let (height, width) = (images.height, images.width);
+                let image = self.image(index, epoch, scratch);
                 write_rotated(image, height, width, rotation, &self.table, row);
                 *label = value;
             },
@@ -240,6 +282,16 @@ mod tests {
             }
         }
         assert_eq!(seen, [true; 4]);
+    }
+
+    #[test]
+    fn smaller_images_are_shrunk_before_they_are_turned() {
+        let image: Vec<u8> = (0..48).collect();
+        let images = Images { pixels: image.repeat(2), labels: vec![0; 2], height: 4, width: 4 };
+        let samples = RotatedImages::new(&images, vec![0, 1], Rotations::All, &Pixels::Raw, 1).resized(2);
+        let (inputs, _) = batch(&samples, 0, &[0, 1, 7]);
+        let small = [8, 9, 10, 14, 15, 16, 32, 33, 34, 38, 39, 40];
+        assert_eq!(inputs, [0, 1, 3].map(|turns| turned(&small, turns)).concat());
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod download;
 mod fetch;
 mod images;
 mod pixels;
+mod resize;
 mod rotation;
 mod scenes;
 mod split;
@@ -22,8 +23,11 @@ mod unpack;
 
 use std::path::{Path, PathBuf};
 
+use rand::Rng;
+
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
+use crate::random::{Purpose, generator};
 
 pub use augment::{AugmentConfig, Flip, Padding};
 pub use batch::{PlainImages, RotatedImages, Rotations};
@@ -78,7 +82,44 @@ pub fn open(config: &DataConfig, data_home: &Path, reporter: &mut dyn Reporter) 
     })
 }
 
+/// [`open`], but with noise in place of the generated scenes where these are not there yet: for measuring, without
+/// writing anything.
+///
+/// # Errors
+/// As those of [`open`].
+pub fn open_or_stand_in(
+    config: &DataConfig,
+    data_home: &Path,
+    reporter: &mut dyn Reporter,
+) -> Result<Dataset> {
+    let directory = config.directory.clone().unwrap_or_else(|| data_home.join("scenes"));
+    if config.kind == DataKind::Cifar10 || cifar::find_folder(&directory).is_ok() {
+        return open(config, data_home, reporter);
+    }
+    let count = scenes::TRAIN_IMAGES.min(config.train_images.unwrap_or(usize::MAX));
+    let mut pixels = vec![0; count * cifar::IMAGE];
+    generator(SCENES_SEED, Purpose::Scenes, 0, 0).fill_bytes(&mut pixels);
+    Ok(Dataset {
+        name: "noise in place of the generated scenes, which are not there yet".into(),
+        fingerprint: String::new(),
+        class_names: cifar::class_names(&directory)?,
+        directory,
+        train: Images {
+            pixels,
+            labels: (0..count).map(|index| (index % cifar::CLASSES) as u8).collect(),
+            height: cifar::SIDE,
+            width: cifar::SIDE,
+        },
+    })
+}
+
 impl Dataset {
+    /// Number of test images, by the size of their file, which stays closed.
+    pub fn test_count(&self) -> usize {
+        let file = std::fs::metadata(self.directory.join(cifar::TEST_FILE));
+        file.map_or(scenes::TEST_IMAGES, |file| file.len() as usize / cifar::RECORD)
+    }
+
     /// Height, width and channels of an image.
     pub fn image_shape(&self) -> [usize; 3] {
         [self.train.height, self.train.width, CHANNELS]

@@ -13,7 +13,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -172,11 +172,28 @@ pub fn instruction_set() -> &'static str {
     }
 }
 
+static MULTIPLICATIONS: AtomicU64 = AtomicU64::new(0);
+
+fn count(multiplications: usize) {
+    MULTIPLICATIONS.fetch_add(multiplications as u64, Ordering::Relaxed);
+}
+
+/// Does `work` and gives the floating-point operations of its convolutions and dense layers in the direction forward,
+/// a multiplication and an addition counted as two; of those of other threads too, if there are any at the time.
+pub fn operations(work: impl FnOnce()) -> u64 {
+    let before = MULTIPLICATIONS.load(Ordering::Relaxed);
+    work();
+    2 * (MULTIPLICATIONS.load(Ordering::Relaxed) - before)
+}
+
 /// Convolution, bias, and on request ReLU and max-pooling.
 ///
 /// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `bias` `[out]`;
 /// gives `[batch, height', width', out]`.
 pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options: ConvOptions) -> Tensor<4> {
+    let [[batch, height, width, _], [window, ..]] = [input.dims(), weight.dims()];
+    let places = |side: usize| (side + 2 * options.padding + 1).saturating_sub(window);
+    count(batch * places(height) * places(width) * weight.shape().num_elements());
     let operation = match burn_operations() {
         true => reference::conv_block::<Dispatch>,
         false => <Dispatch as Kernels>::conv_block,
@@ -191,6 +208,7 @@ pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options:
 
 /// `input · weight + bias`, and on request ReLU: `[batch, in]`, `[in, out]`, `[out]` give `[batch, out]`.
 pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
+    count(input.dims()[0] * weight.shape().num_elements());
     let operation = match burn_operations() {
         true => reference::dense_block::<Dispatch>,
         false => <Dispatch as Kernels>::dense_block,

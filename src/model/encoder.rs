@@ -81,6 +81,21 @@ impl EncoderConfig {
         Ok(())
     }
 
+    /// Why the encoder takes images of one size only; absent for one that takes any.
+    pub fn fixed_size(&self) -> Option<&'static str> {
+        match self.kind {
+            EncoderKind::Seed => {
+                Some("the dense layer of encoder `seed` is made for one size; `compact` takes any")
+            }
+            EncoderKind::Compact => None,
+        }
+    }
+
+    /// Rows and columns of the smallest image of which pooling leaves something.
+    pub fn smallest_side(&self) -> usize {
+        1 << self.blocks(1).iter().filter(|block| block.pool).count()
+    }
+
     fn compact(&self) -> (Vec<usize>, Vec<bool>) {
         (
             self.widths.clone().unwrap_or_else(|| vec![32, 64, 128, 128, 128]),
@@ -183,8 +198,13 @@ impl Encoder {
     }
 
     fn as_images(&self, images: Tensor<2>) -> Tensor<4> {
-        let [batch, _] = images.dims();
-        let [height, width, channels] = self.image;
+        let [batch, values] = images.dims();
+        let [mut height, mut width, channels] = self.image;
+        if values != height * width * channels {
+            // Smaller images, which are square.
+            height = (values / channels).isqrt();
+            width = height;
+        }
         images.reshape([batch, height, width, channels])
     }
 

@@ -3,16 +3,18 @@
 use std::path::PathBuf;
 
 use serde::Serialize;
+use serde_json::Value;
 
 use super::extract::{check_data, load_encoder};
-use super::{Context, label, training_stage, warnings};
+use super::training_stage::{self, Material};
+use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
 use crate::config::{FinetuneConfig, FinetuneMode};
-use crate::data::{self, Pixels, PlainImages};
+use crate::data::{self, Dataset, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features};
 use crate::files::{sha256_file, write_json};
-use crate::model::{Classifier, ClassifierShape, ImageClassifier};
+use crate::model::{Classifier, ClassifierShape, Encoder, ImageClassifier, RotationNetwork};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
 use crate::samples::Samples;
@@ -159,8 +161,7 @@ fn frozen(
         header,
         network,
         (&config.finetune).into(),
-        &train,
-        validation.as_ref().map(|samples| samples as _),
+        material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune),
         reporter,
     )?;
     let test = Features::load(&files.test(), &manifest.origin, classes)?;
@@ -189,20 +190,30 @@ fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result
 
 fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Evaluation)> {
     let config = &context.config;
-    let place = sources.checkpoint.clone();
-    let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
-    let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
+    let pretrained = match config.finetune.from_scratch {
+        true => None,
+        false => {
+            let place = sources.checkpoint.clone();
+            let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
+            Some(load_encoder(&context.device, checkpoint_in(&place))?)
+        }
+    };
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
-    check_data(context, &checkpoint, &dataset, reporter)?;
-    if !checkpoint.header.pixels.is_as(&config.data) {
-        reporter.report(Event::Warning("pixels are scaled as in the checkpoint, not as the config says"));
-    }
-    training_stage::announce(Stage::Finetune, &dataset.name, reporter);
-
     let split = dataset.labeled_split(&config.data, config.seed)?;
-    let pixels = &checkpoint.header.pixels;
-    let plain = |indices| PlainImages::new(&dataset.train, indices, pixels);
+    training_stage::announce(Stage::Finetune, &dataset.name, reporter);
+    let (encoder, header) = match pretrained {
+        Some((encoder, checkpoint, digest)) => {
+            check_data(context, &checkpoint, &dataset, reporter)?;
+            if !checkpoint.header.pixels.is_as(&config.data) {
+                let text = "pixels are scaled as in the checkpoint, not as the config says";
+                reporter.report(Event::Warning(text));
+            }
+            (encoder, Header { input: Some(digest), ..checkpoint.header })
+        }
+        None => fresh_encoder(context, &dataset, &split.train),
+    };
+    let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
@@ -213,34 +224,62 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
     };
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
-    let header = Header {
+    let stage_header = Header {
         stage: Stage::Finetune,
         classifier: Some(shape),
         epochs: 0,
         partial: None,
         steps: 0,
         dataset: label(&dataset),
-        input: Some(digest),
         recipe: config.recipe(Stage::Finetune),
-        ..checkpoint.header.clone()
+        ..header.clone()
     };
-    let (network, history) = training_stage::run(
-        context,
-        header,
-        network,
-        (&config.finetune).into(),
-        &train,
-        validation.as_ref().map(|samples| samples as _),
-        reporter,
-    )?;
+    let material = material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune);
+    let (network, history) =
+        training_stage::run(context, stage_header, network, (&config.finetune).into(), material, reporter)?;
     let test_images = dataset.open_test()?;
-    let test = PlainImages::all(&test_images, pixels);
+    let test = PlainImages::all(&test_images, &header.pixels);
     let trained = Trained {
-        what: "encoder and classifier trained end to end from the pretrained encoder",
+        what: match config.finetune.from_scratch {
+            true => "encoder and classifier trained end to end from scratch (supervised baseline)",
+            false => "encoder and classifier trained end to end from the pretrained encoder",
+        },
         dataset: label(&dataset),
         classes: dataset.class_names.clone(),
         labels: train.len(),
         history,
     };
     Ok((trained, training::evaluate(&network, &test, &context.device)))
+}
+
+/// An encoder as pretraining begins with, and what a checkpoint of it says; pixels are as the config says, with the
+/// mean and deviation of the images of `indices`.
+fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Encoder, Header) {
+    let config = &context.config;
+    let image = dataset.image_shape();
+    let header = Header {
+        stage: Stage::Finetune,
+        rotnet: env!("CARGO_PKG_VERSION").into(),
+        epochs: 0,
+        partial: None,
+        steps: 0,
+        seed: config.seed,
+        encoder: Some(config.encoder.clone()),
+        image,
+        pixels: Pixels::new(&config.data, &dataset.train, indices),
+        classifier: None,
+        dataset: label(dataset),
+        input: None,
+        recipe: Value::Null,
+    };
+    (RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder, header)
+}
+
+fn material<'a>(
+    samples: &'a dyn Samples,
+    validation: Option<&'a dyn Samples>,
+    config: &FinetuneConfig,
+) -> Material<'a> {
+    let steps = training::steps_an_epoch(samples, config.batch_size) * config.epochs as u64;
+    Material { samples, steps, before: Vec::new(), validation }
 }

@@ -1,7 +1,11 @@
 //! The stages of the pipeline. Each reads top to bottom as its recipe; they hand over files, never values.
 
+mod budget;
+mod dry_run;
 mod extract;
 mod finetune;
+mod measure;
+mod pretext;
 mod pretrain;
 mod training_stage;
 mod warnings;
@@ -19,6 +23,8 @@ use crate::error::Result;
 use crate::progress::Stage;
 use crate::run_directory::{Existing, RunDirectory, RunLock};
 
+pub use budget::within_budget;
+pub use dry_run::{DryRun, Part, dry_run};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use extract::load_encoder;
 pub use extract::{ExtractSummary, extract};

@@ -2,14 +2,17 @@
 
 use serde::Serialize;
 
-use super::{Context, label, training_stage, warnings};
+use super::pretext::Pretext;
+use super::training_stage::{self, Material};
+use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::data::{self, Pixels, RotatedImages, Rotations};
+use crate::data;
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
+use crate::training;
 
 /// The file `pretrain/summary.json`.
 #[derive(Clone, Debug, Serialize)]
@@ -43,15 +46,11 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let config = &context.config;
     context.begin(Stage::Pretrain)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
-    let split = dataset.split(&config.data, config.seed)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
 
-    let images = split.train.len();
-    let pixels = Pixels::new(&config.data, &dataset.train, &split.train);
-    let rotated =
-        |indices, rotations| RotatedImages::new(&dataset.train, indices, rotations, &pixels, config.seed);
-    let samples = rotated(split.train, config.pretrain.rotations).augmented(config.pretrain.augment.as_ref());
-    let validation = split.validation.map(|indices| rotated(indices, Rotations::All));
+    let pretext = Pretext::new(config, &dataset)?;
+    let an_epoch = training::steps_an_epoch(&pretext.samples, config.pretrain.batch_size);
+    let steps = config.pretrain.total_steps(an_epoch);
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
     let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
@@ -66,7 +65,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         seed: config.seed,
         encoder: Some(config.encoder.clone()),
         image,
-        pixels: pixels.clone(),
+        pixels: pretext.pixels.clone(),
         classifier: None,
         dataset: label(&dataset),
         input: None,
@@ -77,17 +76,21 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         header,
         network,
         (&config.pretrain).into(),
-        &samples,
-        validation.as_ref().map(|samples| samples as _),
+        Material {
+            samples: &pretext.samples,
+            steps,
+            before: pretext.before(steps),
+            validation: pretext.validation.as_ref().map(|samples| samples as _),
+        },
         reporter,
     )?;
 
     let summary = PretrainSummary {
         protocol: "4-way rotation prediction; accuracy while training, on the images trained on",
         dataset: label(&dataset),
-        images,
+        images: pretext.images,
         parameters,
-        warnings: warnings::of_pretraining(history.last(), samples.len()),
+        warnings: warnings::of_pretraining(history.last(), pretext.samples.len()),
         epochs: history.len(),
         last_epoch: history.last().cloned(),
         seconds: training_stage::seconds(&history),

@@ -16,7 +16,6 @@ use crate::training::{
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct Recipe<'a> {
-    pub epochs: usize,
     pub batch_size: usize,
     pub optimizer: &'a OptimizerConfig,
     pub schedule: &'a ScheduleConfig,
@@ -25,12 +24,23 @@ pub(super) struct Recipe<'a> {
     pub weight_average: Option<f64>,
     pub keep: Keep,
     pub patience: Option<usize>,
+    /// What the learning rate of the encoder is multiplied by.
+    pub encoder_rate: f64,
+}
+
+/// What to train on and how long.
+pub(super) struct Material<'a> {
+    pub samples: &'a dyn Samples,
+    /// Steps in all.
+    pub steps: u64,
+    /// What stands in for the samples before a step (see [`Plan`]).
+    pub before: Vec<(u64, &'a dyn Samples)>,
+    pub validation: Option<&'a dyn Samples>,
 }
 
 impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
     fn from(config: &'a PretrainConfig) -> Self {
         Self {
-            epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
             schedule: &config.schedule,
@@ -39,6 +49,7 @@ impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
             weight_average: config.weight_average,
             keep: config.keep,
             patience: config.patience,
+            encoder_rate: 1.0,
         }
     }
 }
@@ -46,7 +57,6 @@ impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
 impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
     fn from(config: &'a FinetuneConfig) -> Self {
         Self {
-            epochs: config.epochs,
             batch_size: config.batch_size,
             optimizer: &config.optimizer,
             schedule: &config.schedule,
@@ -55,7 +65,19 @@ impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
             weight_average: config.weight_average,
             keep: config.keep,
             patience: config.patience,
+            encoder_rate: config.encoder_rate,
         }
+    }
+}
+
+impl Recipe<'_> {
+    /// The optimizer, before the first of `steps`.
+    pub(super) fn optimizer(&self, steps: u64) -> Optimizer {
+        Optimizer::new(self.optimizer)
+            .with_schedule(self.schedule, steps)
+            .with_clipping(self.clip_norm)
+            .with_average(self.weight_average)
+            .with_rate_of("encoder.", self.encoder_rate)
     }
 }
 
@@ -69,16 +91,12 @@ pub(super) fn run<N: Network>(
     header: Header,
     network: N,
     recipe: Recipe<'_>,
-    samples: &dyn Samples,
-    validation: Option<&dyn Samples>,
+    material: Material<'_>,
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let total = training::steps_an_epoch(samples, recipe.batch_size) * recipe.epochs as u64;
-    let mut optimizer = Optimizer::new(recipe.optimizer)
-        .with_schedule(recipe.schedule, total)
-        .with_clipping(recipe.clip_norm)
-        .with_average(recipe.weight_average);
+    let Material { samples, steps, before, validation } = material;
+    let mut optimizer = recipe.optimizer(steps);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
     let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
         checkpoint(&header, network, optimizer, position)
@@ -88,12 +106,14 @@ pub(super) fn run<N: Network>(
         checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
     }
     let mut selection = Selection::new(recipe.patience, &history);
+    let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
     let plan = Plan {
         stage,
-        epochs: match selection.goes_on(from.epochs) {
-            true => recipe.epochs,
-            false => from.epochs,
+        steps: match selection.goes_on(from.epochs) {
+            true => steps,
+            false => steps.min(from.epochs as u64 * an_epoch),
         },
+        before,
         from,
         batch_size: recipe.batch_size,
         seed: context.config.seed,
@@ -106,8 +126,14 @@ pub(super) fn run<N: Network>(
         network,
         &mut optimizer,
         samples,
-        validation,
         &plan,
+        &mut |network, metrics| {
+            if let Some(validation) = validation {
+                let result = training::evaluate(network, validation, &context.device);
+                metrics.validation_loss = Some(result.loss);
+                metrics.validation_accuracy = Some(result.accuracy);
+            }
+        },
         reporter,
         &mut |network, optimizer, position, metrics| {
             let checkpoint = checkpoint(network, optimizer, position)?;

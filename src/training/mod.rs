@@ -38,12 +38,13 @@ pub struct Position {
 }
 
 /// How long to train, in which order, and from where.
-#[derive(Clone, Debug)]
-pub struct Plan {
+pub struct Plan<'a> {
     /// For messages.
     pub stage: Stage,
-    /// Epochs in all, those already done included.
-    pub epochs: usize,
+    /// Steps in all, those already done included; the last epoch ends early where they do not fill it.
+    pub steps: u64,
+    /// What stands in for the samples before a step (counted from 0), in the order of the steps: smaller copies of them.
+    pub before: Vec<(u64, &'a dyn Samples)>,
     /// What is already done.
     pub from: Position,
     /// Groups of samples a step (see [`Samples::group`]).
@@ -58,6 +59,16 @@ pub struct Plan {
     pub device: Device,
 }
 
+impl<'a> Plan<'a> {
+    /// The samples of a step.
+    fn samples_at(&self, step: u64, samples: &'a dyn Samples) -> &'a dyn Samples {
+        self.before.iter().find(|(end, _)| step < *end).map_or(samples, |(_, smaller)| *smaller)
+    }
+}
+
+/// Looks at the network to keep after an epoch, and adds what it finds to the epoch's metrics.
+pub type Examine<'a, N> = dyn FnMut(&N, &mut EpochMetrics) + 'a;
+
 /// Saves network and optimizer as they are at a position, with the epoch's metrics where that ends an epoch; gives
 /// whether to train on.
 pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<bool> + 'a;
@@ -70,65 +81,69 @@ pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>
 /// # Errors
 /// [`Diverged`](crate::Error::Diverged) when the loss is no longer finite; [`Stopped`](crate::Error::Stopped),
 /// after a save, when the reporter asks for it; whatever `save` returns.
-pub fn train<N: Network>(
+pub fn train<'a, N: Network>(
     mut network: N,
     optimizer: &mut Optimizer,
-    samples: &dyn Samples,
-    validation: Option<&dyn Samples>,
-    plan: &Plan,
+    samples: &'a dyn Samples,
+    plan: &Plan<'a>,
+    examine: &mut Examine<'_, N>,
     reporter: &mut dyn Reporter,
     save: &mut Save<'_, N>,
 ) -> Result<N> {
     let mut partial = plan.from.partial.clone();
-    for epoch in plan.from.epochs..plan.epochs {
+    let an_epoch = steps_an_epoch(samples, plan.batch_size).max(1);
+    let epochs = plan.steps.div_ceil(an_epoch) as usize;
+    for epoch in plan.from.epochs..epochs {
         let done = partial.take().unwrap_or_default();
+        let left = plan.steps - epoch as u64 * an_epoch;
+        let in_all = samples.len().min((left as usize).saturating_mul(plan.batch_size * samples.group()));
         reporter.report(Event::EpochStarted {
             epoch: epoch + 1,
-            epochs: plan.epochs,
-            samples: samples.len() - done.samples.min(samples.len()),
+            epochs,
+            samples: in_all - done.samples.min(in_all),
         });
         let meter = Meter::new(plan.stage, epoch, done);
         let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
         network = trained;
-        if let Some(validation) = validation {
-            let result = evaluate(&optimizer.evaluated(&network), validation, &plan.device);
-            metrics.validation_loss = Some(result.loss);
-            metrics.validation_accuracy = Some(result.accuracy);
-        }
+        examine(&optimizer.evaluated(&network), &mut metrics);
         reporter.report(Event::EpochFinished(&metrics));
         let position = Position { epochs: epoch + 1, partial: None };
         if !save(&network, optimizer, position, Some(&metrics))? {
             break;
         }
-        if epoch + 1 < plan.epochs {
+        if epoch + 1 < epochs {
             stop_if_asked(reporter, plan.stage, || format!("after epoch {}", epoch + 1))?;
         }
     }
     Ok(network)
 }
 
-fn train_epoch<N: Network>(
+fn train_epoch<'a, N: Network>(
     mut network: N,
     optimizer: &mut Optimizer,
-    samples: &dyn Samples,
-    plan: &Plan,
+    samples: &'a dyn Samples,
+    plan: &Plan<'a>,
     mut meter: Meter,
     reporter: &mut dyn Reporter,
     save: &mut Save<'_, N>,
 ) -> Result<(N, EpochMetrics)> {
     let epochs = meter.epochs_done();
     let order = epoch_order(samples, plan.seed, epochs);
-    let mut steps = order.chunks(plan.batch_size * samples.group()).skip(meter.steps());
+    let first = steps_an_epoch(samples, plan.batch_size) * epochs as u64;
+    let made =
+        |(step, indices): (u64, &[u32])| Batch::new(plan.samples_at(step, samples), epochs as u64, indices);
+    let mut steps =
+        (first..plan.steps).zip(order.chunks(plan.batch_size * samples.group())).skip(meter.steps());
     let mut clock = SaveClock::new(&plan.save);
     let device = plan.device.clone().autodiff();
-    let mut batch = steps.next().map(|indices| Batch::new(samples, epochs as u64, indices));
+    let mut batch = steps.next().map(made);
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
         let learning_rate = optimizer.learning_rate();
         let (outcome, next) = rayon::join(
             || step(network, optimizer, current, plan.label_smoothing, &device),
-            || upcoming.map(|indices| Batch::new(samples, epochs as u64, indices)),
+            || upcoming.map(made),
         );
         let (trained, loss, correct) = outcome;
         network = trained;
@@ -183,7 +198,7 @@ pub fn steps_an_epoch(samples: &dyn Samples, batch_size: usize) -> u64 {
 }
 
 /// The samples of an epoch in the order in which they are trained on; groups stay together.
-fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
+pub(crate) fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
     use rand::seq::SliceRandom;
     let group = samples.group();
     let mut groups: Vec<u32> = (0..(samples.len() / group) as u32).collect();

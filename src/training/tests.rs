@@ -83,7 +83,8 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
     }
     let plan = Plan {
         stage: Stage::Finetune,
-        epochs: EPOCHS,
+        steps: total,
+        before: Vec::new(),
         from: saved.position.clone(),
         batch_size: 8,
         seed: 1,
@@ -97,8 +98,8 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
         network,
         &mut optimizer,
         &SAMPLES,
-        None,
         &plan,
+        &mut |_, _| {},
         &mut reporter,
         &mut |network, optimizer, position, _| {
             last = Saved {

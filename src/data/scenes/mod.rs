@@ -32,6 +32,11 @@ pub const SCENES_VERSION: u32 = 1;
 /// Images a file.
 const IMAGES_A_FILE: usize = 1_000;
 
+/// Training images of the data set.
+pub(super) const TRAIN_IMAGES: usize = TRAIN_FILES.len() * IMAGES_A_FILE;
+/// Its test images.
+pub(super) const TEST_IMAGES: usize = IMAGES_A_FILE;
+
 /// What [`generate`] wrote.
 #[derive(Clone, Debug, Serialize)]
 pub struct SynthReport {
@@ -80,7 +85,7 @@ pub fn generate(
     DatasetRecord::new(origin, digests).write(staging.path())?;
     staging.put(&folder, force)?;
     reporter.report(Event::TaskFinished);
-    Ok(SynthReport { name, directory: folder, train: TRAIN_FILES.len() * IMAGES_A_FILE, test: IMAGES_A_FILE })
+    Ok(SynthReport { name, directory: folder, train: TRAIN_IMAGES, test: TEST_IMAGES })
 }
 
 /// The records of one file, whose first image is number `first`.

@@ -41,6 +41,7 @@ pub struct Optimizer {
     sums: BTreeMap<String, Sums>,
     clip_norm: Option<f64>,
     average: Option<Average>,
+    part: Option<(&'static str, f64)>,
 }
 
 impl Optimizer {
@@ -54,12 +55,18 @@ impl Optimizer {
             sums: BTreeMap::new(),
             clip_norm: None,
             average: None,
+            part: None,
         }
     }
 
     /// Scales gradients down to `norm`, over all parameters together, where they are longer.
     pub fn with_clipping(self, norm: Option<f64>) -> Self {
         Self { clip_norm: norm, ..self }
+    }
+
+    /// Multiplies the learning rate by `factor` for the parameters whose names begin with `part`.
+    pub fn with_rate_of(self, part: &'static str, factor: f64) -> Self {
+        Self { part: Some((part, factor)), ..self }
     }
 
     /// Keeps a moving average of the parameters, with `decay` a step.
@@ -101,6 +108,7 @@ impl Optimizer {
             average: self.average.as_mut(),
             gradients,
             shrink,
+            part: self.part,
         })
     }
 
@@ -212,6 +220,8 @@ struct Update<'a> {
     gradients: &'a mut Gradients,
     /// What gradients are multiplied by.
     shrink: f32,
+    /// The beginning of names, and what their learning rate is multiplied by.
+    part: Option<(&'static str, f64)>,
 }
 
 impl ModuleMapper for Update<'_> {
@@ -252,7 +262,7 @@ impl Update<'_> {
             _ => self.config,
         };
         let step = Step {
-            rate: config.learning_rate * self.factor,
+            rate: config.learning_rate * self.factor * self.share(&name),
             steps: self.steps,
             weight,
             parameter: tensor,
@@ -273,6 +283,10 @@ impl Update<'_> {
         }
         self.sums.insert(name, sums);
         tensor.reshape(shape)
+    }
+
+    fn share(&self, name: &str) -> f64 {
+        self.part.filter(|(part, _)| name.starts_with(part)).map_or(1.0, |(_, factor)| factor)
     }
 
     fn is_last(&self, name: &str) -> bool {

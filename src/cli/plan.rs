@@ -1,0 +1,115 @@
+//! `--budget` and `--dry-run`: what a run takes, before it is begun.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::arguments::RunArguments;
+use super::{print_json, print_line};
+use crate::error::{Error, Result};
+use crate::stages::{DryRun, Part};
+
+/// Options of the commands that pretrain.
+#[derive(Args, Debug)]
+pub struct PretrainArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Pretrain for so long (90s, 12m, 1.5h) in place of the config's epochs; the number of steps, by the measured time
+    /// of one, goes into the run's config
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub budget: Option<Duration>,
+    /// Say what it takes (parameters, operations, time, memory, disk), by measuring a few steps; train and write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Longest budget: a year.
+const MAX_SECONDS: f64 = 365.0 * 86_400.0;
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.trim_start_matches(|letter: char| letter.is_ascii_digit() || letter == '.');
+    let seconds = match unit {
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3_600.0,
+        _ => return Err("a number and s, m or h, for example 12m".into()),
+    };
+    let number: f64 = text[..text.len() - unit.len()].parse().map_err(|_| "not a number".to_owned())?;
+    let seconds = number * seconds;
+    match seconds > 0.0 && seconds <= MAX_SECONDS {
+        true => Ok(Duration::from_secs_f64(seconds)),
+        false => Err("must be over 0 and at most a year".into()),
+    }
+}
+
+/// Refuses a budget for what is not trained.
+pub(super) fn check(arguments: &PretrainArguments) -> Result<()> {
+    match arguments.budget.is_some() && arguments.dry_run {
+        true => Err(Error::Usage {
+            problem: "--budget says how long it takes, --dry-run finds it out".into(),
+            hint: "give one of them".into(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Shows what a run would take.
+pub(super) fn show(result: &DryRun, json: bool) -> Result<()> {
+    if json {
+        return print_json(result);
+    }
+    let environment = &result.environment;
+    print_line(&format!(
+        "{}, {} kernels, {} threads; {}",
+        environment.processor, environment.kernels, environment.threads, result.dataset.name
+    ))?;
+    result.stages.iter().try_for_each(show_part)?;
+    let memory = result.memory_bytes.map_or("unknown".into(), |bytes| format!("{:.0} MB", mega(bytes)));
+    print_line(&format!(
+        "in all: {}, memory {memory}, disk {:.1} MB; nothing was trained or written",
+        time(result.seconds),
+        mega(result.disk_bytes)
+    ))
+}
+
+fn show_part(part: &Part) -> Result<()> {
+    let training = match part.steps {
+        0 => String::new(),
+        steps => format!("{} parameters, {steps} steps in {:.4} epochs, ", part.parameters, part.epochs),
+    };
+    print_line(&format!(
+        "{}: {training}{:.2} MFLOP a sample forward, {:.3} TFLOP in all, {}, disk {:.1} MB",
+        part.stage.name(),
+        part.flop_a_sample as f64 / 1e6,
+        part.flop as f64 / 1e12,
+        time(part.seconds),
+        mega(part.disk_bytes)
+    ))
+}
+
+fn mega(bytes: u64) -> f64 {
+    bytes as f64 / 1e6
+}
+
+fn time(seconds: f64) -> String {
+    match seconds {
+        seconds if seconds < 120.0 => format!("{seconds:.1} s"),
+        seconds if seconds < 7_200.0 => format!("{:.1} min", seconds / 60.0),
+        seconds => format!("{:.1} h", seconds / 3_600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_is_a_number_and_a_unit() {
+        assert_eq!(duration("12m"), Ok(Duration::from_secs(720)));
+        assert_eq!(duration("1.5h"), Ok(Duration::from_secs(5_400)));
+        assert_eq!(duration("0.25s"), Ok(Duration::from_millis(250)));
+        for text in ["12", "m", "-1m", "12 m", "0s", "1e3s", "1.2.3s", "99999h", ""] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! How many steps of pretraining a time allows.
+
+use std::time::{Duration, Instant};
+
+use super::Context;
+use super::measure::step_cost;
+use super::pretext::Pretext;
+use super::training_stage::Recipe;
+use crate::config::PretrainConfig;
+use crate::data;
+use crate::error::{Error, Result};
+use crate::model::RotationNetwork;
+use crate::progress::{Event, Reporter};
+use crate::training;
+
+/// Share of a budget that is spent on measuring a step of one size, and its limits.
+const SHARE: u32 = 50;
+const SHORTEST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Wall times of pretraining, in seconds.
+pub(super) struct Pace {
+    /// A step, the mean over all sizes of images in their shares.
+    pub step: f64,
+    /// What is done after every epoch.
+    pub epoch: f64,
+    /// Bytes of a checkpoint.
+    pub checkpoint_bytes: u64,
+    /// Steps of an epoch.
+    pub steps_an_epoch: u64,
+}
+
+impl Pace {
+    /// Measures on the images of the run, each size for about as long as `limit` says; nothing of it is kept.
+    pub(super) fn measure(
+        context: &Context,
+        pretext: &Pretext<'_>,
+        image: [usize; 3],
+        limit: Duration,
+    ) -> Self {
+        let config = &context.config;
+        let recipe = Recipe::from(&config.pretrain);
+        let device = context.device.clone().autodiff();
+        let cost = |samples| {
+            let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+            step_cost(network, &recipe, samples, config.seed, &context.device, limit)
+        };
+        let full = cost(&pretext.samples);
+        let (mut step, mut from) = (0.0, 0.0);
+        for (until, smaller) in &pretext.smaller {
+            step += (until - from) * cost(smaller).seconds;
+            from = *until;
+        }
+        let start = Instant::now();
+        if let Some(validation) = &pretext.validation {
+            training::evaluate(&full.network, validation, &context.device);
+        }
+        Self {
+            step: step + (1.0 - from) * full.seconds,
+            epoch: start.elapsed().as_secs_f64(),
+            checkpoint_bytes: full.checkpoint_bytes,
+            steps_an_epoch: training::steps_an_epoch(&pretext.samples, config.pretrain.batch_size),
+        }
+    }
+
+    /// Wall time of so many steps.
+    pub(super) fn seconds(&self, steps: u64) -> f64 {
+        let epochs = steps.div_ceil(self.steps_an_epoch.max(1));
+        steps as f64 * self.step + epochs as f64 * self.epoch
+    }
+}
+
+/// Section `pretrain` with as many steps as fit into `budget`, the measuring and the reading of the data included.
+///
+/// # Errors
+/// [`Error::Usage`] if not one step fits; whatever reading the data may end with.
+pub fn within_budget(
+    context: &Context,
+    budget: Duration,
+    reporter: &mut dyn Reporter,
+) -> Result<PretrainConfig> {
+    let start = Instant::now();
+    let config = &context.config;
+    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let pretext = Pretext::new(config, &dataset)?;
+    let opening = start.elapsed();
+    let limit = (budget / SHARE).clamp(SHORTEST, LONGEST);
+    let pace = Pace::measure(context, &pretext, dataset.image_shape(), limit);
+    // The run opens the data again.
+    let left = budget.as_secs_f64() - (start.elapsed() + opening).as_secs_f64();
+    let per_step = pace.step + pace.epoch / pace.steps_an_epoch.max(1) as f64;
+    let steps = (left / per_step).floor();
+    if steps < 1.0 {
+        return Err(Error::Usage {
+            problem: format!(
+                "--budget: a step takes {:.3} s, and {left:.3} s are left after reading the data and measuring",
+                pace.step
+            ),
+            hint: "give it more time, or make batches or network smaller".into(),
+        });
+    }
+    let steps = steps as u64;
+    let epochs = steps.div_ceil(pace.steps_an_epoch.max(1)) as usize;
+    reporter.report(Event::Note(&format!(
+        "a step takes {:.2} ms; {steps} steps ({:.2} epochs) fill the {:.0} s",
+        1e3 * pace.step,
+        steps as f64 / pace.steps_an_epoch as f64,
+        budget.as_secs_f64()
+    )));
+    Ok(PretrainConfig { steps: Some(steps), epochs, ..config.pretrain.clone() })
+}

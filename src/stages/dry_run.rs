@@ -1,0 +1,223 @@
+//! What a run would take, found without training and without writing anything.
+
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use serde::Serialize;
+
+use super::budget::Pace;
+use super::measure::{StepCost, step_cost};
+use super::pretext::Pretext;
+use super::training_stage::{self, Recipe};
+use super::{Context, label};
+use crate::checkpoint::DatasetLabel;
+use crate::config::FinetuneMode;
+use crate::data::{self, Dataset, PlainImages, labeled_split};
+use crate::environment::{Environment, peak_memory};
+use crate::error::Result;
+use crate::features::Features;
+use crate::kernels;
+use crate::model::{Classifier, ClassifierShape, ImageClassifier, Network, Readout, RotationNetwork};
+use crate::progress::{Event, Reporter, Stage};
+use crate::samples::{Batch, Samples};
+
+/// How long a kind of step is measured.
+const LIMIT: Duration = Duration::from_millis(500);
+/// Passes of a training step, in forward passes: one forward, and backward one each for inputs and weights.
+const PASSES: u64 = 3;
+/// Bytes of a feature.
+const FLOAT: u64 = 4;
+/// A checkpoint and the one before it.
+const CHECKPOINTS: u64 = 2;
+
+/// What `--dry-run` prints.
+#[derive(Clone, Debug, Serialize)]
+pub struct DryRun {
+    /// Program, processor, kernels, threads, device.
+    pub environment: Environment,
+    /// The data set measured on.
+    pub dataset: DatasetLabel,
+    /// One entry a stage, in their order.
+    pub stages: Vec<Part>,
+    /// Wall time of all stages, in seconds, as measured on a few steps.
+    pub seconds: f64,
+    /// Memory of the process while measuring, in bytes, and what the features take besides; absent where the system
+    /// does not tell it.
+    pub memory_bytes: Option<u64>,
+    /// What the stages leave on the disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+/// What a stage would take.
+#[derive(Clone, Debug, Serialize)]
+pub struct Part {
+    /// The stage.
+    pub stage: Stage,
+    /// Parameters trained; 0 for extraction.
+    pub parameters: usize,
+    /// Training steps; 0 for extraction.
+    pub steps: u64,
+    /// Epochs, the last of which may be a part of one.
+    pub epochs: f64,
+    /// Floating-point operations of convolutions and dense layers, forward, on one sample.
+    pub flop_a_sample: u64,
+    /// Those of the whole stage; a training step counts as three forward passes.
+    pub flop: u64,
+    /// Wall time, in seconds.
+    pub seconds: f64,
+    /// What it leaves on the disk, in bytes.
+    pub disk_bytes: u64,
+}
+
+/// Measures the given stages on a few steps; writes nothing.
+///
+/// The data set must be there, apart from the generated scenes, for which noise stands in.
+///
+/// # Errors
+/// Whatever reading the data or building the networks may end with.
+pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter) -> Result<DryRun> {
+    let config = &context.config;
+    let dataset = data::open_or_stand_in(&config.data, &context.data_home, reporter)?;
+    reporter.report(Event::Note("measuring; nothing is kept"));
+    let image = dataset.image_shape();
+    let device = context.device.clone().autodiff();
+    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+    let mut stages = vec![pretrain(context, &dataset, &network)?];
+    let mut features = 0;
+    if all_stages {
+        let (part, width) = extract(context, &dataset, &network)?;
+        features = part.disk_bytes;
+        stages.push(part);
+        stages.push(match config.finetune.mode {
+            FinetuneMode::Frozen => frozen(context, &dataset, width)?,
+            FinetuneMode::Full => full(context, &dataset, network)?,
+        });
+    }
+    Ok(DryRun {
+        environment: context.environment(),
+        dataset: label(&dataset),
+        seconds: stages.iter().map(|part| part.seconds).sum(),
+        memory_bytes: peak_memory().map(|bytes| bytes + features),
+        disk_bytes: stages.iter().map(|part| part.disk_bytes).sum(),
+        stages,
+    })
+}
+
+fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<Part> {
+    let config = &context.config;
+    let pretext = Pretext::new(config, dataset)?;
+    let pace = Pace::measure(context, &pretext, dataset.image_shape(), LIMIT);
+    let steps = config.pretrain.total_steps(pace.steps_an_epoch);
+    let epochs = steps as f64 / pace.steps_an_epoch.max(1) as f64;
+    let flop = flop(network, &pretext.samples, context);
+    Ok(Part {
+        stage: Stage::Pretrain,
+        parameters: training_stage::size(network),
+        steps,
+        epochs,
+        flop_a_sample: flop,
+        flop: PASSES * flop * (epochs * pretext.samples.len() as f64) as u64,
+        seconds: pace.seconds(steps),
+        disk_bytes: CHECKPOINTS * pace.checkpoint_bytes,
+    })
+}
+
+/// The part, and the width of the features.
+fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<(Part, usize)> {
+    let config = &context.config;
+    let encoder = network.encoder.valid();
+    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
+    let views = config.extract.views;
+    let width = encoder.read_width(&readout)? * views;
+    let images = dataset.train.len() + dataset.test_count();
+    let pixels = data::Pixels::new(&config.data, &dataset.train, &[0]);
+    let plain = PlainImages::all(&dataset.train, &pixels);
+    let indices: Vec<u32> = (0..(config.extract.batch_size * views).min(plain.len()) as u32).collect();
+    let read = || {
+        let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&context.device);
+        encoder.read(inputs, &readout).into_data();
+    };
+    let flop = kernels::operations(read) / indices.len() as u64;
+    let (start, mut made) = (Instant::now(), 0);
+    while made == 0 || start.elapsed() < LIMIT {
+        read();
+        made += indices.len();
+    }
+    let passes = (images * views) as u64;
+    let part = Part {
+        stage: Stage::Extract,
+        parameters: 0,
+        steps: 0,
+        epochs: 0.0,
+        flop_a_sample: flop * views as u64,
+        flop: flop * passes,
+        seconds: start.elapsed().as_secs_f64() / made as f64 * passes as f64,
+        disk_bytes: images as u64 * (width as u64 * FLOAT + 1),
+    };
+    Ok((part, width))
+}
+
+fn frozen(context: &Context, dataset: &Dataset, width: usize) -> Result<Part> {
+    let config = &context.config;
+    let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
+    // The first batches' worth of features that are there stand for all of them.
+    let count = labels.train.len().min(2 * config.finetune.batch_size);
+    let values = (0..count * width).map(|index| (index % 251) as f32 / 251.0).collect();
+    let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
+    let moments = config.finetune.standardise.then(|| features.moments());
+    let device = context.device.clone().autodiff();
+    let network = Classifier::new(&shape(context, dataset, width), moments, config.seed, &device);
+    Ok(finetune(context, network, &features, labels.train.len()))
+}
+
+fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Result<Part> {
+    let config = &context.config;
+    let split = dataset.labeled_split(&config.data, config.seed)?;
+    let labels = split.train.len();
+    let pixels = data::Pixels::new(&config.data, &dataset.train, &split.train);
+    let samples = PlainImages::new(&dataset.train, split.train, &pixels)
+        .augmented(config.finetune.augment.as_ref(), config.seed);
+    let encoder = network.encoder.valid();
+    let shape = shape(context, dataset, encoder.features());
+    let network = ImageClassifier::new(encoder, &shape, config.seed, &context.device.clone().autodiff());
+    Ok(finetune(context, network, &samples, labels))
+}
+
+fn shape(context: &Context, dataset: &Dataset, features: usize) -> ClassifierShape {
+    let config = &context.config.finetune;
+    ClassifierShape {
+        features,
+        hidden: config.hidden.clone(),
+        batch_norm: config.batch_norm,
+        classes: dataset.class_names.len(),
+    }
+}
+
+fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Part {
+    let config = &context.config.finetune;
+    let parameters = training_stage::size(&network);
+    let flop = flop(&network, samples, context);
+    let recipe = Recipe::from(config);
+    let StepCost { seconds, checkpoint_bytes, .. } =
+        step_cost(network, &recipe, samples, context.config.seed, &context.device, LIMIT);
+    let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
+    Part {
+        stage: Stage::Finetune,
+        parameters,
+        steps,
+        epochs: config.epochs as f64,
+        flop_a_sample: flop,
+        flop: PASSES * flop * (labels * config.epochs) as u64,
+        seconds: steps as f64 * seconds,
+        disk_bytes: CHECKPOINTS * checkpoint_bytes,
+    }
+}
+
+/// Of one sample, forward.
+fn flop<N: Network>(network: &N, samples: &dyn Samples, context: &Context) -> u64 {
+    let (inputs, _) = Batch::new(samples, 0, &[0]).into_tensors(&context.device);
+    let network = network.valid();
+    kernels::operations(|| {
+        network.logits(inputs);
+    })
+}

@@ -1,0 +1,69 @@
+//! What a training step costs here, found by making some and throwing them away.
+
+use std::time::{Duration, Instant};
+
+use burn::tensor::Device;
+
+use super::training_stage::Recipe;
+use crate::model::{Network, Parameters, collect};
+use crate::samples::{Batch, Samples};
+use crate::training;
+
+/// Steps that are not counted: memory is taken and caches fill.
+const WARM_UP: u32 = 2;
+/// Fewest steps that are counted.
+const LEAST: u32 = 3;
+
+/// The cost of a kind of step.
+pub(super) struct StepCost<N> {
+    /// Wall time of a step, the mean of those measured.
+    pub seconds: f64,
+    /// Bytes of the network's parameters and the optimizer's state.
+    pub checkpoint_bytes: u64,
+    /// The network after these steps, without automatic differentiation.
+    pub network: N,
+}
+
+/// Trains `network` for about as long as `limit` says, as the training loop does it.
+pub(super) fn step_cost<N: Network>(
+    mut network: N,
+    recipe: &Recipe<'_>,
+    samples: &dyn Samples,
+    seed: u64,
+    device: &Device,
+    limit: Duration,
+) -> StepCost<N> {
+    let device = device.clone().autodiff();
+    let mut optimizer = recipe.optimizer(0);
+    let order = training::epoch_order(samples, seed, 0);
+    let mut steps = order.chunks((recipe.batch_size * samples.group()).max(1)).cycle();
+    let mut next = || Batch::new(samples, 0, steps.next().unwrap_or_default());
+    let (mut batch, mut made, mut start) = (next(), 0, Instant::now());
+    loop {
+        let ((trained, loss, _), upcoming) = rayon::join(
+            || training::step(network, &mut optimizer, batch, recipe.label_smoothing as f32, &device),
+            &mut next,
+        );
+        (network, batch, made) = (trained, upcoming, made + 1);
+        let enough = made >= WARM_UP + LEAST && start.elapsed() >= limit;
+        if made == WARM_UP || enough {
+            // Devices that work on their own are waited for.
+            loss.into_data();
+        }
+        if enough {
+            break;
+        }
+        if made == WARM_UP {
+            start = Instant::now();
+        }
+    }
+    StepCost {
+        seconds: start.elapsed().as_secs_f64() / f64::from(made - WARM_UP),
+        checkpoint_bytes: bytes(&collect(&optimizer.evaluated(&network))) + bytes(&optimizer.state(&network)),
+        network: optimizer.evaluated(&network),
+    }
+}
+
+fn bytes(parameters: &Parameters) -> u64 {
+    parameters.values().map(|data| data.as_bytes().len() as u64).sum()
+}

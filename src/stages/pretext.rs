@@ -1,0 +1,58 @@
+//! The images of the pretext task, in rotations and sizes, as the config has them.
+
+use crate::config::Config;
+use crate::data::{Dataset, Pixels, RotatedImages, Rotations};
+use crate::error::{Error, Result};
+use crate::samples::Samples;
+
+/// What pretraining trains on and validates with.
+pub(super) struct Pretext<'a> {
+    /// To train on.
+    pub samples: RotatedImages<'a>,
+    /// The same, smaller, and the share of all steps up to which they stand in for the others.
+    pub smaller: Vec<(f64, RotatedImages<'a>)>,
+    /// Held out, in all four rotations.
+    pub validation: Option<RotatedImages<'a>>,
+    /// What is done to pixels.
+    pub pixels: Pixels,
+    /// Images trained on, before rotation.
+    pub images: usize,
+}
+
+impl<'a> Pretext<'a> {
+    /// The images of `dataset`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing would be left to train on, or for a size that the images do not have.
+    pub(super) fn new(config: &Config, dataset: &'a Dataset) -> Result<Self> {
+        let split = dataset.split(&config.data, config.seed)?;
+        let pixels = Pixels::new(&config.data, &dataset.train, &split.train);
+        let pretrain = &config.pretrain;
+        let rotated =
+            |indices, rotations| RotatedImages::new(&dataset.train, indices, rotations, &pixels, config.seed);
+        let training =
+            || rotated(split.train.clone(), pretrain.rotations).augmented(pretrain.augment.as_ref());
+        let [height, width, _] = dataset.image_shape();
+        let mut smaller = Vec::with_capacity(pretrain.sizes.len());
+        for (index, phase) in pretrain.sizes.iter().enumerate() {
+            if height != width || phase.size > height {
+                let problem = format!("images are {height}x{width} and cannot become {0}x{0}", phase.size);
+                return Err(Error::config(format!("pretrain.sizes[{index}].size"), problem));
+            }
+            smaller.push((phase.until, training().resized(phase.size)));
+        }
+        Ok(Self {
+            samples: training(),
+            smaller,
+            images: split.train.len(),
+            validation: split.validation.clone().map(|indices| rotated(indices, Rotations::All)),
+            pixels: pixels.clone(),
+        })
+    }
+
+    /// What stands in for the samples before a step, where there are `steps` in all.
+    pub(super) fn before(&self, steps: u64) -> Vec<(u64, &dyn Samples)> {
+        let end = |until: f64| (until * steps as f64).round() as u64;
+        self.smaller.iter().map(|(until, samples)| (end(*until), samples as _)).collect()
+    }
+}
