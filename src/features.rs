@@ -1,5 +1,6 @@
 //! Feature files: what `extract` hands to `finetune`.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::TensorData;
@@ -123,26 +124,25 @@ impl Features {
         }
     }
 
+    /// All numbers, `[images, width]`, row by row.
+    pub fn numbers(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// Some of the columns, in the order of the ranges.
+    pub fn columns(&self, ranges: &[Range<usize>]) -> Self {
+        let rows = self.values.chunks_exact(self.width);
+        let parts = rows.flat_map(|row| ranges.iter().flat_map(|range| &row[range.clone()]));
+        Self {
+            values: parts.copied().collect(),
+            labels: self.labels.clone(),
+            width: ranges.iter().map(Range::len).sum(),
+        }
+    }
+
     /// Mean and standard deviation of each feature over the images.
     pub fn moments(&self) -> FeatureMoments {
-        let count = self.labels.len() as f64;
-        let mut mean = vec![0f64; self.width];
-        let mut squares = vec![0f64; self.width];
-        for row in self.values.chunks_exact(self.width) {
-            for (sum, value) in mean.iter_mut().zip(row) {
-                *sum += f64::from(*value);
-            }
-        }
-        mean.iter_mut().for_each(|sum| *sum /= count);
-        for row in self.values.chunks_exact(self.width) {
-            for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(*value) - mean).powi(2);
-            }
-        }
-        FeatureMoments {
-            mean: mean.into_iter().map(|mean| mean as f32).collect(),
-            deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
-        }
+        FeatureMoments::of(&self.values, self.width)
     }
 
     fn row(&self, index: usize) -> &[f32] {

@@ -21,6 +21,7 @@ pub mod features;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
+pub mod judge;
 pub mod kernels;
 pub mod model;
 pub mod progress;

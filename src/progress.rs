@@ -93,6 +93,12 @@ pub struct EpochMetrics {
     /// Accuracy on the validation split, if one is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_accuracy: Option<f64>,
+    /// Share of the validation split that the nearest training images classify rightly, where `pretrain.probe` looked.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub knn_accuracy: Option<f64>,
+    /// The same by ridge regression.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub ridge_accuracy: Option<f64>,
     /// Learning rate of the epoch's last step.
     pub learning_rate: f64,
     /// Samples trained on a second.

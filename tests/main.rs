@@ -7,6 +7,7 @@ mod disk; // full disks, directories that cannot be written or went away
 mod finetuning; // a frozen encoder, rates by part, from scratch
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
+mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;

@@ -157,6 +157,12 @@ fn epoch_line(metrics: &EpochMetrics) -> String {
     if let (Some(loss), Some(accuracy)) = (metrics.validation_loss, metrics.validation_accuracy) {
         line += &format!(", validation loss {loss:.4}, accuracy {accuracy:.4}");
     }
+    let probes = [("nearest neighbours", metrics.knn_accuracy), ("ridge", metrics.ridge_accuracy)];
+    for (name, accuracy) in probes {
+        if let Some(accuracy) = accuracy {
+            line += &format!(", {name} {accuracy:.4}");
+        }
+    }
     line
 }
 

@@ -23,7 +23,7 @@ use crate::training::{SaveConfig, ScheduleConfig};
 
 pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
-pub use pretrain::{PretrainConfig, SizePhase};
+pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
 
 /// Everything that decides a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -7,8 +7,8 @@ use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default};
 use crate::data::{AugmentConfig, DataConfig, Rotations};
 use crate::error::{Error, Result};
-use crate::model::EncoderConfig;
-use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
+use crate::model::{EncoderConfig, Pool};
+use crate::training::{Judge, Keep, OptimizerConfig, ScheduleConfig};
 
 /// Section `pretrain`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -45,9 +45,17 @@ pub struct PretrainConfig {
     /// with it; early steps average less. Absent or null: no average.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight_average: Option<f64>,
-    /// Which weights the stage leaves: those of the `last` epoch, or of the `best` by accuracy on the validation split.
+    /// Which weights the stage leaves: those of the `last` epoch, or of the `best` by accuracy on the validation split
+    /// (see `keep_by`).
     #[serde(skip_serializing_if = "is_default")]
     pub keep: Keep,
+    /// The accuracy by which the best epoch is found and by which `patience` goes: `task` (telling the rotations) or
+    /// `probe`.
+    #[serde(skip_serializing_if = "is_default")]
+    pub keep_by: Judge,
+    /// Look at the features after every so many epochs, with the labels of the validation split; absent or null: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probe: Option<ProbeConfig>,
     /// Stop when so many epochs have brought no new best accuracy on the validation split, at least 1. Absent or null:
     /// never.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +73,68 @@ pub struct SizePhase {
     pub size: usize,
 }
 
+/// Section `pretrain.probe`: how good the features are, by the labels of the validation split.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProbeConfig {
+    /// Epochs from one look to the next, at least 1.
+    pub every: usize,
+    /// Training images to compare with, evenly out of those trained on, at least 1.
+    pub images: usize,
+    /// Blocks whose features are compared (as in section `extract`); none: the encoder's last layer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<String>,
+    /// How the places of a block's output are averaged (as in section `extract`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub pool: Pool,
+    /// Nearest images by cosine that vote, at least 1.
+    pub k: usize,
+    /// A vote weighs exp(cosine / temperature); over 0 and at most 10.
+    pub temperature: f64,
+    /// Ridge regression too, with this penalty on weights of standardised features, a sample; over 0. Absent or null: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ridge: Option<f64>,
+}
+
+impl Default for ProbeConfig {
+    /// 20 neighbours (Caron et al. 2021) at temperature 0.07 (Wu et al. 2018).
+    fn default() -> Self {
+        Self {
+            every: 1,
+            images: 5_000,
+            layers: Vec::new(),
+            pool: Pool::default(),
+            k: 20,
+            temperature: 0.07,
+            ridge: None,
+        }
+    }
+}
+
+impl ProbeConfig {
+    fn validate(&self, data: &DataConfig) -> Result<()> {
+        if data.validation_images == 0 {
+            let problem = "looks at a validation split, but data.validation_images is 0";
+            return Err(Error::config("pretrain.probe", problem));
+        }
+        for (key, value) in [("every", self.every), ("images", self.images), ("k", self.k)] {
+            in_range(&format!("pretrain.probe.{key}"), value, 1, MAX_IMAGES)?;
+        }
+        if !(self.temperature > 0.0 && self.temperature <= 10.0) {
+            let problem = format!("must be over 0 and at most 10, got {}", self.temperature);
+            return Err(Error::config("pretrain.probe.temperature", problem));
+        }
+        match self.ridge {
+            Some(penalty) if !(penalty > 0.0 && penalty.is_finite()) => {
+                Err(Error::config("pretrain.probe.ridge", format!("must be over 0, got {penalty}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Most images of a probe.
+const MAX_IMAGES: usize = 1_000_000;
 /// Smallest size: a quarter of CIFAR-10's.
 const MIN_SIZE: usize = 8;
 /// Largest size: no image that an encoder takes is larger.
@@ -87,6 +157,8 @@ impl Default for PretrainConfig {
             clip_norm: None,
             weight_average: None,
             keep: Keep::Last,
+            keep_by: Judge::Task,
+            probe: None,
             patience: None,
         }
     }
@@ -103,6 +175,14 @@ impl PretrainConfig {
             return Err(Error::config("pretrain.steps", problem));
         }
         self.validate_sizes(encoder)?;
+        match &self.probe {
+            Some(probe) => probe.validate(data)?,
+            None if self.keep_by == Judge::Probe => {
+                let problem = "goes by the probe, but there is no section pretrain.probe";
+                return Err(Error::config("pretrain.keep_by", problem));
+            }
+            None => {}
+        }
         if let Some(augment) = &self.augment {
             augment.validate("pretrain.augment")?;
         }

@@ -316,3 +316,10 @@ pub fn sgd<const D: usize>(
         operation(parameter.into_dispatch(), gradient.into_dispatch(), velocity.into_dispatch(), step);
     (Tensor::from_dispatch(parameter), Tensor::from_dispatch(velocity))
 }
+
+/// `y = a · b` on the processor, whatever device tensors are on: `a` `[rows, depth]`, `b` `[depth, columns]`, `y`
+/// `[rows, columns]`, all row by row. The sums have one order, whatever the number of threads and the instruction set.
+pub fn matrix_product([rows, depth, columns]: [usize; 3], a: &[f32], b: &[f32], y: &mut [f32]) {
+    let shape = cpu::LinearShape { batch: rows, inputs: depth, outputs: columns, relu: false };
+    cpu::linear_forward(&shape, a, b, None, y);
+}

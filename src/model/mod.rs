@@ -87,6 +87,39 @@ pub struct FeatureMoments {
     pub deviation: Vec<f32>,
 }
 
+/// Deviation under which a feature counts as constant.
+const LEAST_DEVIATION: f32 = 1e-6;
+
+impl FeatureMoments {
+    /// Of `values` `[samples, width]`.
+    pub fn of(values: &[f32], width: usize) -> Self {
+        let count = (values.len() / width) as f64;
+        let mut mean = vec![0f64; width];
+        let mut squares = vec![0f64; width];
+        for row in values.chunks_exact(width) {
+            for (sum, value) in mean.iter_mut().zip(row) {
+                *sum += f64::from(*value);
+            }
+        }
+        mean.iter_mut().for_each(|sum| *sum /= count);
+        for row in values.chunks_exact(width) {
+            for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
+                *sum += (f64::from(*value) - mean).powi(2);
+            }
+        }
+        Self {
+            mean: mean.into_iter().map(|mean| mean as f32).collect(),
+            deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
+        }
+    }
+
+    /// What a feature is multiplied with to have deviation 1; features that hardly vary are left at their scale.
+    pub fn factors(&self) -> Vec<f32> {
+        let inverse = |&deviation: &f32| if deviation < LEAST_DEVIATION { 1.0 } else { 1.0 / deviation };
+        self.deviation.iter().map(inverse).collect()
+    }
+}
+
 /// Dense layers with ReLU between them; with one of 64 it is the downstream classifier of the Keras program.
 #[derive(Module, Debug)]
 pub struct Classifier {
@@ -103,19 +136,12 @@ struct Standardise {
 }
 
 impl Standardise {
-    /// Features that hardly vary (deviation under 1e-6) are left at their scale.
     fn new(moments: FeatureMoments, device: &Device) -> Self {
         let fixed = |values: Vec<f32>| {
             let count = values.len();
             Param::from_data(TensorData::new(values, [count]), device).set_require_grad(false)
         };
-        let inverse = |deviation: f32| {
-            if deviation < 1e-6 { 1.0 } else { 1.0 / deviation }
-        };
-        Self {
-            mean: fixed(moments.mean),
-            factor: fixed(moments.deviation.into_iter().map(inverse).collect()),
-        }
+        Self { factor: fixed(moments.factors()), mean: fixed(moments.mean) }
     }
 
     fn forward(&self, batch: Tensor<2>) -> Tensor<2> {

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::Context;
 use super::measure::step_cost;
 use super::pretext::Pretext;
+use super::probe::Probe;
 use super::training_stage::Recipe;
 use crate::config::PretrainConfig;
-use crate::data;
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::model::RotationNetwork;
 use crate::progress::{Event, Reporter};
@@ -32,12 +33,16 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Measures on the images of the run, each size for about as long as `limit` says; nothing of it is kept.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a probe that does not fit the encoder.
     pub(super) fn measure(
         context: &Context,
+        dataset: &Dataset,
         pretext: &Pretext<'_>,
-        image: [usize; 3],
         limit: Duration,
-    ) -> Self {
+    ) -> Result<Self> {
+        let image = dataset.image_shape();
         let config = &context.config;
         let recipe = Recipe::from(&config.pretrain);
         let device = context.device.clone().autodiff();
@@ -51,16 +56,25 @@ impl Pace {
             step += (until - from) * cost(smaller).seconds;
             from = *until;
         }
+        let split = &pretext.split;
+        let encoder = &full.network.encoder;
+        let probe = Probe::new(config, dataset, split, &pretext.pixels, encoder, &context.device)?;
+        let start = Instant::now();
+        if let Some(probe) = probe {
+            probe.accuracies(encoder);
+        }
+        let every = config.pretrain.probe.as_ref().map_or(1, |probe| probe.every);
+        let look = start.elapsed().as_secs_f64() / every as f64;
         let start = Instant::now();
         if let Some(validation) = &pretext.validation {
             training::evaluate(&full.network, validation, &context.device);
         }
-        Self {
+        Ok(Self {
             step: step + (1.0 - from) * full.seconds,
-            epoch: start.elapsed().as_secs_f64(),
+            epoch: look + start.elapsed().as_secs_f64(),
             checkpoint_bytes: full.checkpoint_bytes,
             steps_an_epoch: training::steps_an_epoch(&pretext.samples, config.pretrain.batch_size),
-        }
+        })
     }
 
     /// Wall time of so many steps.
@@ -85,7 +99,7 @@ pub fn within_budget(
     let pretext = Pretext::new(config, &dataset)?;
     let opening = start.elapsed();
     let limit = (budget / SHARE).clamp(SHORTEST, LONGEST);
-    let pace = Pace::measure(context, &pretext, dataset.image_shape(), limit);
+    let pace = Pace::measure(context, &dataset, &pretext, limit)?;
     // The run opens the data again.
     let left = budget.as_secs_f64() - (start.elapsed() + opening).as_secs_f64();
     let per_step = pace.step + pace.epoch / pace.steps_an_epoch.max(1) as f64;

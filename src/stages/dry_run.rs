@@ -106,7 +106,7 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
 fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<Part> {
     let config = &context.config;
     let pretext = Pretext::new(config, dataset)?;
-    let pace = Pace::measure(context, &pretext, dataset.image_shape(), LIMIT);
+    let pace = Pace::measure(context, dataset, &pretext, LIMIT)?;
     let steps = config.pretrain.total_steps(pace.steps_an_epoch);
     let epochs = steps as f64 / pace.steps_an_epoch.max(1) as f64;
     let flop = flop(network, &pretext.samples, context);

@@ -275,11 +275,11 @@ fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Enco
     (RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder, header)
 }
 
-fn material<'a>(
+fn material<'a, N>(
     samples: &'a dyn Samples,
     validation: Option<&'a dyn Samples>,
     config: &FinetuneConfig,
-) -> Material<'a> {
+) -> Material<'a, N> {
     let steps = training::steps_an_epoch(samples, config.batch_size) * config.epochs as u64;
-    Material { samples, steps, before: Vec::new(), validation }
+    Material { samples, steps, before: Vec::new(), validation, look: None }
 }

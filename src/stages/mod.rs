@@ -7,6 +7,7 @@ mod finetune;
 mod measure;
 mod pretext;
 mod pretrain;
+mod probe;
 mod training_stage;
 mod warnings;
 

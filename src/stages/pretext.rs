@@ -1,7 +1,7 @@
 //! The images of the pretext task, in rotations and sizes, as the config has them.
 
 use crate::config::Config;
-use crate::data::{Dataset, Pixels, RotatedImages, Rotations};
+use crate::data::{Dataset, Pixels, RotatedImages, Rotations, Split};
 use crate::error::{Error, Result};
 use crate::samples::Samples;
 
@@ -15,8 +15,8 @@ pub(super) struct Pretext<'a> {
     pub validation: Option<RotatedImages<'a>>,
     /// What is done to pixels.
     pub pixels: Pixels,
-    /// Images trained on, before rotation.
-    pub images: usize,
+    /// Which images are trained on, before rotation, and which are held out.
+    pub split: Split,
 }
 
 impl<'a> Pretext<'a> {
@@ -44,9 +44,9 @@ impl<'a> Pretext<'a> {
         Ok(Self {
             samples: training(),
             smaller,
-            images: split.train.len(),
             validation: split.validation.clone().map(|indices| rotated(indices, Rotations::All)),
             pixels: pixels.clone(),
+            split: split.clone(),
         })
     }
 

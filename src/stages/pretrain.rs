@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::pretext::Pretext;
+use super::probe::Probe;
 use super::training_stage::{self, Material};
 use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
@@ -55,6 +56,11 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let device = context.device.clone().autodiff();
     let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
     let parameters = training_stage::size(&network);
+    let Pretext { split, pixels, .. } = &pretext;
+    let probe = Probe::new(config, &dataset, split, pixels, &network.encoder, &context.device)?;
+    let look = probe.as_ref().map(|probe| {
+        |network: &RotationNetwork, metrics: &mut EpochMetrics| probe.look(&network.encoder, metrics)
+    });
 
     let header = Header {
         stage: Stage::Pretrain,
@@ -81,6 +87,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
             steps,
             before: pretext.before(steps),
             validation: pretext.validation.as_ref().map(|samples| samples as _),
+            look: look.as_ref().map(|look| look as _),
         },
         reporter,
     )?;
@@ -88,7 +95,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let summary = PretrainSummary {
         protocol: "4-way rotation prediction; accuracy while training, on the images trained on",
         dataset: label(&dataset),
-        images: pretext.images,
+        images: pretext.split.train.len(),
         parameters,
         warnings: warnings::of_pretraining(history.last(), pretext.samples.len()),
         epochs: history.len(),

@@ -11,7 +11,7 @@ use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::Existing;
 use crate::samples::Samples;
 use crate::training::{
-    self, JsonLines, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
+    self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
 };
 
 /// The part of a stage's config that the loop needs.
@@ -23,19 +23,25 @@ pub(super) struct Recipe<'a> {
     pub clip_norm: Option<f64>,
     pub weight_average: Option<f64>,
     pub keep: Keep,
+    pub keep_by: Judge,
     pub patience: Option<usize>,
     /// What the learning rate of the encoder is multiplied by.
     pub encoder_rate: f64,
 }
 
+/// Looks at the network to keep after an epoch, and adds what it finds to the epoch's metrics.
+pub(super) type Look<'a, N> = &'a dyn Fn(&N, &mut EpochMetrics);
+
 /// What to train on and how long.
-pub(super) struct Material<'a> {
+pub(super) struct Material<'a, N> {
     pub samples: &'a dyn Samples,
     /// Steps in all.
     pub steps: u64,
     /// What stands in for the samples before a step (see [`Plan`]).
     pub before: Vec<(u64, &'a dyn Samples)>,
     pub validation: Option<&'a dyn Samples>,
+    /// What else to look at after an epoch.
+    pub look: Option<Look<'a, N>>,
 }
 
 impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
@@ -48,6 +54,7 @@ impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
             clip_norm: config.clip_norm,
             weight_average: config.weight_average,
             keep: config.keep,
+            keep_by: config.keep_by,
             patience: config.patience,
             encoder_rate: 1.0,
         }
@@ -64,6 +71,7 @@ impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
             clip_norm: config.clip_norm,
             weight_average: config.weight_average,
             keep: config.keep,
+            keep_by: Judge::Task,
             patience: config.patience,
             encoder_rate: config.encoder_rate,
         }
@@ -91,11 +99,11 @@ pub(super) fn run<N: Network>(
     header: Header,
     network: N,
     recipe: Recipe<'_>,
-    material: Material<'_>,
+    material: Material<'_, N>,
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Vec<EpochMetrics>)> {
     let stage = header.stage;
-    let Material { samples, steps, before, validation } = material;
+    let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
     let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
@@ -105,7 +113,7 @@ pub(super) fn run<N: Network>(
     if from == Position::default() {
         checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
     }
-    let mut selection = Selection::new(recipe.patience, &history);
+    let mut selection = Selection::new(recipe.keep_by, recipe.patience, &history);
     let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
     let plan = Plan {
         stage,
@@ -132,6 +140,9 @@ pub(super) fn run<N: Network>(
                 let result = training::evaluate(network, validation, &context.device);
                 metrics.validation_loss = Some(result.loss);
                 metrics.validation_accuracy = Some(result.accuracy);
+            }
+            if let Some(look) = look {
+                look(network, metrics);
             }
         },
         reporter,

@@ -112,6 +112,8 @@ impl Meter {
             accuracy,
             validation_loss: None,
             validation_accuracy: None,
+            knn_accuracy: None,
+            ridge_accuracy: None,
             learning_rate: self.learning_rate,
             images_per_second: self.sums.samples as f64 / seconds,
             seconds,

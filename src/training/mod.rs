@@ -23,7 +23,7 @@ pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
-pub use selection::{Keep, Selection};
+pub use selection::{Judge, Keep, Selection};
 
 use metrics::{Meter, StepResult};
 use saving::SaveClock;

@@ -1,4 +1,4 @@
-//! Which epoch's weights a stage leaves, and when it stops early: by accuracy on the validation split.
+//! Which epoch's weights a stage leaves, and when it stops early: by an accuracy on the validation split.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,17 +16,38 @@ pub enum Keep {
     Best,
 }
 
+/// The accuracy that decides which epoch is best.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Judge {
+    /// That of the task trained for.
+    #[default]
+    Task,
+    /// That of the probe: of ridge regression where it is asked for, else of the nearest neighbours.
+    Probe,
+}
+
+impl Judge {
+    fn accuracy(self, metrics: &EpochMetrics) -> Option<f64> {
+        match self {
+            Self::Task => metrics.validation_accuracy,
+            Self::Probe => metrics.ridge_accuracy.or(metrics.knn_accuracy),
+        }
+    }
+}
+
 /// The best epoch so far. It follows from the metrics of the epochs alone, so that a resumed run finds the same.
 #[derive(Clone, Debug)]
 pub struct Selection {
+    judge: Judge,
     patience: Option<usize>,
     best: Option<(usize, f64)>,
 }
 
 impl Selection {
     /// After the epochs in `history`; `patience` is the number of epochs without a new best after which to stop.
-    pub fn new(patience: Option<usize>, history: &[EpochMetrics]) -> Self {
-        let mut selection = Self { patience, best: None };
+    pub fn new(judge: Judge, patience: Option<usize>, history: &[EpochMetrics]) -> Self {
+        let mut selection = Self { judge, patience, best: None };
         for metrics in history {
             selection.add(metrics);
         }
@@ -35,7 +56,7 @@ impl Selection {
 
     /// Takes note of an epoch; gives whether it is the best so far.
     pub fn add(&mut self, metrics: &EpochMetrics) -> bool {
-        let Some(accuracy) = metrics.validation_accuracy else {
+        let Some(accuracy) = self.judge.accuracy(metrics) else {
             return false;
         };
         let better = self.best.is_none_or(|(_, best)| accuracy > best);
@@ -70,6 +91,8 @@ mod tests {
             accuracy: 0.5,
             validation_loss: None,
             validation_accuracy,
+            knn_accuracy: validation_accuracy.map(|accuracy| 1.0 - accuracy),
+            ridge_accuracy: None,
             learning_rate: 0.1,
             images_per_second: 1.0,
             seconds: 1.0,
@@ -78,7 +101,7 @@ mod tests {
 
     #[test]
     fn training_stops_when_so_many_epochs_brought_no_new_best() {
-        let mut selection = Selection::new(Some(2), &[]);
+        let mut selection = Selection::new(Judge::Task, Some(2), &[]);
         let accuracies = [0.3, 0.5, 0.5, 0.4];
         let seen = accuracies.into_iter().enumerate().map(|(index, accuracy)| {
             let best = selection.add(&metrics(index + 1, Some(accuracy)));
@@ -88,13 +111,23 @@ mod tests {
         assert_eq!(seen, [(true, true), (true, true), (false, true), (false, false)]);
         assert_eq!(selection.best_epoch(), Some(2));
         let history: Vec<_> = (1..=4).map(|epoch| metrics(epoch, Some(accuracies[epoch - 1]))).collect();
-        assert!(!Selection::new(Some(2), &history).goes_on(4));
-        assert!(Selection::new(None, &history).goes_on(4));
+        assert!(!Selection::new(Judge::Task, Some(2), &history).goes_on(4));
+        assert!(Selection::new(Judge::Task, None, &history).goes_on(4));
+    }
+
+    #[test]
+    fn the_probe_may_be_the_judge() {
+        let history: Vec<_> = [0.3, 0.5, 0.2].into_iter().map(Some).collect();
+        let best = |judge| {
+            let history: Vec<_> = (1..=3).map(|epoch| metrics(epoch, history[epoch - 1])).collect();
+            Selection::new(judge, None, &history).best_epoch()
+        };
+        assert_eq!((best(Judge::Task), best(Judge::Probe)), (Some(2), Some(3)));
     }
 
     #[test]
     fn without_validation_nothing_is_best_and_nothing_stops() {
-        let mut selection = Selection::new(Some(1), &[]);
+        let mut selection = Selection::new(Judge::Task, Some(1), &[]);
         assert!(!selection.add(&metrics(1, None)));
         assert!(selection.goes_on(9) && selection.best_epoch().is_none());
     }

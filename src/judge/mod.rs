@@ -1,0 +1,46 @@
+//! What features are worth and what a number is worth: read-outs without training, and statistics of predictions.
+//!
+//! Pure functions of slices: no files, no configuration, no tensors. Features lie row by row, `[samples, width]`.
+
+mod cholesky;
+pub mod knn;
+pub mod ridge;
+pub mod statistics;
+
+/// Labeled features: what a read-out is fitted to or judged on.
+#[derive(Clone, Copy, Debug)]
+pub struct Labeled<'a> {
+    /// `[samples, width]`, row by row.
+    pub values: &'a [f32],
+    /// One a sample, each under `classes`.
+    pub labels: &'a [u8],
+    /// Numbers a sample.
+    pub width: usize,
+    /// Number of classes.
+    pub classes: usize,
+}
+
+impl<'a> Labeled<'a> {
+    /// The numbers of one sample.
+    fn row(&self, index: usize) -> &'a [f32] {
+        &self.values[index * self.width..(index + 1) * self.width]
+    }
+}
+
+/// Index of the largest number, the first one where several are.
+pub(crate) fn largest<T: PartialOrd>(row: &[T]) -> usize {
+    let mut best = 0;
+    for (index, value) in row.iter().enumerate() {
+        if *value > row[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// Share of rows of `scores` `[samples, classes]` whose largest number is that of the label, in 0..=1.
+pub fn accuracy(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
+    let right = scores.chunks_exact(classes).zip(labels);
+    let right = right.filter(|(row, label)| largest(row) == usize::from(**label)).count();
+    right as f64 / labels.len().max(1) as f64
+}

@@ -1,0 +1,94 @@
+//! How good the features are while they are learned: nearest neighbours and ridge regression on the validation split.
+//!
+//! The labels are looked at and not trained with, but for choices that section `pretrain` asks to be made by the probe.
+
+use burn::tensor::Device;
+
+use crate::config::{Config, ProbeConfig};
+use crate::data::{Dataset, Pixels, PlainImages, Split};
+use crate::error::Result;
+use crate::judge::{Labeled, accuracy, knn, ridge};
+use crate::model::{Encoder, Readout};
+use crate::progress::EpochMetrics;
+use crate::samples::{Batch, Samples};
+
+/// Images encoded at a time.
+const BATCH: usize = 256;
+
+/// The images that are compared, plain and upright.
+pub(super) struct Probe<'a> {
+    config: &'a ProbeConfig,
+    readout: Readout,
+    references: PlainImages<'a>,
+    queries: PlainImages<'a>,
+    classes: usize,
+    device: Device,
+}
+
+impl<'a> Probe<'a> {
+    /// The first `probe.images` images that are trained on, against the validation split; absent where none is asked
+    /// for or held out.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for a readout that the encoder does not have.
+    pub(super) fn new(
+        config: &'a Config,
+        dataset: &'a Dataset,
+        split: &Split,
+        pixels: &Pixels,
+        encoder: &Encoder,
+        device: &Device,
+    ) -> Result<Option<Self>> {
+        let (Some(probe), Some(validation)) = (&config.pretrain.probe, &split.validation) else {
+            return Ok(None);
+        };
+        let readout = Readout { layers: probe.layers.clone(), pool: probe.pool };
+        encoder.read_width(&readout)?;
+        let count = probe.images.min(split.train.len());
+        // Training images are in no order of classes in CIFAR-10, but may be elsewhere: every so many-th is taken.
+        let references = (0..count).map(|place| split.train[place * split.train.len() / count]).collect();
+        Ok(Some(Self {
+            config: probe,
+            readout,
+            references: PlainImages::new(&dataset.train, references, pixels),
+            queries: PlainImages::new(&dataset.train, validation.clone(), pixels),
+            classes: dataset.class_names.len(),
+            device: device.clone(),
+        }))
+    }
+
+    /// Adds the accuracies of `encoder`, which is on the plain device, where a look is due after the epoch.
+    pub(super) fn look(&self, encoder: &Encoder, metrics: &mut EpochMetrics) {
+        if metrics.epoch.is_multiple_of(self.config.every) {
+            (metrics.knn_accuracy, metrics.ridge_accuracy) = self.accuracies(encoder);
+        }
+    }
+
+    /// Of the nearest neighbours, and of ridge regression where it is asked for.
+    pub(super) fn accuracies(&self, encoder: &Encoder) -> (Option<f64>, Option<f64>) {
+        let (references, reference_labels) = self.read(encoder, &self.references);
+        let (queries, query_labels) = self.read(encoder, &self.queries);
+        let width = references.len() / reference_labels.len();
+        let ProbeConfig { k, temperature, .. } = *self.config;
+        let neighbours = knn::nearest(&references, &queries, width, k);
+        let votes = neighbours.vote(&reference_labels, self.classes, k, temperature as f32);
+        let labeled =
+            Labeled { values: &references, labels: &reference_labels, width, classes: self.classes };
+        let ridge = self.config.ridge.map(|penalty| ridge::fit(labeled, penalty).scores(&queries));
+        let right = |scores: &[f32]| accuracy(scores, &query_labels, self.classes);
+        (Some(right(&votes)), ridge.map(|scores| right(&scores)))
+    }
+
+    /// Features, row by row, and labels.
+    fn read(&self, encoder: &Encoder, images: &PlainImages<'_>) -> (Vec<f32>, Vec<u8>) {
+        let indices: Vec<u32> = (0..images.len() as u32).collect();
+        let (mut values, mut labels) = (Vec::new(), Vec::new());
+        for indices in indices.chunks(BATCH) {
+            let batch = Batch::new(images, 0, indices);
+            labels.extend_from_slice(&batch.labels);
+            let (inputs, _) = batch.into_tensors(&self.device);
+            values.extend(encoder.read(inputs, &self.readout).into_data().iter::<f32>());
+        }
+        (values, labels)
+    }
+}
