@@ -20,10 +20,6 @@ fn steps_take_the_place_of_epochs_and_end_within_one() {
     // 50 images, 4 rotations, 16 a step: 13 steps an epoch.
     folder.succeed(&format!("pretrain {SHORT} --out epochs"));
     folder.succeed(&format!("pretrain {SHORT} --set pretrain.steps=26 --out steps"));
-    assert!(
-        folder.read(&format!("epochs/{CHECKPOINT}")).len()
-            == folder.read(&format!("steps/{CHECKPOINT}")).len()
-    );
     let metrics = |run: &str| {
         let text = String::from_utf8(folder.read(&format!("{run}/pretrain/metrics.jsonl"))).unwrap();
         text.lines()
@@ -113,8 +109,8 @@ fn a_dry_run_measures_and_writes_nothing() {
     assert_eq!(stages[0]["flop_a_sample"], flop);
     assert_eq!(stages[0]["steps"], 20);
     assert_eq!(stages[0]["flop"], 3 * flop * 2 * 200);
-    // Weights, scales and shifts of the two blocks, and the head.
-    assert_eq!(stages[0]["parameters"], 9 * 3 * 8 + 9 * 8 * 16 + 2 * (8 + 16) + 16 * 4 + 4);
+    // Weights, scales, shifts and running statistics of the two blocks, and the head.
+    assert_eq!(stages[0]["parameters"], 9 * 3 * 8 + 9 * 8 * 16 + 4 * (8 + 16) + 16 * 4 + 4);
     assert!(result["seconds"].as_f64().unwrap() > 0.0);
 
     folder.succeed(&format!("run {SHORT} {COMPACT} --out b"));

@@ -92,6 +92,7 @@ fn shorten(config: &mut Config) {
     data.labels_per_class = data.labels_per_class.map(|labels| labels.min(LABELS));
     data.validation_images = data.validation_images.min(IMAGES / 5);
     config.pretrain.epochs = config.pretrain.epochs.min(EPOCHS);
+    config.pretrain.steps = None;
     config.finetune.epochs = config.finetune.epochs.min(EPOCHS);
     config.save.every_steps = Some(2);
 }

@@ -53,7 +53,7 @@ pub struct DryRun {
 pub struct Part {
     /// The stage.
     pub stage: Stage,
-    /// Parameters trained; 0 for extraction.
+    /// Parameters, running statistics included; 0 for extraction.
     pub parameters: usize,
     /// Training steps; 0 for extraction.
     pub steps: u64,
