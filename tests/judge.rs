@@ -9,7 +9,7 @@ use crate::support::Folder;
 
 /// Probes small enough for 50 images.
 const PROBES: &str = "--quiet --set evaluate.validation_images=10 --set evaluate.knn_neighbours=[1,5] \
-                      --set evaluate.epochs=2 --set evaluate.batch_size=8 --set evaluate.hidden=[8] \
+                      --set evaluate.baselines=[\"random\"] --set evaluate.epochs=2 --set evaluate.batch_size=8 --set evaluate.hidden=[8] \
                       --set evaluate.labels_per_class=[2,0,4000]";
 
 fn keys<'a>(probes: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {

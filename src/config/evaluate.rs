@@ -21,6 +21,22 @@ pub enum ProbeHead {
     Linear,
     /// Hidden layers (`evaluate.hidden`) with batch normalisation, trained.
     Mlp,
+    /// `finetune` with `head` `conv` on the map of a block in one view, un-pooled: some ten times the memory and time of
+    /// the others.
+    Conv,
+}
+
+impl ProbeHead {
+    /// The name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Knn => "knn",
+            Self::Ridge => "ridge",
+            Self::Linear => "linear",
+            Self::Mlp => "mlp",
+            Self::Conv => "conv",
+        }
+    }
 }
 
 /// What a pretrained encoder is compared with.
@@ -29,6 +45,11 @@ pub enum ProbeHead {
 pub enum Baseline {
     /// The same network, untrained, with the same read-out and head.
     Random,
+    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head.
+    Patches,
+    /// The same network, trained with the labels alone, on as many images as pretraining saw but in no more than
+    /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`.
+    Scratch,
 }
 
 impl Baseline {
@@ -36,6 +57,8 @@ impl Baseline {
     pub fn name(self) -> &'static str {
         match self {
             Self::Random => "random",
+            Self::Patches => "patches",
+            Self::Scratch => "scratch",
         }
     }
 }
@@ -74,6 +97,9 @@ pub struct EvaluateConfig {
     pub hidden: Vec<usize>,
     /// What the run's features are compared with; none: no verdict.
     pub baselines: Vec<Baseline>,
+    /// With fewer labels, the verdict's classifiers are trained for more passes over them, up to so many, so that they
+    /// make as many steps as with all.
+    pub most_epochs: usize,
     /// Labels of each class at which the verdict compares; 0: all there are. Counts beyond that are left out.
     pub labels_per_class: Vec<usize>,
 }
@@ -95,7 +121,8 @@ impl Default for EvaluateConfig {
             epochs: 12,
             batch_size: 256,
             hidden: vec![256],
-            baselines: vec![Baseline::Random],
+            baselines: vec![Baseline::Random, Baseline::Patches, Baseline::Scratch],
+            most_epochs: 400,
             labels_per_class: vec![20, 100, 0],
         }
     }
@@ -129,6 +156,7 @@ impl EvaluateConfig {
         choices("evaluate.ridge_penalties", &self.ridge_penalties)?;
         choices("evaluate.learning_rates", &self.learning_rates)?;
         in_range("evaluate.epochs", self.epochs, 1, MAX_EPOCHS)?;
+        in_range("evaluate.most_epochs", self.most_epochs, 1, MAX_EPOCHS)?;
         in_range("evaluate.batch_size", self.batch_size, 1, MAX_BATCH_SIZE)?;
         in_range("evaluate.hidden", self.hidden.len(), 0, MAX_LAYERS)?;
         for (index, &width) in self.hidden.iter().enumerate() {

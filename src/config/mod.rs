@@ -3,8 +3,8 @@
 //! Each section is the property of one module and is handed to that module alone. Keys that are absent
 //! take the values of the original Keras program (`configs/seed.json`).
 
-mod finetune;
 mod evaluate;
+mod finetune;
 mod load;
 mod pretrain;
 mod training;
@@ -22,8 +22,8 @@ use crate::model::{EncoderConfig, Pool};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
 
-pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
+pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
 

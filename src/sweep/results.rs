@@ -74,8 +74,9 @@ pub struct Row {
     pub shared_seconds: f64,
     /// Wall time of fine-tuning, in seconds.
     pub seconds: Option<f64>,
-    /// The run that holds the encoder.
-    pub encoder: PathBuf,
+    /// The run that holds the encoder; absent from scratch.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub encoder: Option<PathBuf>,
     /// Why it has no result.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
@@ -85,7 +86,7 @@ impl Row {
     pub(super) fn read(
         planned: &Planned,
         run: &RunDirectory,
-        shared: &Shared,
+        shared: Option<&Shared>,
         failure: Option<String>,
     ) -> Result<Self> {
         let summary = |run: &RunDirectory, stage| -> Result<Value> {
@@ -96,8 +97,12 @@ impl Row {
             None => summary(run, Stage::Finetune)?,
             Some(_) => Value::Null,
         };
-        let pretrain = summary(&shared.pretrain, Stage::Pretrain)?;
-        let extract = summary(&shared.features, Stage::Extract)?;
+        let (pretrain, extract) = match shared {
+            Some(shared) => {
+                (summary(&shared.pretrain, Stage::Pretrain)?, summary(&shared.features, Stage::Extract)?)
+            }
+            None => (Value::Null, Value::Null),
+        };
         let shared_seconds = [&pretrain, &extract].map(|summary| summary["seconds"].as_f64().unwrap_or(0.0));
         let interval = &finetune["statistics"]["accuracy_interval"];
         Ok(Self {
@@ -112,7 +117,7 @@ impl Row {
             rotation_accuracy: pretrain["last_epoch"]["accuracy"].as_f64(),
             shared_seconds: shared_seconds.iter().sum(),
             seconds: finetune["seconds"].as_f64(),
-            encoder: shared.pretrain.root().to_path_buf(),
+            encoder: shared.map(|shared| shared.pretrain.root().to_path_buf()),
             failure,
         })
     }
@@ -219,7 +224,7 @@ mod tests {
             rotation_accuracy: Some(0.5),
             shared_seconds: 2.0,
             seconds: Some(1.5),
-            encoder: "shared".into(),
+            encoder: Some("shared".into()),
             failure: accuracy.is_none().then(|| "diverged, \"badly\"".to_owned()),
         }
     }

@@ -4,6 +4,7 @@
 //! at once. Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they
 //! are resumed and checked like any other.
 
+mod convolution;
 mod probes;
 mod rotation;
 mod verdict;
@@ -13,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::extract::{check_data, extract, load_encoder};
 use super::{Context, label};
 use crate::checkpoint::DatasetLabel;
-use crate::config::{Config, ExtractConfig};
+use crate::config::{Config, ExtractConfig, ProbeHead};
 use crate::data::{self, DataConfig, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::features::Features;
@@ -81,6 +82,10 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     let split = probe_split(&dataset, config, all.labels().len())?;
     let chosen = probes::choose(&sub, &all, &split, &layers, &encoder, reporter)?;
     drop(all);
+    let convolutions = match config.evaluate.heads.contains(&ProbeHead::Conv) {
+        true => convolution::train(context, &sub, &layers, split.validation.as_deref(), reporter)?,
+        false => Vec::new(),
+    };
     let verdict = verdict::train(context, &directory, &dataset, reporter)?;
 
     // Every choice is made: from here on the test set is open.
@@ -89,7 +94,8 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     drop(test_images);
     let test = Features::load(&directory.features().test(), &manifest.origin, classes)?;
     let train = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    let probes = chosen.test(&sub, &train, &split, &test)?;
+    let mut probes = chosen.test(&sub, &train, &split, &test)?;
+    probes.extend(convolutions);
     let opened = |digest: &str| context.run.record_run(context.environment(), label(&dataset), Some(digest));
     for probe in &probes {
         opened(&probe.digest(&digest))?;
@@ -104,7 +110,7 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
         checkpoint: digest,
         rotation,
         protocol: protocol(&split),
-        best: chosen.best.map(|index| probes[index].clone()),
+        best: probes::best(&probes).cloned(),
         probes,
         verdict,
         test_evaluations: record.test_evaluations,

@@ -40,11 +40,7 @@ pub struct Probe {
 }
 
 /// All probes, fitted and chosen; the test set is still closed.
-pub(super) struct Chosen {
-    cells: Vec<Cell>,
-    /// The one with the highest validation accuracy, the first where several are.
-    pub best: Option<usize>,
-}
+pub(super) struct Chosen(Vec<Cell>);
 
 struct Cell {
     layer: String,
@@ -87,7 +83,7 @@ pub(super) fn choose(
             "holds out nothing to choose on; set it, or data.validation_images, to 1 or more",
         ));
     }
-    let mut cells = Vec::new();
+    let mut cells: Vec<Cell> = Vec::new();
     for (layer, columns) in reads(context, layers, encoder)? {
         let parts =
             Parts { train: train.columns(&columns), validation: validation.columns(&columns), classes };
@@ -95,32 +91,26 @@ pub(super) fn choose(
             if let Some(stop) = reporter.stop() {
                 return Err(stopped(stop));
             }
-            let (chosen, validation_accuracy, fitted) = fit(context, head, &parts, reporter)?;
+            let Some((chosen, validation_accuracy, fitted)) = fit(context, head, &parts, reporter)? else {
+                continue;
+            };
             reporter.report(Event::Note(&format!(
                 "evaluate: {layer}, {}: validation accuracy {validation_accuracy:.4}",
-                name(head)
+                head.name()
             )));
             let (layer, columns) = (layer.clone(), columns.clone());
             cells.push(Cell { layer, columns, head, chosen, validation_accuracy, fitted });
         }
     }
-    let better = |best: usize, index: usize| match cells[index].validation_accuracy
-        > cells[best].validation_accuracy
-    {
-        true => index,
-        false => best,
-    };
-    Ok(Chosen { best: (0..cells.len()).reduce(better), cells })
+    Ok(Chosen(cells))
 }
 
-/// The name of a head in the config.
-fn name(head: ProbeHead) -> &'static str {
-    match head {
-        ProbeHead::Knn => "knn",
-        ProbeHead::Ridge => "ridge",
-        ProbeHead::Linear => "linear",
-        ProbeHead::Mlp => "mlp",
-    }
+/// The probe with the highest validation accuracy, the first where several are.
+pub(super) fn best(probes: &[Probe]) -> Option<&Probe> {
+    probes.iter().reduce(|best, probe| match probe.validation_accuracy > best.validation_accuracy {
+        true => probe,
+        false => best,
+    })
 }
 
 /// Each layer and then all of them, with their columns in the features: view by view, layer by layer.
@@ -162,12 +152,14 @@ impl Parts {
     }
 }
 
+/// What was chosen, its accuracy on the validation images, and what was fitted; nothing for heads that stand on maps
+/// (`convolution.rs`).
 fn fit(
     context: &Context,
     head: ProbeHead,
     parts: &Parts,
     reporter: &mut dyn Reporter,
-) -> Result<(Value, f64, Fitted)> {
+) -> Result<Option<(Value, f64, Fitted)>> {
     let config = &context.config.evaluate;
     let (train, validation) = (parts.labeled(&parts.train), parts.labeled(&parts.validation));
     match head {
@@ -178,15 +170,16 @@ fn fit(
             let best =
                 knn::best(&points).ok_or_else(|| Error::config("evaluate.knn_neighbours", "is empty"))?;
             let chosen = json!({ "neighbours": best.k, "temperature": best.temperature });
-            Ok((chosen, best.accuracy, Fitted::Knn(best)))
+            Ok(Some((chosen, best.accuracy, Fitted::Knn(best))))
         }
         ProbeHead::Ridge => {
             let choice = ridge::choose_on(train, validation, &config.ridge_penalties);
             let best = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
-            Ok((json!({ "penalty": choice.ridge.penalty }), best, Fitted::Ridge(Box::new(choice))))
+            Ok(Some((json!({ "penalty": choice.ridge.penalty }), best, Fitted::Ridge(Box::new(choice)))))
         }
-        ProbeHead::Linear => network(context, &[], parts, reporter),
-        ProbeHead::Mlp => network(context, &config.hidden, parts, reporter),
+        ProbeHead::Linear => network(context, &[], parts, reporter).map(Some),
+        ProbeHead::Mlp => network(context, &config.hidden, parts, reporter).map(Some),
+        ProbeHead::Conv => Ok(None),
     }
 }
 
@@ -288,7 +281,7 @@ impl Chosen {
             let statistics = Statistics::new(&probabilities, test.labels(), classes);
             Probe {
                 layer: cell.layer.clone(),
-                head: name(cell.head).into(),
+                head: cell.head.name().into(),
                 features: test.values(),
                 chosen: cell.chosen.clone(),
                 validation_accuracy: cell.validation_accuracy,
@@ -297,7 +290,7 @@ impl Chosen {
                 calibration_error: statistics.calibration_error,
             }
         };
-        Ok(self.cells.iter().map(probe).collect())
+        Ok(self.0.iter().map(probe).collect())
     }
 }
 

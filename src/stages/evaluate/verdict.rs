@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::super::Context;
 use super::super::finetune::{Sources, finetune};
 use super::super::pretrain::pretrain;
 use super::{extract, sub_context};
-use crate::config::{Baseline, Config, FinetuneMode, PretrainConfig};
-use crate::data::{DataConfig, Dataset};
+use crate::config::{Baseline, Config, FinetuneMode, Overrides};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::judge::statistics::{Difference, Interval};
@@ -65,7 +65,9 @@ const PRETRAINED: &str = "pretrained";
 struct Start {
     name: &'static str,
     sources: Sources,
-    /// The layer that the features are of; absent where the encoder is trained on.
+    /// As the run's, but for what makes the baseline.
+    config: Config,
+    /// The layer that the features are of; absent where the encoder is trained on, or is another one.
     layer: Option<String>,
     seconds: f64,
 }
@@ -86,7 +88,8 @@ pub(super) fn train(
     for &baseline in &evaluate.baselines {
         starts.push(start(context, &root, baseline, reporter)?);
     }
-    if let Some(other) = starts.iter().find(|start| start.layer != starts[0].layer) {
+    let compared = |start: &&Start| start.layer.is_some() && start.layer != starts[0].layer;
+    if let Some(other) = starts.iter().find(compared) {
         return Err(Error::checkpoint(
             context.run.features().manifest(),
             format!(
@@ -105,7 +108,7 @@ pub(super) fn train(
         let mut arms: Vec<(Arm, Predictions)> = Vec::new();
         let mut labels = 0;
         for start in &starts {
-            let (arm, predictions, shown) = arm(context, &root, start, labels_per_class, reporter)?;
+            let (arm, predictions, shown) = arm(context, &root, dataset, start, labels_per_class, reporter)?;
             let gain = arms.first().map(|(_, first)| {
                 Difference::new(&predictions.predicted(), &first.predicted(), &first.labels)
             });
@@ -142,7 +145,8 @@ fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Re
     let mut seconds = seconds_of(&context.run.summary(Stage::Pretrain));
     let mut sources = Sources { checkpoint: Some(place.clone()), features: None };
     if context.config.finetune.mode == FinetuneMode::Full {
-        return Ok(Start { name: PRETRAINED, sources, layer: None, seconds });
+        let config = context.config.clone();
+        return Ok(Start { name: PRETRAINED, sources, config, layer: None, seconds });
     }
     let digest = sha256_file(&context.run.checkpoint(Stage::Pretrain))?;
     let own = context.run.features().read_manifest().ok();
@@ -158,38 +162,70 @@ fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Re
     seconds += seconds_of(&run.summary(Stage::Extract));
     sources.features = Some(run.stage(Stage::Extract));
     let layer = Some(run.features().read_manifest()?.origin.layer);
-    Ok(Start { name: PRETRAINED, sources, layer, seconds })
+    Ok(Start { name: PRETRAINED, sources, config: context.config.clone(), layer, seconds })
 }
 
 /// The encoder of a baseline, and its features.
 fn start(context: &Context, root: &Path, baseline: Baseline, reporter: &mut dyn Reporter) -> Result<Start> {
-    let config = match baseline {
-        Baseline::Random => Config {
-            pretrain: PretrainConfig { epochs: 0, ..context.config.pretrain.clone() },
-            ..context.config.clone()
-        },
-    };
+    let config = context.config.with(&settings(baseline, &context.config))?;
     let run = RunDirectory::new(root.join(baseline.name()));
-    let sub = sub_context(context, run.clone(), config)?;
+    let mut start =
+        Start { name: baseline.name(), sources: Sources::default(), config, layer: None, seconds: 0.0 };
+    if baseline == Baseline::Scratch {
+        return Ok(start);
+    }
+    let sub = sub_context(context, run.clone(), start.config.clone())?;
     pretrain(&sub, reporter)?;
-    let mut start = Start {
-        name: baseline.name(),
-        sources: Sources { checkpoint: Some(run.stage(Stage::Pretrain)), features: None },
-        layer: None,
-        seconds: 0.0,
-    };
-    if context.config.finetune.mode == FinetuneMode::Frozen {
+    start.sources.checkpoint = Some(run.stage(Stage::Pretrain));
+    if start.config.finetune.mode == FinetuneMode::Frozen {
         start.seconds = extract(&sub, None, reporter)?.seconds;
         start.sources.features = Some(run.stage(Stage::Extract));
-        start.layer = Some(run.features().read_manifest()?.origin.layer);
+        let layer = run.features().read_manifest()?.origin.layer;
+        start.layer = (baseline == Baseline::Random).then_some(layer);
     }
     Ok(start)
+}
+
+/// What makes a baseline of a run's config.
+fn settings(baseline: Baseline, config: &Config) -> Overrides {
+    let mut overrides = Overrides::default();
+    match baseline {
+        Baseline::Random => overrides.set("pretrain.epochs", 0),
+        Baseline::Patches => {
+            overrides.set("pretrain.epochs", 0);
+            overrides.set("encoder", json!({ "kind": "patches" }));
+            overrides.set("extract.layers", json!([]));
+            overrides.set("extract.pool", "none");
+        }
+        Baseline::Scratch => {
+            overrides.set("finetune.mode", "full");
+            overrides.set("finetune.from_scratch", true);
+            overrides.set("finetune.augment", json!(config.pretrain.augment));
+            overrides.set("finetune.optimizer", json!(config.pretrain.optimizer));
+            overrides.set("finetune.schedule", json!(config.pretrain.schedule));
+            overrides.set("finetune.batch_size", config.pretrain.batch_size);
+        }
+    }
+    overrides
+}
+
+/// Passes over `labels` images of `images`, in no more than the config allows. From scratch, a network sees as many
+/// images as pretraining, which saw each in four rotations: steps of the same size, so about the same time. Otherwise
+/// the classifier sees as many as it does with all labels.
+fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
+    let each = match from_scratch {
+        true => config.pretrain.epochs.saturating_mul(4),
+        false => config.finetune.epochs,
+    };
+    let most = config.evaluate.most_epochs.max(config.finetune.epochs);
+    each.saturating_mul(images).div_ceil(labels.max(1)).clamp(1, most)
 }
 
 /// A classifier on an encoder, trained on so many labels of each class and tested.
 fn arm(
     context: &Context,
     root: &Path,
+    dataset: &Dataset,
     start: &Start,
     labels_per_class: usize,
     reporter: &mut dyn Reporter,
@@ -198,10 +234,20 @@ fn arm(
         0 => "labels-all".to_owned(),
         labels => format!("labels-{labels}"),
     };
-    let mut config = context.config.clone();
+    let mut overrides = Overrides::default();
     if labels_per_class > 0 {
-        config.data = DataConfig { labels_per_class: Some(labels_per_class), ..config.data };
+        overrides.set("data.labels_per_class", labels_per_class);
     }
+    let config = start.config.with(&overrides)?;
+    let from_scratch = start.name == Baseline::Scratch.name();
+    // Of the images that are trained on; from scratch that is pretraining's, otherwise the classifier's.
+    let images = match from_scratch {
+        true => dataset.split(&config.data, config.seed)?.train.len(),
+        false => dataset.labeled_split(&context.config.data, config.seed)?.train.len(),
+    };
+    let shown = dataset.labeled_split(&config.data, config.seed)?.train.len();
+    overrides.set("finetune.epochs", epochs(&context.config, from_scratch, images, shown));
+    let config = start.config.with(&overrides)?;
     let run = RunDirectory::new(root.join(start.name).join(name));
     let sub = sub_context(context, run.clone(), config)?;
     let summary = finetune(&sub, &start.sources, reporter)?;
@@ -229,9 +275,10 @@ fn protocol(config: &Config) -> String {
         FinetuneMode::Full => "each encoder fine-tuned together with the same classifier",
     };
     format!(
-        "{what}, the same labels drawn by seed {}, section `finetune` as in the run; each classifier tested once, after \
-         its training; intervals by paired bootstrap over the test images, one seed",
-        config.seed
+        "{what}, `patches` with its own read-out; with fewer labels more passes, for the same number of steps, but at \
+         most {}; `scratch` trained end to end on as many images as pretraining saw, within that; the same labels drawn by seed {}, section `finetune` as in the run; each classifier tested \
+         once, after its training; intervals by paired bootstrap over the test images, one seed",
+        config.evaluate.most_epochs, config.seed
     )
 }
 
@@ -326,6 +373,20 @@ mod tests {
         assert!(helped.ends_with("up to 100 labels a class."), "{helped}");
         let always = sentence(&[count(20, &[(0.11, 0.01)]), count(0, &[(0.1, 0.01)])]);
         assert!(always.ends_with("up to all 1000 labels, the most compared."), "{always}");
+    }
+
+    #[test]
+    fn fewer_labels_are_passed_over_more_often_within_reason() {
+        let mut config = Config::default();
+        config.pretrain.epochs = 6;
+        assert_eq!(epochs(&config, true, 50_000, 50_000), 24);
+        assert_eq!(epochs(&config, true, 50_000, 200), 400);
+        config.pretrain.epochs = 0;
+        assert_eq!(epochs(&config, true, 50_000, 200), 1);
+        config.finetune.epochs = 12;
+        assert_eq!(epochs(&config, false, 50_000, 50_000), 12);
+        assert_eq!(epochs(&config, false, 50_000, 10_000), 60);
+        assert_eq!(epochs(&config, false, 50_000, 200), 400);
     }
 
     #[test]
