@@ -9,7 +9,7 @@ use crate::support::Folder;
 
 /// Probes small enough for 50 images.
 const PROBES: &str = "--quiet --set evaluate.validation_images=10 --set evaluate.knn_neighbours=[1,5] \
-                      --set evaluate.baselines=[\"random\"] --set evaluate.epochs=2 --set evaluate.batch_size=8 --set evaluate.hidden=[8] \
+                      --set evaluate.baselines=[\"random\",\"scratch\"] --set evaluate.epochs=2 --set evaluate.batch_size=8 --set evaluate.hidden=[8] \
                       --set evaluate.labels_per_class=[2,0,4000]";
 
 fn keys<'a>(probes: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {
@@ -50,12 +50,19 @@ fn evaluate_fills_the_matrix_and_compares_with_an_untrained_encoder() {
         let [own, random] = [0, 1].map(|arm| count["arms"][arm]["test_accuracy"].as_f64().unwrap());
         let gain = count["arms"][1]["gain"]["difference"].as_f64().unwrap();
         assert!((gain - (own - random)).abs() < 1e-9);
+        assert_eq!(count["arms"][2]["name"], "scratch");
     }
+    // Two epochs of 50 images in four rotations are 8 passes over them, or 20 over 20.
+    let passes =
+        |labels: &str| folder.json(&format!("a/evaluate/verdict/scratch/{labels}/finetune/summary.json"));
+    assert_eq!(passes("labels-all")["epochs"], 8);
+    assert_eq!(passes("labels-2")["epochs"], 20);
+    assert!(passes("labels-2")["protocol"].as_str().unwrap().contains("from scratch"));
     let (all, whole) = (&counts[1]["arms"][0], folder.json("a/finetune/summary.json"));
     assert_eq!(all["test_accuracy"], whole["test_accuracy"]);
 
-    // The run's own classifier, 16 probes, and 4 classifiers of the verdict, of which one is the run's own again.
-    assert_eq!(folder.json("a/run.json")["test_evaluations"], 1 + 16 + 3);
+    // The run's own classifier, 16 probes, and 6 classifiers of the verdict, of which one is the run's own again.
+    assert_eq!(folder.json("a/run.json")["test_evaluations"], 1 + 16 + 5);
     assert!(folder.temporary_files().is_empty());
     folder.refuse(&format!("evaluate --run a {PROBES}"), 1, &["a/evaluate", "--force"]);
     folder.succeed(&format!("evaluate --run a {PROBES} --resume"));
@@ -121,6 +128,13 @@ fn a_sweep_makes_each_run_once_and_shares_what_runs_have_in_common() {
             "seeds": [1, 2], "label_draws": [0, 1]}"#,
     )
     .unwrap();
+    fs::write(
+        folder.path("arms.json"),
+        r#"{"config": "base.json", "variants": {"frozen": {},
+            "scratch": {"finetune.mode": "full", "finetune.from_scratch": true},
+            "wild": {"finetune.optimizer.kind": "sgd", "finetune.optimizer.learning_rate": 10}}}"#,
+    )
+    .unwrap();
     let listed = folder.succeed("sweep labels.json --dry-run --json").stdout;
     let names: Vec<String> = serde_json::from_str(&listed).unwrap();
     assert_eq!(names.len(), 8);
@@ -154,6 +168,12 @@ fn a_sweep_makes_each_run_once_and_shares_what_runs_have_in_common() {
     let again = folder.json("s/summary.json");
     assert_eq!(again["runs"][0]["test_accuracy"], summary["runs"][0]["test_accuracy"]);
     assert_eq!(again["groups"], summary["groups"]);
+    // What trains from scratch pretrains nothing; what diverges is noted, and the others are made.
+    let arms = folder.succeed("sweep arms.json --data data --out t --json").stdout;
+    let arms: Value = serde_json::from_str(&arms).unwrap();
+    assert_eq!(arms["done"], 3);
+    assert_eq!(fs::read_dir(folder.path("t/shared")).unwrap().count(), 2);
+    assert!(arms["runs"][1]["encoder"].is_null() && arms["runs"][1]["test_accuracy"].is_number());
     folder.refuse("sweep labels.json --out s --set finetune.epoch=1", 2, &["epoch"]);
 }
 

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::plan::PretrainArguments;
 use super::compare::CompareArguments;
+use super::plan::PretrainArguments;
 use super::sweep::SweepArguments;
 use crate::config::Overrides;
 use crate::error::Result;

@@ -52,7 +52,7 @@ pub fn execute(sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<SweepSummar
         if let Some(failure) = &failure {
             reporter.report(Event::Warning(&format!("sweep: {place}: {failure}")));
         }
-        let shared = (!from_scratch(&planned.config)).then(|| shared(sweep, &planned.config));
+        let shared = (!planned.config.finetune.from_scratch).then(|| shared(sweep, &planned.config));
         rows.push(Row::read(planned, &run, shared.as_ref(), failure)?);
         results::write(&sweep.out, &SweepSummary::new(&sweep.description, total, &rows))?;
     }
@@ -71,7 +71,7 @@ fn failure(outcome: Result<()>) -> Result<Option<String>> {
 fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn Reporter) -> Result<()> {
     let config = &planned.config;
     let shared = shared(sweep, config);
-    if from_scratch(config) {
+    if config.finetune.from_scratch {
         stages::finetune(&context(sweep, run, config.clone())?, &Sources::default(), reporter)?;
         return Ok(());
     }
@@ -89,11 +89,6 @@ fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn
     }
     stages::finetune(&context(sweep, run, config.clone())?, &sources, reporter)?;
     Ok(())
-}
-
-/// Whether no pretrained encoder takes part.
-fn from_scratch(config: &Config) -> bool {
-    json!(config.finetune)["from_scratch"] == true
 }
 
 fn context(sweep: &Sweep, run: &RunDirectory, config: Config) -> Result<Context> {

@@ -169,7 +169,9 @@ fn fit(
             let (points, _) = knn::judge(train, validation, &grid);
             let best =
                 knn::best(&points).ok_or_else(|| Error::config("evaluate.knn_neighbours", "is empty"))?;
-            let chosen = json!({ "neighbours": best.k, "temperature": best.temperature });
+            // As written in the config: the nearest f64 to an f32 has more digits.
+            let temperature: f64 = best.temperature.to_string().parse().unwrap_or_default();
+            let chosen = json!({ "neighbours": best.k, "temperature": temperature });
             Ok(Some((chosen, best.accuracy, Fitted::Knn(best))))
         }
         ProbeHead::Ridge => {
@@ -228,19 +230,29 @@ fn train(
     let network = Classifier::new(&shape, Some(parts.train.moments()), config.seed, &autodiff);
     let steps = training::steps_an_epoch(&parts.train, evaluate.batch_size) * evaluate.epochs as u64;
     let rule = OptimizerConfig { learning_rate, ..config.finetune.optimizer.clone() };
-    let mut optimizer = Optimizer::with_schedule(&rule, config.finetune.schedule, steps);
+    let mut optimizer = Optimizer::new(&rule).with_schedule(&config.finetune.schedule, steps);
     let plan = Plan {
         stage: Stage::Finetune,
-        epochs: evaluate.epochs,
+        steps,
+        before: Vec::new(),
         from: Position::default(),
         batch_size: evaluate.batch_size,
         seed: config.seed,
+        label_smoothing: 0.0,
         save: config.save.clone(),
         device: device.clone(),
     };
     let mut quiet = StopOnly(reporter);
-    let save = &mut |_: &Classifier, _: &Optimizer, _, _: Option<&_>| Ok(());
-    match training::train(network, &mut optimizer, &parts.train, None, &plan, &mut quiet, save) {
+    let trained = training::train(
+        network,
+        &mut optimizer,
+        &parts.train,
+        &plan,
+        &mut |_, _| {},
+        &mut quiet,
+        &mut |_, _, _, _| Ok(true),
+    );
+    match trained {
         Ok(network) => Ok(network.valid()),
         Err(Error::Stopped { stop, .. }) => Err(stopped(stop)),
         Err(error) => Err(error),

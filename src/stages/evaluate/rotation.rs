@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Context;
 use crate::checkpoint::Checkpoint;
-use crate::data::{Dataset, Images, RotatedImages};
+use crate::data::{Dataset, Images, RotatedImages, Rotations};
 use crate::error::Result;
 use crate::judge::largest;
 use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork};
@@ -54,10 +54,10 @@ pub(super) fn report(
         Checkpoint::refuse(&context.run.stage(crate::progress::Stage::Pretrain), problem)
     })?;
     let network = RotationNetwork { encoder, head };
-    let scale = checkpoint.header.scale_pixels;
+    let pixels = &checkpoint.header.pixels;
     let judge = |images: &Images, indices: Vec<u32>| {
         let labels: Vec<u8> = indices.iter().map(|&index| images.labels[index as usize]).collect();
-        let samples = RotatedImages::new(images, indices, true, scale);
+        let samples = RotatedImages::new(images, indices, Rotations::All, pixels, 0);
         let (evaluation, logits) = training::predict(&network, &samples, &context.device);
         RotationAccuracy {
             images: labels.len(),

@@ -9,8 +9,8 @@ use super::super::Context;
 use super::super::finetune::{Sources, finetune};
 use super::super::pretrain::pretrain;
 use super::{extract, sub_context};
-use crate::config::{Baseline, Config, FinetuneMode, Overrides};
-use crate::data::Dataset;
+use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
+use crate::data::{Dataset, Rotations};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::judge::statistics::{Difference, Interval};
@@ -148,7 +148,7 @@ fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Re
         let config = context.config.clone();
         return Ok(Start { name: PRETRAINED, sources, config, layer: None, seconds });
     }
-    let digest = sha256_file(&context.run.checkpoint(Stage::Pretrain))?;
+    let digest = sha256_file(&context.run.result(Stage::Pretrain))?;
     let own = context.run.features().read_manifest().ok();
     let run = match own.filter(|manifest| manifest.origin.checkpoint == digest) {
         Some(_) => context.run.clone(),
@@ -190,9 +190,9 @@ fn start(context: &Context, root: &Path, baseline: Baseline, reporter: &mut dyn 
 fn settings(baseline: Baseline, config: &Config) -> Overrides {
     let mut overrides = Overrides::default();
     match baseline {
-        Baseline::Random => overrides.set("pretrain.epochs", 0),
+        Baseline::Random => untrained(&mut overrides),
         Baseline::Patches => {
-            overrides.set("pretrain.epochs", 0);
+            untrained(&mut overrides);
             overrides.set("encoder", json!({ "kind": "patches" }));
             overrides.set("extract.layers", json!([]));
             overrides.set("extract.pool", "none");
@@ -209,16 +209,38 @@ fn settings(baseline: Baseline, config: &Config) -> Overrides {
     overrides
 }
 
+fn untrained(overrides: &mut Overrides) {
+    overrides.set("pretrain.epochs", 0);
+    for key in ["steps", "probe", "patience"] {
+        overrides.set(format!("pretrain.{key}"), json!(null));
+    }
+    overrides.set("pretrain.sizes", json!([]));
+    overrides.set("pretrain.keep", "last");
+}
+
+/// Images that a network saw in pretraining on so many, each rotation counted.
+fn seen(config: &Config, images: usize) -> usize {
+    let PretrainConfig { epochs, steps, batch_size, rotations, .. } = &config.pretrain;
+    let copies = if *rotations == Rotations::Random { 1 } else { 4 };
+    match steps {
+        None => epochs.saturating_mul(copies * images),
+        Some(steps) => {
+            let group = if *rotations == Rotations::All { 4 } else { 1 };
+            usize::try_from(*steps).unwrap_or(usize::MAX).saturating_mul(batch_size * group)
+        }
+    }
+}
+
 /// Passes over `labels` images of `images`, in no more than the config allows. From scratch, a network sees as many
-/// images as pretraining, which saw each in four rotations: steps of the same size, so about the same time. Otherwise
-/// the classifier sees as many as it does with all labels.
+/// images as pretraining, which takes about the same time. Otherwise the classifier sees as many as it does with all
+/// labels.
 fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
-    let each = match from_scratch {
-        true => config.pretrain.epochs.saturating_mul(4),
-        false => config.finetune.epochs,
+    let all = match from_scratch {
+        true => seen(config, images),
+        false => config.finetune.epochs.saturating_mul(images),
     };
     let most = config.evaluate.most_epochs.max(config.finetune.epochs);
-    each.saturating_mul(images).div_ceil(labels.max(1)).clamp(1, most)
+    all.div_ceil(labels.max(1)).clamp(1, most)
 }
 
 /// A classifier on an encoder, trained on so many labels of each class and tested.
@@ -381,7 +403,9 @@ mod tests {
         config.pretrain.epochs = 6;
         assert_eq!(epochs(&config, true, 50_000, 50_000), 24);
         assert_eq!(epochs(&config, true, 50_000, 200), 400);
-        config.pretrain.epochs = 0;
+        config.pretrain.steps = Some(1_000);
+        assert_eq!(epochs(&config, true, 50_000, 1_000), config.pretrain.batch_size);
+        config.pretrain = PretrainConfig { epochs: 0, ..PretrainConfig::default() };
         assert_eq!(epochs(&config, true, 50_000, 200), 1);
         config.finetune.epochs = 12;
         assert_eq!(epochs(&config, false, 50_000, 50_000), 12);
