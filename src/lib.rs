@@ -12,6 +12,7 @@
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;
+pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod device;
@@ -24,12 +25,14 @@ pub mod fuzzing;
 pub mod judge;
 pub mod kernels;
 pub mod model;
+pub mod predictions;
 pub mod progress;
 pub mod random;
 pub mod run_directory;
 pub mod run_results;
 pub mod samples;
 pub mod stages;
+pub mod sweep;
 mod tensor_file;
 pub mod training;
 

@@ -4,7 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::checkpoint::{self, DatasetLabel};
 use crate::config::Config;
@@ -45,9 +45,23 @@ pub struct RunRecord {
     pub dataset: DatasetLabel,
     /// How many classifiers of this run were evaluated on the test set.
     pub test_evaluations: u32,
-    /// SHA-256 of the checkpoint of the last one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tested: Option<String>,
+    /// SHA-256 of their checkpoints (or of what else decided what was evaluated).
+    #[serde(default, deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
+    pub tested: Vec<String>,
+}
+
+/// A list, or a single string as version 0.1.0 wrote it.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::One(digest) => vec![digest],
+        Either::Several(digests) => digests,
+    })
 }
 
 impl RunDirectory {
@@ -104,6 +118,11 @@ impl RunDirectory {
         self.stage(stage).join("summary.json")
     }
 
+    /// What the classifier answered to every test image.
+    pub fn predictions(&self) -> PathBuf {
+        self.stage(Stage::Finetune).join("predictions.safetensors")
+    }
+
     /// The lines of a stage's epochs.
     pub fn metrics(&self, stage: Stage) -> PathBuf {
         self.stage(stage).join("metrics.jsonl")
@@ -120,6 +139,7 @@ impl RunDirectory {
             self.best(stage),
             self.metrics(stage),
             self.stage(stage).join("manifest.json"),
+            self.stage(stage).join("predictions.safetensors"),
             self.summary(stage),
         ];
         match existing {
@@ -149,18 +169,18 @@ impl RunDirectory {
         dataset: DatasetLabel,
         tested: Option<&str>,
     ) -> Result<()> {
-        let (mut test_evaluations, mut last) = match self.record().exists() {
+        let (mut test_evaluations, mut all) = match self.record().exists() {
             true => {
                 let record = read_json::<RunRecord>(&self.record())?;
                 (record.test_evaluations, record.tested)
             }
-            false => (0, None),
+            false => (0, Vec::new()),
         };
-        if tested.is_some() && tested != last.as_deref() {
+        if let Some(tested) = tested.filter(|tested| all.iter().all(|known| known != tested)) {
             test_evaluations += 1;
-            last = tested.map(str::to_owned);
+            all.push(tested.to_owned());
         }
-        let record = RunRecord { environment, dataset, test_evaluations, tested: last };
+        let record = RunRecord { environment, dataset, test_evaluations, tested: all };
         write_json(&self.record(), &record)
     }
 

@@ -46,7 +46,8 @@ pub fn results(run: &RunDirectory) -> Result<Vec<ResultFile>> {
                 [run.checkpoint(stage)].into_iter().chain(optional).chain([summary]).collect()
             }
         };
-        for path in files {
+        let predictions = Some(run.predictions()).filter(|path| stage == Stage::Finetune && path.exists());
+        for path in files.into_iter().chain(predictions) {
             found.push(ResultFile {
                 stage,
                 digest: digest(&path)?,

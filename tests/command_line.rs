@@ -42,11 +42,30 @@ fn every_config_of_the_repository_loads_and_holds_every_value() {
     let configs = concat!(env!("CARGO_MANIFEST_DIR"), "/configs");
     for entry in std::fs::read_dir(configs).unwrap() {
         let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
         let resolved = folder.succeed(&format!("config --config {}", path.display())).stdout;
         let resolved: Value = serde_json::from_str(&resolved).unwrap();
         let written: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
         assert_eq!(written, resolved, "{}", path.display());
         assert!(!written["description"].as_str().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn every_sweep_of_the_repository_can_be_planned() {
+    let folder = Folder::new();
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/configs/sweeps")).unwrap() {
+        let path = entry.unwrap().path();
+        let script = format!(
+            "cd '{}' && \"$ROTNET\" sweep '{}' --dry-run",
+            env!("CARGO_MANIFEST_DIR"),
+            path.display()
+        );
+        let outcome = folder.shell(&script);
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+        assert!(outcome.stdout.lines().count() > 2, "{}", outcome.stdout);
     }
 }
 

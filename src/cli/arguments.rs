@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use super::compare::CompareArguments;
 use super::plan::PretrainArguments;
+use super::sweep::SweepArguments;
 use crate::config::Overrides;
 use crate::error::Result;
 
@@ -82,6 +84,18 @@ Examples:
         #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
         from_scratch: bool,
     },
+    /// Judge the encoder of a run: every block by every head, and whether pretraining helped
+    #[command(after_help = "\
+Leaves RUN/evaluate/{summary.json, features, verdict}. What to probe and compare is section `evaluate` of the config.
+
+Examples:
+  rotnet evaluate --run runs/a
+  rotnet evaluate --run runs/a --set evaluate.heads=[\"ridge\"] --set evaluate.baselines=[] --force")]
+    Evaluate(RunArguments),
+    /// Run a grid of configs and seeds, with mean and deviation
+    Sweep(SweepArguments),
+    /// Lay runs side by side, and say whether they differ by more than chance
+    Compare(CompareArguments),
     /// Download, check, describe or generate data sets
     Data {
         #[command(subcommand)]
@@ -151,7 +165,7 @@ pub struct RunArguments {
     #[command(flatten)]
     pub settings: Settings,
     /// The run directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, visible_alias = "run", value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Go on where the run in --out ended; start afresh where there is none
     #[arg(long, conflicts_with = "force")]

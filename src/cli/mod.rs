@@ -2,12 +2,16 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod data;
 mod display;
+mod evaluate;
 mod pipeline;
 mod plan;
 mod reproduce;
 mod signals;
+mod sweep;
+mod table;
 mod verify_resume;
 
 use std::io::{self, Write};
@@ -56,6 +60,9 @@ fn execute(command: Command) -> Result<()> {
         Command::Finetune { run, checkpoint, features, from_scratch } => {
             pipeline::finetune(&run, checkpoint, features, from_scratch)
         }
+        Command::Evaluate(run) => evaluate::execute(&run),
+        Command::Sweep(arguments) => sweep::execute(&arguments),
+        Command::Compare(arguments) => compare::execute(&arguments),
         Command::Data { command } => data::execute(command),
         Command::Bench { settings, repeats, seconds, profile, burn_operations } => {
             crate::kernels::use_burn_operations(burn_operations);

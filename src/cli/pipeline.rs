@@ -87,7 +87,7 @@ pub(super) fn finetune(
 /// The context of a stage that reads what an earlier one wrote: without `--config`, the run's own config holds.
 ///
 /// `more` is set besides what the arguments set.
-fn later_context(arguments: &RunArguments, more: &[&str]) -> Result<Context> {
+pub(super) fn later_context(arguments: &RunArguments, more: &[&str]) -> Result<Context> {
     let run = run_directory(arguments);
     let mut overrides = arguments.settings.overrides()?;
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
@@ -150,7 +150,7 @@ pub(super) fn data_home() -> PathBuf {
     std::env::var_os("ROTNET_DATA").map_or_else(|| "data".into(), PathBuf::from)
 }
 
-fn with_stage<T: Send>(
+pub(super) fn with_stage<T: Send>(
     arguments: &RunArguments,
     context: &Context,
     work: impl FnOnce(&mut dyn Reporter) -> Result<T> + Send,

@@ -100,9 +100,9 @@ fn is_one(rate: &f64) -> bool {
 /// Largest factor of the encoder's learning rate.
 const MAX_RATE: f64 = 10.0;
 /// Most hidden layers.
-const MAX_LAYERS: usize = 16;
+pub(super) const MAX_LAYERS: usize = 16;
 /// Widest hidden layer.
-const MAX_HIDDEN: usize = 65_536;
+pub(super) const MAX_HIDDEN: usize = 65_536;
 
 impl FinetuneConfig {
     pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {

@@ -95,6 +95,17 @@ fn change_kind(sections: &mut Map<String, Value>, path: &str, kind: Value) -> Re
     }
 }
 
+impl Config {
+    /// The config with settings laid over it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the result is not usable.
+    pub fn with(&self, overrides: &Overrides) -> Result<Self> {
+        let text = serde_json::to_string(self).map_err(|error| Error::config("config", error.to_string()))?;
+        resolve(&text, "config", overrides)
+    }
+}
+
 fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result<()> {
     let Some((section, rest)) = path.split_once('.') else {
         sections.insert(path.to_owned(), value);
@@ -156,6 +167,18 @@ mod tests {
             assert_eq!(json!(config.pretrain.optimizer), sgd);
             assert_eq!(config.finetune.optimizer, Default::default());
         }
+    }
+
+    #[test]
+    fn settings_are_laid_over_a_config() {
+        let config = resolve(QUICKSTART, "quickstart", &Overrides::default()).unwrap();
+        let mut overrides = Overrides::default();
+        overrides.set("pretrain.epochs", 0);
+        let changed = config.with(&overrides).unwrap();
+        assert_eq!(changed.pretrain.epochs, 0);
+        assert_eq!(changed.with(&Overrides::default()).unwrap(), changed);
+        overrides.set("pretrain.epoch", 0);
+        assert!(config.with(&overrides).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Each section is the property of one module and is handed to that module alone. Keys that are absent
 //! take the values of the original Keras program (`configs/seed.json`).
 
+mod evaluate;
 mod finetune;
 mod load;
 mod pretrain;
@@ -21,6 +22,7 @@ use crate::model::{EncoderConfig, Pool};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
 
+pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
@@ -49,6 +51,9 @@ pub struct Config {
     pub extract: ExtractConfig,
     /// The classifier on top of the features.
     pub finetune: FinetuneConfig,
+    /// What the features are worth: probes of every block, and baselines.
+    #[serde(skip_serializing_if = "is_default")]
+    pub evaluate: EvaluateConfig,
     /// How often to save within an epoch; results do not depend on it.
     #[serde(skip_serializing_if = "is_default")]
     pub save: SaveConfig,
@@ -99,6 +104,7 @@ impl Default for Config {
             pretrain: PretrainConfig::default(),
             extract: ExtractConfig::default(),
             finetune: FinetuneConfig::default(),
+            evaluate: EvaluateConfig::default(),
             save: SaveConfig::default(),
         }
     }
@@ -130,6 +136,7 @@ impl Config {
         self.save.validate()?;
         self.encoder.validate()?;
         self.pretrain.validate(&self.data, &self.encoder)?;
+        self.evaluate.validate()?;
         in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
         if !matches!(self.extract.views, 1 | 4) {
             let problem = format!("must be 1 or 4, got {}", self.extract.views);

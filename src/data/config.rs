@@ -35,6 +35,9 @@ pub struct DataConfig {
     /// needs no labels and uses all training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_per_class: Option<usize>,
+    /// Which draw of those labels: every number is another one, of the same seed; 0 is the first.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub label_draw: u64,
     /// Hold out so many training images for validation, drawn by the seed with every class in its share; 0: none.
     pub validation_images: usize,
     /// Divide pixels (0 to 255) by 255. The original Keras program does not.
@@ -45,6 +48,10 @@ pub struct DataConfig {
     pub normalise: bool,
 }
 
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
 impl Default for DataConfig {
     /// The original Keras program's: all of CIFAR-10, no validation, raw pixels.
     fn default() -> Self {
@@ -53,6 +60,7 @@ impl Default for DataConfig {
             directory: None,
             train_images: None,
             labels_per_class: None,
+            label_draw: 0,
             validation_images: 0,
             scale_pixels: false,
             normalise: false,

@@ -60,7 +60,7 @@ pub fn labeled_split(labels: &[u8], classes: usize, config: &DataConfig, seed: u
                 format!("wants {wanted} images of class {class}, which has {} to train on", members.len()),
             ));
         }
-        members.shuffle(&mut generator(seed, Purpose::Labels, 0, class as u64));
+        members.shuffle(&mut generator(seed, Purpose::Labels, config.label_draw, class as u64));
         train.extend_from_slice(&members[..wanted]);
     }
     train.sort_unstable();
@@ -121,6 +121,8 @@ mod tests {
         let many = chosen(30);
         assert!(chosen(7).iter().all(|index| many.contains(index)));
         assert_eq!(chosen(7).len(), 28);
+        let drawn = DataConfig { label_draw: 1, ..config(20, Some(7)) };
+        assert_ne!(labeled_split(&labels, 4, &drawn, 3).unwrap().train, chosen(7));
     }
 
     proptest! {

@@ -186,6 +186,11 @@ impl Encoder {
         }
     }
 
+    /// Names of its blocks, `block1` first.
+    pub fn block_names(&self) -> Vec<String> {
+        (0..self.blocks.len()).map(block_name).collect()
+    }
+
     /// Images `[batch, height * width * channels]` to features `[batch, features]`.
     ///
     /// The flattening before the dense layer is row by row with the channels last, as in Keras.

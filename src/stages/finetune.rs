@@ -14,7 +14,9 @@ use crate::data::{self, Dataset, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features};
 use crate::files::{sha256_file, write_json};
+use crate::judge::statistics::{Statistics, softmax};
 use crate::model::{Classifier, ClassifierShape, Encoder, ImageClassifier, RotationNetwork};
+use crate::predictions::{Predictions, Source};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
 use crate::samples::Samples;
@@ -44,6 +46,8 @@ pub struct FinetuneSummary {
     pub classes: Vec<String>,
     /// The evaluation on the test set, after all training.
     pub test: Evaluation,
+    /// Interval, calibration and mistakes on the test set.
+    pub statistics: Statistics,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
 }
@@ -66,10 +70,13 @@ pub fn finetune(
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<FinetuneSummary> {
-    let (trained, test) = match context.config.finetune.mode {
+    let (trained, (test, logits)) = match context.config.finetune.mode {
         FinetuneMode::Frozen => frozen(context, sources, reporter)?,
         FinetuneMode::Full => full(context, sources, reporter)?,
     };
+    let checkpoint = sha256_file(&context.run.result(Stage::Finetune))?;
+    let predictions = predictions(&trained, &checkpoint, logits);
+    predictions.save(&context.run.predictions())?;
     let summary = FinetuneSummary {
         protocol: format!(
             "{}; {}, test set evaluated once afterwards, nothing selected on it",
@@ -84,7 +91,8 @@ pub fn finetune(
         warnings: warnings::of_classifier(&test, &trained.classes),
         classes: trained.classes,
         test,
-        checkpoint: sha256_file(&context.run.result(Stage::Finetune))?,
+        statistics: predictions.statistics(),
+        checkpoint,
         dataset: trained.dataset,
     };
     context.run.record_run(context.environment(), summary.dataset.clone(), Some(&summary.checkpoint))?;
@@ -102,19 +110,30 @@ fn choice(config: &FinetuneConfig) -> &'static str {
     }
 }
 
+/// What is kept of the test set's logits, in the order of its images.
+fn predictions(trained: &Trained, checkpoint: &str, mut probabilities: Vec<f32>) -> Predictions {
+    let source = Source {
+        dataset: trained.dataset.clone(),
+        classes: trained.classes.clone(),
+        checkpoint: checkpoint.to_owned(),
+    };
+    softmax(&mut probabilities, source.classes.len());
+    Predictions { source, probabilities, labels: trained.test_labels.clone() }
+}
+
 struct Trained {
     what: &'static str,
     dataset: DatasetLabel,
     classes: Vec<String>,
     labels: usize,
     history: Vec<EpochMetrics>,
+    test_labels: Vec<u8>,
 }
 
-fn frozen(
-    context: &Context,
-    sources: &Sources,
-    reporter: &mut dyn Reporter,
-) -> Result<(Trained, Evaluation)> {
+/// The evaluation on the test set, and its logits.
+type Tested = (Evaluation, Vec<f32>);
+
+fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Tested)> {
     let config = &context.config;
     let files = match &sources.features {
         Some(directory) => FeatureFiles::new(directory),
@@ -171,8 +190,9 @@ fn frozen(
         classes: manifest.classes,
         labels: train.len(),
         history,
+        test_labels: test.labels().to_vec(),
     };
-    Ok((trained, training::evaluate(&network, &test, &context.device)))
+    Ok((trained, training::predict(&network, &test, &context.device)))
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
@@ -188,7 +208,7 @@ fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result
     Ok(())
 }
 
-fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Evaluation)> {
+fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<(Trained, Tested)> {
     let config = &context.config;
     let pretrained = match config.finetune.from_scratch {
         true => None,
@@ -248,8 +268,9 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
         classes: dataset.class_names.clone(),
         labels: train.len(),
         history,
+        test_labels: test_images.labels.clone(),
     };
-    Ok((trained, training::evaluate(&network, &test, &context.device)))
+    Ok((trained, training::predict(&network, &test, &context.device)))
 }
 
 /// An encoder as pretraining begins with, and what a checkpoint of it says; pixels are as the config says, with the

@@ -2,6 +2,7 @@
 
 mod budget;
 mod dry_run;
+mod evaluate;
 mod extract;
 mod finetune;
 mod measure;
@@ -26,6 +27,9 @@ use crate::run_directory::{Existing, RunDirectory, RunLock};
 
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};
+pub use evaluate::{
+    Arm, EvaluateSummary, LabelCount, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
+};
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use extract::load_encoder;
 pub use extract::{ExtractSummary, extract};
@@ -66,12 +70,18 @@ impl Context {
         })
     }
 
-    /// Takes the run for this process, as long as the context lives, and makes room for a stage's results.
-    fn begin(&self, stage: Stage) -> Result<()> {
+    /// Takes the run for this process, as long as the context lives.
+    fn take(&self) -> Result<()> {
         if self.lock.get().is_none() {
             let lock = self.run.lock()?;
             self.lock.get_or_init(|| lock);
         }
+        Ok(())
+    }
+
+    /// Takes the run, and makes room for a stage's results.
+    fn begin(&self, stage: Stage) -> Result<()> {
+        self.take()?;
         self.run.begin(stage, self.existing, &self.config)
     }
 

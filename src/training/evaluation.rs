@@ -3,6 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use crate::judge::largest;
 use crate::kernels;
 use crate::model::Network;
 use crate::samples::{Batch, Samples};
@@ -27,8 +28,14 @@ pub struct Evaluation {
 
 /// Evaluates `network`, which is on `device` without automatic differentiation.
 pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> Evaluation {
+    predict(network, samples, device).0
+}
+
+/// [`evaluate`], with the logits `[samples, classes]`, row by row.
+pub fn predict<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> (Evaluation, Vec<f32>) {
     let mut confusion: Vec<Vec<u64>> = Vec::new();
     let mut loss_sum = 0.0;
+    let mut all = Vec::new();
     let indices: Vec<u32> = (0..samples.len() as u32).collect();
     for indices in indices.chunks(BATCH) {
         let batch = Batch::new(samples, 0, indices);
@@ -43,19 +50,9 @@ pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device)
         for (&label, row) in truth.iter().zip(logits.chunks(classes)) {
             confusion[usize::from(label)][largest(row)] += 1;
         }
+        all.extend(logits);
     }
-    Evaluation::new(confusion, loss_sum, samples.len())
-}
-
-/// Index of the largest number, the first one where several are.
-fn largest(row: &[f32]) -> usize {
-    let mut best = 0;
-    for (index, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = index;
-        }
-    }
-    best
+    (Evaluation::new(confusion, loss_sum, samples.len()), all)
 }
 
 impl Evaluation {

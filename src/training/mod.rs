@@ -18,7 +18,7 @@ use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
 use crate::random::{Purpose, generator};
 use crate::samples::{Batch, Samples};
 
-pub use evaluation::{Evaluation, evaluate};
+pub use evaluation::{Evaluation, evaluate, predict};
 pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
 pub use saving::SaveConfig;

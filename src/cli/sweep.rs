@@ -1,0 +1,118 @@
+//! `rotnet sweep`: a grid of runs, and their means.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::arguments::OutputArguments;
+use super::pipeline::data_home;
+use super::signals::Stoppable;
+use super::table::Table;
+use super::{display, on_threads, print_json, print_line};
+use crate::config::Overrides;
+use crate::error::Result;
+use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
+
+/// Options of `sweep`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..],
+\"variants\": {\"name\": {\"key\": value}}}. Every combination is a run in OUT; finished ones are skipped when the sweep is
+started again. Encoders and features that runs have in common are made once, in OUT/shared. Leaves OUT/{sweep.csv,
+summary.json}.
+
+Examples:
+  rotnet sweep configs/sweeps/labels.json --data ~/cifar --out runs/labels
+  rotnet sweep configs/sweeps/labels.json --dry-run")]
+pub struct SweepArguments {
+    /// The sweep
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Directory of the sweep (default: runs/ and the name of FILE)
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Set one key of the config in every run; what FILE sets wins; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder of the data set
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with (default: one a processor); results do not depend on it
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    /// List the runs, and make none
+    #[arg(long)]
+    pub dry_run: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
+    let file = sweep::read(&arguments.file)?;
+    let mut common = Overrides::default();
+    for assignment in &arguments.set {
+        common.parse(assignment)?;
+    }
+    if let Some(data) = &arguments.data {
+        common.set("data.directory", data.display().to_string());
+    }
+    let planned = sweep::plan(&file, &common)?;
+    if arguments.dry_run {
+        return list(arguments, &planned);
+    }
+    let stem = arguments.file.file_stem().unwrap_or_default();
+    let sweep = Sweep {
+        description: file.description,
+        planned,
+        out: arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem)),
+        data_home: data_home(),
+    };
+    let summary = on_threads(arguments.threads, || {
+        let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
+        sweep::execute(&sweep, &mut reporter)
+    })??;
+    match arguments.output.json {
+        true => print_json(&summary),
+        false => show(&summary),
+    }
+}
+
+fn list(arguments: &SweepArguments, planned: &[Planned]) -> Result<()> {
+    let names: Vec<&String> = planned.iter().map(|planned| &planned.name).collect();
+    if arguments.output.json {
+        return print_json(&names);
+    }
+    names.iter().try_for_each(|name| print_line(name))?;
+    print_line(&format!("{} runs", names.len()))
+}
+
+fn show(summary: &SweepSummary) -> Result<()> {
+    let keys: Vec<String> = match summary.groups.first() {
+        Some(group) => group.values.keys().cloned().collect(),
+        None => Vec::new(),
+    };
+    let with_variants = summary.groups.iter().any(|group| group.variant.is_some());
+    let mut titles: Vec<String> = Vec::new();
+    titles.extend(with_variants.then(|| "variant".to_owned()));
+    titles.extend(keys.iter().cloned());
+    titles.extend(["runs", "test accuracy", "deviation"].map(str::to_owned));
+    let mut table = Table::new(titles);
+    for group in &summary.groups {
+        let mut cells: Vec<String> = Vec::new();
+        cells.extend(with_variants.then(|| group.variant.clone().unwrap_or_default()));
+        cells.extend(keys.iter().map(|key| group.values[key].to_string()));
+        cells.extend(numbers(group));
+        table.row(cells);
+    }
+    print_line(&table.to_string())?;
+    print_line("mean and standard deviation over seeds and label draws; each classifier tested once")
+}
+
+fn numbers(group: &Group) -> [String; 3] {
+    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let runs = match group.failed {
+        0 => group.runs.to_string(),
+        failed => format!("{} ({failed} failed)", group.runs),
+    };
+    [runs, number(group.mean), number(group.deviation)]
+}

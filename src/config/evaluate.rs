@@ -1,0 +1,176 @@
+//! Section `evaluate`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::finetune::{MAX_HIDDEN, MAX_LAYERS};
+use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range};
+use crate::error::{Error, Result};
+use crate::judge::{knn, ridge};
+use crate::model::Pool;
+
+/// A way to read classes from frozen features.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeHead {
+    /// Weighted vote of the nearest neighbours by cosine; no training.
+    Knn,
+    /// Ridge regression of one-hot labels in closed form.
+    Ridge,
+    /// Softmax regression, trained.
+    Linear,
+    /// Hidden layers (`evaluate.hidden`) with batch normalisation, trained.
+    Mlp,
+    /// `finetune` with `head` `conv` on the map of a block in one view, un-pooled: some ten times the memory and time of
+    /// the others.
+    Conv,
+}
+
+impl ProbeHead {
+    /// The name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Knn => "knn",
+            Self::Ridge => "ridge",
+            Self::Linear => "linear",
+            Self::Mlp => "mlp",
+            Self::Conv => "conv",
+        }
+    }
+}
+
+/// What a pretrained encoder is compared with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Baseline {
+    /// The same network, untrained, with the same read-out and head.
+    Random,
+    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head.
+    Patches,
+    /// The same network, trained with the labels alone, on as many images as pretraining saw but in no more than
+    /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`.
+    Scratch,
+}
+
+impl Baseline {
+    /// The name in the config, and of its directory.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Patches => "patches",
+            Self::Scratch => "scratch",
+        }
+    }
+}
+
+/// Section `evaluate`: what features are worth.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// Training images that the probes are fitted to and chosen on, the first ones; null: all. Bounds time, memory and
+    /// disk of the probe matrix.
+    pub train_images: Option<usize>,
+    /// So many of them are held out for choices; 0, or where `data.validation_images` is not 0: those of the run.
+    pub validation_images: usize,
+    /// Blocks to probe; none: every block. They are also probed all together, side by side.
+    pub layers: Vec<String>,
+    /// How the places of a block's output are averaged.
+    pub pool: Pool,
+    /// 4: the features of all four rotations of an image, side by side; 1: of the image as it is.
+    pub views: usize,
+    /// How classes are read from the features.
+    pub heads: Vec<ProbeHead>,
+    /// `knn`: numbers of neighbours to choose from.
+    pub knn_neighbours: Vec<usize>,
+    /// `knn`: temperatures to choose from.
+    pub knn_temperatures: Vec<f32>,
+    /// `ridge`: penalties to choose from, a sample, on features of deviation 1.
+    pub ridge_penalties: Vec<f64>,
+    /// `linear`, `mlp`: learning rates to choose from; the rest of the optimizer, and the schedule, are those of
+    /// `finetune`.
+    pub learning_rates: Vec<f64>,
+    /// `linear`, `mlp`: passes over the training images.
+    pub epochs: usize,
+    /// `linear`, `mlp`: samples of a training step.
+    pub batch_size: usize,
+    /// `mlp`: widths of the hidden layers.
+    pub hidden: Vec<usize>,
+    /// What the run's features are compared with; none: no verdict.
+    pub baselines: Vec<Baseline>,
+    /// With fewer labels, the verdict's classifiers are trained for more passes over them, up to so many, so that they
+    /// make as many steps as with all.
+    pub most_epochs: usize,
+    /// Labels of each class at which the verdict compares; 0: all there are. Counts beyond that are left out.
+    pub labels_per_class: Vec<usize>,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        let knn::Grid { k, temperatures } = knn::Grid::default();
+        Self {
+            train_images: Some(12_000),
+            validation_images: 2_000,
+            layers: Vec::new(),
+            pool: Pool::Two,
+            views: 1,
+            heads: vec![ProbeHead::Knn, ProbeHead::Ridge, ProbeHead::Linear, ProbeHead::Mlp],
+            knn_neighbours: k,
+            knn_temperatures: temperatures,
+            ridge_penalties: ridge::PENALTIES.to_vec(),
+            learning_rates: vec![1e-3, 3e-3],
+            epochs: 12,
+            batch_size: 256,
+            hidden: vec![256],
+            baselines: vec![Baseline::Random, Baseline::Patches, Baseline::Scratch],
+            most_epochs: 400,
+            labels_per_class: vec![20, 100, 0],
+        }
+    }
+}
+
+/// Most values of a list, and the largest of them.
+const MAX_CHOICES: usize = 64;
+const MAX_NUMBER: f64 = 1e9;
+
+impl EvaluateConfig {
+    pub(super) fn validate(&self) -> Result<()> {
+        if let Some(images) = self.train_images {
+            in_range("evaluate.train_images", images, 2, usize::MAX)?;
+            if self.validation_images >= images {
+                return Err(Error::config(
+                    "evaluate.validation_images",
+                    format!(
+                        "must be less than evaluate.train_images ({images}), got {}",
+                        self.validation_images
+                    ),
+                ));
+            }
+        }
+        if !matches!(self.views, 1 | 4) {
+            return Err(Error::config("evaluate.views", format!("must be 1 or 4, got {}", self.views)));
+        }
+        let neighbours: Vec<f64> = self.knn_neighbours.iter().map(|&k| k as f64).collect();
+        choices("evaluate.knn_neighbours", &neighbours)?;
+        let temperatures: Vec<f64> = self.knn_temperatures.iter().map(|&value| f64::from(value)).collect();
+        choices("evaluate.knn_temperatures", &temperatures)?;
+        choices("evaluate.ridge_penalties", &self.ridge_penalties)?;
+        choices("evaluate.learning_rates", &self.learning_rates)?;
+        in_range("evaluate.epochs", self.epochs, 1, MAX_EPOCHS)?;
+        in_range("evaluate.most_epochs", self.most_epochs, 1, MAX_EPOCHS)?;
+        in_range("evaluate.batch_size", self.batch_size, 1, MAX_BATCH_SIZE)?;
+        in_range("evaluate.hidden", self.hidden.len(), 0, MAX_LAYERS)?;
+        for (index, &width) in self.hidden.iter().enumerate() {
+            in_range(&format!("evaluate.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
+        }
+        Ok(())
+    }
+}
+
+/// A list to choose from: not empty, and every value over 0.
+fn choices(path: &str, values: &[f64]) -> Result<()> {
+    in_range(path, values.len(), 1, MAX_CHOICES)?;
+    match values.iter().find(|&&value| !(value > 0.0 && value <= MAX_NUMBER)) {
+        Some(value) => Err(Error::config(path, format!("each must be over 0 and at most 1e9, got {value}"))),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,105 @@
+//! How well the pretrained network tells which way an image was turned.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Context;
+use crate::checkpoint::Checkpoint;
+use crate::data::{Dataset, Images, RotatedImages, Rotations};
+use crate::error::Result;
+use crate::judge::largest;
+use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork};
+use crate::progress::{Event, Reporter};
+use crate::training;
+
+/// Rotation accuracy where nothing was trained on.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RotationReport {
+    /// On the training images that the run held out; absent where it held out none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validation: Option<RotationAccuracy>,
+    /// On the test images.
+    pub test: RotationAccuracy,
+}
+
+/// Rotation accuracy on a set of images, each in all four rotations.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RotationAccuracy {
+    /// Images, before rotation.
+    pub images: usize,
+    /// Share of rotated images whose rotation was told, in 0..=1.
+    pub accuracy: f64,
+    /// `confusion[quarter turns][quarter turns told]`, counts.
+    pub confusion: Vec<Vec<u64>>,
+    /// Accuracy by class of the image; null for a class without images.
+    pub by_class: Vec<Option<f64>>,
+}
+
+/// Judges the rotation head of a checkpoint; nothing where it holds none.
+pub(super) fn report(
+    context: &Context,
+    checkpoint: &Checkpoint,
+    encoder: Encoder,
+    dataset: &Dataset,
+    test: &Images,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<RotationReport>> {
+    let parameters = checkpoint.part("head");
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    reporter.report(Event::Note("evaluate: rotation accuracy"));
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, &context.device);
+    let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
+    let head = model::load(head, parameters).map_err(|problem| {
+        Checkpoint::refuse(&context.run.stage(crate::progress::Stage::Pretrain), problem)
+    })?;
+    let network = RotationNetwork { encoder, head };
+    let pixels = &checkpoint.header.pixels;
+    let judge = |images: &Images, indices: Vec<u32>| {
+        let labels: Vec<u8> = indices.iter().map(|&index| images.labels[index as usize]).collect();
+        let samples = RotatedImages::new(images, indices, Rotations::All, pixels, 0);
+        let (evaluation, logits) = training::predict(&network, &samples, &context.device);
+        RotationAccuracy {
+            images: labels.len(),
+            accuracy: evaluation.accuracy,
+            confusion: evaluation.confusion,
+            by_class: by_class(&logits, &labels, dataset.class_names.len()),
+        }
+    };
+    let config = &context.config;
+    let held_out = match config.data.validation_images {
+        0 => None,
+        _ => dataset.split(&config.data, config.seed)?.validation,
+    };
+    Ok(Some(RotationReport {
+        validation: held_out.map(|indices| judge(&dataset.train, indices)),
+        test: judge(test, (0..test.len() as u32).collect()),
+    }))
+}
+
+/// Accuracy by class, of logits `[images, turns, answers]`.
+fn by_class(logits: &[f32], labels: &[u8], classes: usize) -> Vec<Option<f64>> {
+    let mut right = vec![0_u64; classes];
+    let mut all = vec![0_u64; classes];
+    for (image, &label) in logits.chunks_exact(ROTATIONS * ROTATIONS).zip(labels) {
+        for (turns, row) in image.chunks_exact(ROTATIONS).enumerate() {
+            right[usize::from(label)] += u64::from(largest(row) == turns);
+            all[usize::from(label)] += 1;
+        }
+    }
+    let shares = right.iter().zip(&all);
+    shares.map(|(&right, &all)| (all > 0).then(|| right as f64 / all as f64)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_counts_once_a_rotation_for_its_class() {
+        let mut logits = vec![0.0; 2 * 16];
+        // The first image told rightly in all rotations, the second as upright always.
+        (0..4).for_each(|turns| logits[turns * 4 + turns] = 1.0);
+        assert_eq!(by_class(&logits, &[2, 0], 3), [Some(0.25), None, Some(1.0)]);
+    }
+}
