@@ -61,12 +61,13 @@ impl Running {
 pub const KILLED: i32 = -1;
 
 /// Files that must not depend on anything but config, seed and data.
-pub const DETERMINISTIC: [&str; 5] = [
+pub const DETERMINISTIC: [&str; 6] = [
     "pretrain/checkpoint.safetensors",
     "features/train.safetensors",
     "features/test.safetensors",
     "features/manifest.json",
     "finetune/checkpoint.safetensors",
+    "finetune/predictions.safetensors",
 ];
 /// Files that must not either, apart from the times in them.
 const TIMED: [&str; 5] = [

@@ -12,7 +12,7 @@ fn verify_resume_finds_no_difference_after_kills_and_with_other_threads() {
     let outcome =
         folder.succeed(&format!("verify-resume {command} --set data.train_images=40 --kills 3 --json"));
     let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
-    assert_eq!(found["results"].as_array().unwrap().len(), 10);
+    assert_eq!(found["results"].as_array().unwrap().len(), 11);
     let comparisons = found["comparisons"].as_array().unwrap();
     assert_eq!(comparisons.len(), 4);
     assert_eq!(comparisons[0]["kills"], 3);
@@ -30,7 +30,7 @@ fn a_run_is_reproduced_and_what_changed_is_named_if_not() {
         outcome.stdout,
         "pretrain: all 3 results are the same\n\
          extract: all 4 results are the same\n\
-         finetune: all 3 results are the same\n"
+         finetune: all 4 results are the same\n"
     );
 
     // A label of the data set is changed: images stay, the fingerprint and the classifier do not.
