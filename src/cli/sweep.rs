@@ -40,6 +40,9 @@ pub struct SweepArguments {
     /// Threads to compute with (default: one a processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// What a sweep does anyway; taken so that every command that was stopped goes on with it
+    #[arg(long, hide = true)]
+    pub resume: bool,
     /// List the runs, and make none
     #[arg(long)]
     pub dry_run: bool,

@@ -121,7 +121,7 @@ impl Default for EvaluateConfig {
             epochs: 12,
             batch_size: 256,
             hidden: vec![256],
-            baselines: vec![Baseline::Random, Baseline::Patches, Baseline::Scratch],
+            baselines: vec![Baseline::Random, Baseline::Scratch],
             most_epochs: 400,
             labels_per_class: vec![20, 100, 0],
         }

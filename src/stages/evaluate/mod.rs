@@ -5,6 +5,7 @@
 //! are resumed and checked like any other.
 
 mod convolution;
+mod heads;
 mod probes;
 mod rotation;
 mod verdict;
@@ -80,7 +81,7 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     let classes = manifest.classes.len();
     let all = Features::load(&directory.features().train(), &manifest.origin, classes)?;
     let split = probe_split(&dataset, config, all.labels().len())?;
-    let chosen = probes::choose(&sub, &all, &split, &layers, &encoder, reporter)?;
+    let chosen = probes::choose(&sub, &all, &split, &layers, &encoder, classes, reporter)?;
     drop(all);
     let convolutions = match config.evaluate.heads.contains(&ProbeHead::Conv) {
         true => convolution::train(context, &sub, &layers, split.validation.as_deref(), reporter)?,
@@ -94,7 +95,7 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     drop(test_images);
     let test = Features::load(&directory.features().test(), &manifest.origin, classes)?;
     let train = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    let mut probes = chosen.test(&sub, &train, &split, &test)?;
+    let mut probes = chosen.test(&sub, &train, &split, &test);
     probes.extend(convolutions);
     let opened = |digest: &str| context.run.record_run(context.environment(), label(&dataset), Some(digest));
     for probe in &probes {

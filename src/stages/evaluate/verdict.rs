@@ -1,22 +1,27 @@
 //! The verdict: did pretraining help, by how much, and up to how many labels?
 
+mod baselines;
+mod sentence;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::super::Context;
 use super::super::finetune::{Sources, finetune};
 use super::super::pretrain::pretrain;
 use super::{extract, sub_context};
-use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
-use crate::data::{Dataset, Rotations};
+use crate::config::{Baseline, Config, FinetuneMode, Overrides};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::judge::statistics::{Difference, Interval};
 use crate::predictions::Predictions;
 use crate::progress::{Event, Reporter, Stage};
 use crate::run_directory::RunDirectory;
+use baselines::{epochs, settings};
+use sentence::sentence;
 
 /// Whether pretraining helped, by how much, and up to how many labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -186,63 +191,6 @@ fn start(context: &Context, root: &Path, baseline: Baseline, reporter: &mut dyn 
     Ok(start)
 }
 
-/// What makes a baseline of a run's config.
-fn settings(baseline: Baseline, config: &Config) -> Overrides {
-    let mut overrides = Overrides::default();
-    match baseline {
-        Baseline::Random => untrained(&mut overrides),
-        Baseline::Patches => {
-            untrained(&mut overrides);
-            overrides.set("encoder", json!({ "kind": "patches" }));
-            overrides.set("extract.layers", json!([]));
-            overrides.set("extract.pool", "none");
-        }
-        Baseline::Scratch => {
-            overrides.set("finetune.mode", "full");
-            overrides.set("finetune.from_scratch", true);
-            overrides.set("finetune.augment", json!(config.pretrain.augment));
-            overrides.set("finetune.optimizer", json!(config.pretrain.optimizer));
-            overrides.set("finetune.schedule", json!(config.pretrain.schedule));
-            overrides.set("finetune.batch_size", config.pretrain.batch_size);
-        }
-    }
-    overrides
-}
-
-fn untrained(overrides: &mut Overrides) {
-    overrides.set("pretrain.epochs", 0);
-    for key in ["steps", "probe", "patience"] {
-        overrides.set(format!("pretrain.{key}"), json!(null));
-    }
-    overrides.set("pretrain.sizes", json!([]));
-    overrides.set("pretrain.keep", "last");
-}
-
-/// Images that a network saw in pretraining on so many, each rotation counted.
-fn seen(config: &Config, images: usize) -> usize {
-    let PretrainConfig { epochs, steps, batch_size, rotations, .. } = &config.pretrain;
-    let copies = if *rotations == Rotations::Random { 1 } else { 4 };
-    match steps {
-        None => epochs.saturating_mul(copies * images),
-        Some(steps) => {
-            let group = if *rotations == Rotations::All { 4 } else { 1 };
-            usize::try_from(*steps).unwrap_or(usize::MAX).saturating_mul(batch_size * group)
-        }
-    }
-}
-
-/// Passes over `labels` images of `images`, in no more than the config allows. From scratch, a network sees as many
-/// images as pretraining, which takes about the same time. Otherwise the classifier sees as many as it does with all
-/// labels.
-fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
-    let all = match from_scratch {
-        true => seen(config, images),
-        false => config.finetune.epochs.saturating_mul(images),
-    };
-    let most = config.evaluate.most_epochs.max(config.finetune.epochs);
-    all.div_ceil(labels.max(1)).clamp(1, most)
-}
-
 /// A classifier on an encoder, trained on so many labels of each class and tested.
 fn arm(
     context: &Context,
@@ -308,116 +256,5 @@ impl Verdict {
     /// The digests of all classifiers that were tested.
     pub(super) fn checkpoints(&self) -> impl Iterator<Item = &str> {
         self.counts.iter().flat_map(|count| &count.arms).map(|arm| arm.checkpoint.as_str())
-    }
-}
-
-/// Answers the question from the comparison with the best baseline at each label count.
-fn sentence(counts: &[LabelCount]) -> String {
-    let Some(first) = counts.first() else {
-        return "There are too few labels for a comparison.".into();
-    };
-    let clear = |count: &&LabelCount| {
-        rival(count).is_some_and(|(_, gain)| gain.difference > 0.0 && gain.is_more_than_chance())
-    };
-    let helped: Vec<&LabelCount> = counts.iter().filter(clear).collect();
-    let shown = match helped.first() {
-        Some(count) => *count,
-        None => first,
-    };
-    let Some((arm, gain)) = rival(shown) else {
-        return "There is no baseline to compare with.".into();
-    };
-    let points = |share: f64| format!("{:+.1}", 100.0 * share);
-    let numbers = format!(
-        "with {} test accuracy {:.4} against {:.4} of `{}` ({} points, 95 % interval {} to {})",
-        labels(shown),
-        shown.arms[0].test_accuracy,
-        arm.test_accuracy,
-        arm.name,
-        points(gain.difference),
-        points(gain.interval[0]),
-        points(gain.interval[1])
-    );
-    match helped.last() {
-        None => format!("Pretraining did not help here: it is nowhere ahead by more than chance; {numbers}."),
-        Some(last) if helped.len() == counts.len() => {
-            format!(
-                "Pretraining helped: {numbers}; it stays ahead up to {}, the most compared.",
-                labels(last)
-            )
-        }
-        Some(last) => {
-            format!("Pretraining helped: {numbers}; it is ahead by more than chance up to {}.", labels(last))
-        }
-    }
-}
-
-/// The baseline that pretraining gained least over.
-fn rival(count: &LabelCount) -> Option<(&Arm, &Difference)> {
-    let baselines = count.arms.iter().filter_map(|arm| Some((arm, arm.gain.as_ref()?)));
-    baselines.min_by(|a, b| a.1.difference.total_cmp(&b.1.difference))
-}
-
-fn labels(count: &LabelCount) -> String {
-    match count.labels_per_class {
-        0 => format!("all {} labels", count.labels),
-        each => format!("{each} labels a class"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn count(labels_per_class: usize, gains: &[(f64, f64)]) -> LabelCount {
-        let arm = |name: &str, gain: Option<Difference>| Arm {
-            name: name.into(),
-            test_accuracy: 0.5,
-            test_interval: [0.4, 0.6],
-            seconds: 1.0,
-            gain,
-            checkpoint: String::new(),
-        };
-        let baseline = |&(difference, half): &(f64, f64)| {
-            let interval = [difference - half, difference + half];
-            arm("random", Some(Difference { difference, interval, gained: 0, lost: 0 }))
-        };
-        let arms = std::iter::once(arm(PRETRAINED, None)).chain(gains.iter().map(baseline)).collect();
-        LabelCount { labels_per_class, labels: 1_000, arms }
-    }
-
-    #[test]
-    fn the_sentence_says_whether_by_how_much_and_up_to_where() {
-        let helped =
-            sentence(&[count(20, &[(0.11, 0.01)]), count(100, &[(0.05, 0.01)]), count(0, &[(0.0, 0.01)])]);
-        assert!(helped.starts_with("Pretraining helped: with 20 labels a class"), "{helped}");
-        assert!(helped.contains("+11.0 points, 95 % interval +10.0 to +12.0"), "{helped}");
-        assert!(helped.ends_with("up to 100 labels a class."), "{helped}");
-        let always = sentence(&[count(20, &[(0.11, 0.01)]), count(0, &[(0.1, 0.01)])]);
-        assert!(always.ends_with("up to all 1000 labels, the most compared."), "{always}");
-    }
-
-    #[test]
-    fn fewer_labels_are_passed_over_more_often_within_reason() {
-        let mut config = Config::default();
-        config.pretrain.epochs = 6;
-        assert_eq!(epochs(&config, true, 50_000, 50_000), 24);
-        assert_eq!(epochs(&config, true, 50_000, 200), 400);
-        config.pretrain.steps = Some(1_000);
-        assert_eq!(epochs(&config, true, 50_000, 1_000), config.pretrain.batch_size);
-        config.pretrain = PretrainConfig { epochs: 0, ..PretrainConfig::default() };
-        assert_eq!(epochs(&config, true, 50_000, 200), 1);
-        config.finetune.epochs = 12;
-        assert_eq!(epochs(&config, false, 50_000, 50_000), 12);
-        assert_eq!(epochs(&config, false, 50_000, 10_000), 60);
-        assert_eq!(epochs(&config, false, 50_000, 200), 400);
-    }
-
-    #[test]
-    fn the_strongest_baseline_decides() {
-        let lost = sentence(&[count(20, &[(0.11, 0.01), (-0.02, 0.01)])]);
-        assert!(lost.starts_with("Pretraining did not help here") && lost.contains("-2.0 points"), "{lost}");
-        let unclear = sentence(&[count(20, &[(0.01, 0.02)])]);
-        assert!(unclear.starts_with("Pretraining did not help here"), "{unclear}");
     }
 }

@@ -2,6 +2,7 @@
 
 use rand::Rng;
 
+use super::problem::Standard;
 use super::*;
 use crate::random::{Purpose, generator};
 

@@ -1,0 +1,196 @@
+//! The heads of the probe matrix: each is fitted to features, with its choices made on others.
+
+use burn::module::Module;
+use serde_json::{Value, json};
+
+use super::super::Context;
+use crate::config::ProbeHead;
+use crate::error::{Error, Result};
+use crate::features::Features;
+use crate::judge::statistics::softmax;
+use crate::judge::{Labeled, knn, ridge};
+use crate::model::{Classifier, ClassifierShape};
+use crate::progress::{Event, Reporter, Stage, Stop};
+use crate::samples::Samples;
+use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position};
+
+/// Features to fit to and features to choose on.
+pub(super) struct Parts {
+    pub train: Features,
+    pub validation: Features,
+    /// Of the data set.
+    pub classes: usize,
+}
+
+/// A head that is fitted.
+pub(super) enum Fitted {
+    /// With the number of classes.
+    Knn(knn::GridPoint, usize),
+    Ridge(Box<ridge::Choice>),
+    Network(Box<Classifier>),
+}
+
+/// What was chosen on the validation images, and how good it was on them.
+pub(super) struct Choice {
+    pub chosen: Value,
+    pub accuracy: f64,
+    pub fitted: Fitted,
+}
+
+impl Parts {
+    fn labeled<'a>(&self, features: &'a Features) -> Labeled<'a> {
+        Labeled {
+            values: features.numbers(),
+            labels: features.labels(),
+            width: features.values(),
+            classes: self.classes,
+        }
+    }
+}
+
+/// Fits a head and makes its choices; nothing for heads that stand on maps (`convolution.rs`).
+pub(super) fn fit(
+    context: &Context,
+    head: ProbeHead,
+    parts: &Parts,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<Choice>> {
+    let config = &context.config.evaluate;
+    let (train, validation) = (parts.labeled(&parts.train), parts.labeled(&parts.validation));
+    match head {
+        ProbeHead::Knn => {
+            let grid =
+                knn::Grid { k: config.knn_neighbours.clone(), temperatures: config.knn_temperatures.clone() };
+            let (points, _) = knn::judge(train, validation, &grid);
+            let best =
+                knn::best(&points).ok_or_else(|| Error::config("evaluate.knn_neighbours", "is empty"))?;
+            // As written in the config: the nearest f64 to an f32 has more digits.
+            let temperature: f64 = best.temperature.to_string().parse().unwrap_or_default();
+            let chosen = json!({ "neighbours": best.k, "temperature": temperature });
+            Ok(Some(Choice { chosen, accuracy: best.accuracy, fitted: Fitted::Knn(best, train.classes) }))
+        }
+        ProbeHead::Ridge => {
+            let choice = ridge::choose_on(train, validation, &config.ridge_penalties);
+            let accuracy = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
+            let chosen = json!({ "penalty": choice.ridge.penalty });
+            Ok(Some(Choice { chosen, accuracy, fitted: Fitted::Ridge(Box::new(choice)) }))
+        }
+        ProbeHead::Linear => network(context, &[], parts, reporter).map(Some),
+        ProbeHead::Mlp => network(context, &config.hidden, parts, reporter).map(Some),
+        ProbeHead::Conv => Ok(None),
+    }
+}
+
+/// A classifier trained with each of the learning rates, and the one that is best on the validation images.
+fn network(
+    context: &Context,
+    hidden: &[usize],
+    parts: &Parts,
+    reporter: &mut dyn Reporter,
+) -> Result<Choice> {
+    let mut best: Option<(f64, f64, Classifier)> = None;
+    for &rate in &context.config.evaluate.learning_rates {
+        let network = match train(context, hidden, parts, rate, reporter) {
+            Ok(network) => network,
+            // A rate that is too high is a choice that was not good.
+            Err(Error::Diverged { .. }) => continue,
+            Err(error) => return Err(error),
+        };
+        let accuracy = training::evaluate(&network, &parts.validation, &context.device).accuracy;
+        if best.as_ref().is_none_or(|(_, most, _)| accuracy > *most) {
+            best = Some((rate, accuracy, network));
+        }
+    }
+    let (rate, accuracy, network) = best.ok_or_else(|| {
+        Error::config("evaluate.learning_rates", "training diverged with each of them; add a lower one")
+    })?;
+    let chosen = json!({ "learning_rate": rate });
+    Ok(Choice { chosen, accuracy, fitted: Fitted::Network(Box::new(network)) })
+}
+
+fn train(
+    context: &Context,
+    hidden: &[usize],
+    parts: &Parts,
+    learning_rate: f64,
+    reporter: &mut dyn Reporter,
+) -> Result<Classifier> {
+    let Context { config, device, .. } = context;
+    let evaluate = &config.evaluate;
+    let shape = ClassifierShape {
+        features: parts.train.values(),
+        hidden: hidden.to_vec(),
+        batch_norm: true,
+        classes: parts.classes,
+    };
+    let autodiff = device.clone().autodiff();
+    let network = Classifier::new(&shape, Some(parts.train.moments()), config.seed, &autodiff);
+    let steps = training::steps_an_epoch(&parts.train, evaluate.batch_size) * evaluate.epochs as u64;
+    let rule = OptimizerConfig { learning_rate, ..config.finetune.optimizer.clone() };
+    let mut optimizer = Optimizer::new(&rule).with_schedule(&config.finetune.schedule, steps);
+    let plan = Plan {
+        stage: Stage::Finetune,
+        steps,
+        before: Vec::new(),
+        from: Position::default(),
+        batch_size: evaluate.batch_size,
+        seed: config.seed,
+        label_smoothing: 0.0,
+        save: config.save.clone(),
+        device: device.clone(),
+    };
+    let mut quiet = StopOnly(reporter);
+    let trained = training::train(
+        network,
+        &mut optimizer,
+        &parts.train,
+        &plan,
+        &mut |_, _| {},
+        &mut quiet,
+        &mut |_, _, _, _| Ok(true),
+    );
+    match trained {
+        Ok(network) => Ok(network.valid()),
+        Err(Error::Stopped { stop, .. }) => Err(stopped(stop)),
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn stopped(stop: Stop) -> Error {
+    let state = "between probes, which begin anew; features and baselines are kept".into();
+    Error::Stopped { stage: super::NAME, stop, state }
+}
+
+/// Passes on the wish to end, and no events: a probe is too short to be watched.
+struct StopOnly<'a>(&'a dyn Reporter);
+
+impl Reporter for StopOnly<'_> {
+    fn report(&mut self, _: Event<'_>) {}
+
+    fn stop(&self) -> Option<Stop> {
+        self.0.stop()
+    }
+}
+
+impl Fitted {
+    /// Probabilities of the classes, `[images, classes]`; `train` are the features that nearest neighbours are sought in.
+    pub(super) fn probabilities(&self, context: &Context, train: &Features, test: &Features) -> Vec<f32> {
+        match self {
+            Self::Knn(point, classes) => {
+                let found = knn::nearest(train.numbers(), test.numbers(), test.values(), point.k);
+                found.vote(train.labels(), *classes, point.k, point.temperature)
+            }
+            Self::Ridge(choice) => {
+                let mut scores = choice.ridge.scores(test.numbers());
+                scores.iter_mut().for_each(|score| *score /= choice.temperature as f32);
+                softmax(&mut scores, choice.ridge.bias.len());
+                scores
+            }
+            Self::Network(network) => {
+                let (evaluation, mut logits) = training::predict(&**network, test, &context.device);
+                softmax(&mut logits, evaluation.confusion.len());
+                logits
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What makes a baseline: settings laid over the run's config, and how long it is trained.
+
+use serde_json::json;
+
+use crate::config::{Baseline, Config, Overrides, PretrainConfig};
+use crate::data::Rotations;
+
+/// What makes a baseline of a run's config.
+pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
+    let mut overrides = Overrides::default();
+    match baseline {
+        Baseline::Random => untrained(&mut overrides),
+        Baseline::Patches => {
+            untrained(&mut overrides);
+            overrides.set("encoder", json!({ "kind": "patches" }));
+            overrides.set("extract.layers", json!([]));
+            overrides.set("extract.pool", "none");
+        }
+        Baseline::Scratch => {
+            overrides.set("finetune.mode", "full");
+            overrides.set("finetune.from_scratch", true);
+            overrides.set("finetune.augment", json!(config.pretrain.augment));
+            overrides.set("finetune.optimizer", json!(config.pretrain.optimizer));
+            overrides.set("finetune.schedule", json!(config.pretrain.schedule));
+            overrides.set("finetune.batch_size", config.pretrain.batch_size);
+        }
+    }
+    overrides
+}
+
+fn untrained(overrides: &mut Overrides) {
+    overrides.set("pretrain.epochs", 0);
+    for key in ["steps", "probe", "patience"] {
+        overrides.set(format!("pretrain.{key}"), json!(null));
+    }
+    overrides.set("pretrain.sizes", json!([]));
+    overrides.set("pretrain.keep", "last");
+}
+
+/// Images that a network saw in pretraining on so many, each rotation counted.
+fn seen(config: &Config, images: usize) -> usize {
+    let PretrainConfig { epochs, steps, batch_size, rotations, .. } = &config.pretrain;
+    let copies = if *rotations == Rotations::Random { 1 } else { 4 };
+    match steps {
+        None => epochs.saturating_mul(copies * images),
+        Some(steps) => {
+            let group = if *rotations == Rotations::All { 4 } else { 1 };
+            usize::try_from(*steps).unwrap_or(usize::MAX).saturating_mul(batch_size * group)
+        }
+    }
+}
+
+/// Passes over `labels` images of `images`, in no more than the config allows. From scratch, a network sees as many
+/// images as pretraining, which takes about the same time. Otherwise the classifier sees as many as it does with all
+/// labels.
+pub(super) fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
+    let all = match from_scratch {
+        true => seen(config, images),
+        false => config.finetune.epochs.saturating_mul(images),
+    };
+    let most = config.evaluate.most_epochs.max(config.finetune.epochs);
+    all.div_ceil(labels.max(1)).clamp(1, most)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_labels_are_passed_over_more_often_within_reason() {
+        let mut config = Config::default();
+        config.pretrain.epochs = 6;
+        assert_eq!(epochs(&config, true, 50_000, 50_000), 24);
+        assert_eq!(epochs(&config, true, 50_000, 200), 400);
+        config.pretrain.steps = Some(1_000);
+        assert_eq!(epochs(&config, true, 50_000, 1_000), config.pretrain.batch_size);
+        config.pretrain = PretrainConfig { epochs: 0, ..PretrainConfig::default() };
+        assert_eq!(epochs(&config, true, 50_000, 200), 1);
+        config.finetune.epochs = 12;
+        assert_eq!(epochs(&config, false, 50_000, 50_000), 12);
+        assert_eq!(epochs(&config, false, 50_000, 10_000), 60);
+        assert_eq!(epochs(&config, false, 50_000, 200), 400);
+    }
+}
