@@ -9,13 +9,15 @@ use super::extract::{check_data, load_encoder};
 use super::training_stage::{self, Material};
 use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::config::{FinetuneConfig, FinetuneMode};
+use crate::config::{Config, FinetuneConfig, FinetuneMode};
 use crate::data::{self, Dataset, Pixels, PlainImages};
 use crate::error::{Error, Result};
-use crate::features::{FeatureFiles, Features};
+use crate::features::{FeatureFiles, Features, Manifest};
 use crate::files::{sha256_file, write_json};
 use crate::judge::statistics::{Statistics, softmax};
-use crate::model::{Classifier, ClassifierShape, Encoder, ImageClassifier, RotationNetwork};
+use crate::model::{
+    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, RotationNetwork,
+};
 use crate::predictions::{Predictions, Source};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
@@ -143,6 +145,7 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     if sources.features.is_none() {
         check_origin(context, &files, &manifest.origin.checkpoint)?;
     }
+    let map = frozen_map(&config.finetune, &manifest)?;
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
     context.begin(Stage::Finetune)?;
@@ -153,9 +156,10 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     let shape = ClassifierShape {
         features: train.values(),
-        hidden: config.finetune.hidden.clone(),
+        hidden: config.finetune.hidden_widths(),
         batch_norm: config.finetune.batch_norm,
         classes,
+        map,
     };
     let device = context.device.clone().autodiff();
     let moments = config.finetune.standardise.then(|| train.moments());
@@ -185,7 +189,10 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     )?;
     let test = Features::load(&files.test(), &manifest.origin, classes)?;
     let trained = Trained {
-        what: "frozen encoder, dense classifier on its features",
+        what: match config.finetune.head {
+            HeadKind::Conv => "frozen encoder, convolutions on its map",
+            HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
+        },
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
         labels: train.len(),
@@ -193,6 +200,42 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
         test_labels: test.labels().to_vec(),
     };
     Ok((trained, training::predict(&network, &test, &context.device)))
+}
+
+/// The map that a head of convolutions stands on.
+fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<FeatureMap>> {
+    match (config.head, &manifest.map) {
+        (HeadKind::Conv, None) => {
+            let problem = format!(
+                "`conv` stands on the map of one block in one view, these features are {}; extract with \
+                 --layer block2 --pool none --views 1, for example",
+                manifest.origin.layer
+            );
+            Err(Error::config("finetune.head", problem))
+        }
+        (HeadKind::Conv, map) => Ok(map.clone()),
+        (HeadKind::Linear | HeadKind::Mlp, _) => Ok(None),
+    }
+}
+
+/// The same in mode `full`: the one block that `extract.layers` names, or the last one.
+pub(super) fn full_map(config: &Config, encoder: &Encoder) -> Result<Option<FeatureMap>> {
+    if config.finetune.head != HeadKind::Conv {
+        return Ok(None);
+    }
+    let layer = match &config.extract.layers[..] {
+        [] => encoder.block_names().pop().unwrap_or_default(),
+        [layer] => layer.clone(),
+        layers => {
+            let problem = format!("head `conv` stands on one block in mode `full`, got {}", layers.len());
+            return Err(Error::config("extract.layers", problem));
+        }
+    };
+    let Some(shape) = encoder.block_shape(&layer) else {
+        let problem = format!("`{layer}` is none of {}", encoder.block_names().join(", "));
+        return Err(Error::config("extract.layers", problem));
+    };
+    Ok(Some(FeatureMap { layer, shape }))
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
@@ -218,6 +261,10 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
             Some(load_encoder(&context.device, checkpoint_in(&place))?)
         }
     };
+    let map = match &pretrained {
+        Some((encoder, ..)) => full_map(config, encoder)?,
+        None => None,
+    };
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
@@ -233,14 +280,19 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
         }
         None => fresh_encoder(context, &dataset, &split.train),
     };
+    let map = match map {
+        None => full_map(config, &encoder)?,
+        map => map,
+    };
     let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
-        features: encoder.features(),
-        hidden: config.finetune.hidden.clone(),
+        features: map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product()),
+        hidden: config.finetune.hidden_widths(),
         batch_norm: config.finetune.batch_norm,
         classes: dataset.class_names.len(),
+        map,
     };
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
@@ -293,7 +345,12 @@ fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Enco
         input: None,
         recipe: Value::Null,
     };
-    (RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder, header)
+    let mut encoder = RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder;
+    if config.encoder.is_fitted() {
+        let images = PlainImages::new(&dataset.train, indices.to_vec(), &header.pixels);
+        encoder = encoder.fit(&images, header.pixels.step(), config.seed);
+    }
+    (encoder, header)
 }
 
 fn material<'a, N>(

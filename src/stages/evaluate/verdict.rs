@@ -286,7 +286,7 @@ fn arm(
 }
 
 /// The wall time that a summary tells; 0 where there is none.
-fn seconds_of(summary: &PathBuf) -> f64 {
+fn seconds_of(summary: &Path) -> f64 {
     let document: Option<Value> = read_json(summary).ok();
     document.and_then(|document| document.get("seconds")?.as_f64()).unwrap_or(0.0)
 }
