@@ -159,3 +159,36 @@ fn a_linear_head_has_no_hidden_layers() {
         &["finetune.hidden", "`linear`"],
     );
 }
+
+#[test]
+fn ridge_is_solved_and_is_the_same_for_any_number_of_threads() {
+    let folder = Folder::with_data();
+    let ridge = "--set finetune.head=ridge --set finetune.hidden=null";
+    folder.succeed(&format!("run {SHORT} {ridge} --out a"));
+    let protocol = folder.json("a/finetune/summary.json")["protocol"].to_string();
+    assert!(protocol.contains("by 5 folds of the training images"), "{protocol}");
+    let one = folder.read("a/finetune/checkpoint.safetensors");
+    folder.succeed("finetune --out a --quiet --force --threads 1");
+    assert_eq!(folder.read("a/finetune/checkpoint.safetensors"), one);
+    folder.succeed("finetune --out a --quiet --force --set data.validation_images=10");
+    let protocol = folder.json("a/finetune/summary.json")["protocol"].to_string();
+    assert!(protocol.contains("on the validation images"), "{protocol}");
+    folder.refuse(
+        "finetune --out a --quiet --force --set finetune.mode=full",
+        2,
+        &["finetune.head", "frozen"],
+    );
+}
+
+#[test]
+fn the_supervised_baseline_has_the_same_whitening_and_may_have_a_head_of_convolutions() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {} {WHITENED} --out a", untrained()));
+    let scratch = "--set finetune.mode=full --set finetune.head=conv --set finetune.hidden=[8]";
+    folder.succeed(&format!("finetune {} {WHITENED} {scratch} --from-scratch --out b", untrained()));
+    let weight = "model.encoder.blocks.0.weight";
+    assert_eq!(
+        tensor(&folder, "b/finetune/checkpoint.safetensors", weight),
+        tensor(&folder, "a/pretrain/checkpoint.safetensors", weight)
+    );
+}

@@ -30,7 +30,8 @@ pub struct FinetuneConfig {
     pub epochs: usize,
     /// Samples of a training step.
     pub batch_size: usize,
-    /// The classifier: `linear`; `mlp` (default), dense layers; `conv`, convolutions on the map of one block, which in
+    /// The classifier: `linear`; `mlp` (default), dense layers; `ridge` (mode `frozen`), linear, solved in closed form,
+    /// for which the keys of training count for nothing; `conv`, convolutions on the map of one block, which in
     /// mode `frozen` are features of one block in one view, and in mode `full` the block that `extract.layers` names
     /// (the last one where it names none).
     #[serde(skip_serializing_if = "is_default")]
@@ -146,9 +147,13 @@ impl FinetuneConfig {
 
     fn validate_head(&self) -> Result<()> {
         let widths = self.hidden_widths();
-        if self.head == HeadKind::Linear && !widths.is_empty() {
-            let problem = format!("must be empty or null for head `linear`, got {widths:?}");
+        if matches!(self.head, HeadKind::Linear | HeadKind::Ridge) && !widths.is_empty() {
+            let problem = format!("must be empty or null for head `{}`, got {widths:?}", self.head.name());
             return Err(Error::config("finetune.hidden", problem));
+        }
+        if self.head == HeadKind::Ridge && self.mode == FinetuneMode::Full {
+            let problem = "`ridge` is solved on features: it needs finetune.mode=frozen";
+            return Err(Error::config("finetune.head", problem));
         }
         let least = usize::from(self.head == HeadKind::Conv);
         in_range("finetune.hidden", widths.len(), least, MAX_LAYERS)?;

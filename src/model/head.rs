@@ -15,16 +15,29 @@ pub enum HeadKind {
     /// Dense layers with ReLU between them; linear where `hidden` is empty.
     #[default]
     Mlp,
+    /// Ridge regression of one-hot labels in closed form on standardised features; the penalty is chosen on the
+    /// validation split, or by five folds of the training images where there is none.
+    Ridge,
     /// Convolutions on the map of one block, the mean over all places, one dense layer (the third block of Network in
     /// Network on the maps of the second, in Gidaris, Singh, Komodakis 2018).
     Conv,
 }
 
 impl HeadKind {
+    /// The name in the config.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Mlp => "mlp",
+            Self::Ridge => "ridge",
+            Self::Conv => "conv",
+        }
+    }
+
     /// Hidden widths where the config names none: the Keras program's, and the paper's.
     pub fn default_hidden(self) -> Vec<usize> {
         match self {
-            Self::Linear => Vec::new(),
+            Self::Linear | Self::Ridge => Vec::new(),
             Self::Mlp => vec![64],
             Self::Conv => vec![192; 3],
         }

@@ -212,6 +212,24 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// One dense layer on standardised features with given parameters: `weight` `[features, classes]`, `bias`
+    /// `[classes]`.
+    pub fn linear(
+        shape: &ClassifierShape,
+        moments: FeatureMoments,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        device: &Device,
+    ) -> Self {
+        let mut network = Self::new(shape, Some(moments), 0, device);
+        let weight = TensorData::new(weight, [shape.features, shape.classes]);
+        network.output.weight = Param::from_data(weight, device);
+        network.output.bias = Param::from_data(TensorData::new(bias, [shape.classes]), device);
+        network
+    }
+}
+
 impl Network for Classifier {
     const LAST_LAYER: &'static str = "output";
 

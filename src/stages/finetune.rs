@@ -1,5 +1,7 @@
 //! Features (or images, when the encoder is trained too) to a classifier and its test accuracy.
 
+mod ridge;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -82,13 +84,12 @@ pub fn finetune(
     let summary = FinetuneSummary {
         protocol: format!(
             "{}; {}, test set evaluated once afterwards, nothing selected on it",
-            trained.what,
-            choice(&context.config.finetune)
+            trained.what, trained.how
         ),
         labels: trained.labels,
         epochs: trained.history.len(),
         last_epoch: trained.history.last().cloned(),
-        seconds: training_stage::seconds(&trained.history),
+        seconds: trained.seconds,
         test_accuracy: test.accuracy,
         warnings: warnings::of_classifier(&test, &trained.classes),
         classes: trained.classes,
@@ -125,6 +126,9 @@ fn predictions(trained: &Trained, checkpoint: &str, mut probabilities: Vec<f32>)
 
 struct Trained {
     what: &'static str,
+    /// Trained how long, or solved, and how that was chosen.
+    how: String,
+    seconds: f64,
     dataset: DatasetLabel,
     classes: Vec<String>,
     labels: usize,
@@ -154,6 +158,7 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));
+    drop(all);
     let shape = ClassifierShape {
         features: train.values(),
         hidden: config.finetune.hidden_widths(),
@@ -161,9 +166,6 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
         classes,
         map,
     };
-    let device = context.device.clone().autodiff();
-    let moments = config.finetune.standardise.then(|| train.moments());
-    let network = Classifier::new(&shape, moments, config.seed, &device);
     let header = Header {
         stage: Stage::Finetune,
         rotnet: env!("CARGO_PKG_VERSION").into(),
@@ -174,32 +176,61 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
         encoder: None,
         image: [0; 3],
         pixels: Pixels::Raw,
-        classifier: Some(shape),
+        classifier: Some(shape.clone()),
         dataset: manifest.origin.dataset.clone(),
         input: Some(manifest.origin.checkpoint.clone()),
         recipe: config.recipe(Stage::Finetune),
     };
-    let (network, history) = training_stage::run(
-        context,
-        header,
-        network,
-        (&config.finetune).into(),
-        material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune),
-        reporter,
-    )?;
+    let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
     let test = Features::load(&files.test(), &manifest.origin, classes)?;
     let trained = Trained {
         what: match config.finetune.head {
             HeadKind::Conv => "frozen encoder, convolutions on its map",
             HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
+            HeadKind::Ridge => "frozen encoder, ridge regression of one-hot labels on its features",
         },
+        how: head.how,
+        seconds: head.seconds,
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
         labels: train.len(),
-        history,
+        history: head.history,
         test_labels: test.labels().to_vec(),
     };
-    Ok((trained, training::predict(&network, &test, &context.device)))
+    Ok((trained, training::predict(&head.network, &test, &context.device)))
+}
+
+/// A classifier on features, and how it came about.
+struct Head {
+    network: Classifier,
+    history: Vec<EpochMetrics>,
+    how: String,
+    seconds: f64,
+}
+
+/// Trains or solves the classifier; leaves its checkpoint.
+fn head(
+    context: &Context,
+    header: Header,
+    shape: &ClassifierShape,
+    train: &Features,
+    validation: Option<&Features>,
+    reporter: &mut dyn Reporter,
+) -> Result<Head> {
+    let config = &context.config.finetune;
+    if config.head == HeadKind::Ridge {
+        let ridge::Solved { network, how, seconds } =
+            ridge::solve(context, header, shape, train, validation)?;
+        return Ok(Head { network, history: Vec::new(), how, seconds });
+    }
+    let device = context.device.clone().autodiff();
+    let moments = config.standardise.then(|| train.moments());
+    let network = Classifier::new(shape, moments, context.config.seed, &device);
+    let material = material(train, validation.map(|samples| samples as _), config);
+    let (network, history) =
+        training_stage::run(context, header, network, config.into(), material, reporter)?;
+    let seconds = training_stage::seconds(&history);
+    Ok(Head { network, history, how: choice(config).into(), seconds })
 }
 
 /// The map that a head of convolutions stands on.
@@ -214,7 +245,7 @@ fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<Fea
             Err(Error::config("finetune.head", problem))
         }
         (HeadKind::Conv, map) => Ok(map.clone()),
-        (HeadKind::Linear | HeadKind::Mlp, _) => Ok(None),
+        (HeadKind::Linear | HeadKind::Mlp | HeadKind::Ridge, _) => Ok(None),
     }
 }
 
@@ -316,6 +347,8 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
             true => "encoder and classifier trained end to end from scratch (supervised baseline)",
             false => "encoder and classifier trained end to end from the pretrained encoder",
         },
+        how: choice(&config.finetune).into(),
+        seconds: training_stage::seconds(&history),
         dataset: label(&dataset),
         classes: dataset.class_names.clone(),
         labels: train.len(),

@@ -1,6 +1,6 @@
 //! The verdict: did pretraining help, by how much, and up to how many labels?
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
