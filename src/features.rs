@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::DatasetLabel;
 use crate::error::{Error, Result};
 use crate::files::{read_json, write_json};
-use crate::model::{FeatureMoments, Parameters};
+use crate::model::{FeatureMap, FeatureMoments, Parameters};
 use crate::samples::Samples;
 use crate::tensor_file::{self, Format};
 
@@ -40,6 +40,9 @@ pub struct Manifest {
     pub origin: Origin,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
+    /// The map that the features of an image are; absent where they are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<FeatureMap>,
     /// Shape of the training features: images, numbers an image.
     pub train: [usize; 2],
     /// Shape of the test features.

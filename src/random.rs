@@ -24,6 +24,8 @@ pub enum Purpose {
     Augment = 6,
     /// Which way an image is turned in an epoch; `index` is the number of the image.
     Turn = 7,
+    /// Patches that parts of an encoder are computed from; `index` is the number of the patch.
+    Patches = 8,
     /// Resamples of a test set; `index` is the number of the resample.
     Bootstrap = 9,
 }

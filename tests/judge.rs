@@ -116,6 +116,22 @@ fn only_the_blocks_and_heads_asked_for_are_probed_and_bad_wishes_are_named() {
 }
 
 #[test]
+fn patches_are_a_baseline_and_convolutions_a_head() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    let some = "--set evaluate.layers=[\"block2\"] --set evaluate.heads=[\"ridge\",\"conv\"]";
+    let arms = "--set evaluate.baselines=[\"patches\"] --set evaluate.labels_per_class=[0]";
+    folder.succeed(&format!("evaluate --run a {PROBES} {some} {arms}"));
+    let summary = folder.json("a/evaluate/summary.json");
+    let cells = keys(&summary["probes"], &["layer", "head"]);
+    assert_eq!(cells.len(), 2);
+    assert_eq!(cells[1], [&Value::from("block2"), &Value::from("conv")]);
+    assert!(summary["probes"][1]["validation_accuracy"].is_number());
+    assert_eq!(summary["verdict"]["counts"][0]["arms"][1]["name"], "patches");
+    assert_eq!(folder.json("a/evaluate/verdict/patches/config.json")["encoder"]["kind"], "patches");
+}
+
+#[test]
 fn a_sweep_makes_each_run_once_and_shares_what_runs_have_in_common() {
     let folder = Folder::with_data();
     let settings = SHORT.replace("--data data", "").replace("--seed 3", "").replace("--quiet", "");

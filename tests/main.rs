@@ -4,6 +4,7 @@ mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
 mod disk; // full disks, directories that cannot be written or went away
+mod encoders; // every encoder, read-out and head through the stages
 mod finetuning; // a frozen encoder, rates by part, from scratch
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::compare::CompareArguments;
+use super::extract::ExtractArguments;
 use super::plan::PretrainArguments;
 use super::sweep::SweepArguments;
 use crate::config::Overrides;
@@ -50,20 +51,7 @@ Example:
   rotnet pretrain --config configs/seed-scaled.json --data ~/cifar --out runs/a")]
     Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
-    #[command(after_help = "\
-Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
-which encoder it holds; without --config, the run's own config.json says which data.
-
-Examples:
-  rotnet extract --out runs/a
-  rotnet extract --out runs/b --checkpoint runs/a/pretrain --data ~/cifar")]
-    Extract {
-        #[command(flatten)]
-        run: RunArguments,
-        /// Checkpoint, or the directory that holds it, instead of OUT/pretrain
-        #[arg(long, value_name = "PATH")]
-        checkpoint: Option<PathBuf>,
-    },
+    Extract(ExtractArguments),
     /// Train and test the classifier, on features or (finetune.mode = full) on images
     #[command(after_help = "\
 Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy.

@@ -6,6 +6,7 @@ mod compare;
 mod data;
 mod display;
 mod evaluate;
+mod extract;
 mod pipeline;
 mod plan;
 mod reproduce;
@@ -56,7 +57,10 @@ fn execute(command: Command) -> Result<()> {
     match command {
         Command::Run(run) => pipeline::run(&run),
         Command::Pretrain(run) => pipeline::pretrain(&run),
-        Command::Extract { run, checkpoint } => pipeline::extract(&run, checkpoint),
+        Command::Extract(arguments) => {
+            let (run, checkpoint) = arguments.into_parts();
+            pipeline::extract(&run, checkpoint)
+        }
         Command::Finetune { run, checkpoint, features, from_scratch } => {
             pipeline::finetune(&run, checkpoint, features, from_scratch)
         }

@@ -7,7 +7,7 @@ use super::finetune::{MAX_HIDDEN, MAX_LAYERS};
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range};
 use crate::error::{Error, Result};
 use crate::judge::{knn, ridge};
-use crate::model::Pool;
+use crate::model::{Pool, Views};
 
 /// A way to read classes from frozen features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +45,7 @@ impl ProbeHead {
 pub enum Baseline {
     /// The same network, untrained, with the same read-out and head.
     Random,
-    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head.
+    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head; in mode `frozen` only.
     Patches,
     /// The same network, trained with the labels alone, on as many images as pretraining saw but in no more than
     /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`.
@@ -76,8 +76,8 @@ pub struct EvaluateConfig {
     pub layers: Vec<String>,
     /// How the places of a block's output are averaged.
     pub pool: Pool,
-    /// 4: the features of all four rotations of an image, side by side; 1: of the image as it is.
-    pub views: usize,
+    /// As `extract.views`.
+    pub views: Views,
     /// How classes are read from the features.
     pub heads: Vec<ProbeHead>,
     /// `knn`: numbers of neighbours to choose from.
@@ -112,7 +112,7 @@ impl Default for EvaluateConfig {
             validation_images: 2_000,
             layers: Vec::new(),
             pool: Pool::Two,
-            views: 1,
+            views: Views::default(),
             heads: vec![ProbeHead::Knn, ProbeHead::Ridge, ProbeHead::Linear, ProbeHead::Mlp],
             knn_neighbours: k,
             knn_temperatures: temperatures,
@@ -121,7 +121,7 @@ impl Default for EvaluateConfig {
             epochs: 12,
             batch_size: 256,
             hidden: vec![256],
-            baselines: vec![Baseline::Random, Baseline::Scratch],
+            baselines: vec![Baseline::Random, Baseline::Patches, Baseline::Scratch],
             most_epochs: 400,
             labels_per_class: vec![20, 100, 0],
         }
@@ -145,9 +145,6 @@ impl EvaluateConfig {
                     ),
                 ));
             }
-        }
-        if !matches!(self.views, 1 | 4) {
-            return Err(Error::config("evaluate.views", format!("must be 1 or 4, got {}", self.views)));
         }
         let neighbours: Vec<f64> = self.knn_neighbours.iter().map(|&k| k as f64).collect();
         choices("evaluate.knn_neighbours", &neighbours)?;

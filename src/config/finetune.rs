@@ -7,6 +7,7 @@ use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default, is_false};
 use crate::data::{AugmentConfig, DataConfig};
 use crate::error::{Error, Result};
+use crate::model::HeadKind;
 use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 
 /// What `finetune` trains.
@@ -29,9 +30,17 @@ pub struct FinetuneConfig {
     pub epochs: usize,
     /// Samples of a training step.
     pub batch_size: usize,
-    /// Widths of the classifier's hidden layers; none makes it linear.
-    pub hidden: Vec<usize>,
-    /// Batch normalisation in the hidden layers.
+    /// The classifier: `linear`; `mlp` (default), dense layers; `ridge` (mode `frozen`), linear, solved in closed form,
+    /// for which the keys of training count for nothing; `conv`, convolutions on the map of one block, which in
+    /// mode `frozen` are features of one block in one view, and in mode `full` the block that `extract.layers` names
+    /// (the last one where it names none).
+    #[serde(skip_serializing_if = "is_default")]
+    pub head: HeadKind,
+    /// Widths of the classifier's hidden layers; for `mlp` 64 where absent, and none makes it linear; for `conv` the
+    /// convolutions, the first 3x3 and the others 1x1, 192, 192, 192 where absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden: Option<Vec<usize>>,
+    /// Batch normalisation in the hidden layers of `mlp`; those of `conv` have it always.
     #[serde(skip_serializing_if = "is_false")]
     pub batch_norm: bool,
     /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
@@ -76,7 +85,8 @@ impl Default for FinetuneConfig {
             mode: FinetuneMode::Frozen,
             epochs: 10,
             batch_size: 32,
-            hidden: vec![64],
+            head: HeadKind::default(),
+            hidden: None,
             batch_norm: false,
             standardise: false,
             from_scratch: false,
@@ -108,10 +118,7 @@ impl FinetuneConfig {
     pub(super) fn validate(&self, data: &DataConfig) -> Result<()> {
         in_range("finetune.epochs", self.epochs, 1, MAX_EPOCHS)?;
         in_range("finetune.batch_size", self.batch_size, 1, MAX_BATCH_SIZE)?;
-        in_range("finetune.hidden", self.hidden.len(), 0, MAX_LAYERS)?;
-        for (index, &width) in self.hidden.iter().enumerate() {
-            in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
-        }
+        self.validate_head()?;
         if !(0.0..=MAX_RATE).contains(&self.encoder_rate) {
             let problem = format!("must be at least 0 and at most {MAX_RATE}, got {}", self.encoder_rate);
             return Err(Error::config("finetune.encoder_rate", problem));
@@ -131,6 +138,29 @@ impl FinetuneConfig {
             }
         }
         self.common().validate(data)
+    }
+
+    /// Widths of the hidden layers.
+    pub fn hidden_widths(&self) -> Vec<usize> {
+        self.hidden.clone().unwrap_or_else(|| self.head.default_hidden())
+    }
+
+    fn validate_head(&self) -> Result<()> {
+        let widths = self.hidden_widths();
+        if matches!(self.head, HeadKind::Linear | HeadKind::Ridge) && !widths.is_empty() {
+            let problem = format!("must be empty or null for head `{}`, got {widths:?}", self.head.name());
+            return Err(Error::config("finetune.hidden", problem));
+        }
+        if self.head == HeadKind::Ridge && self.mode == FinetuneMode::Full {
+            let problem = "`ridge` is solved on features: it needs finetune.mode=frozen";
+            return Err(Error::config("finetune.head", problem));
+        }
+        let least = usize::from(self.head == HeadKind::Conv);
+        in_range("finetune.hidden", widths.len(), least, MAX_LAYERS)?;
+        for (index, &width) in widths.iter().enumerate() {
+            in_range(&format!("finetune.hidden[{index}]"), width, 1, MAX_HIDDEN)?;
+        }
+        Ok(())
     }
 
     fn common(&self) -> Common<'_> {

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::data::DataConfig;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::model::{EncoderConfig, Pool};
+use crate::model::{EncoderConfig, Pool, Views};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
 
@@ -75,9 +75,10 @@ pub struct ExtractConfig {
     /// How the places of a block's output are averaged: `none`, `gap`, `2x2`, `4x4` or `8x8`.
     #[serde(skip_serializing_if = "is_default")]
     pub pool: Pool,
-    /// 4: the features of all four rotations of an image, side by side; 1: of the image as it is.
-    #[serde(skip_serializing_if = "is_one")]
-    pub views: usize,
+    /// 1: the image as it is; 4: the features of all four rotations of it, side by side; "flip": averaged over the
+    /// image and its mirror image; "4+flip": the four rotations, each averaged over its mirror image.
+    #[serde(skip_serializing_if = "is_default")]
+    pub views: Views,
 }
 
 fn is_constant(schedule: &ScheduleConfig) -> bool {
@@ -86,10 +87,6 @@ fn is_constant(schedule: &ScheduleConfig) -> bool {
 
 fn is_false(yes: &bool) -> bool {
     !yes
-}
-
-fn is_one(views: &usize) -> bool {
-    *views == 1
 }
 
 impl Default for Config {
@@ -112,7 +109,7 @@ impl Default for Config {
 
 impl Default for ExtractConfig {
     fn default() -> Self {
-        Self { batch_size: 256, layers: Vec::new(), pool: Pool::default(), views: 1 }
+        Self { batch_size: 256, layers: Vec::new(), pool: Pool::default(), views: Views::default() }
     }
 }
 
@@ -138,11 +135,25 @@ impl Config {
         self.pretrain.validate(&self.data, &self.encoder)?;
         self.evaluate.validate()?;
         in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
-        if !matches!(self.extract.views, 1 | 4) {
-            let problem = format!("must be 1 or 4, got {}", self.extract.views);
-            return Err(Error::config("extract.views", problem));
+        self.finetune.validate(&self.data)?;
+        self.validate_untrained()
+    }
+
+    /// An encoder without anything to train takes no training.
+    fn validate_untrained(&self) -> Result<()> {
+        if self.encoder.is_trainable() {
+            return Ok(());
         }
-        self.finetune.validate(&self.data)
+        if self.pretrain.epochs > 0 {
+            let problem =
+                format!("must be 0: encoder kind `patches` is not trained, got {}", self.pretrain.epochs);
+            return Err(Error::config("pretrain.epochs", problem));
+        }
+        if self.finetune.mode == FinetuneMode::Full {
+            let problem = "must be `frozen`: encoder kind `patches` is not trained, got `full`";
+            return Err(Error::config("finetune.mode", problem));
+        }
+        Ok(())
     }
 
     /// What decides the result of a stage besides data set and architecture. Epochs are part of it where the

@@ -62,6 +62,18 @@ impl Pixels {
         Self::Normalised { mean, std }
     }
 
+    /// What the network sees change where a byte changes by one; the mean over the channels.
+    pub fn step(&self) -> f32 {
+        match self {
+            Self::Raw => 1.0,
+            Self::Scaled => 1.0 / 255.0,
+            Self::Normalised { std, .. } => {
+                let steps = std.iter().map(|std| 1.0 / (255.0 * std));
+                (steps.sum::<f64>() / CHANNELS as f64) as f32
+            }
+        }
+    }
+
     /// The number of every byte, by channel.
     pub fn table(&self) -> PixelTable {
         let mut table = [[0.0; 256]; CHANNELS];

@@ -10,7 +10,7 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
 use super::cpu::ConvShape;
 use super::flex::{self, ConvForward, NormState, Wanted};
-use super::{ConvOptions, Kernels, NormOptions, reference};
+use super::{ConvOptions, Kernels, NormOptions, OverlappingPool, pooling, reference};
 
 type Floats = FloatTensor<Flex>;
 
@@ -35,6 +35,10 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 operation.finish(state, output)
             }
         }
+    }
+
+    fn overlapping_pool(input: FloatTensor<Self>, kind: OverlappingPool) -> FloatTensor<Self> {
+        pooling::with_gradient::<C>(input, kind)
     }
 
     fn dense_block(

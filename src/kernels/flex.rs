@@ -10,7 +10,7 @@ use burn::tensor::{Shape, TensorData};
 
 use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
-use super::{AdamStep, ConvOptions, Kernels, NormOptions, SgdStep, reference};
+use super::{AdamStep, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference};
 
 type Floats = FloatTensor<Flex>;
 type Integers = IntTensor<Flex>;
@@ -29,6 +29,10 @@ impl Kernels for Flex {
             Some(shape) => conv_forward(&shape, &input, &weight, &bias).output,
             None => reference::conv_block::<Self>(input, weight, bias, options),
         }
+    }
+
+    fn overlapping_pool(input: Floats, kind: OverlappingPool) -> Floats {
+        pooling::forward(&input, kind).0
     }
 
     fn dense_block(input: Floats, weight: Floats, bias: Floats, relu: bool) -> Floats {

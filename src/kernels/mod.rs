@@ -8,6 +8,7 @@
 mod autodiff;
 mod cpu;
 mod flex;
+mod pooling;
 pub mod profile;
 mod reference;
 #[cfg(test)]
@@ -28,6 +29,22 @@ pub struct ConvOptions {
     pub relu: bool,
     /// Max-pooling 2x2, stride 2, after the ReLU; an odd last row or column is dropped.
     pub pool: bool,
+}
+
+/// What is taken of windows of 3x3 places that begin two places apart, with one place of padding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OverlappingPool {
+    /// The largest number; padding does not count.
+    Max,
+    /// The mean over nine places; padding counts as zeros (PyTorch's default).
+    Average,
+}
+
+impl OverlappingPool {
+    /// Height or width of the output for that of the input.
+    pub fn side(input: usize) -> usize {
+        input.div_ceil(2)
+    }
 }
 
 /// How a batch normalisation is done.
@@ -78,6 +95,11 @@ pub trait Kernels: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self> {
         reference::conv_block::<Self>(input, weight, bias, options)
+    }
+
+    /// See [`overlapping_pool`].
+    fn overlapping_pool(input: FloatTensor<Self>, kind: OverlappingPool) -> FloatTensor<Self> {
+        reference::overlapping_pool::<Self>(input, kind)
     }
 
     /// See [`dense_block`].
@@ -204,6 +226,15 @@ pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options:
         bias.into_dispatch(),
         options,
     ))
+}
+
+/// Pooling of `[batch, height, width, channels]` over windows of 3x3 with stride 2 and padding 1.
+pub fn overlapping_pool(input: Tensor<4>, kind: OverlappingPool) -> Tensor<4> {
+    let operation = match burn_operations() {
+        true => reference::overlapping_pool::<Dispatch>,
+        false => <Dispatch as Kernels>::overlapping_pool,
+    };
+    Tensor::from_dispatch(operation(input.into_dispatch(), kind))
 }
 
 /// `input · weight + bias`, and on request ReLU: `[batch, in]`, `[in, out]`, `[out]` give `[batch, out]`.

@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions, NormOptions, SgdStep};
+use super::{AdamStep, ConvOptions, NormOptions, OverlappingPool, SgdStep};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -23,6 +23,15 @@ pub(super) fn conv_block<B: Backend>(
     if options.pool {
         output = B::max_pool2d(output, [2, 2], [2, 2], [0, 0], [1, 1], false);
     }
+    B::float_permute(output, &[0, 2, 3, 1])
+}
+
+pub(super) fn overlapping_pool<B: Backend>(input: FloatTensor<B>, kind: OverlappingPool) -> FloatTensor<B> {
+    let input = B::float_permute(input, &[0, 3, 1, 2]);
+    let output = match kind {
+        OverlappingPool::Max => B::max_pool2d(input, [3, 3], [2, 2], [1, 1], [1, 1], false),
+        OverlappingPool::Average => B::avg_pool2d(input, [3, 3], [2, 2], [1, 1], true, false),
+    };
     B::float_permute(output, &[0, 2, 3, 1])
 }
 

@@ -82,18 +82,41 @@ proptest! {
         width in 5usize..12,
         inputs in 1usize..20,
         outputs in 8usize..40,
-        kernel in prop::sample::select(vec![1usize, 3, 5]),
+        kernel in prop::sample::select(vec![1usize, 3, 5, 6]),
         same in any::<bool>(),
         relu in any::<bool>(),
         pool in any::<bool>(),
     ) {
+        let same = same && kernel % 2 == 1;
         let options = ConvOptions { padding: if same { kernel / 2 } else { 0 }, relu, pool };
+        prop_assume!(height.min(width) >= kernel || same);
         prop_assume!(!pool || same || (height.min(width) > kernel));
         let shapes = ([batch, height, width, inputs], [kernel, kernel, inputs, outputs]);
         let own = run_conv(<Dispatch as Kernels>::conv_block, shapes.0, shapes.1, options);
         let burn = run_conv(reference::conv_block::<Dispatch>, shapes.0, shapes.1, options);
         for (own, burn) in own.iter().zip(&burn) {
             prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
+        }
+    }
+
+    #[test]
+    fn overlapping_pooling_agrees_with_burn(
+        batch in 1usize..4,
+        height in 1usize..12,
+        width in 1usize..12,
+        channels in 1usize..40,
+        kind in prop::sample::select(vec![OverlappingPool::Max, OverlappingPool::Average]),
+    ) {
+        let run = |operation: fn(_, _) -> FloatTensor<Dispatch>| {
+            let x = tensor([batch, height, width, channels], 1);
+            let output = Tensor::<4>::from_dispatch(operation(x.clone().into_dispatch(), kind));
+            let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
+            [values(output), x.grad(&gradients).map(values).unwrap()]
+        };
+        let own = run(<Dispatch as Kernels>::overlapping_pool);
+        let burn = run(reference::overlapping_pool::<Dispatch>);
+        for (own, burn) in own.iter().zip(&burn) {
+            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
         }
     }
 
@@ -208,19 +231,36 @@ proptest! {
 }
 
 #[test]
-fn the_fast_path_is_taken_for_every_layer_of_the_seed_network() {
+fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
+    use crate::model::EncoderKind;
+    let seed =
+        ["conv 3x3 32x32x3 -> 32", "conv 3x3 15x15x32 -> 64", "conv 3x3 6x6x64 -> 64", "dense 1024 -> 64"];
+    assert_taken(EncoderKind::Seed, &seed);
+    let nin = [
+        "conv 5x5 32x32x3 -> 192",
+        "conv 1x1 32x32x192 -> 160",
+        "conv 1x1 32x32x160 -> 96",
+        "Max pool 3/2 32x32x96",
+        "conv 5x5 16x16x96 -> 192",
+        "conv 1x1 16x16x192 -> 192",
+        "Average pool 3/2 16x16x192",
+        "conv 3x3 8x8x192 -> 192",
+    ];
+    assert_taken(EncoderKind::RotnetNin, &nin);
+}
+
+fn assert_taken(kind: crate::model::EncoderKind, layers: &[&str]) {
     use crate::model::{EncoderConfig, Network, RotationNetwork};
     let device = Device::flex().autodiff();
-    let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
+    let config = EncoderConfig { kind, ..EncoderConfig::default() };
+    let network = RotationNetwork::new(&config, [32, 32, 3], 1, &device);
     let batch = Tensor::from_data(TensorData::new(numbers(2 * 3072, 5), [2, 3072]), &device);
     let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![1i32, 2], [2]), &device);
     profile::start();
     let (loss, _) = cross_entropy(network.logits(batch), labels, 0.0);
     loss.backward();
     let taken: Vec<String> = profile::stop().into_iter().map(|entry| entry.operation).collect();
-    for layer in
-        ["conv 3x3 32x32x3 -> 32", "conv 3x3 15x15x32 -> 64", "conv 3x3 6x6x64 -> 64", "dense 1024 -> 64"]
-    {
+    for layer in layers {
         for direction in ["forward", "backward"] {
             let name = format!("{layer} {direction}");
             assert!(taken.contains(&name), "{name} is not among {taken:?}");

@@ -4,10 +4,10 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::{BatchNorm, Initialiser};
-use crate::kernels::{self, ConvOptions};
+use crate::kernels::{self, ConvOptions, OverlappingPool};
 
 /// Square convolution of stride 1, and what follows it: bias and ReLU, or batch normalisation and ReLU; with
-/// pooling on request directly behind the convolution.
+/// pooling on request directly behind the convolution, or overlapping at the end.
 ///
 /// Pooling commutes with bias and ReLU, so in a block without normalisation it may as well be thought of as last.
 #[derive(Module, Debug)]
@@ -19,6 +19,10 @@ pub struct ConvBlock {
     norm: Option<BatchNorm>,
     #[module(skip)]
     options: ConvOptions,
+    #[module(skip)]
+    overlapping: Option<OverlappingPool>,
+    #[module(skip)]
+    frozen: bool,
 }
 
 /// What a [`ConvBlock`] looks like.
@@ -30,43 +34,94 @@ pub struct BlockShape {
     pub padding: usize,
     /// Channels in and out.
     pub channels: [usize; 2],
-    /// Max-pooling 2x2.
+    /// Max-pooling 2x2 behind the convolution.
     pub pool: bool,
     /// Batch normalisation in place of the bias.
     pub norm: bool,
+    /// Pooling 3x3 with stride 2 at the end.
+    pub overlapping: Option<OverlappingPool>,
+    /// Weight and bias are not trained.
+    pub frozen: bool,
+}
+
+impl BlockShape {
+    /// Convolution that keeps height and width, batch normalisation and ReLU.
+    pub fn same(kernel: usize, channels: [usize; 2]) -> Self {
+        Self {
+            kernel,
+            padding: (kernel - 1) / 2,
+            channels,
+            pool: false,
+            norm: true,
+            overlapping: None,
+            frozen: false,
+        }
+    }
+
+    /// Height or width of the output.
+    pub fn side(&self, input: usize) -> usize {
+        let convolved = input + 2 * self.padding + 1 - self.kernel;
+        let pooled = if self.pool { convolved / 2 } else { convolved };
+        match self.overlapping {
+            Some(_) => OverlappingPool::side(pooled),
+            None => pooled,
+        }
+    }
 }
 
 impl ConvBlock {
-    /// Glorot-uniform weight (fans counted over the whole kernel window, as Keras does), zero bias.
+    /// Weight by the initialiser's scheme, zero bias.
     pub fn new(shape: BlockShape, initialiser: &mut Initialiser) -> Self {
-        let BlockShape { kernel, channels: [inputs, outputs], .. } = shape;
-        let window = kernel * kernel;
+        let BlockShape { kernel, channels: [inputs, outputs], frozen, .. } = shape;
+        let weight = initialiser.convolution([kernel, inputs, outputs]);
+        let bias = (!shape.norm).then(|| initialiser.constant(0.0, outputs));
         Self {
-            weight: initialiser.glorot_uniform(
-                [kernel, kernel, inputs, outputs],
-                window * inputs,
-                window * outputs,
-            ),
-            bias: (!shape.norm).then(|| initialiser.constant(0.0, outputs)),
+            weight: if frozen { weight.set_require_grad(false) } else { weight },
+            bias: bias.map(|bias| if frozen { bias.set_require_grad(false) } else { bias }),
             norm: shape.norm.then(|| BatchNorm::new(outputs, initialiser)),
             options: ConvOptions { padding: shape.padding, relu: !shape.norm, pool: shape.pool },
+            overlapping: shape.overlapping,
+            frozen,
+        }
+    }
+
+    /// Whether weight and bias are not trained.
+    pub fn is_fixed(&self) -> bool {
+        self.frozen
+    }
+
+    /// The same block with this weight and bias, which are not trained.
+    pub fn with_fixed(self, weight: Param<Tensor<4>>, bias: Param<Tensor<1>>) -> Self {
+        Self {
+            weight: weight.set_require_grad(false),
+            bias: Some(bias.set_require_grad(false)),
+            frozen: true,
+            ..self
         }
     }
 
     /// `[batch, height, width, inputs]` to `[batch, height', width', outputs]`.
     pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
-        let weight = self.weight.val();
-        let bias = match &self.bias {
+        let mut weight = self.weight.val();
+        let mut bias = match &self.bias {
             Some(bias) => bias.val(),
             None => Tensor::zeros([weight.dims()[3]], &weight.device()),
         };
+        if self.frozen {
+            // Whatever a load or a change of device makes of the parameters' own flags.
+            (weight, bias) = (weight.detach(), bias.detach());
+        }
         let output = kernels::conv_block(input, weight, bias, self.options);
-        match &self.norm {
+        let output = match &self.norm {
             Some(norm) => {
                 let shape = output.dims();
                 let [batch, height, width, channels] = shape;
                 norm.forward(output.reshape([batch * height * width, channels])).reshape(shape)
             }
+            None => output,
+        };
+        match self.overlapping {
+            Some(kind) => kernels::overlapping_pool(output, kind),
             None => output,
         }
     }

@@ -18,13 +18,9 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// Glorot-uniform weight, zero bias.
+    /// Weight by the initialiser's scheme, zero bias.
     pub fn new(inputs: usize, outputs: usize, relu: bool, initialiser: &mut Initialiser) -> Self {
-        Self {
-            weight: initialiser.glorot_uniform([inputs, outputs], inputs, outputs),
-            bias: initialiser.constant(0.0, outputs),
-            relu,
-        }
+        Self { weight: initialiser.dense(inputs, outputs), bias: initialiser.constant(0.0, outputs), relu }
     }
 
     /// `[batch, inputs]` to `[batch, outputs]`.

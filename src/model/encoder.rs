@@ -1,143 +1,35 @@
 //! Encoders: from images to features.
 
-use burn::module::Module;
-use burn::tensor::{Device, Tensor};
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+mod config;
 
-use super::conv::{BlockShape, ConvBlock};
-use super::{Dense, ImageShape, Initialiser, Pool, Readout};
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor, TensorData};
+
+use super::conv::ConvBlock;
+use super::patches::PatchLayer;
+use super::whitening::{Components, SAMPLED_PATCHES, sample_patches};
+use super::{Dense, ImageShape, Initialiser, Pool, Readout, mean_over_places};
 use crate::error::{Error, Result};
+use crate::samples::Samples;
 
-/// Section `encoder` of the config, and the architecture that a checkpoint carries.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct EncoderConfig {
-    /// The architecture.
-    pub kind: EncoderKind,
-    /// For `compact`: channels of each block, 1 to 1024; the default is 32, 64, 128, 128, 128.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub widths: Option<Vec<usize>>,
-    /// For `compact`: which blocks pool 2x2 behind the convolution; the default is the first, second and fourth.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pools: Option<Vec<bool>>,
-}
-
-/// The architectures there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum EncoderKind {
-    /// The Keras program's: three 3x3 convolutions (32, 64, 64) and a dense layer of 64.
-    Seed,
-    /// 3x3 convolutions with batch normalisation, then the mean over all places.
-    Compact,
-}
-
-impl Default for EncoderConfig {
-    fn default() -> Self {
-        Self { kind: EncoderKind::Seed, widths: None, pools: None }
-    }
-}
+pub use config::{EncoderConfig, EncoderKind};
 
 /// Width of the penultimate layer of the Keras program.
 const SEED_FEATURES: usize = 64;
-/// Most blocks and most channels of a compact encoder, so that a mistyped number is noticed.
-const MAX_BLOCKS: usize = 32;
-const MAX_WIDTH: usize = 1024;
-/// Side of the smallest image there is, which pooling must leave something of.
-const SMALLEST_IMAGE: usize = 32;
 
-impl EncoderConfig {
-    /// Checks every value against its range.
-    ///
-    /// # Errors
-    /// [`Error::Config`] that names the key.
-    pub fn validate(&self) -> Result<()> {
-        if self.kind == EncoderKind::Seed {
-            return match (&self.widths, &self.pools) {
-                (None, None) => Ok(()),
-                (Some(_), _) => Err(Error::config("encoder.widths", "goes with kind `compact` only")),
-                (None, Some(_)) => Err(Error::config("encoder.pools", "goes with kind `compact` only")),
-            };
-        }
-        let (widths, pools) = self.compact();
-        if widths.is_empty() || widths.len() > MAX_BLOCKS {
-            let problem = format!("must hold 1 to {MAX_BLOCKS} widths, got {}", widths.len());
-            return Err(Error::config("encoder.widths", problem));
-        }
-        if let Some(width) = widths.iter().find(|&&width| width == 0 || width > MAX_WIDTH) {
-            let problem = format!("each must be 1 to {MAX_WIDTH}, got {width}");
-            return Err(Error::config("encoder.widths", problem));
-        }
-        if pools.len() != widths.len() {
-            let problem = format!("must hold one value a block ({}), got {}", widths.len(), pools.len());
-            return Err(Error::config("encoder.pools", problem));
-        }
-        let halvings = pools.iter().filter(|&&pool| pool).count() as u32;
-        if SMALLEST_IMAGE >> halvings == 0 {
-            let problem = format!("{halvings} poolings leave nothing of an image of {SMALLEST_IMAGE}");
-            return Err(Error::config("encoder.pools", problem));
-        }
-        Ok(())
-    }
-
-    /// Why the encoder takes images of one size only; absent for one that takes any.
-    pub fn fixed_size(&self) -> Option<&'static str> {
-        match self.kind {
-            EncoderKind::Seed => {
-                Some("the dense layer of encoder `seed` is made for one size; `compact` takes any")
-            }
-            EncoderKind::Compact => None,
-        }
-    }
-
-    /// Rows and columns of the smallest image of which pooling leaves something.
-    pub fn smallest_side(&self) -> usize {
-        1 << self.blocks(1).iter().filter(|block| block.pool).count()
-    }
-
-    fn compact(&self) -> (Vec<usize>, Vec<bool>) {
-        (
-            self.widths.clone().unwrap_or_else(|| vec![32, 64, 128, 128, 128]),
-            self.pools.clone().unwrap_or_else(|| vec![true, true, false, true, false]),
-        )
-    }
-
-    /// Number of weights of its convolutions, on images with so many channels.
-    pub fn weights(&self, channels: usize) -> usize {
-        let blocks = self.blocks(channels).into_iter();
-        blocks.map(|shape| shape.kernel * shape.kernel * shape.channels[0] * shape.channels[1]).sum()
-    }
-
-    fn blocks(&self, channels: usize) -> Vec<BlockShape> {
-        let (widths, pools, padding, norm) = match self.kind {
-            EncoderKind::Seed => (vec![32, 64, 64], vec![true, true, false], 0, false),
-            EncoderKind::Compact => {
-                let (widths, pools) = self.compact();
-                (widths, pools, 1, true)
-            }
-        };
-        let inputs = std::iter::once(channels).chain(widths.clone());
-        let layers = inputs.zip(widths).zip(pools);
-        layers
-            .map(|((inputs, outputs), pool)| BlockShape {
-                kernel: 3,
-                padding,
-                channels: [inputs, outputs],
-                pool,
-                norm,
-            })
-            .collect()
-    }
-}
-
-/// Convolution blocks, then a dense layer (`seed`) or the mean over all places (`compact`).
+/// Convolution blocks, then a dense layer (`seed`) or the mean over all places (`compact`, `rotnet-nin`); or the
+/// comparison with patches alone.
 #[derive(Module, Debug)]
 pub struct Encoder {
+    /// All layers of all blocks.
     blocks: Vec<ConvBlock>,
     dense: Option<Dense>,
+    patches: Option<PatchLayer>,
     #[module(skip)]
     image: ImageShape,
+    /// Number of layers up to the end of each block.
+    #[module(skip)]
+    ends: Vec<usize>,
     /// Height, width and channels behind each block.
     #[module(skip)]
     shapes: Vec<ImageShape>,
@@ -153,24 +45,41 @@ impl Encoder {
     /// An encoder of images of shape `image` with fresh parameters.
     pub fn new(config: &EncoderConfig, image: ImageShape, initialiser: &mut Initialiser) -> Self {
         let [mut height, mut width, channels] = image;
-        let shapes = config.blocks(channels);
-        let mut blocks = Vec::with_capacity(shapes.len());
-        let mut outputs = Vec::with_capacity(shapes.len());
+        let (mut blocks, mut ends, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
         let mut features = channels;
-        for shape in shapes {
-            blocks.push(ConvBlock::new(shape, initialiser));
-            let after =
-                |side: usize| (side + 2 * shape.padding + 1 - shape.kernel) / if shape.pool { 2 } else { 1 };
-            (height, width) = (after(height), after(width));
-            features = shape.channels[1];
-            outputs.push([height, width, features]);
+        for layers in config.layers(channels) {
+            for shape in layers {
+                blocks.push(ConvBlock::new(shape, initialiser));
+                (height, width) = (shape.side(height), shape.side(width));
+                features = shape.channels[1];
+            }
+            ends.push(blocks.len());
+            shapes.push([height, width, features]);
         }
         let dense = (config.kind == EncoderKind::Seed).then(|| {
             let flat = height * width * features;
             features = SEED_FEATURES;
             Dense::new(flat, SEED_FEATURES, true, initialiser)
         });
-        Self { blocks, dense, image, shapes: outputs, features }
+        let patches = (config.kind == EncoderKind::Patches).then(|| {
+            let layer = PatchLayer::new(config.patch_shape(channels), initialiser);
+            shapes.push(layer.places(image));
+            features = QUADRANTS.width(layer.places(image));
+            layer
+        });
+        Self { blocks, dense, patches, image, ends, shapes, features }
+    }
+
+    /// Computes from `images` what is not trained but computed ([`EncoderConfig::is_fitted`]): the whitening block,
+    /// the patches. Their labels are not used. `step` is what one of the 255 steps of a pixel is given as; the draws
+    /// depend on `seed`.
+    pub fn fit(mut self, images: &dyn Samples, step: f32, seed: u64) -> Self {
+        self.patches = self.patches.map(|layer| layer.fit(images, self.image, step, seed));
+        if self.blocks.first().is_some_and(ConvBlock::is_fixed) {
+            let first = self.blocks.remove(0);
+            self.blocks.insert(0, whitening(first, images, self.image, seed));
+        }
+        self
     }
 
     /// Features an image.
@@ -180,15 +89,22 @@ impl Encoder {
 
     /// Name of the layer whose output [`forward`](Self::forward) gives.
     pub fn feature_layer(&self) -> &'static str {
-        match self.dense {
-            Some(_) => "dense",
-            None => "mean over places",
+        match (&self.dense, &self.patches) {
+            (Some(_), _) => "dense",
+            (None, Some(_)) => "means over quadrants",
+            (None, None) => "mean over places",
         }
     }
 
-    /// Names of its blocks, `block1` first.
+    /// Names of the blocks that can be read, in their order.
     pub fn block_names(&self) -> Vec<String> {
-        (0..self.blocks.len()).map(block_name).collect()
+        (0..self.shapes.len()).map(block_name).collect()
+    }
+
+    /// Height, width and channels behind the block of that name.
+    pub fn block_shape(&self, name: &str) -> Option<ImageShape> {
+        let index = self.block_names().iter().position(|block| block == name)?;
+        Some(self.shapes[index])
     }
 
     /// Images `[batch, height * width * channels]` to features `[batch, features]`.
@@ -196,6 +112,9 @@ impl Encoder {
     /// The flattening before the dense layer is row by row with the channels last, as in Keras.
     pub fn forward(&self, images: Tensor<2>) -> Tensor<2> {
         let mut x = self.as_images(images);
+        if let Some(patches) = &self.patches {
+            return patches.read(x, QUADRANTS);
+        }
         for block in &self.blocks {
             x = block.forward(x);
         }
@@ -216,31 +135,47 @@ impl Encoder {
     fn last(&self, x: Tensor<4>) -> Tensor<2> {
         match &self.dense {
             Some(dense) => dense.forward(x.flatten(1, 3)),
-            None => {
-                let [batch, height, width, channels] = x.dims();
-                let places = x.reshape([batch, height * width, channels]);
-                places.mean_dim(1).reshape([batch, channels])
-            }
+            None => mean_over_places(x),
         }
     }
 
-    /// Images to the features that `readout` names, `[batch, read_width(readout)]`.
+    /// Images to the features that `readout` names, `[batch, read_width(readout)]`. Blocks behind the last one named are
+    /// not computed.
     pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+        if !readout.mirrored {
+            return self.read_once(images, readout);
+        }
+        let shape = images.dims();
+        let mirrored = self.as_images(images.clone()).flip([2]).reshape(shape);
+        (self.read_once(images, readout) + self.read_once(mirrored, readout)).mul_scalar(0.5)
+    }
+
+    fn read_once(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+        if readout.layers.is_empty() {
+            return self.forward(images);
+        }
         let mut x = self.as_images(images);
+        if let Some(patches) = &self.patches {
+            let read = readout.layers.iter().map(|_| patches.read(x.clone(), readout.pool));
+            return Tensor::cat(read.collect(), 1);
+        }
         let mut read = vec![None; readout.layers.len()];
-        for (index, block) in self.blocks.iter().enumerate() {
-            x = block.forward(x);
+        let mut first = 0;
+        for (index, &end) in self.ends.iter().enumerate() {
+            for layer in &self.blocks[first..end] {
+                x = layer.forward(x);
+            }
+            first = end;
             for (place, name) in read.iter_mut().zip(&readout.layers) {
                 if *name == block_name(index) {
                     *place = Some(readout.pool.apply(x.clone()));
                 }
             }
+            if read.iter().all(Option::is_some) {
+                break;
+            }
         }
-        let read: Vec<Tensor<2>> = read.into_iter().flatten().collect();
-        match read.is_empty() {
-            true => self.last(x),
-            false => Tensor::cat(read, 1),
-        }
+        Tensor::cat(read.into_iter().flatten().collect(), 1)
     }
 
     /// Numbers an image that [`read`](Self::read) gives.
@@ -258,12 +193,13 @@ impl Encoder {
     }
 
     fn layer_width(&self, name: &str, pool: Pool) -> Result<usize> {
-        let position = (0..self.blocks.len()).position(|index| *name == block_name(index));
-        let Some(index) = position else {
-            let problem = format!("`{name}` is none of block1 to block{}", self.blocks.len());
+        let Some(shape) = self.block_shape(name) else {
+            let problem = match self.shapes.len() {
+                1 => format!("`{name}` is not block1, the only one"),
+                blocks => format!("`{name}` is none of block1 to block{blocks}"),
+            };
             return Err(Error::config("extract.layers", problem));
         };
-        let shape = self.shapes[index];
         match pool.side() {
             Some(side) if side > shape[0].min(shape[1]) => {
                 let problem = format!("{name} is {}x{}, smaller than {side}x{side}", shape[0], shape[1]);
@@ -275,6 +211,28 @@ impl Encoder {
 
     /// The device its parameters are on.
     pub fn device(&self) -> Device {
-        self.blocks[0].weight.val().device()
+        match &self.patches {
+            Some(patches) => patches.filters.val().device(),
+            None => self.blocks[0].weight.val().device(),
+        }
     }
 }
+
+/// How the places of patches become features where no layer is named, as in the paper.
+const QUADRANTS: Pool = Pool::Two;
+
+/// `block` with the whitened principal components of 3x3 patches of the images.
+fn whitening(block: ConvBlock, images: &dyn Samples, image: ImageShape, seed: u64) -> ConvBlock {
+    let weight = block.weight.val();
+    let [side, _, channels, outputs] = weight.dims();
+    let patches = sample_patches(images, image, side, SAMPLED_PATCHES, seed);
+    let (values, bias) = Components::new(&patches, side * side * channels).whitening();
+    let device = weight.device();
+    let weight = TensorData::new(values, [side, side, channels, outputs]);
+    let bias = TensorData::new(bias, [outputs]);
+    block.with_fixed(Param::from_data(weight, &device), Param::from_data(bias, &device))
+}
+
+#[cfg(test)]
+#[path = "encoder_tests.rs"]
+mod tests;

@@ -6,10 +6,13 @@
 mod conv;
 mod dense;
 mod encoder;
+mod head;
 mod initialise;
 mod norm;
 mod parameters;
+mod patches;
 mod readout;
+mod whitening;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -18,10 +21,12 @@ use serde::{Deserialize, Serialize};
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Encoder, EncoderConfig, EncoderKind};
-pub use initialise::Initialiser;
+pub use head::{FeatureMap, HeadKind};
+pub use initialise::{Initialiser, Scheme};
 pub use norm::BatchNorm;
 pub use parameters::{Parameters, Path, collect, load, not_finite};
-pub use readout::{Pool, Readout};
+pub use patches::{Activation, Dictionary};
+pub use readout::{Pool, Readout, Views};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).
 pub const ROTATIONS: usize = 4;
@@ -50,7 +55,7 @@ pub struct RotationNetwork {
 impl RotationNetwork {
     /// A network with fresh parameters.
     pub fn new(config: &EncoderConfig, image: ImageShape, seed: u64, device: &Device) -> Self {
-        let mut initialiser = Initialiser::new(seed, device);
+        let mut initialiser = Initialiser::new(seed, config.scheme(), device);
         let encoder = Encoder::new(config, image, &mut initialiser);
         let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
         Self { encoder, head }
@@ -76,6 +81,9 @@ pub struct ClassifierShape {
     pub batch_norm: bool,
     /// Number of classes.
     pub classes: usize,
+    /// The map that the features are, where the hidden layers are convolutions on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<FeatureMap>,
 }
 
 /// Mean and deviation of each feature over the training samples.
@@ -120,12 +128,17 @@ impl FeatureMoments {
     }
 }
 
-/// Dense layers with ReLU between them; with one of 64 it is the downstream classifier of the Keras program.
+/// Dense layers with ReLU between them, or convolutions and a dense layer; with one dense layer of 64 it is the
+/// downstream classifier of the Keras program.
 #[derive(Module, Debug)]
 pub struct Classifier {
     standardise: Option<Standardise>,
+    convolutions: Vec<ConvBlock>,
     hidden: Vec<HiddenLayer>,
     output: Dense,
+    /// Shape of the features where there are convolutions.
+    #[module(skip)]
+    map: Option<ImageShape>,
 }
 
 /// Subtracts a fixed mean and divides by a fixed deviation; kept with the parameters, never trained.
@@ -172,10 +185,17 @@ const CLASSIFIER_FIRST_PARAMETER: u64 = 1 << 32;
 impl Classifier {
     /// A classifier with fresh parameters, on features as they are or standardised by `moments`.
     pub fn new(shape: &ClassifierShape, moments: Option<FeatureMoments>, seed: u64, device: &Device) -> Self {
-        let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, device);
+        let scheme = if shape.map.is_some() { Scheme::RotNet } else { Scheme::Glorot };
+        let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, scheme, device);
         let mut inputs = shape.features;
-        let mut hidden = Vec::with_capacity(shape.hidden.len());
-        for &width in &shape.hidden {
+        let (mut convolutions, mut dense) = (Vec::new(), &shape.hidden[..]);
+        if let Some(map) = &shape.map {
+            let layers = head::convolutions(map.shape[2], &shape.hidden).into_iter();
+            convolutions.extend(layers.map(|layer| ConvBlock::new(layer, &mut initialiser)));
+            (inputs, dense) = (shape.hidden.last().copied().unwrap_or(map.shape[2]), &[]);
+        }
+        let mut hidden = Vec::with_capacity(dense.len());
+        for &width in dense {
             hidden.push(HiddenLayer {
                 dense: Dense::new(inputs, width, !shape.batch_norm, &mut initialiser),
                 norm: shape.batch_norm.then(|| BatchNorm::new(width, &initialiser)),
@@ -184,9 +204,29 @@ impl Classifier {
         }
         Self {
             standardise: moments.map(|moments| Standardise::new(moments, device)),
+            convolutions,
             hidden,
             output: Dense::new(inputs, shape.classes, false, &mut initialiser),
+            map: shape.map.as_ref().map(|map| map.shape),
         }
+    }
+}
+
+impl Classifier {
+    /// One dense layer on standardised features with given parameters: `weight` `[features, classes]`, `bias`
+    /// `[classes]`.
+    pub fn linear(
+        shape: &ClassifierShape,
+        moments: FeatureMoments,
+        weight: Vec<f32>,
+        bias: Vec<f32>,
+        device: &Device,
+    ) -> Self {
+        let mut network = Self::new(shape, Some(moments), 0, device);
+        let weight = TensorData::new(weight, [shape.features, shape.classes]);
+        network.output.weight = Param::from_data(weight, device);
+        network.output.bias = Param::from_data(TensorData::new(bias, [shape.classes]), device);
+        network
     }
 }
 
@@ -194,13 +234,24 @@ impl Network for Classifier {
     const LAST_LAYER: &'static str = "output";
 
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
-        let batch = match &self.standardise {
+        let mut batch = match &self.standardise {
             Some(standardise) => standardise.forward(batch),
             None => batch,
         };
+        if let Some([height, width, channels]) = self.map {
+            let [count, _] = batch.dims();
+            let map = batch.reshape([count, height, width, channels]);
+            batch = mean_over_places(self.convolutions.iter().fold(map, |map, layer| layer.forward(map)));
+        }
         let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch));
         self.output.forward(hidden)
     }
+}
+
+/// `[batch, height, width, channels]` to `[batch, channels]`.
+fn mean_over_places(map: Tensor<4>) -> Tensor<2> {
+    let [batch, height, width, channels] = map.dims();
+    map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
 }
 
 /// Encoder and classifier in one, from images to classes: what `finetune` trains in mode `full`.
@@ -210,12 +261,20 @@ pub struct ImageClassifier {
     pub encoder: Encoder,
     /// The classifier on its features.
     pub classifier: Classifier,
+    /// What of the encoder the classifier sees; the encoder's last layer, or the map of one block.
+    #[module(skip)]
+    readout: Readout,
 }
 
 impl ImageClassifier {
     /// A pretrained encoder, set to be trained on `device`, below a fresh classifier.
     pub fn new(encoder: Encoder, shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
-        Self { encoder: encoder.train(), classifier: Classifier::new(shape, None, seed, device) }
+        let layers = shape.map.iter().map(|map| map.layer.clone()).collect();
+        Self {
+            encoder: encoder.train(),
+            classifier: Classifier::new(shape, None, seed, device),
+            readout: Readout { layers, ..Readout::default() },
+        }
     }
 }
 
@@ -223,6 +282,6 @@ impl Network for ImageClassifier {
     const LAST_LAYER: &'static str = "classifier.output";
 
     fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
-        self.classifier.logits(self.encoder.forward(batch))
+        self.classifier.logits(self.encoder.read(batch, &self.readout))
     }
 }

@@ -63,6 +63,85 @@ pub struct Readout {
     pub layers: Vec<String>,
     /// How the places of a block's output are averaged.
     pub pool: Pool,
+    /// Average the features of the image and of its mirror image.
+    pub mirrored: bool,
+}
+
+/// How an image is shown to the encoder; in a config 1, 4, "flip" or "4+flip".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "ViewsValue", into = "ViewsValue")]
+pub enum Views {
+    /// As it is.
+    #[default]
+    One,
+    /// In all four rotations, whose features stand side by side.
+    Four,
+    /// As it is and mirrored; features are averaged.
+    Flip,
+    /// In all four rotations side by side, each averaged over its mirror image.
+    FourFlip,
+}
+
+impl Views {
+    /// Rotations of an image that stand side by side.
+    pub fn rotations(self) -> usize {
+        match self {
+            Self::One | Self::Flip => 1,
+            Self::Four | Self::FourFlip => 4,
+        }
+    }
+
+    /// Whether features are averaged over an image and its mirror image.
+    pub fn mirrored(self) -> bool {
+        matches!(self, Self::Flip | Self::FourFlip)
+    }
+
+    /// In words, to be put behind the name of a layer.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::One => "",
+            Self::Four => ", four views",
+            Self::Flip => ", averaged over mirror images",
+            Self::FourFlip => ", four views averaged over mirror images",
+        }
+    }
+}
+
+/// [`Views`] as a config spells them.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum ViewsValue {
+    Number(u64),
+    Name(String),
+}
+
+impl From<Views> for ViewsValue {
+    fn from(views: Views) -> Self {
+        match views {
+            Views::One => Self::Number(1),
+            Views::Four => Self::Number(4),
+            Views::Flip => Self::Name("flip".into()),
+            Views::FourFlip => Self::Name("4+flip".into()),
+        }
+    }
+}
+
+impl TryFrom<ViewsValue> for Views {
+    type Error = String;
+
+    fn try_from(value: ViewsValue) -> Result<Self, String> {
+        let text = match value {
+            ViewsValue::Number(number) => number.to_string(),
+            ViewsValue::Name(name) => name,
+        };
+        match text.as_str() {
+            "1" => Ok(Self::One),
+            "4" => Ok(Self::Four),
+            "flip" => Ok(Self::Flip),
+            "4+flip" => Ok(Self::FourFlip),
+            _ => Err(format!("must be 1, 4, \"flip\" or \"4+flip\", got {text}")),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,8 @@ use burn::module::Module;
 use serde::Serialize;
 
 use super::budget::Pace;
+use super::extract::feature_map;
+use super::finetune::full_map;
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, Recipe};
@@ -17,7 +19,10 @@ use crate::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::features::Features;
 use crate::kernels;
-use crate::model::{Classifier, ClassifierShape, ImageClassifier, Network, Readout, RotationNetwork};
+use crate::model::{
+    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, Readout,
+    RotationNetwork,
+};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
 
@@ -89,7 +94,7 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
         features = part.disk_bytes;
         stages.push(part);
         stages.push(match config.finetune.mode {
-            FinetuneMode::Frozen => frozen(context, &dataset, width)?,
+            FinetuneMode::Frozen => frozen(context, &dataset, &network.encoder, width)?,
             FinetuneMode::Full => full(context, &dataset, network)?,
         });
     }
@@ -126,8 +131,8 @@ fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> 
 fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<(Part, usize)> {
     let config = &context.config;
     let encoder = network.encoder.valid();
-    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
-    let views = config.extract.views;
+    let (views, mirrored) = (config.extract.views.rotations(), config.extract.views.mirrored());
+    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool, mirrored };
     let width = encoder.read_width(&readout)? * views;
     let images = dataset.train.len() + dataset.test_count();
     let pixels = data::Pixels::new(&config.data, &dataset.train, &[0]);
@@ -157,7 +162,7 @@ fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> R
     Ok((part, width))
 }
 
-fn frozen(context: &Context, dataset: &Dataset, width: usize) -> Result<Part> {
+fn frozen(context: &Context, dataset: &Dataset, encoder: &Encoder, width: usize) -> Result<Part> {
     let config = &context.config;
     let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
     // The first batches' worth of features that are there stand for all of them.
@@ -166,7 +171,8 @@ fn frozen(context: &Context, dataset: &Dataset, width: usize) -> Result<Part> {
     let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
     let moments = config.finetune.standardise.then(|| features.moments());
     let device = context.device.clone().autodiff();
-    let network = Classifier::new(&shape(context, dataset, width), moments, config.seed, &device);
+    let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
+    let network = Classifier::new(&shape, moments, config.seed, &device);
     Ok(finetune(context, network, &features, labels.train.len()))
 }
 
@@ -178,18 +184,21 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Resul
     let samples = PlainImages::new(&dataset.train, split.train, &pixels)
         .augmented(config.finetune.augment.as_ref(), config.seed);
     let encoder = network.encoder.valid();
-    let shape = shape(context, dataset, encoder.features());
+    let map = full_map(config, &encoder)?;
+    let features = map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product());
+    let shape = shape(context, dataset, features, map);
     let network = ImageClassifier::new(encoder, &shape, config.seed, &context.device.clone().autodiff());
     Ok(finetune(context, network, &samples, labels))
 }
 
-fn shape(context: &Context, dataset: &Dataset, features: usize) -> ClassifierShape {
+fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<FeatureMap>) -> ClassifierShape {
     let config = &context.config.finetune;
     ClassifierShape {
         features,
-        hidden: config.hidden.clone(),
+        hidden: config.hidden_widths(),
         batch_norm: config.batch_norm,
         classes: dataset.class_names.len(),
+        map: map.filter(|_| config.head == HeadKind::Conv),
     }
 }
 

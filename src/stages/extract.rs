@@ -9,11 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
+use crate::config::ExtractConfig;
 use crate::data::{self, Images, Pixels, PlainImages, RotatedImages, Rotations};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
-use crate::model::{self, Encoder, Initialiser, Readout};
+use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout, Views};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::run_directory::{Existing, checkpoint_in};
 use crate::samples::{Batch, Samples};
@@ -57,18 +58,20 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
-    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
-    let width = encoder.read_width(&readout)? * config.extract.views;
+    let views = config.extract.views;
+    let readout = Readout {
+        layers: config.extract.layers.clone(),
+        pool: config.extract.pool,
+        mirrored: views.mirrored(),
+    };
+    let width = encoder.read_width(&readout)? * views.rotations();
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
 
-    let origin = Origin {
-        checkpoint: digest,
-        dataset: label(&dataset),
-        layer: describe(&encoder, &readout, config.extract.views),
-    };
+    let origin =
+        Origin { checkpoint: digest, dataset: label(&dataset), layer: describe(&encoder, &readout, views) };
     if let Some(summary) = finished(context, &origin) {
         reporter.report(Event::Note("the features are there already"));
         return Ok(summary);
@@ -78,9 +81,9 @@ pub fn extract(
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let mut encode = |images: &Images| {
-        let views = Views { images, count: config.extract.views, pixels: &checkpoint.header.pixels };
+        let shown = Shown { images, rotations: views.rotations(), pixels: &checkpoint.header.pixels };
         let mut values = Vec::with_capacity(images.len() * width);
-        views.for_each_batch(config.extract.batch_size, |batch, count| {
+        shown.for_each_batch(config.extract.batch_size, |batch, count| {
             let (inputs, _) = batch.into_tensors(&context.device);
             values.extend(encoder.read(inputs, &readout).into_data().iter::<f32>());
             reporter.report(Event::TaskAdvanced(count as u64));
@@ -105,6 +108,7 @@ pub fn extract(
     test.save(&files.test(), &origin)?;
     files.write_manifest(&Manifest {
         classes: dataset.class_names.clone(),
+        map: feature_map(&encoder, &config.extract),
         train: train.shape(),
         test: test.shape(),
         train_digest: sha256_file(&files.train())?,
@@ -162,7 +166,7 @@ pub(crate) fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, C
     if architecture.weights(channels) > stored {
         return Err(refuse("holds fewer numbers than its architecture has weights".into()));
     }
-    let mut initialiser = Initialiser::new(checkpoint.header.seed, device);
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, architecture.scheme(), device);
     let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
     let encoder = model::load(encoder, checkpoint.part("encoder"))
         .map_err(|problem| Checkpoint::refuse(&path, problem))?;
@@ -213,32 +217,45 @@ pub(super) fn check_data(
 }
 
 /// The images as the encoder is to see them: as they are, or in all four rotations.
-struct Views<'a> {
+struct Shown<'a> {
     images: &'a Images,
-    count: usize,
+    rotations: usize,
     pixels: &'a Pixels,
 }
 
-impl Views<'_> {
+impl Shown<'_> {
     /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
     /// and with the number of images.
     fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
         let all = || (0..self.images.len() as u32).collect::<Vec<_>>();
         let plain = PlainImages::all(self.images, self.pixels);
         let rotated = RotatedImages::new(self.images, all(), Rotations::All, self.pixels, 0);
-        let samples: &dyn Samples = match self.count {
+        let samples: &dyn Samples = match self.rotations {
             1 => &plain,
             _ => &rotated,
         };
         let indices: Vec<u32> = (0..samples.len() as u32).collect();
-        for indices in indices.chunks(images * self.count) {
-            work(Batch::new(samples, 0, indices), indices.len() / self.count)?;
+        for indices in indices.chunks(images * self.rotations) {
+            work(Batch::new(samples, 0, indices), indices.len() / self.rotations)?;
         }
         Ok(())
     }
 }
 
-fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
+/// The map that the features are, if they are one: a single block in one view.
+pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<FeatureMap> {
+    let [layer] = &config.layers[..] else {
+        return None;
+    };
+    let [height, width, channels] = encoder.block_shape(layer)?;
+    let shape = match config.pool.side() {
+        None => [height, width, channels],
+        Some(side) => [side, side, channels],
+    };
+    (config.views.rotations() == 1).then(|| FeatureMap { layer: layer.clone(), shape })
+}
+
+fn describe(encoder: &Encoder, readout: &Readout, views: Views) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),
         false => readout.layers.join("+"),
@@ -247,6 +264,5 @@ fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
         Some(side) => format!(" pooled to {side}x{side}"),
         None => String::new(),
     };
-    let views = if views == 1 { "" } else { ", four views" };
-    format!("{layers}{pool}{views}")
+    format!("{layers}{pool}{}", views.describe())
 }

@@ -1,5 +1,7 @@
 //! Features (or images, when the encoder is trained too) to a classifier and its test accuracy.
 
+mod ridge;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -9,13 +11,15 @@ use super::extract::{check_data, load_encoder};
 use super::training_stage::{self, Material};
 use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::config::{FinetuneConfig, FinetuneMode};
+use crate::config::{Config, FinetuneConfig, FinetuneMode};
 use crate::data::{self, Dataset, Pixels, PlainImages};
 use crate::error::{Error, Result};
-use crate::features::{FeatureFiles, Features};
+use crate::features::{FeatureFiles, Features, Manifest};
 use crate::files::{sha256_file, write_json};
 use crate::judge::statistics::{Statistics, softmax};
-use crate::model::{Classifier, ClassifierShape, Encoder, ImageClassifier, RotationNetwork};
+use crate::model::{
+    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, RotationNetwork,
+};
 use crate::predictions::{Predictions, Source};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
@@ -80,13 +84,12 @@ pub fn finetune(
     let summary = FinetuneSummary {
         protocol: format!(
             "{}; {}, test set evaluated once afterwards, nothing selected on it",
-            trained.what,
-            choice(&context.config.finetune)
+            trained.what, trained.how
         ),
         labels: trained.labels,
         epochs: trained.history.len(),
         last_epoch: trained.history.last().cloned(),
-        seconds: training_stage::seconds(&trained.history),
+        seconds: trained.seconds,
         test_accuracy: test.accuracy,
         warnings: warnings::of_classifier(&test, &trained.classes),
         classes: trained.classes,
@@ -123,6 +126,9 @@ fn predictions(trained: &Trained, checkpoint: &str, mut probabilities: Vec<f32>)
 
 struct Trained {
     what: &'static str,
+    /// Trained how long, or solved, and how that was chosen.
+    how: String,
+    seconds: f64,
     dataset: DatasetLabel,
     classes: Vec<String>,
     labels: usize,
@@ -143,6 +149,7 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     if sources.features.is_none() {
         check_origin(context, &files, &manifest.origin.checkpoint)?;
     }
+    let map = frozen_map(&config.finetune, &manifest)?;
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
     context.begin(Stage::Finetune)?;
@@ -151,15 +158,14 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));
+    drop(all);
     let shape = ClassifierShape {
         features: train.values(),
-        hidden: config.finetune.hidden.clone(),
+        hidden: config.finetune.hidden_widths(),
         batch_norm: config.finetune.batch_norm,
         classes,
+        map,
     };
-    let device = context.device.clone().autodiff();
-    let moments = config.finetune.standardise.then(|| train.moments());
-    let network = Classifier::new(&shape, moments, config.seed, &device);
     let header = Header {
         stage: Stage::Finetune,
         rotnet: env!("CARGO_PKG_VERSION").into(),
@@ -170,29 +176,97 @@ fn frozen(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> 
         encoder: None,
         image: [0; 3],
         pixels: Pixels::Raw,
-        classifier: Some(shape),
+        classifier: Some(shape.clone()),
         dataset: manifest.origin.dataset.clone(),
         input: Some(manifest.origin.checkpoint.clone()),
         recipe: config.recipe(Stage::Finetune),
     };
-    let (network, history) = training_stage::run(
-        context,
-        header,
-        network,
-        (&config.finetune).into(),
-        material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune),
-        reporter,
-    )?;
+    let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
     let test = Features::load(&files.test(), &manifest.origin, classes)?;
     let trained = Trained {
-        what: "frozen encoder, dense classifier on its features",
+        what: match config.finetune.head {
+            HeadKind::Conv => "frozen encoder, convolutions on its map",
+            HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
+            HeadKind::Ridge => "frozen encoder, ridge regression of one-hot labels on its features",
+        },
+        how: head.how,
+        seconds: head.seconds,
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
         labels: train.len(),
-        history,
+        history: head.history,
         test_labels: test.labels().to_vec(),
     };
-    Ok((trained, training::predict(&network, &test, &context.device)))
+    Ok((trained, training::predict(&head.network, &test, &context.device)))
+}
+
+/// A classifier on features, and how it came about.
+struct Head {
+    network: Classifier,
+    history: Vec<EpochMetrics>,
+    how: String,
+    seconds: f64,
+}
+
+/// Trains or solves the classifier; leaves its checkpoint.
+fn head(
+    context: &Context,
+    header: Header,
+    shape: &ClassifierShape,
+    train: &Features,
+    validation: Option<&Features>,
+    reporter: &mut dyn Reporter,
+) -> Result<Head> {
+    let config = &context.config.finetune;
+    if config.head == HeadKind::Ridge {
+        let ridge::Solved { network, how, seconds } =
+            ridge::solve(context, header, shape, train, validation)?;
+        return Ok(Head { network, history: Vec::new(), how, seconds });
+    }
+    let device = context.device.clone().autodiff();
+    let moments = config.standardise.then(|| train.moments());
+    let network = Classifier::new(shape, moments, context.config.seed, &device);
+    let material = material(train, validation.map(|samples| samples as _), config);
+    let (network, history) =
+        training_stage::run(context, header, network, config.into(), material, reporter)?;
+    let seconds = training_stage::seconds(&history);
+    Ok(Head { network, history, how: choice(config).into(), seconds })
+}
+
+/// The map that a head of convolutions stands on.
+fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<FeatureMap>> {
+    match (config.head, &manifest.map) {
+        (HeadKind::Conv, None) => {
+            let problem = format!(
+                "`conv` stands on the map of one block in one view, these features are {}; extract with \
+                 --layer block2 --pool none --views 1, for example",
+                manifest.origin.layer
+            );
+            Err(Error::config("finetune.head", problem))
+        }
+        (HeadKind::Conv, map) => Ok(map.clone()),
+        (HeadKind::Linear | HeadKind::Mlp | HeadKind::Ridge, _) => Ok(None),
+    }
+}
+
+/// The same in mode `full`: the one block that `extract.layers` names, or the last one.
+pub(super) fn full_map(config: &Config, encoder: &Encoder) -> Result<Option<FeatureMap>> {
+    if config.finetune.head != HeadKind::Conv {
+        return Ok(None);
+    }
+    let layer = match &config.extract.layers[..] {
+        [] => encoder.block_names().pop().unwrap_or_default(),
+        [layer] => layer.clone(),
+        layers => {
+            let problem = format!("head `conv` stands on one block in mode `full`, got {}", layers.len());
+            return Err(Error::config("extract.layers", problem));
+        }
+    };
+    let Some(shape) = encoder.block_shape(&layer) else {
+        let problem = format!("`{layer}` is none of {}", encoder.block_names().join(", "));
+        return Err(Error::config("extract.layers", problem));
+    };
+    Ok(Some(FeatureMap { layer, shape }))
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
@@ -218,6 +292,10 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
             Some(load_encoder(&context.device, checkpoint_in(&place))?)
         }
     };
+    let map = match &pretrained {
+        Some((encoder, ..)) => full_map(config, encoder)?,
+        None => None,
+    };
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
@@ -233,14 +311,19 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
         }
         None => fresh_encoder(context, &dataset, &split.train),
     };
+    let map = match map {
+        None => full_map(config, &encoder)?,
+        map => map,
+    };
     let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
-        features: encoder.features(),
-        hidden: config.finetune.hidden.clone(),
+        features: map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product()),
+        hidden: config.finetune.hidden_widths(),
         batch_norm: config.finetune.batch_norm,
         classes: dataset.class_names.len(),
+        map,
     };
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
@@ -264,6 +347,8 @@ fn full(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Re
             true => "encoder and classifier trained end to end from scratch (supervised baseline)",
             false => "encoder and classifier trained end to end from the pretrained encoder",
         },
+        how: choice(&config.finetune).into(),
+        seconds: training_stage::seconds(&history),
         dataset: label(&dataset),
         classes: dataset.class_names.clone(),
         labels: train.len(),
@@ -293,7 +378,12 @@ fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Enco
         input: None,
         recipe: Value::Null,
     };
-    (RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder, header)
+    let mut encoder = RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder;
+    if config.encoder.is_fitted() {
+        let images = PlainImages::new(&dataset.train, indices.to_vec(), &header.pixels);
+        encoder = encoder.fit(&images, header.pixels.step(), config.seed);
+    }
+    (encoder, header)
 }
 
 fn material<'a, N>(

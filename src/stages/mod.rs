@@ -85,6 +85,11 @@ impl Context {
         self.run.begin(stage, self.existing, &self.config)
     }
 
+    /// Whether the stage goes on from a checkpoint of this run.
+    fn resumes(&self, stage: Stage) -> bool {
+        self.existing == Existing::Resume && self.run.checkpoint(stage).exists()
+    }
+
     fn environment(&self) -> Environment {
         Environment::current(self.config.device)
     }

@@ -7,11 +7,11 @@ use super::probe::Probe;
 use super::training_stage::{self, Material};
 use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
-use crate::data;
+use crate::data::{self, PlainImages};
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
-use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::samples::Samples;
 use crate::training;
 
@@ -54,7 +54,12 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let steps = config.pretrain.total_steps(an_epoch);
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
-    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+    let mut network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+    if config.encoder.is_fitted() && !context.resumes(Stage::Pretrain) {
+        reporter.report(Event::Note("computing the untrained part of the encoder from the images"));
+        let plain = PlainImages::new(&dataset.train, pretext.split.train.clone(), &pretext.pixels);
+        network.encoder = network.encoder.fit(&plain, pretext.pixels.step(), config.seed);
+    }
     let parameters = training_stage::size(&network);
     let Pretext { split, pixels, .. } = &pretext;
     let probe = Probe::new(config, &dataset, split, pixels, &network.encoder, &context.device)?;

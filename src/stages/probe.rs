@@ -42,7 +42,7 @@ impl<'a> Probe<'a> {
         let (Some(probe), Some(validation)) = (&config.pretrain.probe, &split.validation) else {
             return Ok(None);
         };
-        let readout = Readout { layers: probe.layers.clone(), pool: probe.pool };
+        let readout = Readout { layers: probe.layers.clone(), pool: probe.pool, mirrored: false };
         encoder.read_width(&readout)?;
         let count = probe.images.min(split.train.len());
         // Training images are in no order of classes in CIFAR-10, but may be elsewhere: every so many-th is taken.

@@ -8,7 +8,6 @@ use crate::config::{FinetuneConfig, PretrainConfig};
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
-use crate::run_directory::Existing;
 use crate::samples::Samples;
 use crate::training::{
     self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
@@ -206,7 +205,7 @@ fn resume<N: Network>(
     reporter: &mut dyn Reporter,
 ) -> Result<(N, Position, Vec<EpochMetrics>)> {
     let path = context.run.checkpoint(header.stage);
-    if context.existing != Existing::Resume || !path.exists() {
+    if !context.resumes(header.stage) {
         return Ok((network, Position::default(), Vec::new()));
     }
     let (checkpoint, damage) = Checkpoint::recover(&path)?;

@@ -217,7 +217,7 @@ mod tests {
         assert!(runs[1].name.starts_with("wide-epochs=1-mode=full-seed=5-draw=1-"), "{}", runs[1].name);
         assert_eq!(runs[7].config.pretrain.epochs, 2);
         assert_eq!((runs[7].config.seed, runs[7].config.data.label_draw), (6, 1));
-        assert_eq!(runs[7].config.finetune.hidden, [9]);
+        assert_eq!(runs[7].config.finetune.hidden, Some(vec![9]));
     }
 
     #[test]

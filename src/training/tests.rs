@@ -70,7 +70,7 @@ fn trained(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: u
 
 fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: usize) -> Saved {
     let device = Device::flex();
-    let shape = ClassifierShape { features: 6, hidden: vec![5], batch_norm: true, classes: 3 };
+    let shape = ClassifierShape { features: 6, hidden: vec![5], batch_norm: true, classes: 3, map: None };
     let mut network = Classifier::new(&shape, None, 1, &device.clone().autodiff());
     let schedule: ScheduleConfig = serde_json::from_str(r#"{"kind": "cosine", "warmup": 0.2}"#).unwrap();
     let total = steps_an_epoch(&SAMPLES, 8) * EPOCHS as u64;

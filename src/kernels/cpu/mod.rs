@@ -29,6 +29,7 @@ mod matmul;
 mod naive;
 mod norm;
 mod pack;
+mod pool;
 mod scratch;
 mod shape;
 mod simd;
@@ -43,6 +44,7 @@ pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
     normalise,
 };
+pub use pool::{PoolShape, pool_backward, pool_forward};
 pub use shape::{ConvShape, uses_fast_path};
 
 /// Name of the instruction set that the kernels use on this machine.

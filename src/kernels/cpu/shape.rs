@@ -16,7 +16,7 @@ pub struct ConvShape {
     pub width: usize,
     pub in_channels: usize,
     pub out_channels: usize,
-    /// 1, 3 or 5 (any odd size works).
+    /// 1, 3, 5 or 6 (any size works; `same` padding asks for an odd one).
     pub kernel: usize,
     /// Zeros on every side: 0 (valid) or `(kernel - 1) / 2` (same).
     pub padding: usize,
@@ -86,7 +86,7 @@ impl ConvShape {
 
 /// Can the kernels of this module run `shape` well? (They run every shape correctly.)
 pub fn uses_fast_path(shape: &ConvShape) -> bool {
-    matches!(shape.kernel, 1 | 3 | 5)
+    matches!(shape.kernel, 1 | 3 | 5 | 6)
         && shape.padding < shape.kernel
         && shape.positions() > 0
         && shape.out_channels >= 8

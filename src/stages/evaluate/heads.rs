@@ -122,6 +122,7 @@ fn train(
         hidden: hidden.to_vec(),
         batch_norm: true,
         classes: parts.classes,
+        map: None,
     };
     let autodiff = device.clone().autodiff();
     let network = Classifier::new(&shape, Some(parts.train.moments()), config.seed, &autodiff);

@@ -103,14 +103,15 @@ fn reads(
     encoder: &Encoder,
 ) -> Result<Vec<(String, Vec<Range<usize>>)>> {
     let evaluate = &context.config.evaluate;
-    let width =
-        |layer: &String| encoder.read_width(&Readout { layers: vec![layer.clone()], pool: evaluate.pool });
+    let width = |layer: &String| {
+        encoder.read_width(&Readout { layers: vec![layer.clone()], pool: evaluate.pool, mirrored: false })
+    };
     let widths = layers.iter().map(width).collect::<Result<Vec<usize>>>()?;
     let total: usize = widths.iter().sum();
     let mut first = 0;
     let mut reads = Vec::new();
     for (layer, width) in layers.iter().zip(widths) {
-        let columns = (0..evaluate.views).map(|view| {
+        let columns = (0..evaluate.views.rotations()).map(|view| {
             let start = view * total + first;
             start..start + width
         });
@@ -118,7 +119,7 @@ fn reads(
         first += width;
     }
     if layers.len() > 1 {
-        let everything = 0..total * evaluate.views;
+        let everything = 0..total * evaluate.views.rotations();
         reads.push((layers.join("+"), vec![everything]));
     }
     Ok(reads)

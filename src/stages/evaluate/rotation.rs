@@ -7,7 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::data::{Dataset, Images, RotatedImages, Rotations};
 use crate::error::Result;
 use crate::judge::largest;
-use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork};
+use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork, Scheme};
 use crate::progress::{Event, Reporter};
 use crate::training;
 
@@ -48,7 +48,7 @@ pub(super) fn report(
         return Ok(None);
     }
     reporter.report(Event::Note("evaluate: rotation accuracy"));
-    let mut initialiser = Initialiser::new(checkpoint.header.seed, &context.device);
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, Scheme::default(), &context.device);
     let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
     let head = model::load(head, parameters).map_err(|problem| {
         Checkpoint::refuse(&context.run.stage(crate::progress::Stage::Pretrain), problem)

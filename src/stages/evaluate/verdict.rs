@@ -90,7 +90,8 @@ pub(super) fn train(
     }
     let root = directory.root().join("verdict");
     let mut starts = vec![pretrained(context, &root, reporter)?];
-    for &baseline in &evaluate.baselines {
+    let frozen = context.config.finetune.mode == FinetuneMode::Frozen;
+    for &baseline in evaluate.baselines.iter().filter(|&&baseline| frozen || baseline != Baseline::Patches) {
         starts.push(start(context, &root, baseline, reporter)?);
     }
     let compared = |start: &&Start| start.layer.is_some() && start.layer != starts[0].layer;

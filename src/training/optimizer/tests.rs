@@ -89,7 +89,7 @@ fn adamw_decays_the_weight_by_the_learning_rate() {
 }
 
 fn classifier() -> Classifier {
-    let shape = ClassifierShape { features: 12, hidden: vec![8], batch_norm: true, classes: 3 };
+    let shape = ClassifierShape { features: 12, hidden: vec![8], batch_norm: true, classes: 3, map: None };
     Classifier::new(&shape, None, 1, &Device::flex().autodiff())
 }
 

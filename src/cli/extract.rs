@@ -1,0 +1,53 @@
+//! The command `extract`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::arguments::RunArguments;
+
+/// Options of `extract`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
+which encoder it holds; without --config, the run's own config.json says which data.
+
+Examples:
+  rotnet extract --out runs/a
+  rotnet extract --out runs/b --checkpoint runs/a/pretrain --data ~/cifar
+  rotnet extract --out runs/a --layer block2,block3 --pool 4x4 --views 4 --force")]
+pub struct ExtractArguments {
+    #[command(flatten)]
+    run: RunArguments,
+    /// Checkpoint, or the directory that holds it, instead of OUT/pretrain
+    #[arg(long, value_name = "PATH")]
+    checkpoint: Option<PathBuf>,
+    /// Blocks to read, side by side (extract.layers)
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    layer: Vec<String>,
+    /// How the places of a block are averaged (extract.pool)
+    #[arg(long, value_name = "GRID", value_parser = ["none", "gap", "2x2", "4x4", "8x8"])]
+    pool: Option<String>,
+    /// Rotations side by side, flips averaged (extract.views)
+    #[arg(long, value_name = "VIEWS", value_parser = ["1", "4", "flip", "4+flip"])]
+    views: Option<String>,
+}
+
+impl ExtractArguments {
+    /// The options of every command with these as settings of the config, and the checkpoint.
+    pub fn into_parts(self) -> (RunArguments, Option<PathBuf>) {
+        let Self { mut run, checkpoint, layer, pool, views } = self;
+        let mut set = |key: &str, value: String| run.settings.set.push(format!("extract.{key}={value}"));
+        if !layer.is_empty() {
+            set("layers", json!(layer).to_string());
+        }
+        if let Some(pool) = pool {
+            set("pool", pool);
+        }
+        if let Some(views) = views {
+            set("views", views);
+        }
+        (run, checkpoint)
+    }
+}

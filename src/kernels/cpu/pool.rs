@@ -1,0 +1,197 @@
+//! Overlapping pooling: windows of 3x3, two places apart, one place of padding (Network in Network, RotNet).
+//!
+//! Images are tasks, so an image's sums have one order. The loops run along channels and are left to the compiler: the
+//! passes wait for memory, not for arithmetic.
+
+use rayon::prelude::*;
+
+use crate::kernels::OverlappingPool;
+
+/// Channels that are compared at a time.
+const LANES: usize = 16;
+
+/// Shape of the input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolShape {
+    pub batch: usize,
+    pub height: usize,
+    pub width: usize,
+    pub channels: usize,
+    pub kind: OverlappingPool,
+}
+
+/// Places of a window, padding included.
+const WINDOW: f32 = 9.0;
+
+impl PoolShape {
+    pub fn out_height(&self) -> usize {
+        OverlappingPool::side(self.height)
+    }
+
+    pub fn out_width(&self) -> usize {
+        OverlappingPool::side(self.width)
+    }
+
+    pub fn input_len(&self) -> usize {
+        self.height * self.width * self.channels
+    }
+
+    pub fn output_len(&self) -> usize {
+        self.out_height() * self.out_width() * self.channels
+    }
+
+    /// The places of the window of output (row, column) that lie within the image: number in the window (row * 3 +
+    /// column) and the start of the pixel.
+    fn window(&self, row: usize, column: usize) -> impl Iterator<Item = (usize, usize)> {
+        let Self { height, width, channels, .. } = *self;
+        let along = |start: usize, end: usize| {
+            let first = (2 * start).saturating_sub(1);
+            (first..(2 * start + 2).min(end)).map(move |place| (place + 1 - 2 * start, place))
+        };
+        along(row, height).flat_map(move |(y, row)| {
+            along(column, width).map(move |(x, column)| (y * 3 + x, (row * width + column) * channels))
+        })
+    }
+
+    fn places(&self) -> impl Iterator<Item = (usize, usize)> {
+        let columns = self.out_width();
+        (0..self.out_height()).flat_map(move |row| (0..columns).map(move |column| (row, column)))
+    }
+}
+
+/// `x` `[batch, height, width, channels]` to `y`. For maxima, `argmax` (one byte an output) says which place of the
+/// window holds it, the first one where several do; it is left empty for averages.
+pub fn pool_forward(shape: &PoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+    assert_eq!((x.len(), y.len()), (shape.batch * shape.input_len(), shape.batch * shape.output_len()));
+    if y.is_empty() {
+        return;
+    }
+    let images = x.par_chunks_exact(shape.input_len()).zip(y.par_chunks_exact_mut(shape.output_len()));
+    match shape.kind {
+        OverlappingPool::Average => images.for_each(|(x, y)| average(shape, x, y)),
+        OverlappingPool::Max => {
+            assert_eq!(argmax.len(), shape.batch * shape.output_len());
+            images
+                .zip(argmax.par_chunks_exact_mut(shape.output_len()))
+                .for_each(|((x, y), argmax)| maximum(shape, x, y, argmax));
+        }
+    }
+}
+
+fn average(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
+    for ((row, column), y) in shape.places().zip(y.chunks_exact_mut(shape.channels)) {
+        y.fill(0.0);
+        for (_, start) in shape.window(row, column) {
+            for (sum, value) in y.iter_mut().zip(&x[start..start + shape.channels]) {
+                *sum += value;
+            }
+        }
+        y.iter_mut().for_each(|sum| *sum /= WINDOW);
+    }
+}
+
+fn maximum(shape: &PoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+    let outputs = y.chunks_exact_mut(shape.channels).zip(argmax.chunks_exact_mut(shape.channels));
+    for ((row, column), (y, argmax)) in shape.places().zip(outputs) {
+        let lanes = y.chunks_mut(LANES).zip(argmax.chunks_mut(LANES));
+        for (index, (y, argmax)) in lanes.enumerate() {
+            let (mut best, mut place) = ([f32::NEG_INFINITY; LANES], [0u32; LANES]);
+            for (number, start) in shape.window(row, column) {
+                let values = &x[start + index * LANES..][..y.len()];
+                for ((best, place), &value) in best.iter_mut().zip(&mut place).zip(values) {
+                    // NaN takes the place and keeps it.
+                    let takes = value > *best || value.is_nan();
+                    *best = if takes { value } else { *best };
+                    *place = if takes { number as u32 } else { *place };
+                }
+            }
+            y.copy_from_slice(&best[..y.len()]);
+            for (argmax, place) in argmax.iter_mut().zip(place) {
+                *argmax = place as u8;
+            }
+        }
+    }
+}
+
+/// Gradient of the input, `dx`, from that of the output.
+pub fn pool_backward(shape: &PoolShape, argmax: &[u8], dy: &[f32], dx: &mut [f32]) {
+    assert_eq!((dx.len(), dy.len()), (shape.batch * shape.input_len(), shape.batch * shape.output_len()));
+    if dy.is_empty() {
+        return dx.fill(0.0);
+    }
+    let images = dx.par_chunks_exact_mut(shape.input_len()).zip(dy.par_chunks_exact(shape.output_len()));
+    match shape.kind {
+        OverlappingPool::Average => images.for_each(|(dx, dy)| spread(shape, dy, dx)),
+        OverlappingPool::Max => {
+            assert_eq!(argmax.len(), dy.len());
+            images
+                .zip(argmax.par_chunks_exact(shape.output_len()))
+                .for_each(|((dx, dy), argmax)| scatter(shape, argmax, dy, dx));
+        }
+    }
+}
+
+fn spread(shape: &PoolShape, dy: &[f32], dx: &mut [f32]) {
+    dx.fill(0.0);
+    for ((row, column), dy) in shape.places().zip(dy.chunks_exact(shape.channels)) {
+        for (_, start) in shape.window(row, column) {
+            for (sum, value) in dx[start..start + shape.channels].iter_mut().zip(dy) {
+                *sum += value / WINDOW;
+            }
+        }
+    }
+}
+
+fn scatter(shape: &PoolShape, argmax: &[u8], dy: &[f32], dx: &mut [f32]) {
+    dx.fill(0.0);
+    let outputs = dy.chunks_exact(shape.channels).zip(argmax.chunks_exact(shape.channels));
+    for ((row, column), (dy, argmax)) in shape.places().zip(outputs) {
+        // A place in the padding is never the largest.
+        let mut starts = [0; 9];
+        shape.window(row, column).for_each(|(number, start)| starts[number] = start);
+        for (channel, (value, &place)) in dy.iter().zip(argmax).enumerate() {
+            dx[starts[usize::from(place)] + channel] += value;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Random, bits, in_pools};
+    use super::*;
+
+    #[test]
+    fn averages_count_the_padding_and_maxima_do_not() {
+        let mut shape =
+            PoolShape { batch: 1, height: 3, width: 2, channels: 1, kind: OverlappingPool::Average };
+        let x = [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0];
+        let mut y = [0.0; 2];
+        pool_forward(&shape, &x, &mut y, &mut []);
+        assert_eq!(y, [-10.0 / 9.0, -18.0 / 9.0]);
+        shape.kind = OverlappingPool::Max;
+        let mut argmax = [0; 2];
+        pool_forward(&shape, &x, &mut y, &mut argmax);
+        assert_eq!((y, argmax), ([-1.0, -3.0], [4, 1]));
+        let mut dx = [0.0; 6];
+        pool_backward(&shape, &argmax, &[2.0, 7.0], &mut dx);
+        assert_eq!(dx, [2.0, 0.0, 7.0, 0.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn threads_leave_every_bit() {
+        for kind in [OverlappingPool::Max, OverlappingPool::Average] {
+            let shape = PoolShape { batch: 5, height: 9, width: 8, channels: 19, kind };
+            let mut random = Random::new(3);
+            let x = random.floats(shape.batch * shape.input_len());
+            let dy = random.floats(shape.batch * shape.output_len());
+            let results = in_pools(|| {
+                let (mut y, mut argmax) = (vec![0.0; dy.len()], vec![0; dy.len()]);
+                pool_forward(&shape, &x, &mut y, &mut argmax);
+                let mut dx = vec![1.0; x.len()];
+                pool_backward(&shape, &argmax, &dy, &mut dx);
+                [bits(&y), bits(&dx)]
+            });
+            assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+        }
+    }
+}
