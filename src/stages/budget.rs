@@ -77,6 +77,15 @@ impl Pace {
         })
     }
 
+    /// Most steps in so many seconds, what is done after their epochs included.
+    fn steps_within(&self, seconds: f64) -> u64 {
+        let whole = self.steps_an_epoch.max(1) as f64 * self.step + self.epoch;
+        let epochs = (seconds.max(0.0) / whole).floor();
+        // What is left is less than an epoch.
+        let more = ((seconds - epochs * whole - self.epoch) / self.step).max(0.0);
+        epochs as u64 * self.steps_an_epoch + more as u64
+    }
+
     /// Wall time of so many steps.
     pub(super) fn seconds(&self, steps: u64) -> f64 {
         let epochs = steps.div_ceil(self.steps_an_epoch.max(1));
@@ -102,9 +111,8 @@ pub fn within_budget(
     let pace = Pace::measure(context, &dataset, &pretext, limit)?;
     // The run opens the data again.
     let left = budget.as_secs_f64() - (start.elapsed() + opening).as_secs_f64();
-    let per_step = pace.step + pace.epoch / pace.steps_an_epoch.max(1) as f64;
-    let steps = (left / per_step).floor();
-    if steps < 1.0 {
+    let steps = pace.steps_within(left);
+    if steps == 0 {
         return Err(Error::Usage {
             problem: format!(
                 "--budget: a step takes {:.3} s, and {left:.3} s are left after reading the data and measuring",
@@ -113,7 +121,6 @@ pub fn within_budget(
             hint: "give it more time, or make batches or network smaller".into(),
         });
     }
-    let steps = steps as u64;
     let epochs = steps.div_ceil(pace.steps_an_epoch.max(1)) as usize;
     reporter.report(Event::Note(&format!(
         "a step takes {:.2} ms; {steps} steps ({:.2} epochs) fill the {:.0} s",
@@ -122,4 +129,23 @@ pub fn within_budget(
         budget.as_secs_f64()
     )));
     Ok(PretrainConfig { steps: Some(steps), epochs, ..config.pretrain.clone() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_steps_fill_the_time_with_what_follows_their_epochs() {
+        for (step, epoch, steps_an_epoch) in [(0.1, 0.0, 10), (0.1, 3.0, 10), (0.01, 0.5, 391), (0.3, 9.0, 7)]
+        {
+            let pace = Pace { step, epoch, checkpoint_bytes: 0, steps_an_epoch };
+            for tenths in 0..600 {
+                let seconds = f64::from(tenths) / 10.0;
+                let steps = pace.steps_within(seconds);
+                assert!(steps == 0 || pace.seconds(steps) <= seconds + 1e-9, "{steps} in {seconds}");
+                assert!(pace.seconds(steps + 1) > seconds - 1e-9, "{} in {seconds}", steps + 1);
+            }
+        }
+    }
 }
