@@ -152,6 +152,28 @@ impl EncoderConfig {
         Ok(())
     }
 
+    /// Why the encoder is not pretrained on images of another size; absent for one that takes any.
+    pub fn fixed_size(&self) -> Option<&'static str> {
+        match self.kind {
+            EncoderKind::Seed => Some(
+                "the dense layer of encoder `seed` is made for one size; `compact` and `rotnet-nin` take any",
+            ),
+            EncoderKind::Patches => Some("encoder `patches` is not trained"),
+            EncoderKind::Compact | EncoderKind::RotnetNin => None,
+        }
+    }
+
+    /// Rows and columns of the smallest image of which pooling leaves something.
+    pub fn smallest_side(&self) -> usize {
+        if self.fixed_size().is_some() {
+            return SMALLEST_IMAGE;
+        }
+        let layers = self.layers(1);
+        let behind = |side: usize, layer: &BlockShape| Some(layer.side(side)).filter(|&side| side > 0);
+        let fits = |side: &usize| layers.iter().flatten().try_fold(*side, behind).is_some();
+        (1..SMALLEST_IMAGE).find(fits).unwrap_or(SMALLEST_IMAGE)
+    }
+
     fn compact(&self) -> (Vec<usize>, Vec<bool>) {
         let first = if self.whiten { WHITENED } else { 32 };
         (
@@ -162,22 +184,6 @@ impl EncoderConfig {
 
     fn nin_blocks(&self) -> usize {
         self.blocks.unwrap_or(4)
-    }
-
-    /// Why the encoder takes images of one size only; absent for one that takes any.
-    pub fn fixed_size(&self) -> Option<&'static str> {
-        match self.kind {
-            EncoderKind::Seed => {
-                Some("the dense layer of encoder `seed` is made for one size; `compact` takes any")
-            }
-            EncoderKind::Patches => Some("encoder `patches` is not trained"),
-            EncoderKind::Compact | EncoderKind::RotnetNin => None,
-        }
-    }
-
-    /// Rows and columns of the smallest image of which pooling leaves something.
-    pub fn smallest_side(&self) -> usize {
-        1 << self.layers(1).iter().flatten().filter(|block| block.pool).count()
     }
 
     /// How initial parameters are drawn.
@@ -289,6 +295,21 @@ mod tests {
             ..EncoderConfig::default()
         };
         assert!(problem(whitened).contains("must begin with 54"));
+    }
+
+    #[test]
+    fn the_smallest_side_leaves_something_behind_every_pooling() {
+        let compact = |pools: Vec<bool>| EncoderConfig {
+            kind: EncoderKind::Compact,
+            widths: Some(vec![4; pools.len()]),
+            pools: Some(pools),
+            ..EncoderConfig::default()
+        };
+        assert_eq!(compact(vec![true, true, false]).smallest_side(), 4);
+        assert_eq!(compact(vec![false]).smallest_side(), 1);
+        let nin = EncoderConfig { kind: EncoderKind::RotnetNin, ..EncoderConfig::default() };
+        assert!(nin.smallest_side() <= 8 && nin.fixed_size().is_none());
+        assert!(EncoderConfig::default().fixed_size().is_some());
     }
 
     #[test]
