@@ -109,7 +109,8 @@ impl EncoderConfig {
         blocks.map(|shape| shape.kernel * shape.kernel * shape.channels[0] * shape.channels[1]).sum()
     }
 
-    fn blocks(&self, channels: usize) -> Vec<BlockShape> {
+    /// Its convolution blocks, on images with so many channels.
+    pub fn blocks(&self, channels: usize) -> Vec<BlockShape> {
         let (widths, pools, padding, norm) = match self.kind {
             EncoderKind::Seed => (vec![32, 64, 64], vec![true, true, false], 0, false),
             EncoderKind::Compact => {

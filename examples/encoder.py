@@ -1,0 +1,69 @@
+"""The encoder that `rotnet export` wrote, in plain PyTorch.
+
+    from encoder import load
+    encoder = load("runs/a/export/encoder.safetensors")
+    features = encoder(images)          # uint8 [batch, height, width, 3] to float32 [batch, features]
+
+Needs torch and safetensors.
+"""
+
+import json
+
+import torch
+from safetensors import safe_open
+from torch import nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+
+class Layer(nn.Module):
+    def __init__(self, kernel, padding, channels, pool, norm):
+        super().__init__()
+        self.conv = nn.Conv2d(*channels, kernel, padding=padding, bias=not norm)
+        self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
+        self.norm = nn.BatchNorm2d(channels[1]) if norm else nn.Identity()
+
+    def forward(self, x):
+        return torch.relu(self.norm(self.pool(self.conv(x))))
+
+
+class Encoder(nn.Module):
+    def __init__(self, description):
+        super().__init__()
+        self.scale = 1 / 255 if description["scale_pixels"] else 1
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(Layer(**layer) for layer in block)) for block in description["blocks"]
+        )
+        self.dense = nn.Linear(*description["dense"]) if description["dense"] else None
+
+    def outputs(self, images):
+        """The output of every block, [batch, channels, height, width] each."""
+        x = images.permute(0, 3, 1, 2).float() * self.scale
+        for block in self.blocks:
+            x = block(x)
+            yield x
+
+    def forward(self, images):
+        *_, x = self.outputs(images)
+        return x.mean((2, 3)) if self.dense is None else torch.relu(self.dense(x.flatten(1)))
+
+    def read(self, images, layers=(), pool="none", views=1):
+        """What `rotnet extract` writes with these settings (section `extract` of the config)."""
+        if views == 4:
+            turned = [torch.rot90(images, turns, (1, 2)) for turns in range(4)]
+            return torch.cat([self.read(view, layers, pool) for view in turned], 1)
+        if not layers:
+            return self(images)
+        outputs = list(self.outputs(images))
+        chosen = [outputs[int(layer.removeprefix("block")) - 1] for layer in layers]
+        sides = {"none": None, "gap": 1, "2x2": 2, "4x4": 4, "8x8": 8}
+        side = sides[pool]
+        chosen = [x if side is None else adaptive_avg_pool2d(x, side) for x in chosen]
+        return torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in chosen], 1)
+
+
+def load(path):
+    """The encoder in a file, ready for use."""
+    with safe_open(path, "pt") as file:
+        encoder = Encoder(json.loads(file.metadata()["rotnet"]))
+        encoder.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
+    return encoder.eval()
