@@ -30,17 +30,17 @@ class Encoder(nn.Module):
     def __init__(self, description):
         super().__init__()
         self.scale = 1 / 255 if description["scale_pixels"] else 1
-        self.blocks = nn.ModuleList(
-            nn.Sequential(*(Layer(**layer) for layer in block)) for block in description["blocks"]
-        )
+        self.layers = nn.ModuleList(Layer(**layer) for layer in description["layers"])
+        self.ends = description["blocks"]
         self.dense = nn.Linear(*description["dense"]) if description["dense"] else None
 
     def outputs(self, images):
         """The output of every block, [batch, channels, height, width] each."""
         x = images.permute(0, 3, 1, 2).float() * self.scale
-        for block in self.blocks:
-            x = block(x)
-            yield x
+        for number, layer in enumerate(self.layers, 1):
+            x = layer(x)
+            if number in self.ends:
+                yield x
 
     def forward(self, images):
         *_, x = self.outputs(images)

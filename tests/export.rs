@@ -32,14 +32,14 @@ fn encoders_have_the_names_and_the_layout_of_pytorch() {
         outcome.stdout
     );
     let exported = folder.read("seed/export/encoder.safetensors");
-    assert_eq!(header(&exported)["blocks.0.0.conv.weight"]["shape"], serde_json::json!([32, 3, 3, 3]));
+    assert_eq!(header(&exported)["layers.0.conv.weight"]["shape"], serde_json::json!([32, 3, 3, 3]));
     let description = header(&exported)["__metadata__"]["rotnet"].as_str().unwrap().to_owned();
     let description: Value = serde_json::from_str(&description).unwrap();
     assert_eq!(description["dense"], serde_json::json!([1024, 64]));
 
     // rotnet: [row, column, input, output]; PyTorch: [output, input, row, column].
     let own = tensor(&folder.read("seed/pretrain/checkpoint.safetensors"), "model.encoder.blocks.1.weight");
-    let torch = tensor(&exported, "blocks.1.0.conv.weight");
+    let torch = tensor(&exported, "layers.1.conv.weight");
     let (row, column, input, output) = (2, 0, 7, 33);
     assert_eq!(
         torch[(output * 32 + input) * 9 + row * 3 + column],
@@ -59,8 +59,8 @@ fn encoders_have_the_names_and_the_layout_of_pytorch() {
     folder.succeed(&format!("pretrain {once} {compact} --out compact"));
     folder.succeed("export --run compact --to elsewhere");
     let exported = header(&folder.read("elsewhere/encoder.safetensors"));
-    assert_eq!(exported["blocks.1.0.norm.running_var"]["shape"], serde_json::json!([16]));
-    assert!(exported["blocks.1.0.conv.bias"].is_null() && exported["dense.weight"].is_null());
+    assert_eq!(exported["layers.1.norm.running_var"]["shape"], serde_json::json!([16]));
+    assert!(exported["layers.1.conv.bias"].is_null() && exported["dense.weight"].is_null());
 }
 
 #[test]

@@ -30,8 +30,10 @@ struct Description<'a> {
     image: ImageShape,
     /// Pixels are divided by 255.
     scale_pixels: bool,
-    /// The layers of each block: convolution, pooling, normalisation, ReLU; in this order.
-    blocks: Vec<Vec<Layer>>,
+    /// Convolution, pooling, normalisation, ReLU; in this order.
+    layers: Vec<Layer>,
+    /// Number of layers up to the end of each block.
+    blocks: Vec<usize>,
     /// Inputs and outputs of the dense layer, with ReLU, behind them; null: the mean over all places.
     dense: Option<[usize; 2]>,
     /// Numbers an image.
@@ -78,11 +80,13 @@ pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
     let tensors = convert(&parameters, config, header.image[2])
         .map_err(|problem| Error::checkpoint(checkpoint, problem, HINT))?;
     let dense = parameters.get("dense.weight").map(|weight| weight.shape().to_vec());
+    let shapes = config.blocks(header.image[2]);
     let description = Description {
         encoder: config,
         image: header.image,
         scale_pixels: header.scale_pixels,
-        blocks: config.blocks(header.image[2]).into_iter().map(|shape| vec![Layer::from(shape)]).collect(),
+        blocks: (1..=shapes.len()).collect(),
+        layers: shapes.into_iter().map(Layer::from).collect(),
         dense: dense.and_then(|shape| shape.try_into().ok()),
         features: encoder.features(),
         dataset: &header.dataset,
@@ -154,20 +158,20 @@ fn permuted(shape: [usize; 4], axes: [usize; 4]) -> Vec<usize> {
     order
 }
 
-/// `blocks.0.weight` to `blocks.0.0.conv.weight`, `blocks.0.norm.scale` to `blocks.0.0.norm.weight`.
+/// `blocks.0.weight` to `layers.0.conv.weight`, `blocks.0.norm.scale` to `layers.0.norm.weight`.
 fn torch_name(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').collect();
     match parts[..] {
-        ["blocks", block, "norm", parameter] => {
+        ["blocks", layer, "norm", parameter] => {
             let parameter = match parameter {
                 "scale" => "weight",
                 "shift" => "bias",
                 "running_variance" => "running_var",
                 other => other,
             };
-            format!("blocks.{block}.0.norm.{parameter}")
+            format!("layers.{layer}.norm.{parameter}")
         }
-        ["blocks", block, parameter] => format!("blocks.{block}.0.conv.{parameter}"),
+        ["blocks", layer, parameter] => format!("layers.{layer}.conv.{parameter}"),
         _ => name.to_owned(),
     }
 }
@@ -191,12 +195,12 @@ mod tests {
             let tensors = exported(kind);
             tensors.into_iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape)
         };
-        assert_eq!(find(EncoderKind::Seed, "blocks.1.0.conv.weight"), Some(vec![64, 32, 3, 3]));
-        assert_eq!(find(EncoderKind::Seed, "blocks.1.0.conv.bias"), Some(vec![64]));
+        assert_eq!(find(EncoderKind::Seed, "layers.1.conv.weight"), Some(vec![64, 32, 3, 3]));
+        assert_eq!(find(EncoderKind::Seed, "layers.1.conv.bias"), Some(vec![64]));
         assert_eq!(find(EncoderKind::Seed, "dense.weight"), Some(vec![64, 1024]));
         assert_eq!(find(EncoderKind::Seed, "dense.bias"), Some(vec![64]));
         for name in ["weight", "bias", "running_mean", "running_var"] {
-            assert_eq!(find(EncoderKind::Compact, &format!("blocks.0.0.norm.{name}")), Some(vec![32]));
+            assert_eq!(find(EncoderKind::Compact, &format!("layers.0.norm.{name}")), Some(vec![32]));
         }
         assert_eq!(exported(EncoderKind::Compact).len(), 5 * 5);
     }
