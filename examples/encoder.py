@@ -29,14 +29,17 @@ class Layer(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, description):
         super().__init__()
-        self.scale = 1 / 255 if description["scale_pixels"] else 1
+        pixels = description["pixels"]  # raw, scaled (divided by 255) or normalised
+        self.scale = 1 if pixels["kind"] == "raw" else 1 / 255
+        self.register_buffer("mean", torch.tensor(pixels.get("mean", [0, 0, 0])), persistent=False)
+        self.register_buffer("std", torch.tensor(pixels.get("std", [1, 1, 1])), persistent=False)
         self.layers = nn.ModuleList(Layer(**layer) for layer in description["layers"])
         self.ends = description["blocks"]
         self.dense = nn.Linear(*description["dense"]) if description["dense"] else None
 
     def outputs(self, images):
         """The output of every block, [batch, channels, height, width] each."""
-        x = images.permute(0, 3, 1, 2).float() * self.scale
+        x = ((images.float() * self.scale - self.mean) / self.std).permute(0, 3, 1, 2)
         for number, layer in enumerate(self.layers, 1):
             x = layer(x)
             if number in self.ends:

@@ -165,7 +165,7 @@ mod tests {
 
     fn metrics(epoch: usize) -> EpochMetrics {
         serde_json::from_value(serde_json::json!({
-            "epoch": epoch, "loss": 1.5, "accuracy": 0.25, "images_per_second": 100.0, "seconds": 2.0
+            "epoch": epoch, "loss": 1.5, "accuracy": 0.25, "learning_rate": 0.1, "images_per_second": 100.0, "seconds": 2.0
         }))
         .unwrap()
     }

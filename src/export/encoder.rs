@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use super::Files;
 use crate::checkpoint::DatasetLabel;
+use crate::data::Pixels;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
@@ -28,8 +29,8 @@ struct Description<'a> {
     encoder: &'a EncoderConfig,
     /// Height, width and channels of an image.
     image: ImageShape,
-    /// Pixels are divided by 255.
-    scale_pixels: bool,
+    /// What bytes become before the first layer.
+    pixels: &'a Pixels,
     /// Convolution, pooling, normalisation, ReLU; in this order.
     layers: Vec<Layer>,
     /// Number of layers up to the end of each block.
@@ -84,7 +85,7 @@ pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
     let description = Description {
         encoder: config,
         image: header.image,
-        scale_pixels: header.scale_pixels,
+        pixels: &header.pixels,
         blocks: (1..=shapes.len()).collect(),
         layers: shapes.into_iter().map(Layer::from).collect(),
         dense: dense.and_then(|shape| shape.try_into().ok()),

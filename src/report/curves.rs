@@ -4,8 +4,9 @@ use maud::{Markup, PreEscaped, html};
 
 use super::Shown;
 use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
+use super::facts::Epoch;
 use super::page::figure;
-use crate::progress::{EpochMetrics, Stage};
+use crate::progress::Stage;
 
 /// Most runs in one chart; of more, the first ones are drawn.
 const DRAWN: usize = 3 * COLOURS;
@@ -15,8 +16,8 @@ struct Quantity {
     name: &'static str,
     axis: &'static str,
     scale: Scale,
-    training: fn(&EpochMetrics) -> f64,
-    validation: fn(&EpochMetrics) -> Option<f64>,
+    training: fn(&Epoch) -> f64,
+    validation: fn(&Epoch) -> Option<f64>,
 }
 
 const LOSS: Quantity = Quantity {
@@ -70,7 +71,7 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     for (index, run) in runs.iter().take(DRAWN).enumerate() {
         let Some(training) = run.facts.training(stage) else { continue };
         let name = if runs.len() > 1 { format!("{}, ", run.facts.name) } else { String::new() };
-        let points = |of: &dyn Fn(&EpochMetrics) -> Option<f64>| -> Vec<(f64, f64)> {
+        let points = |of: &dyn Fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
             training.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, of(epoch)?))).collect()
         };
         let drawn = [

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
 use crate::files::read_json;
-use crate::progress::{EpochMetrics, Stage};
+use crate::progress::Stage;
 use crate::run_directory::RunDirectory;
 
 /// A run as its files tell it.
@@ -40,11 +40,30 @@ pub(super) struct Training {
     /// Which one.
     pub stage: Stage,
     /// Epochs that are done.
-    pub epochs: Vec<EpochMetrics>,
+    pub epochs: Vec<Epoch>,
     /// Epochs that the config asks for.
     pub planned: Option<usize>,
     /// `summary.json`; null until the stage is done.
     pub summary: Value,
+}
+
+/// A line of `metrics.jsonl`, of this version or an older one.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Epoch {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Mean cross-entropy (nats) while training.
+    pub loss: f64,
+    /// Share classified rightly while training, in 0..=1.
+    pub accuracy: f64,
+    /// Loss on the validation split.
+    pub validation_loss: Option<f64>,
+    /// Accuracy on the validation split.
+    pub validation_accuracy: Option<f64>,
+    /// Samples trained on a second.
+    pub images_per_second: f64,
+    /// Wall time of the training, in seconds.
+    pub seconds: f64,
 }
 
 /// A test image that was classified wrongly, as `finetune/summary.json` lists it.
@@ -123,11 +142,11 @@ impl Training {
 }
 
 /// The lines of a metrics file that are readable.
-fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<EpochMetrics> {
+fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<Epoch> {
     let Ok(text) = fs::read_to_string(path) else {
         return Vec::new();
     };
-    let lines: Vec<_> = text.lines().map(serde_json::from_str::<EpochMetrics>).collect();
+    let lines: Vec<_> = text.lines().map(serde_json::from_str::<Epoch>).collect();
     let damaged = lines.iter().filter(|line| line.is_err()).count();
     if damaged > 0 {
         notes.push(format!("{}: {damaged} lines are not readable", path.display()));

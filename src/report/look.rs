@@ -12,7 +12,7 @@ use super::facts::Facts;
 use super::picture;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::data::{self, Dataset, Images, PlainImages, RotatedImages, Rotation, rotate};
+use crate::data::{self, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout};
@@ -132,7 +132,7 @@ fn fill(
     };
     look.source = format!("{source} of {}", dataset.name);
     let images = dataset.train.subset(&spread(&indices, POOL));
-    let eye = Eye { device, encoder, scale: checkpoint.header.scale_pixels };
+    let eye = Eye { device, encoder, pixels: checkpoint.header.pixels.clone() };
     look.turns = turns(&eye, &checkpoint, &images)?;
     let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
     let width = eye.encoder.read_width(&readout)?;
@@ -160,7 +160,7 @@ fn spread(indices: &[u32], most: usize) -> Vec<u32> {
 struct Eye {
     device: Device,
     encoder: Encoder,
-    scale: bool,
+    pixels: Pixels,
 }
 
 impl Eye {
@@ -175,7 +175,7 @@ impl Eye {
     }
 
     fn features(&self, images: &Images, readout: &Readout) -> Vec<f32> {
-        self.each(&PlainImages::all(images, self.scale), |inputs| self.encoder.read(inputs, readout))
+        self.each(&PlainImages::all(images, &self.pixels), |inputs| self.encoder.read(inputs, readout))
     }
 }
 
@@ -190,7 +190,7 @@ fn turns(eye: &Eye, checkpoint: &Checkpoint, images: &Images) -> Result<Option<T
     let refuse = |problem| Error::checkpoint("pretrain", problem, "run `rotnet pretrain` again");
     let head = model::load(head, parameters).map_err(refuse)?;
     let chosen: Vec<u32> = (0..images.len().min(TURNED) as u32).collect();
-    let rotated = RotatedImages::new(images, chosen, true, eye.scale);
+    let rotated = RotatedImages::new(images, chosen, Rotations::All, &eye.pixels, 0);
     let logits = eye.each(&rotated, |inputs| head.forward(eye.encoder.forward(inputs)));
     let answers: Vec<(usize, f32)> =
         logits.chunks_exact(ROTATIONS).map(|logits| best(&softmax(logits))).collect();

@@ -139,7 +139,7 @@ fn figures(run: &Shown) -> [(&'static str, String, String); 4] {
 fn state(training: &Training) -> String {
     let done = training.epochs.len();
     match training.planned {
-        Some(planned) if done < planned => {
+        Some(planned) if done < planned && !training.finished() => {
             format!("{}: {done} of {planned} epochs so far", training.stage.name())
         }
         _ => format!("{}: {done} epochs", training.stage.name()),
