@@ -173,7 +173,8 @@ fn label(value: f64, kind: Scale) -> String {
     }
 }
 
-/// A square matrix of shares of its rows, darker for more; `names` by row and column where there is room.
+/// A square matrix of shares of its rows, coloured by the root of the share, so that small ones are seen; `names` by
+/// row and column where there is room.
 pub(super) fn matrix(title: &str, shares: &[Vec<f64>], names: &[String]) -> String {
     let mut svg = String::new();
     let count = shares.len().max(1);
@@ -214,7 +215,7 @@ fn draw_matrix<'b>(
         for (column, &share) in line.iter().enumerate() {
             let corner = (left + at(column), top + at(row));
             let index = if row == column { 0 } else { 2 };
-            let fill = colour(index).mix(0.06 + 0.84 * share.clamp(0.0, 1.0));
+            let fill = colour(index).mix(0.04 + 0.7 * share.clamp(0.0, 1.0).sqrt());
             let far = (corner.0 + cell - 1, corner.1 + cell - 1);
             root.draw(&Rectangle::new([corner, far], fill.filled()))?;
             if room && share >= 0.005 {

@@ -69,7 +69,7 @@ pub(super) fn figure(title: &str, body: Markup, caption: Markup) -> Markup {
 
 /// A share as percent with one digit.
 pub(super) fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
+    format!("{:.1}\u{a0}%", 100.0 * share)
 }
 
 /// The head figures: a row of tiles for one run, a table for several.
@@ -149,6 +149,7 @@ fn state(training: &Training) -> String {
 /// Seconds in the units in which people count them.
 pub(super) fn duration(seconds: f64) -> String {
     match seconds {
+        ..1.0 => format!("{seconds:.2} s"),
         ..100.0 => format!("{seconds:.1} s"),
         ..6_000.0 => format!("{:.0} min {:02.0} s", (seconds / 60.0).floor(), seconds % 60.0),
         _ => format!("{:.1} h", seconds / 3_600.0),

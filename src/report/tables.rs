@@ -128,7 +128,7 @@ fn lines(facts: &Facts) -> Vec<Line> {
     for training in &facts.trainings {
         let Some(last) = training.epochs.last() else { continue };
         let (what, seen) = match training.stage {
-            Stage::Pretrain => ("Rotation accuracy", "images trained on, rotated and augmented"),
+            Stage::Pretrain => ("Rotation accuracy", "images trained on, rotated"),
             _ => ("Training accuracy of the classifier", "images trained on, with labels"),
         };
         let images = training.summary["images"].as_u64().or(training.summary["labels"].as_u64());
