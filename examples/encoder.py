@@ -16,14 +16,16 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 
 class Layer(nn.Module):
-    def __init__(self, kernel, padding, channels, pool, norm):
+    def __init__(self, kernel, padding, channels, pool, norm, overlapping=None):
         super().__init__()
         self.conv = nn.Conv2d(*channels, kernel, padding=padding, bias=not norm)
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.norm = nn.BatchNorm2d(channels[1]) if norm else nn.Identity()
+        pools = {"max": nn.MaxPool2d(3, 2, 1), "average": nn.AvgPool2d(3, 2, 1)}
+        self.last = pools[overlapping] if overlapping else nn.Identity()
 
     def forward(self, x):
-        return torch.relu(self.norm(self.pool(self.conv(x))))
+        return self.last(torch.relu(self.norm(self.pool(self.conv(x)))))
 
 
 class Encoder(nn.Module):
@@ -51,15 +53,22 @@ class Encoder(nn.Module):
 
     def read(self, images, layers=(), pool="none", views=1):
         """What `rotnet extract` writes with these settings (section `extract` of the config)."""
-        if views == 4:
-            turned = [torch.rot90(images, turns, (1, 2)) for turns in range(4)]
-            return torch.cat([self.read(view, layers, pool) for view in turned], 1)
+        turns = range(4) if str(views).startswith("4") else [0]
+        seen = []
+        for view in (torch.rot90(images, turn, (1, 2)) for turn in turns):
+            features = self.blocks(view, layers, pool)
+            if "flip" in str(views):
+                features = (features + self.blocks(view.flip(2), layers, pool)) / 2
+            seen.append(features)
+        return torch.cat(seen, 1)
+
+    def blocks(self, images, layers, pool):
+        """The features of an image as it is: of the last layer, or of blocks, channels last."""
         if not layers:
             return self(images)
         outputs = list(self.outputs(images))
+        side = {"none": None, "gap": 1, "2x2": 2, "4x4": 4, "8x8": 8}[pool]
         chosen = [outputs[int(layer.removeprefix("block")) - 1] for layer in layers]
-        sides = {"none": None, "gap": 1, "2x2": 2, "4x4": 4, "8x8": 8}
-        side = sides[pool]
         chosen = [x if side is None else adaptive_avg_pool2d(x, side) for x in chosen]
         return torch.cat([x.permute(0, 2, 3, 1).flatten(1) for x in chosen], 1)
 

@@ -185,10 +185,13 @@ pub(super) fn runs_in(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// How far below the directory of a sweep its runs may lie.
 const DEPTH: usize = 2;
+/// Where a sweep keeps what its runs have in common: no runs of their own.
+const SHARED: &str = "shared";
 
 fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    let directories = entries.map(|entry| entry.path()).filter(|path| path.is_dir());
+    let directories = entries.filter(|entry| entry.file_name() != SHARED).map(|entry| entry.path());
+    let directories = directories.filter(|path| path.is_dir());
     directories
         .flat_map(|path| match is_run(&path) {
             true => vec![path],
@@ -206,7 +209,7 @@ mod tests {
     fn a_run_is_told_from_a_sweep_and_from_nothing() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
-        for name in ["sweep/b/pretrain", "sweep/a/seed1/finetune", "sweep/notes"] {
+        for name in ["sweep/b/pretrain", "sweep/a/seed1/finetune", "sweep/shared/e/pretrain", "sweep/notes"] {
             fs::create_dir_all(path(name)).unwrap();
         }
         assert_eq!(runs_in(&path("sweep/b")).unwrap(), [path("sweep/b")]);

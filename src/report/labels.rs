@@ -117,8 +117,8 @@ pub(super) fn sweep(runs: &[Shown]) -> Markup {
         })
         .collect();
     let caption = html! {
-        "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in the "
-        "seed alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few labels."
+        "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in seed "
+        "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few labels."
     };
     html! { section { h2 { "Labels" } (curve(&series, caption)) } }
 }
@@ -148,6 +148,9 @@ fn curve(series: &[Series], caption: Markup) -> Markup {
     figure("Accuracy by labels", body, caption)
 }
 
+/// Settings that do not make a curve of their own.
+const NUMBERED: [&str; 4] = ["seed", "description", "data.labels_per_class", "data.label_draw"];
+
 /// For each run the settings, besides seed and labels, that tell it from the others.
 fn group_names(runs: &[Shown]) -> Vec<String> {
     let settings: Vec<BTreeMap<String, String>> = runs
@@ -155,7 +158,7 @@ fn group_names(runs: &[Shown]) -> Vec<String> {
         .map(|run| {
             let mut keys = BTreeMap::new();
             flatten("", &run.facts.settings, &mut keys);
-            keys.retain(|key, _| !["seed", "description", "data.labels_per_class"].contains(&key.as_str()));
+            keys.retain(|key, _| !NUMBERED.contains(&key.as_str()));
             keys
         })
         .collect();
