@@ -9,7 +9,7 @@ use super::page::figure;
 use crate::progress::Stage;
 
 /// Most runs in one chart; of more, the first ones are drawn.
-const DRAWN: usize = 3 * COLOURS;
+const DRAWN: usize = COLOURS;
 
 /// A number of an epoch.
 struct Quantity {

@@ -83,10 +83,11 @@ fn verdict_curve(verdict: &Verdict) -> Markup {
     curve(&series, caption)
 }
 
-/// Accuracy by number of labels over several runs; nothing where they do not differ in it.
+/// Accuracy by settings over several runs, and by number of labels where they differ in it; nothing where no runs
+/// belong together.
 pub(super) fn sweep(runs: &[Shown]) -> Markup {
     // Results by everything in which the runs differ besides labels and seed, then by labels.
-    let mut groups: BTreeMap<String, BTreeMap<usize, Vec<f64>>> = BTreeMap::new();
+    let mut groups = Groups::new();
     for (name, run) in group_names(runs).into_iter().zip(runs) {
         let finetune = run.facts.training(Stage::Finetune);
         let Some((training, test)) =
@@ -97,30 +98,79 @@ pub(super) fn sweep(runs: &[Shown]) -> Markup {
         let labels = training.summary["labels"].as_u64().unwrap_or(0) as usize;
         groups.entry(name).or_default().entry(labels).or_default().push(test.accuracy);
     }
-    if groups.values().all(|by_labels| by_labels.len() < 2) {
-        return html! {};
-    }
-    let series: Vec<Series> = groups
-        .into_iter()
-        .enumerate()
-        .map(|(index, (name, by_labels))| {
-            let mut series = empty(name, index);
-            for (labels, results) in by_labels {
-                let mean = results.iter().sum::<f64>() / results.len() as f64;
-                let (low, high) = results
-                    .iter()
-                    .fold((mean, mean), |(low, high), &result| (low.min(result), high.max(result)));
-                series.points.push((labels as f64, mean));
-                series.spread.push((low, high));
+    let repeated = groups.values().flat_map(BTreeMap::values).any(|results| results.len() > 1);
+    let curved = groups.values().any(|by_labels| by_labels.len() > 1);
+    html! {
+        @if repeated || curved {
+            section {
+                h2 { "By settings" }
+                div.pair {
+                    @if curved { (label_curve(&groups)) }
+                    (means(&groups))
+                }
             }
-            series
-        })
-        .collect();
+        }
+    }
+}
+
+/// Test accuracies by settings, then by number of labels.
+type Groups = BTreeMap<String, BTreeMap<usize, Vec<f64>>>;
+
+/// Mean, worst and best.
+fn spread(results: &[f64]) -> (f64, f64, f64) {
+    let mean = results.iter().sum::<f64>() / results.len().max(1) as f64;
+    let ends = |(low, high): (f64, f64), &result: &f64| (low.min(result), high.max(result));
+    let (low, high) = results.iter().fold((mean, mean), ends);
+    (mean, low, high)
+}
+
+fn label_curve(groups: &Groups) -> Markup {
+    let mut drawn = Vec::new();
+    for (name, by_labels) in groups {
+        let mut series = empty(name.clone(), drawn.len());
+        for (&labels, results) in by_labels {
+            let (mean, low, high) = spread(results);
+            series.points.push((labels as f64, mean));
+            series.spread.push((low, high));
+        }
+        drawn.push(series);
+    }
     let caption = html! {
         "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in seed "
-        "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few labels."
+        "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few "
+        "labels."
     };
-    html! { section { h2 { "Labels" } (curve(&series, caption)) } }
+    curve(&drawn, caption)
+}
+
+fn means(groups: &Groups) -> Markup {
+    let body = html! {
+        div.wide { table {
+            thead { tr {
+                th { "settings" } th.number { "labels" } th.number { "runs" } th.number { "mean" }
+                th.number { "worst to best" }
+            } }
+            tbody {
+                @for (name, by_labels) in groups {
+                    @for (labels, results) in by_labels {
+                        @let (mean, low, high) = spread(results);
+                        tr {
+                            th scope="row" { (name) }
+                            td.number { (labels) }
+                            td.number { (results.len()) }
+                            td.number { (percent(mean)) }
+                            td.number { (percent(low)) " to " (percent(high)) }
+                        }
+                    }
+                }
+            }
+        } }
+    };
+    let caption = html! {
+        "Test accuracy of the runs with the same settings; they differ in seed or label draw alone. Settings whose ranges "
+        "overlap are not told apart by these runs."
+    };
+    figure("Means", body, caption)
 }
 
 fn empty(name: String, colour: usize) -> Series {

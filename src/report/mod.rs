@@ -70,7 +70,7 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
     for named in &request.runs {
         directories.extend(facts::runs_in(named)?);
     }
-    let pictures = directories.len() <= WITH_PICTURES;
+    let (several, pictures) = (directories.len() > 1, directories.len() <= WITH_PICTURES);
     let names = names(&directories);
     let mut runs = Vec::with_capacity(directories.len());
     for (directory, name) in directories.iter().zip(names) {
@@ -81,8 +81,11 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
         };
         runs.push(Shown { facts, look });
     }
-    let mut notes: Vec<String> =
-        runs.iter().flat_map(|run| [&run.facts.notes, &run.look.notes]).flatten().cloned().collect();
+    let mut notes = Vec::new();
+    for Shown { facts, look } in &runs {
+        let name = if several { format!("{}: ", facts.name) } else { String::new() };
+        notes.extend(facts.notes.iter().chain(&look.notes).map(|note| format!("{name}{note}")));
+    }
     if !pictures {
         notes.push(format!("Pictures are left out: there are more than {WITH_PICTURES} runs."));
     }

@@ -228,13 +228,26 @@ pub(super) fn differences(runs: &[Shown]) -> Markup {
             @if differ.is_empty() {
                 p { "The configs are the same in every key." }
             } @else {
+                @let value = |keys: &BTreeMap<String, String>, key: &str| keys.get(key).map_or("–".to_owned(), String::clone);
                 div.wide { table {
-                    thead { tr { th { "key" } @for run in runs { th { (run.facts.name) } } } }
-                    tbody {
-                        @for key in differ {
-                            tr {
-                                th scope="row" { code { (key) } }
-                                @for keys in &flat { td { (keys.get(key).map_or("–", String::as_str)) } }
+                    @if runs.len() <= differ.len() {
+                        thead { tr { th { "key" } @for run in runs { th { (run.facts.name) } } } }
+                        tbody {
+                            @for key in &differ {
+                                tr {
+                                    th scope="row" { code { (key) } }
+                                    @for keys in &flat { td { (value(keys, key)) } }
+                                }
+                            }
+                        }
+                    } @else {
+                        thead { tr { th { "run" } @for key in &differ { th { code { (key) } } } } }
+                        tbody {
+                            @for (run, keys) in runs.iter().zip(&flat) {
+                                tr {
+                                    th scope="row" { (run.facts.name) }
+                                    @for key in &differ { td { (value(keys, key)) } }
+                                }
                             }
                         }
                     }
