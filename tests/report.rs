@@ -32,6 +32,7 @@ fn a_finished_run_is_shown_with_pictures_and_its_protocol() {
         "Rotations and answers",
         "validation images (not trained on)",
         "Confusion",
+        "Most confident mistakes",
         "Nearest neighbours",
         "Features in two dimensions",
         "First layer",
@@ -72,6 +73,20 @@ fn half_a_run_and_single_stages_are_shown() {
     folder.refuse("report elsewhere", 1, &["elsewhere", "holds no run"]);
     folder.refuse("report nowhere", 1, &["nowhere", "no such directory"]);
     folder.refuse("report a --out missing/page.html", 1, &["missing/page.html"]);
+}
+
+#[test]
+fn verdict_and_probes_of_an_evaluated_run_are_shown() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    let probes = "--quiet --set evaluate.validation_images=10 --set evaluate.heads=[\"ridge\"] \
+                  --set evaluate.baselines=[\"random\"] --set evaluate.labels_per_class=[2,0]";
+    folder.succeed(&format!("evaluate --run a {probes}"));
+    folder.succeed("report a --quiet");
+    let sentence = folder.json("a/evaluate/summary.json")["verdict"]["sentence"].clone();
+    let sentence = sentence.as_str().unwrap().split('`').next().unwrap();
+    let parts = ["Accuracy by labels", "labels in all (logarithmic)", "Probes by layer", "block3", sentence];
+    page(&folder, "a/report.html", &parts);
 }
 
 #[test]
