@@ -98,13 +98,12 @@ fn several_runs_are_laid_side_by_side() {
         folder.succeed(&format!("run {seeded} --out runs/s{seed}"));
     }
     folder.succeed("report runs/s3 runs/s4 --quiet");
-    page(
-        &folder,
-        "report.html",
-        &["2 runs", "Side by side", "What differs", "<code>seed</code>", "s4, training"],
-    );
+    let parts = ["2 runs", "Side by side", "What differs", "<code>seed</code>", "s4, training", "Means"];
+    let html = page(&folder, "report.html", &parts);
+    assert!(!html.contains("Accuracy by labels"));
+    folder.succeed(&format!("run {once} --set data.labels_per_class=2 --out runs/few"));
     folder.succeed("report runs --quiet");
-    page(&folder, "runs/report.html", &["2 runs", "Side by side"]);
+    page(&folder, "runs/report.html", &["3 runs", "Side by side", "Accuracy by labels"]);
 }
 
 #[test]

@@ -16,23 +16,41 @@ struct Quantity {
     name: &'static str,
     axis: &'static str,
     scale: Scale,
-    training: fn(&Epoch) -> f64,
-    validation: fn(&Epoch) -> Option<f64>,
+    /// Name and value of the solid line, and of the dashed one.
+    parts: [(&'static str, fn(&Epoch) -> Option<f64>); 2],
+    /// What to see in the solid line alone, and in both.
+    captions: [&'static str; 2],
 }
 
 const LOSS: Quantity = Quantity {
     name: "loss",
     axis: "loss (nats)",
     scale: Scale::Number,
-    training: |epoch| epoch.loss,
-    validation: |epoch| epoch.validation_loss,
+    parts: [("training", |epoch| Some(epoch.loss)), ("validation", |epoch| epoch.validation_loss)],
+    captions: [
+        "It should fall and level off; a jump is a learning rate too high.",
+        "Dashed below solid is no error: validation is measured at the end of the epoch, on images as they are.",
+    ],
 };
 const ACCURACY: Quantity = Quantity {
     name: "accuracy",
     axis: "accuracy (%)",
     scale: Scale::Percent,
-    training: |epoch| epoch.accuracy,
-    validation: |epoch| epoch.validation_accuracy,
+    parts: [("training", |epoch| Some(epoch.accuracy)), ("validation", |epoch| epoch.validation_accuracy)],
+    captions: [
+        "A curve that still rises at its end asks for more epochs.",
+        "The gap between solid and dashed is what does not carry over to images that were not trained on.",
+    ],
+};
+/// What to see in the probes of pretraining.
+const READ: &str = "Classes read from the features on validation images, by ridge regression and by the nearest training \
+                    images: what pretraining is for. It may level off or fall while rotations are still learned.";
+const FEATURES: Quantity = Quantity {
+    name: "features",
+    axis: "accuracy (%)",
+    scale: Scale::Percent,
+    parts: [("ridge", |epoch| epoch.ridge_accuracy), ("k nearest", |epoch| epoch.knn_accuracy)],
+    captions: [READ; 2],
 };
 
 /// The curves of all stages that any of the runs has begun.
@@ -58,6 +76,7 @@ pub(super) fn section(runs: &[Shown]) -> Markup {
                         @if begun(stage) {
                             (curve(runs, stage, title, meaning, &LOSS))
                             (curve(runs, stage, title, meaning, &ACCURACY))
+                            (curve(runs, stage, title, "", &FEATURES))
                         }
                     }
                 }
@@ -71,13 +90,11 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     for (index, run) in runs.iter().take(DRAWN).enumerate() {
         let Some(training) = run.facts.training(stage) else { continue };
         let name = if runs.len() > 1 { format!("{}, ", run.facts.name) } else { String::new() };
-        let points = |of: &dyn Fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
+        let points = |of: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
             training.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, of(epoch)?))).collect()
         };
-        let drawn = [
-            ("training", points(&|epoch| Some((quantity.training)(epoch))), false),
-            ("validation", points(&|epoch| (quantity.validation)(epoch)), true),
-        ];
+        let [solid, dashed] = quantity.parts;
+        let drawn = [(solid.0, points(solid.1), false), (dashed.0, points(dashed.1), true)];
         for (part, points, dashed) in drawn {
             if !points.is_empty() {
                 // One run alone shows its parts by colour too.
@@ -92,6 +109,9 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
             }
         }
     }
+    if series.is_empty() {
+        return html! {};
+    }
     let title = format!("{title}: {}", quantity.name);
     let all = || series.iter().flat_map(|series| &series.points);
     let last = all().map(|(epoch, _)| *epoch).fold(1.0, f64::max);
@@ -104,15 +124,9 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
         x_kind: Scale::Count,
         y_kind: quantity.scale,
     };
-    let validated = series.iter().any(|series| series.dashed);
+    let both = series.iter().any(|series| series.dashed);
     let caption = html! {
-        (meaning) " "
-        @match (quantity.scale, validated) {
-            (Scale::Percent, true) => "The gap between solid and dashed is what does not carry over to images that were not trained on.",
-            (_, true) => "Dashed below solid is no error: validation is measured at the end of the epoch, on images as they are.",
-            (Scale::Percent, false) => "A curve that still rises at its end asks for more epochs.",
-            (_, false) => "It should fall and level off; a jump is a learning rate too high.",
-        }
+        (meaning) " " (quantity.captions[usize::from(both)])
         @if runs.len() > DRAWN { " Drawn are the first " (DRAWN) " runs." }
     };
     let body = html! {

@@ -60,6 +60,10 @@ pub(super) struct Epoch {
     pub validation_loss: Option<f64>,
     /// Accuracy on the validation split.
     pub validation_accuracy: Option<f64>,
+    /// Accuracy of the nearest neighbours on frozen features, where pretraining looked at them.
+    pub knn_accuracy: Option<f64>,
+    /// The same of ridge regression.
+    pub ridge_accuracy: Option<f64>,
     /// Samples trained on a second.
     pub images_per_second: f64,
     /// Wall time of the training, in seconds.
@@ -97,7 +101,9 @@ impl Facts {
         let summaries = [Stage::Pretrain, Stage::Finetune].map(|stage| (stage, json(run.summary(stage))));
         let trainings = summaries.into_iter().filter_map(|(stage, summary)| {
             let epochs = epochs(&run.metrics(stage), &mut notes);
-            let planned = settings[stage.name()]["epochs"].as_u64();
+            // Where steps are asked for, epochs are not.
+            let steps = !settings[stage.name()]["steps"].is_null();
+            let planned = settings[stage.name()]["epochs"].as_u64().filter(|_| !steps);
             let begun = !epochs.is_empty() || !summary.is_null() || run.checkpoint(stage).exists();
             begun.then_some(Training { stage, epochs, planned: planned.map(|count| count as usize), summary })
         });
