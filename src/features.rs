@@ -148,7 +148,8 @@ impl Features {
         FeatureMoments::of(&self.values, self.width)
     }
 
-    fn row(&self, index: usize) -> &[f32] {
+    /// The features of one image.
+    pub fn row(&self, index: usize) -> &[f32] {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 

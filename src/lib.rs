@@ -18,6 +18,7 @@ pub mod data;
 pub mod device;
 pub mod environment;
 pub mod error;
+pub mod export;
 pub mod features;
 pub mod files;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -28,12 +29,14 @@ pub mod model;
 pub mod predictions;
 pub mod progress;
 pub mod random;
+pub mod report;
 pub mod run_directory;
 pub mod run_results;
 pub mod samples;
 pub mod stages;
 pub mod sweep;
 mod tensor_file;
+pub mod tensorboard;
 pub mod training;
 
 pub use error::{Error, Result};

@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::features::FeatureFiles;
 use crate::files::{create_directory, is_temporary, read_json, write_json};
 use crate::progress::{EpochMetrics, Stage};
+use crate::tensorboard::event_file_in;
 
 /// The name of the checkpoint to train on from.
 const CHECKPOINT: &str = "checkpoint.safetensors";
@@ -128,6 +129,11 @@ impl RunDirectory {
         self.stage(stage).join("metrics.jsonl")
     }
 
+    /// The same for TensorBoard.
+    pub fn events(&self, stage: Stage) -> PathBuf {
+        event_file_in(&self.stage(stage))
+    }
+
     /// Makes room for a stage's results and writes the config it runs with; the caller has the run's [lock](Self::lock).
     ///
     /// # Errors
@@ -138,6 +144,7 @@ impl RunDirectory {
             self.checkpoint(stage),
             self.best(stage),
             self.metrics(stage),
+            self.events(stage),
             self.stage(stage).join("manifest.json"),
             self.stage(stage).join("predictions.safetensors"),
             self.summary(stage),

@@ -8,7 +8,10 @@ use crate::support::Folder;
 fn help_fits_one_screen_and_every_command_has_an_example_or_options() {
     let folder = Folder::new();
     let help = folder.succeed("--help").stdout;
-    assert!(help.lines().count() <= 40, "{help}");
+    assert!(help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
+    for group in ["Pipeline", "Judge", "Use", "Data", "Machine"] {
+        assert!(help.contains(&format!("\n  {group} ")), "{group} is missing from\n{help}");
+    }
     for command in ["run", "pretrain", "extract", "finetune", "data", "bench", "config"] {
         assert!(help.contains(command), "{command} is missing from\n{help}");
         assert!(!folder.succeed(&format!("{command} --help")).stdout.is_empty());
@@ -92,4 +95,20 @@ fn bench_measures_without_writing() {
     }
     assert!(result["profile"].as_array().unwrap().len() >= 8);
     assert_eq!(std::fs::read_dir(folder.path("")).unwrap().count(), 0);
+}
+
+#[test]
+fn shells_and_man_know_every_command() {
+    let folder = Folder::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = folder.succeed(&format!("completions {shell}")).stdout;
+        assert!(script.contains("pretrain") && script.contains("tensorboard"), "{shell}");
+    }
+    assert_eq!(folder.rotnet("completions csh").code, 2);
+    folder.succeed("man pages");
+    for page in ["rotnet.1", "rotnet-pretrain.1", "rotnet-data-fetch.1"] {
+        assert!(!folder.read(&format!("pages/{page}")).is_empty());
+    }
+    let syntax = folder.shell("$ROTNET completions bash > c.bash && bash -n c.bash");
+    assert_eq!(syntax.code, 0, "{}", syntax.stderr);
 }

@@ -5,12 +5,14 @@ mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
 mod disk; // full disks, directories that cannot be written or went away
 mod encoders; // every encoder, read-out and head through the stages
+mod export; // encoder and features for other programs
 mod finetuning; // a frozen encoder, rates by part, from scratch
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
+mod report; // the page about runs, and TensorBoard's files
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;
 mod training_options; // every option of training: exact through a stop, and doing what it says

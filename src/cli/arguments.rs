@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::compare::CompareArguments;
+use super::export::ExportArguments;
 use super::extract::ExtractArguments;
+use super::help::{CompletionsArguments, ManArguments};
 use super::plan::PretrainArguments;
+use super::report::ReportArguments;
 use super::sweep::SweepArguments;
 use crate::config::Overrides;
 use crate::error::Result;
@@ -84,6 +87,10 @@ Examples:
     Sweep(SweepArguments),
     /// Lay runs side by side, and say whether they differ by more than chance
     Compare(CompareArguments),
+    /// Write one HTML page about runs: curves, pictures, mistakes, protocol
+    Report(ReportArguments),
+    /// Write a run's encoder and features for other programs
+    Export(ExportArguments),
     /// Download, check, describe or generate data sets
     Data {
         #[command(subcommand)]
@@ -145,6 +152,10 @@ Example:
         #[arg(long)]
         schema: bool,
     },
+    /// Print the completions of a shell
+    Completions(CompletionsArguments),
+    /// Write the man pages
+    Man(ManArguments),
 }
 
 /// Options of every command that trains or reads a run.
@@ -164,6 +175,9 @@ pub struct RunArguments {
     /// Write over results that are already in --out
     #[arg(long)]
     pub force: bool,
+    /// Write TensorBoard event files beside metrics.jsonl
+    #[arg(long)]
+    pub tensorboard: bool,
 }
 
 /// Options of `reproduce`.

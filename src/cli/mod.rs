@@ -6,9 +6,12 @@ mod compare;
 mod data;
 mod display;
 mod evaluate;
+mod export;
 mod extract;
+mod help;
 mod pipeline;
 mod plan;
+mod report;
 mod reproduce;
 mod signals;
 mod sweep;
@@ -18,16 +21,15 @@ mod verify_resume;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use serde::Serialize;
 
 use crate::config::{self, Config};
 use crate::error::{Error, Result};
-use arguments::{Arguments, Command, Settings};
+use arguments::{Command, Settings};
 
 /// Parses the arguments, does what they say, and gives the exit status: 0 done, 1 failed, 2 usage or config.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = help::parse();
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -74,7 +76,11 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::VerifyResume { settings, kills, whole } => verify_resume::execute(&settings, kills, whole),
         Command::Reproduce(arguments) => reproduce::execute(&arguments),
+        Command::Report(arguments) => report::execute(&arguments),
+        Command::Export(arguments) => export::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
+        Command::Completions(arguments) => help::completions(&arguments),
+        Command::Man(arguments) => help::man(&arguments),
     }
 }
 

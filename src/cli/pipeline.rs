@@ -130,7 +130,8 @@ fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
     Ok(Some(config.pretrain).filter(|pretrain| pretrain.steps.is_some()))
 }
 
-fn context(arguments: &RunArguments, config: Config) -> Result<Context> {
+fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
+    config.tensorboard |= arguments.tensorboard;
     let existing = match (arguments.resume, arguments.force) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,

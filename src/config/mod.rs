@@ -57,6 +57,9 @@ pub struct Config {
     /// How often to save within an epoch; results do not depend on it.
     #[serde(skip_serializing_if = "is_default")]
     pub save: SaveConfig,
+    /// Write TensorBoard event files beside `metrics.jsonl`; results do not depend on it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub tensorboard: bool,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -103,6 +106,7 @@ impl Default for Config {
             finetune: FinetuneConfig::default(),
             evaluate: EvaluateConfig::default(),
             save: SaveConfig::default(),
+            tensorboard: false,
         }
     }
 }

@@ -30,7 +30,6 @@ pub use dry_run::{DryRun, Part, dry_run};
 pub use evaluate::{
     Arm, EvaluateSummary, LabelCount, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
 };
-#[cfg(any(test, feature = "fuzzing"))]
 pub(crate) use extract::load_encoder;
 pub use extract::{ExtractSummary, extract};
 pub use finetune::{FinetuneSummary, Sources, finetune};

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::samples::Samples;
+use crate::tensorboard::EventFile;
 use crate::training::{
     self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
 };
@@ -128,6 +129,8 @@ pub(super) fn run<N: Network>(
         save: context.config.save.clone(),
         device: context.device.clone(),
     };
+    let events = context.run.events(stage);
+    let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
     let mut lines = JsonLines::new(context.run.metrics(stage), history);
     let network = training::train(
         network,
@@ -152,6 +155,7 @@ pub(super) fn run<N: Network>(
                 return Ok(true);
             };
             lines.push(metrics)?;
+            events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
             // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
             if selection.add(metrics) && recipe.keep == Keep::Best {
                 checkpoint.save_alone(&best)?;

@@ -1,0 +1,60 @@
+//! `rotnet export`: a run's encoder and features for other programs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::arguments::OutputArguments;
+use super::{display, print_json, print_line};
+use crate::error::Result;
+use crate::export::{self, Format, Request, What};
+use crate::run_directory::RunDirectory;
+
+/// Options of `export`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+encoder: encoder.safetensors with PyTorch's names and layout; examples/encoder.py loads it.
+features: {train,test}.npy (float32, a row an image) or .csv, and {train,test}-images.csv with number, name and
+class of each image.
+
+Examples:
+  rotnet export --run runs/a
+  rotnet export --run runs/a --what encoder,features --format npy,csv --to exported")]
+pub struct ExportArguments {
+    /// The run directory
+    #[arg(long, value_name = "DIR")]
+    pub run: PathBuf,
+    /// What to write
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "encoder")]
+    pub what: Vec<What>,
+    /// How to write features
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "npy")]
+    pub format: Vec<Format>,
+    /// Checkpoint, or the directory that holds it, instead of RUN/pretrain
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Option<PathBuf>,
+    /// Folder to write into (default: RUN/export)
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<PathBuf>,
+    /// Write over files that are there
+    #[arg(long)]
+    pub force: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+pub(super) fn execute(arguments: &ExportArguments) -> Result<()> {
+    let request = Request {
+        run: RunDirectory::new(&arguments.run),
+        what: arguments.what.clone(),
+        formats: arguments.format.clone(),
+        checkpoint: arguments.checkpoint.clone(),
+        to: arguments.to.clone().unwrap_or_else(|| arguments.run.join("export")),
+        force: arguments.force,
+    };
+    let report = export::export(&request, display::reporter(arguments.output.quiet).as_mut())?;
+    if arguments.output.json {
+        return print_json(&report);
+    }
+    report.files.iter().try_for_each(|file| print_line(&format!("{}: {}", file.path.display(), file.content)))
+}

@@ -1,0 +1,114 @@
+//! `rotnet --help` on one screen: the commands by what they are for, shell completions and man pages.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches};
+use clap_complete::Shell;
+
+use super::arguments::Arguments;
+use super::print_line;
+use crate::error::{Error, Result};
+use crate::files::create_directory;
+
+/// Every command once, in the order in which they are shown. Those that this build has not are left out.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Pipeline", &["run", "pretrain", "extract", "finetune"]),
+    ("Judge", &["evaluate", "sweep", "compare", "report"]),
+    ("Use", &["predict", "orient", "export"]),
+    ("Data", &["data"]),
+    (
+        "Machine",
+        &["bench", "devices", "worker", "verify-resume", "reproduce", "config", "completions", "man"],
+    ),
+];
+
+/// Options of `completions`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  rotnet completions bash > ~/.local/share/bash-completion/completions/rotnet
+  rotnet completions zsh > ~/.zfunc/_rotnet
+  rotnet completions fish > ~/.config/fish/completions/rotnet.fish")]
+pub struct CompletionsArguments {
+    /// The shell
+    pub shell: Shell,
+}
+
+/// Options of `man`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  rotnet man ~/.local/share/man/man1 && man rotnet-run")]
+pub struct ManArguments {
+    /// Folder to write rotnet.1 and one page a command into
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+}
+
+/// The arguments of this process; help, version and usage errors end it.
+pub(super) fn parse() -> Arguments {
+    let matches = grouped(Arguments::command()).get_matches();
+    Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
+}
+
+pub(super) fn completions(arguments: &CompletionsArguments) -> Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Arguments::command(), "rotnet", &mut script);
+    match io::stdout().write_all(&script) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output")(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn man(arguments: &ManArguments) -> Result<()> {
+    create_directory(&arguments.directory)?;
+    clap_mangen::generate_to(Arguments::command(), &arguments.directory)
+        .map_err(Error::io("write", &arguments.directory))?;
+    print_line(&format!("man pages in {}", arguments.directory.display()))
+}
+
+/// The command with a help that lists its subcommands by group.
+fn grouped(command: clap::Command) -> clap::Command {
+    let template = format!(
+        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}\nOptions:\n{{options}}{{after-help}}",
+        list(&command)
+    );
+    command.help_template(template)
+}
+
+fn list(command: &clap::Command) -> String {
+    let about = |name: &str| {
+        let about = command.find_subcommand(name)?.get_about()?;
+        Some((name.to_owned(), about.to_string()))
+    };
+    let mut text = String::new();
+    for (group, names) in GROUPS {
+        for (index, (name, about)) in names.iter().filter_map(|name| about(name)).enumerate() {
+            let group = if index == 0 { group } else { "" };
+            text += &format!("  {group:<9} {name:<14} {about}\n");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_command_is_in_one_group_and_its_line_fits() {
+        let command = Arguments::command();
+        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        for subcommand in command.get_subcommands() {
+            let name = subcommand.get_name();
+            let times = grouped.iter().filter(|&&grouped| grouped == name).count();
+            assert_eq!(times, 1, "`{name}` is in {times} groups of the help");
+        }
+        let list = list(&command);
+        assert_eq!(list.lines().count(), command.get_subcommands().count());
+        assert!(list.lines().all(|line| line.chars().count() <= 100), "{list}");
+    }
+}

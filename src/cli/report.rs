@@ -1,0 +1,60 @@
+//! `rotnet report`: runs as a page to look at.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::arguments::OutputArguments;
+use super::pipeline::data_home;
+use super::{display, on_threads, print_json, print_line};
+use crate::error::{Error, Result};
+use crate::report::{self, Request};
+
+/// Options of `report`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+One file that needs no network. A run that is unfinished or still going is shown as far as it has come; the directory
+of a sweep is shown with all its runs. Nothing is trained, and no number on the page is chosen on the test set.
+
+Examples:
+  rotnet report runs/quickstart --open
+  rotnet report runs/a runs/b --out both.html")]
+pub struct ReportArguments {
+    /// Run directories, side by side where there are several
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+    /// The file to write (default: RUN/report.html; report.html here for several runs)
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Open it in the browser
+    #[arg(long)]
+    pub open: bool,
+    /// Folder of the data set, where it lies elsewhere now
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
+pub(super) fn execute(arguments: &ReportArguments) -> Result<()> {
+    let request = Request {
+        runs: arguments.runs.clone(),
+        out: arguments.out.clone(),
+        data: arguments.data.clone(),
+        data_home: data_home(),
+    };
+    let report = on_threads(arguments.threads, || {
+        report::report(&request, display::reporter(arguments.output.quiet).as_mut())
+    })??;
+    match arguments.output.json {
+        true => print_json(&report)?,
+        false => print_line(&format!("{} ({} kB)", report.file.display(), report.bytes / 1000))?,
+    }
+    match arguments.open {
+        true => open::that_detached(&report.file).map_err(Error::io("open", &report.file)),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,107 @@
+//! Features as NumPy arrays and as text.
+
+use std::path::Path;
+
+use super::{Files, Format};
+use crate::error::Result;
+use crate::features::{FeatureFiles, Features};
+use crate::files::write_atomically;
+use crate::progress::{Event, Reporter, Unit};
+
+/// Writes the features of both parts of the data set, and what each row belongs to.
+pub(super) fn write(
+    features: &FeatureFiles,
+    files: &mut Files<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let manifest = features.read_manifest()?;
+    let parts = [("train", features.train()), ("test", features.test())];
+    reporter.report(Event::TaskStarted {
+        label: "export",
+        total: (manifest.train[0] + manifest.test[0]) as u64,
+        unit: Unit::Images,
+    });
+    for (part, path) in parts {
+        let rows = Features::load(&path, &manifest.origin, manifest.classes.len())?;
+        let [images, width] = rows.shape();
+        let content = format!("{images} rows of {width} features ({})", manifest.origin.layer);
+        if files.request.formats.contains(&Format::Npy) {
+            files.add(&format!("{part}.npy"), content.clone(), |path| write_npy(path, &rows))?;
+            let name = format!("{part}-images.csv");
+            let content = "number, label and class of the image of each row".to_owned();
+            files.add(&name, content, |path| write_csv(path, &rows, &manifest.classes, false))?;
+        }
+        if files.request.formats.contains(&Format::Csv) {
+            files.add(&format!("{part}.csv"), content, |path| {
+                write_csv(path, &rows, &manifest.classes, true)
+            })?;
+        }
+        reporter.report(Event::TaskAdvanced(images as u64));
+    }
+    reporter.report(Event::TaskFinished);
+    Ok(())
+}
+
+/// `float32 [images, features]` in format 1.0 (numpy.lib.format): magic, version, length of the header, the header
+/// padded to a multiple of 64 bytes, values in little-endian.
+fn write_npy(path: &Path, rows: &Features) -> Result<()> {
+    let [images, width] = rows.shape();
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({images}, {width}), }}");
+    let unpadded = PREFIX + header.len() + 1;
+    header += &" ".repeat(unpadded.next_multiple_of(64) - unpadded);
+    header.push('\n');
+    write_atomically(path, |out| {
+        out.write_all(b"\x93NUMPY\x01\x00")?;
+        out.write_all(&(header.len() as u16).to_le_bytes())?;
+        out.write_all(header.as_bytes())?;
+        (0..images)
+            .flat_map(|image| rows.row(image))
+            .try_for_each(|value| out.write_all(&value.to_le_bytes()))
+    })
+}
+
+/// Bytes in front of the header of an npy file.
+const PREFIX: usize = 10;
+
+/// `image,label,class`, and the features on request. `image` is the number of the image in its part of the data set,
+/// counted from 0 through all files.
+fn write_csv(path: &Path, rows: &Features, classes: &[String], values: bool) -> Result<()> {
+    let [images, width] = rows.shape();
+    let width = if values { width } else { 0 };
+    write_atomically(path, |out| {
+        let mut lines = csv::Writer::from_writer(out);
+        let names = ["image", "label", "class"].map(str::to_owned).into_iter();
+        lines.write_record(names.chain((0..width).map(|feature| format!("f{feature}"))))?;
+        for (image, &label) in (0..images).zip(rows.labels()) {
+            let class = classes.get(usize::from(label)).cloned().unwrap_or_default();
+            let row = rows.row(image)[..width].iter().map(f32::to_string);
+            lines.write_record([image.to_string(), label.to_string(), class].into_iter().chain(row))?;
+        }
+        lines.flush()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_starts_at_a_multiple_of_64_bytes_and_text_has_a_line_an_image() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = Features::new(vec![1.0, 2.5, -3.0, 4.0, 5.0, 6.0], vec![1, 0], 3);
+        let path = directory.path().join("a.npy");
+        write_npy(&path, &rows).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let start = bytes.len() - 6 * 4;
+        assert!(start.is_multiple_of(64) && bytes[start - 1] == b'\n');
+        assert!(bytes.starts_with(b"\x93NUMPY\x01\x00"));
+        assert_eq!(usize::from(u16::from_le_bytes([bytes[8], bytes[9]])), start - 10);
+        assert_eq!(bytes[start + 4..start + 8], 2.5_f32.to_le_bytes());
+
+        let path = directory.path().join("a.csv");
+        let classes = ["cat".to_owned(), "dog, wet".to_owned()];
+        write_csv(&path, &rows, &classes, true).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "image,label,class,f0,f1,f2\n0,1,\"dog, wet\",1,2.5,-3\n1,0,cat,4,5,6\n");
+    }
+}

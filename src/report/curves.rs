@@ -1,0 +1,148 @@
+//! Loss and accuracy by epoch, of every stage, of all runs in the same charts.
+
+use maud::{Markup, PreEscaped, html};
+
+use super::Shown;
+use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
+use super::facts::Epoch;
+use super::page::figure;
+use crate::progress::Stage;
+
+/// Most runs in one chart; of more, the first ones are drawn.
+const DRAWN: usize = COLOURS;
+
+/// A number of an epoch.
+struct Quantity {
+    name: &'static str,
+    axis: &'static str,
+    scale: Scale,
+    /// Name and value of the solid line, and of the dashed one.
+    parts: [(&'static str, fn(&Epoch) -> Option<f64>); 2],
+    /// What to see in the solid line alone, and in both.
+    captions: [&'static str; 2],
+}
+
+const LOSS: Quantity = Quantity {
+    name: "loss",
+    axis: "loss (nats)",
+    scale: Scale::Number,
+    parts: [("training", |epoch| Some(epoch.loss)), ("validation", |epoch| epoch.validation_loss)],
+    captions: [
+        "It should fall and level off; a jump is a learning rate too high.",
+        "Dashed below solid is no error: validation is measured at the end of the epoch, on images as they are.",
+    ],
+};
+const ACCURACY: Quantity = Quantity {
+    name: "accuracy",
+    axis: "accuracy (%)",
+    scale: Scale::Percent,
+    parts: [("training", |epoch| Some(epoch.accuracy)), ("validation", |epoch| epoch.validation_accuracy)],
+    captions: [
+        "A curve that still rises at its end asks for more epochs.",
+        "The gap between solid and dashed is what does not carry over to images that were not trained on.",
+    ],
+};
+/// What to see in the probes of pretraining.
+const READ: &str = "Classes read from the features on validation images, by ridge regression and by the nearest training \
+                    images: what pretraining is for. It may level off or fall while rotations are still learned.";
+const FEATURES: Quantity = Quantity {
+    name: "features",
+    axis: "accuracy (%)",
+    scale: Scale::Percent,
+    parts: [("ridge", |epoch| epoch.ridge_accuracy), ("k nearest", |epoch| epoch.knn_accuracy)],
+    captions: [READ; 2],
+};
+
+/// The curves of all stages that any of the runs has begun.
+pub(super) fn section(runs: &[Shown]) -> Markup {
+    let stages = [
+        (
+            Stage::Pretrain,
+            "Pretraining",
+            "Each rotated image is one of four classes, so guessing has loss 1.39 and accuracy 25 %.",
+        ),
+        (Stage::Finetune, "Classifier", "Trained with labels, on top of what pretraining learned."),
+    ];
+    let begun = |stage: Stage| {
+        let mut trainings = runs.iter().filter_map(|run| run.facts.training(stage));
+        trainings.any(|training| !training.epochs.is_empty())
+    };
+    html! {
+        @if stages.iter().any(|(stage, ..)| begun(*stage)) {
+            section {
+                h2 { "Training" }
+                div.pair {
+                    @for (stage, title, meaning) in stages {
+                        @if begun(stage) {
+                            (curve(runs, stage, title, meaning, &LOSS))
+                            (curve(runs, stage, title, meaning, &ACCURACY))
+                            (curve(runs, stage, title, "", &FEATURES))
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Quantity) -> Markup {
+    let mut series = Vec::new();
+    for (index, run) in runs.iter().take(DRAWN).enumerate() {
+        let Some(training) = run.facts.training(stage) else { continue };
+        let name = if runs.len() > 1 { format!("{}, ", run.facts.name) } else { String::new() };
+        let points = |of: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
+            training.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, of(epoch)?))).collect()
+        };
+        let [solid, dashed] = quantity.parts;
+        let drawn = [(solid.0, points(solid.1), false), (dashed.0, points(dashed.1), true)];
+        for (part, points, dashed) in drawn {
+            if !points.is_empty() {
+                // One run alone shows its parts by colour too.
+                let colour = if runs.len() > 1 { index } else { usize::from(dashed) };
+                series.push(Series {
+                    name: format!("{name}{part}"),
+                    points,
+                    spread: Vec::new(),
+                    colour,
+                    dashed,
+                });
+            }
+        }
+    }
+    if series.is_empty() {
+        return html! {};
+    }
+    let title = format!("{title}: {}", quantity.name);
+    let all = || series.iter().flat_map(|series| &series.points);
+    let last = all().map(|(epoch, _)| *epoch).fold(1.0, f64::max);
+    let axes = Axes {
+        title: &format!("{title} by epoch"),
+        x: "epoch",
+        y: quantity.axis,
+        x_range: if last > 1.0 { 1.0..last } else { 0.5..1.5 },
+        y_range: around(all().map(|(_, value)| *value)),
+        x_kind: Scale::Count,
+        y_kind: quantity.scale,
+    };
+    let both = series.iter().any(|series| series.dashed);
+    let caption = html! {
+        (meaning) " " (quantity.captions[usize::from(both)])
+        @if runs.len() > DRAWN { " Drawn are the first " (DRAWN) " runs." }
+    };
+    let body = html! {
+        @if series.len() > 1 { (legend(series.iter().map(|series| (series.name.as_str(), series.colour, series.dashed)))) }
+        (PreEscaped(lines(&axes, &series)))
+    };
+    figure(&title, body, caption)
+}
+
+/// Names with the colours of their lines or points.
+pub(super) fn legend<'a>(entries: impl Iterator<Item = (&'a str, usize, bool)>) -> Markup {
+    html! {
+        ul.legend {
+            @for (name, colour, dashed) in entries {
+                li { i.dashed[dashed] style=(format!("--c: var(--c{})", colour % COLOURS)) {} (name) }
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! What `evaluate` found, and accuracy by number of labels: of one run's verdict, or of the runs of a sweep.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, PreEscaped, html};
+use serde::Deserialize;
+
+use super::Shown;
+use super::chart::{Axes, Scale, Series, around, lines};
+use super::curves::legend;
+use super::page::{figure, percent};
+use super::tables::{self, flatten};
+use crate::progress::Stage;
+
+/// `verdict` of `evaluate/summary.json`.
+#[derive(Deserialize)]
+struct Verdict {
+    sentence: String,
+    protocol: String,
+    counts: Vec<Count>,
+}
+
+#[derive(Deserialize)]
+struct Count {
+    labels: usize,
+    arms: Vec<Arm>,
+}
+
+#[derive(Deserialize)]
+struct Arm {
+    name: String,
+    test_accuracy: f64,
+    test_interval: [f64; 2],
+}
+
+/// An entry of `probes` of `evaluate/summary.json`.
+#[derive(Deserialize)]
+struct Probe {
+    layer: String,
+    head: String,
+    features: usize,
+    test_accuracy: f64,
+    test_interval: [f64; 2],
+}
+
+/// Verdict and probes of a run; nothing where it was not evaluated.
+pub(super) fn evaluation(run: &Shown) -> Markup {
+    let summary = &run.facts.evaluation;
+    let verdict: Option<Verdict> = serde_json::from_value(summary["verdict"].clone()).ok();
+    let probes: Vec<Probe> = serde_json::from_value(summary["probes"].clone()).unwrap_or_default();
+    if verdict.is_none() && probes.is_empty() {
+        return html! {};
+    }
+    html! {
+        section {
+            h2 { "What the features are worth" }
+            @if let Some(verdict) = &verdict { p.verdict { (verdict.sentence) } }
+            div.pair {
+                @if let Some(verdict) = &verdict { (verdict_curve(verdict)) }
+                @if !probes.is_empty() { (matrix(&probes, summary["protocol"].as_str().unwrap_or_default())) }
+            }
+        }
+    }
+}
+
+fn verdict_curve(verdict: &Verdict) -> Markup {
+    let mut series: Vec<Series> = Vec::new();
+    for count in &verdict.counts {
+        for arm in &count.arms {
+            let place = series.iter().position(|series| series.name == arm.name).unwrap_or_else(|| {
+                series.push(empty(arm.name.clone(), series.len()));
+                series.len() - 1
+            });
+            series[place].points.push((count.labels as f64, arm.test_accuracy));
+            series[place].spread.push((arm.test_interval[0], arm.test_interval[1]));
+        }
+    }
+    let caption = html! {
+        "Accuracy of a classifier by the number of labels that it was shown, on this encoder and on those it is compared "
+        "with; bars are 95 % intervals over the test images. Where the upper line leaves the lower one, pretraining is "
+        "worth its time; where they meet, labels have caught up. " (verdict.protocol)
+    };
+    curve(&series, caption)
+}
+
+/// Accuracy by settings over several runs, and by number of labels where they differ in it; nothing where no runs
+/// belong together.
+pub(super) fn sweep(runs: &[Shown]) -> Markup {
+    // Results by everything in which the runs differ besides labels and seed, then by labels.
+    let mut groups = Groups::new();
+    for (name, run) in group_names(runs).into_iter().zip(runs) {
+        let finetune = run.facts.training(Stage::Finetune);
+        let Some((training, test)) =
+            finetune.and_then(|training| Some((training, tables::test_accuracy(training)?)))
+        else {
+            continue;
+        };
+        let labels = training.summary["labels"].as_u64().unwrap_or(0) as usize;
+        groups.entry(name).or_default().entry(labels).or_default().push(test.accuracy);
+    }
+    let repeated = groups.values().flat_map(BTreeMap::values).any(|results| results.len() > 1);
+    let curved = groups.values().any(|by_labels| by_labels.len() > 1);
+    html! {
+        @if repeated || curved {
+            section {
+                h2 { "By settings" }
+                div.pair {
+                    @if curved { (label_curve(&groups)) }
+                    (means(&groups))
+                }
+            }
+        }
+    }
+}
+
+/// Test accuracies by settings, then by number of labels.
+type Groups = BTreeMap<String, BTreeMap<usize, Vec<f64>>>;
+
+/// Mean, worst and best.
+fn spread(results: &[f64]) -> (f64, f64, f64) {
+    let mean = results.iter().sum::<f64>() / results.len().max(1) as f64;
+    let ends = |(low, high): (f64, f64), &result: &f64| (low.min(result), high.max(result));
+    let (low, high) = results.iter().fold((mean, mean), ends);
+    (mean, low, high)
+}
+
+fn label_curve(groups: &Groups) -> Markup {
+    let mut drawn = Vec::new();
+    for (name, by_labels) in groups {
+        let mut series = empty(name.clone(), drawn.len());
+        for (&labels, results) in by_labels {
+            let (mean, low, high) = spread(results);
+            series.points.push((labels as f64, mean));
+            series.spread.push((low, high));
+        }
+        drawn.push(series);
+    }
+    let caption = html! {
+        "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in seed "
+        "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few "
+        "labels."
+    };
+    curve(&drawn, caption)
+}
+
+fn means(groups: &Groups) -> Markup {
+    let body = html! {
+        div.wide { table {
+            thead { tr {
+                th { "settings" } th.number { "labels" } th.number { "runs" } th.number { "mean" }
+                th.number { "worst to best" }
+            } }
+            tbody {
+                @for (name, by_labels) in groups {
+                    @for (labels, results) in by_labels {
+                        @let (mean, low, high) = spread(results);
+                        tr {
+                            th scope="row" { (name) }
+                            td.number { (labels) }
+                            td.number { (results.len()) }
+                            td.number { (percent(mean)) }
+                            td.number { (percent(low)) " to " (percent(high)) }
+                        }
+                    }
+                }
+            }
+        } }
+    };
+    let caption = html! {
+        "Test accuracy of the runs with the same settings; they differ in seed or label draw alone. Settings whose ranges "
+        "overlap are not told apart by these runs."
+    };
+    figure("Means", body, caption)
+}
+
+fn empty(name: String, colour: usize) -> Series {
+    Series { name, points: Vec::new(), spread: Vec::new(), colour, dashed: false }
+}
+
+fn curve(series: &[Series], caption: Markup) -> Markup {
+    let points = || series.iter().flat_map(|series| &series.points);
+    let ends = series.iter().flat_map(|series| &series.spread).flat_map(|&(low, high)| [low, high]);
+    let (least, most) = points()
+        .fold((f64::INFINITY, 0.0_f64), |(least, most), &(labels, _)| (least.min(labels), most.max(labels)));
+    let axes = Axes {
+        title: "Test accuracy by number of labels",
+        x: "labels in all (logarithmic)",
+        y: "test accuracy (%)",
+        x_range: least.max(1.0) * 0.85..most.max(2.0) * 1.15,
+        y_range: around(points().map(|point| point.1).chain(ends)),
+        x_kind: Scale::Logarithmic,
+        y_kind: Scale::Percent,
+    };
+    let body = html! {
+        (legend(series.iter().map(|series| (series.name.as_str(), series.colour, false))))
+        (PreEscaped(lines(&axes, series)))
+    };
+    figure("Accuracy by labels", body, caption)
+}
+
+/// Settings that do not make a curve of their own.
+const NUMBERED: [&str; 4] = ["seed", "description", "data.labels_per_class", "data.label_draw"];
+
+/// For each run the settings, besides seed and labels, that tell it from the others.
+fn group_names(runs: &[Shown]) -> Vec<String> {
+    let settings: Vec<BTreeMap<String, String>> = runs
+        .iter()
+        .map(|run| {
+            let mut keys = BTreeMap::new();
+            flatten("", &run.facts.settings, &mut keys);
+            keys.retain(|key, _| !NUMBERED.contains(&key.as_str()));
+            keys
+        })
+        .collect();
+    let differs = |key: &String| settings.iter().any(|other| other.get(key) != settings[0].get(key));
+    let name = |keys: &BTreeMap<String, String>| {
+        let differing = keys.iter().filter(|(key, _)| differs(key));
+        let differing: Vec<String> = differing.map(|(key, value)| format!("{key} {value}")).collect();
+        if differing.is_empty() { "all runs".to_owned() } else { differing.join(", ") }
+    };
+    settings.iter().map(name).collect()
+}
+
+/// Every layer by every head.
+fn matrix(probes: &[Probe], protocol: &str) -> Markup {
+    let mut heads: Vec<&str> = Vec::new();
+    let mut layers: Vec<(&str, usize)> = Vec::new();
+    for probe in probes {
+        if !heads.contains(&probe.head.as_str()) {
+            heads.push(&probe.head);
+        }
+        if !layers.iter().any(|(layer, _)| *layer == probe.layer) {
+            layers.push((&probe.layer, probe.features));
+        }
+    }
+    let find =
+        |layer: &str, head: &str| probes.iter().find(|probe| probe.layer == layer && probe.head == head);
+    let body = html! {
+        div.wide { table {
+            thead { tr { th { "layer" } th.number { "features" } @for head in &heads { th.number { (head) } } } }
+            tbody {
+                @for (layer, features) in &layers {
+                    tr {
+                        th scope="row" { (layer) }
+                        td.number { (features) }
+                        @for head in &heads {
+                            td.number {
+                                @if let Some(probe) = find(layer, head) {
+                                    (percent(probe.test_accuracy))
+                                    div.detail { (percent(probe.test_interval[0])) " to " (percent(probe.test_interval[1])) }
+                                } @else { "–" }
+                            }
+                        }
+                    }
+                }
+            }
+        } }
+    };
+    let caption = html! {
+        "Test accuracy (with its 95 % interval) of simple heads on the features of each layer. The best layer is rarely the "
+        "last one: that one knows about rotation. " (protocol)
+    };
+    figure("Probes by layer", body, caption)
+}

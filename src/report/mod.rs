@@ -1,0 +1,129 @@
+//! `rotnet report`: one HTML file about one run or several, that needs nothing but a browser.
+//!
+//! `facts` reads what the runs left behind, `look` computes what their encoders make of images, the rest lays it out:
+//! `curves`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `page` is the frame.
+
+mod analysis;
+mod chart;
+mod curves;
+mod facts;
+mod gallery;
+mod labels;
+mod look;
+mod page;
+mod picture;
+mod tables;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::error::Result;
+use crate::files::write_atomically;
+use crate::progress::Reporter;
+
+use facts::Facts;
+use look::Look;
+
+/// What [`report`] is asked for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Run directories, or those of sweeps.
+    pub runs: Vec<PathBuf>,
+    /// The file to write; absent: `report.html` in the directory that is named, or here where there are several.
+    pub out: Option<PathBuf>,
+    /// The folder of the data set, where it lies elsewhere than the runs say.
+    pub data: Option<PathBuf>,
+    /// Where data sets lie by default.
+    pub data_home: PathBuf,
+}
+
+/// What [`report`] wrote.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReportFile {
+    /// The page.
+    pub file: PathBuf,
+    /// Its size.
+    pub bytes: usize,
+    /// The runs on it.
+    pub runs: Vec<PathBuf>,
+    /// What is not on it, and why.
+    pub notes: Vec<String>,
+}
+
+/// A run on the page.
+struct Shown {
+    facts: Facts,
+    look: Look,
+}
+
+/// Most runs with pictures; of more, curves and tables are shown.
+const WITH_PICTURES: usize = 4;
+
+/// Writes the page.
+///
+/// # Errors
+/// [`crate::Error::Data`] if a directory holds no run; [`crate::Error::Io`] if the page cannot be written. What cannot
+/// be read or computed is left out and noted.
+pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFile> {
+    let mut directories = Vec::new();
+    for named in &request.runs {
+        directories.extend(facts::runs_in(named)?);
+    }
+    let (several, pictures) = (directories.len() > 1, directories.len() <= WITH_PICTURES);
+    let names = names(&directories);
+    let mut runs = Vec::with_capacity(directories.len());
+    for (directory, name) in directories.iter().zip(names) {
+        let facts = Facts::read(directory, name);
+        let look = match pictures {
+            true => look::look(&facts, request.data.as_deref(), &request.data_home, reporter),
+            false => Look::default(),
+        };
+        runs.push(Shown { facts, look });
+    }
+    let mut notes = Vec::new();
+    for Shown { facts, look } in &runs {
+        let name = if several { format!("{}: ", facts.name) } else { String::new() };
+        notes.extend(facts.notes.iter().chain(&look.notes).map(|note| format!("{name}{note}")));
+    }
+    if !pictures {
+        notes.push(format!("Pictures are left out: there are more than {WITH_PICTURES} runs."));
+    }
+    let html = page::page(&runs, &notes);
+    let file = request.out.clone().unwrap_or_else(|| match &request.runs[..] {
+        [only] => only.join("report.html"),
+        _ => "report.html".into(),
+    });
+    write_atomically(&file, |out| out.write_all(html.as_bytes()))?;
+    Ok(ReportFile { file, bytes: html.len(), runs: directories, notes })
+}
+
+/// A short name of each directory: its last part, with as many of those before as tell it from the others.
+fn names(directories: &[PathBuf]) -> Vec<String> {
+    let name = |path: &Path, parts: usize| {
+        let all: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();
+        all[all.len().saturating_sub(parts)..].join("/")
+    };
+    let longest = directories.iter().map(|path| path.components().count()).max().unwrap_or(1);
+    let whole: Vec<PathBuf> =
+        directories.iter().map(|path| path.canonicalize().unwrap_or_else(|_| path.clone())).collect();
+    let unique = |parts: usize| {
+        let mut names: Vec<String> = whole.iter().map(|path| name(path, parts)).collect();
+        names.sort();
+        names.windows(2).all(|pair| pair[0] != pair[1])
+    };
+    let parts = (1..=longest).find(|&parts| unique(parts)).unwrap_or(longest);
+    whole.iter().map(|path| name(path, parts)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_short_as_they_can_be() {
+        let names = |paths: &[&str]| super::names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(names(&["/x/runs/a"]), ["a"]);
+        assert_eq!(names(&["/x/one/run", "/x/two/run"]), ["one/run", "two/run"]);
+    }
+}

@@ -1,0 +1,190 @@
+//! The frame of the page: head, overview, order of the sections.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::analysis::interval;
+use super::facts::Training;
+use super::{Shown, curves, gallery, labels, tables};
+use crate::progress::Stage;
+
+const STYLE: &str = include_str!("style.css");
+/// The page loads nothing, whatever is on it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+
+/// The whole page. All text that comes from files is escaped.
+pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
+    let names: Vec<&str> = runs.iter().map(|run| run.facts.name.as_str()).collect();
+    let several = runs.len() > 1;
+    let html = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { (names.join(", ")) " – rotnet" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { @if several { (runs.len()) " runs" } @else { (names.concat()) } }
+                    p.lead {
+                        "Features learned from images without labels, by predicting how they were rotated, and "
+                        "judged by a classifier on top of them."
+                    }
+                }
+                main {
+                    (overview(runs))
+                    (remarks(runs, notes))
+                    (curves::section(runs))
+                    @if several { (labels::sweep(runs)) (tables::differences(runs)) }
+                    @for run in runs {
+                        @if several { h2.run { (run.facts.name) } }
+                        (labels::evaluation(run))
+                        (gallery::section(run))
+                        (tables::section(run))
+                    }
+                }
+                footer {
+                    "Made by rotnet " (env!("CARGO_PKG_VERSION")) "; this file needs no network. Chance is 25 % for "
+                    "rotations and one in the number of classes for classes."
+                }
+            }
+        }
+    };
+    html.into_string()
+}
+
+/// A drawing with its title and a caption that says what to see.
+pub(super) fn figure(title: &str, body: Markup, caption: Markup) -> Markup {
+    html! {
+        figure {
+            h3 { (title) }
+            (body)
+            figcaption { (caption) }
+        }
+    }
+}
+
+/// A share as percent with one digit.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1}\u{a0}%", 100.0 * share)
+}
+
+/// The head figures: a row of tiles for one run, a table for several.
+fn overview(runs: &[Shown]) -> Markup {
+    match runs {
+        [run] => html! {
+            section.tiles {
+                @for (label, value, detail) in figures(run) {
+                    div.tile { div.label { (label) } div.value { (value) } div.detail { (detail) } }
+                }
+            }
+        },
+        _ => html! {
+            section {
+                h2 { "Side by side" }
+                div.wide { table {
+                    thead { tr {
+                        th { "run" }
+                        @for (label, ..) in figures(&runs[0]) { th.number { (label) } }
+                    } }
+                    tbody {
+                        @for run in runs {
+                            tr {
+                                th scope="row" { (run.facts.name) }
+                                @for (_, value, detail) in figures(run) {
+                                    td.number { (value) div.detail { (detail) } }
+                                }
+                            }
+                        }
+                    }
+                } }
+            }
+        },
+    }
+}
+
+/// Label, value and remark of each head figure.
+fn figures(run: &Shown) -> [(&'static str, String, String); 4] {
+    let none = || ("–".to_owned(), String::new());
+    let of = |stage| run.facts.training(stage);
+    let rotation = of(Stage::Pretrain).map_or_else(none, |training| match training.epochs.last() {
+        Some(last) => (percent(last.accuracy), "while training; chance 25 %".to_owned()),
+        None => ("–".to_owned(), "not trained: the encoder is as initialised".to_owned()),
+    });
+    let test = of(Stage::Finetune).and_then(tables::test_accuracy).map_or_else(none, |test| {
+        let (low, high) = interval(test.accuracy, test.samples as f64);
+        let detail = format!("95 %: {} to {}; {} images", percent(low), percent(high), test.samples);
+        (percent(test.accuracy), detail)
+    });
+    let seconds: f64 =
+        run.facts.trainings.iter().flat_map(|training| &training.epochs).map(|e| e.seconds).sum();
+    let stages: Vec<String> = run.facts.trainings.iter().map(state).collect();
+    let finished = run.facts.trainings.iter().all(Training::finished);
+    let state = match (finished, of(Stage::Finetune).is_some()) {
+        (false, _) => "unfinished",
+        (true, true) => "finished",
+        (true, false) => "pretrained",
+    };
+    [
+        ("Rotation accuracy", rotation.0, rotation.1),
+        ("Test accuracy", test.0, test.1),
+        ("Training time", duration(seconds), "both stages, without evaluation".to_owned()),
+        ("State", state.to_owned(), stages.join("; ")),
+    ]
+}
+
+fn state(training: &Training) -> String {
+    let done = training.epochs.len();
+    match training.planned {
+        Some(planned) if done < planned && !training.finished() => {
+            format!("{}: {done} of {planned} epochs so far", training.stage.name())
+        }
+        _ => format!("{}: {done} epochs", training.stage.name()),
+    }
+}
+
+/// Seconds in the units in which people count them.
+pub(super) fn duration(seconds: f64) -> String {
+    match seconds {
+        ..1.0 => format!("{seconds:.2} s"),
+        ..100.0 => format!("{seconds:.1} s"),
+        ..6_000.0 => format!("{:.0} min {:02.0} s", (seconds / 60.0).floor(), seconds % 60.0),
+        _ => format!("{:.1} h", seconds / 3_600.0),
+    }
+}
+
+/// Warnings of the stages, and what is not on the page.
+fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
+    let warnings =
+        runs.iter().flat_map(|run| run.facts.trainings.iter().map(move |training| (run, training)));
+    let warnings: Vec<String> = warnings
+        .flat_map(|(run, training)| {
+            let texts = training.summary["warnings"].as_array().cloned().unwrap_or_default();
+            let texts = texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned));
+            texts.map(|text| format!("{}, {}: {text}", run.facts.name, training.stage.name()))
+        })
+        .collect();
+    html! {
+        @if !warnings.is_empty() || !notes.is_empty() {
+            section.remarks {
+                @for warning in &warnings { p.warning { strong { "Warning: " } (warning) } }
+                @for note in notes { p { strong { "Note: " } (note) } }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_in_units_that_people_count_in() {
+        assert_eq!(duration(7.25), "7.2 s");
+        assert_eq!(duration(583.0), "9 min 43 s");
+        assert_eq!(duration(36_000.0), "10.0 h");
+    }
+}
