@@ -5,6 +5,7 @@ mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
 mod disk; // full disks, directories that cannot be written or went away
 mod finetuning; // a frozen encoder, rates by part, from scratch
+mod images; // image files as a data set; predict, orient, data check
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume

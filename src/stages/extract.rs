@@ -77,12 +77,10 @@ pub fn extract(
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
+    let pixels = &checkpoint.header.pixels;
     let mut encode = |images: &Images| {
-        let views = Views { images, count: config.extract.views, pixels: &checkpoint.header.pixels };
-        let mut values = Vec::with_capacity(images.len() * width);
-        views.for_each_batch(config.extract.batch_size, |batch, count| {
-            let (inputs, _) = batch.into_tensors(&context.device);
-            values.extend(encoder.read(inputs, &readout).into_data().iter::<f32>());
+        let views = Views { images, count: config.extract.views, pixels };
+        let values = views.encode(&encoder, &readout, config.extract.batch_size, &mut |count| {
             reporter.report(Event::TaskAdvanced(count as u64));
             match reporter.stop() {
                 None => Ok(()),
@@ -213,13 +211,32 @@ pub(super) fn check_data(
 }
 
 /// The images as the encoder is to see them: as they are, or in all four rotations.
-struct Views<'a> {
-    images: &'a Images,
-    count: usize,
-    pixels: &'a Pixels,
+pub(crate) struct Views<'a> {
+    pub images: &'a Images,
+    pub count: usize,
+    pub pixels: &'a Pixels,
 }
 
 impl Views<'_> {
+    /// The features of all images, `readout` of every view side by side; `advance` is told of every batch of images.
+    pub fn encode(
+        &self,
+        encoder: &Encoder,
+        readout: &Readout,
+        batch_size: usize,
+        advance: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<f32>> {
+        let device = encoder.device();
+        let width = encoder.read_width(readout)? * self.count;
+        let mut values = Vec::with_capacity(self.images.len() * width);
+        self.for_each_batch(batch_size, |batch, count| {
+            let (inputs, _) = batch.into_tensors(&device);
+            values.extend(encoder.read(inputs, readout).into_data().iter::<f32>());
+            advance(count)
+        })?;
+        Ok(values)
+    }
+
     /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
     /// and with the number of images.
     fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
@@ -238,7 +255,8 @@ impl Views<'_> {
     }
 }
 
-fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
+/// What the features are, in words.
+pub(crate) fn describe(encoder: &Encoder, readout: &Readout, views: usize) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),
         false => readout.layers.join("+"),
