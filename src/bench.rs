@@ -116,7 +116,7 @@ fn made_up_images() -> Images {
     let [height, width, channels] = IMAGE;
     let mut pixels = vec![0; IMAGES * height * width * channels];
     generator(0, Purpose::Augment, 0, 0).fill_bytes(&mut pixels);
-    Images { pixels, labels: vec![0; IMAGES], height, width }
+    Images { pixels: pixels.into(), labels: vec![0; IMAGES], height, width }
 }
 
 struct Trainer {

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::{self, Overrides};
-use crate::data::{RECORD, TEST_FILE, load_test, unpack};
+use crate::data::{RECORD, TEST_FILE, decode, load_test, unpack};
 use crate::device::DeviceName;
 use crate::features::{Features, Origin};
 use crate::stages::load_encoder;
@@ -51,6 +51,13 @@ pub fn archive(bytes: &[u8], scratch: &Path) {
     let path = scratch.join("x.tar.gz");
     if fs::write(&path, bytes).is_ok() {
         let _ = unpack(&path, scratch, 2 * RECORD as u64);
+    }
+}
+
+/// An image file; the decoders are called without what keeps their panics from the user.
+pub fn image(bytes: &[u8], _: &Path) {
+    if let Ok(photo) = decode(bytes) {
+        let _ = photo.square(32);
     }
 }
 

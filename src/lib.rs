@@ -9,6 +9,7 @@
     allow(deprecated, reason = "upstream prefers flex; ndarray stays selectable")
 )]
 
+pub mod apply;
 pub mod bench;
 pub mod checkpoint;
 pub mod cli;

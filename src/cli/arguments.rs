@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use super::compare::CompareArguments;
+use super::data::DataCommand;
 use super::export::ExportArguments;
 use super::extract::ExtractArguments;
 use super::help::{CompletionsArguments, ManArguments};
+use super::orient::OrientArguments;
 use super::plan::PretrainArguments;
+use super::predict::PredictArguments;
 use super::report::ReportArguments;
 use super::sweep::SweepArguments;
 use crate::config::Overrides;
@@ -91,6 +94,23 @@ Examples:
     Report(ReportArguments),
     /// Write a run's encoder and features for other programs
     Export(ExportArguments),
+    /// Say what image files show, by a finished run
+    #[command(after_help = "\
+The middle square of an image is cut out and resized to the size of the run's images. A file that cannot be read is
+one line of error; the others are done, and the exit status is 1.
+
+Examples:
+  rotnet predict --run runs/a photo.jpg
+  rotnet predict --run runs/a ~/photos --csv > photos.csv")]
+    Predict(PredictArguments),
+    /// Say which way up image files are, and write upright copies
+    #[command(after_help = "\
+Of folders, the images that are not upright are shown.
+
+Examples:
+  rotnet orient --run runs/a ~/photos
+  rotnet orient --run runs/a ~/photos --fix ~/upright --sure 0.95")]
+    Orient(OrientArguments),
     /// Download, check, describe or generate data sets
     Data {
         #[command(subcommand)]
@@ -205,9 +225,12 @@ pub struct Settings {
     /// Set one key of the config, for example pretrain.epochs=2; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Folder that holds cifar-10-batches-bin, or that folder itself
+    /// Folder of the data set: of image files (train/CLASS, test/CLASS, unlabeled), or with CIFAR's binary files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// End at an image file that cannot be read, instead of leaving it out
+    #[arg(long)]
+    pub strict: bool,
     /// Where tensors live: flex, or ndarray in a build with that feature
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
@@ -235,6 +258,9 @@ impl Settings {
         if let Some(data) = &self.data {
             overrides.set("data.directory", data.display().to_string());
         }
+        if self.strict {
+            overrides.set("data.strict", true);
+        }
         if let Some(device) = &self.device {
             overrides.set("device", device.as_str());
         }
@@ -246,66 +272,6 @@ impl Settings {
         }
         Ok(overrides)
     }
-}
-
-#[derive(Subcommand, Debug)]
-pub enum DataCommand {
-    /// Download the official CIFAR-10 archive, check it, unpack its six files
-    #[command(after_help = "\
-A download that was cut goes on where it ended. Size and SHA-256 are checked before anything is unpacked.
-
-Examples:
-  rotnet data fetch
-  rotnet data fetch --archive ~/Downloads/cifar-10-binary.tar.gz --to ~/cifar")]
-    Fetch {
-        /// Folder to put cifar-10-batches-bin into
-        #[arg(long, value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
-        to: PathBuf,
-        /// Another place to download from
-        #[arg(long, value_name = "URL", conflicts_with = "archive")]
-        url: Option<String>,
-        /// An archive that is on this machine already
-        #[arg(long, value_name = "FILE")]
-        archive: Option<PathBuf>,
-        /// SHA-256 that the archive must have, if it is not the official one
-        #[arg(long, value_name = "HEX")]
-        sha256: Option<String>,
-        /// Replace a data set that is already there
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        output: OutputArguments,
-    },
-    /// Check the files of a data set, and look for test images among the training images
-    Verify {
-        /// Folder that holds cifar-10-batches-bin, or that folder itself
-        #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
-        directory: PathBuf,
-        #[command(flatten)]
-        output: OutputArguments,
-    },
-    /// Show counts, classes, and mean and deviation by channel
-    Info {
-        /// Folder that holds cifar-10-batches-bin, or that folder itself
-        #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
-        directory: PathBuf,
-        #[command(flatten)]
-        output: OutputArguments,
-    },
-    /// Write the generated data set: 10 classes of drawn scenes, 5,000 training and 1,000 test images
-    Synth {
-        /// Folder to put cifar-10-batches-bin into
-        #[arg(long, value_name = "DIR")]
-        to: PathBuf,
-        /// Decides every image
-        #[arg(long, value_name = "N", default_value_t = crate::data::SCENES_SEED)]
-        seed: u64,
-        /// Write over a data set that is already there
-        #[arg(long)]
-        force: bool,
-        #[command(flatten)]
-        output: OutputArguments,
-    },
 }
 
 /// Options of commands without a config.

@@ -9,8 +9,11 @@ mod evaluate;
 mod export;
 mod extract;
 mod help;
+mod images;
+mod orient;
 mod pipeline;
 mod plan;
+mod predict;
 mod report;
 mod reproduce;
 mod signals;
@@ -23,7 +26,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
 use arguments::{Command, Settings};
 
@@ -69,6 +72,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Evaluate(run) => evaluate::execute(&run),
         Command::Sweep(arguments) => sweep::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
+        Command::Predict(arguments) => predict::execute(&arguments),
+        Command::Orient(arguments) => orient::execute(&arguments),
         Command::Data { command } => data::execute(command),
         Command::Bench { settings, repeats, seconds, profile, burn_operations } => {
             crate::kernels::use_burn_operations(burn_operations);
@@ -91,13 +96,18 @@ fn show_config(settings: &Settings, schema: bool) -> Result<()> {
     }
 }
 
-/// The config that the settings name: their file, or the quickstart.
+/// The config that the settings name: their file, or the quickstart. Without a file, what lies in `--data` decides
+/// the kind of the data set, unless `--set` does.
 fn resolve(settings: &Settings) -> Result<Config> {
-    let overrides = settings.overrides()?;
-    match &settings.config {
-        Some(path) => config::load(path, &overrides),
-        None => config::resolve(config::QUICKSTART, "quickstart", &overrides),
+    if let Some(path) = &settings.config {
+        return config::load(path, &settings.overrides()?);
     }
+    let mut overrides = Overrides::default();
+    if let Some(kind) = settings.data.as_deref().and_then(crate::data::detect) {
+        overrides.set("data.kind", kind.name());
+    }
+    overrides.extend(settings.overrides()?);
+    config::resolve(config::QUICKSTART, "quickstart", &overrides)
 }
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.

@@ -37,6 +37,11 @@ impl Overrides {
         Ok(())
     }
 
+    /// Adds settings that win over these.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

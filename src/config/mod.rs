@@ -163,7 +163,7 @@ impl Config {
     /// What decides the result of a stage besides data set and architecture. Epochs are part of it where the
     /// learning rate or the size of images depends on them.
     pub fn recipe(&self, stage: Stage) -> Value {
-        let data = DataConfig { directory: None, ..self.data.clone() };
+        let data = self.data.recipe();
         let (pretrain, finetune) = (&self.pretrain, &self.finetune);
         let stage = match stage {
             Stage::Pretrain => {

@@ -44,6 +44,33 @@ pub const RECORD: usize = 1 + IMAGE;
 const CHECKED_AT_ONCE: usize = 64;
 const HINT: &str = "run `rotnet data fetch`, or name another folder with --data";
 
+/// Which labels a record holds before its image.
+pub struct Layout {
+    /// Number of classes of each label, in the order of the bytes.
+    pub classes: &'static [usize],
+    /// What to do about a file that is not of this layout.
+    pub hint: &'static str,
+}
+
+const LAYOUT: Layout = Layout { classes: &[CLASSES], hint: HINT };
+
+impl Layout {
+    /// Bytes of a record.
+    pub fn record(&self) -> usize {
+        self.classes.len() + IMAGE
+    }
+
+    /// The first label in a chunk of records that is none, with the number of its record from 0.
+    fn wrong_label(&self, chunk: &[u8]) -> Option<(usize, u8, usize)> {
+        chunk.chunks_exact(self.record()).enumerate().find_map(|(record, bytes)| {
+            let mut labels = bytes.iter().zip(self.classes);
+            labels.find_map(|(&label, &classes)| {
+                (usize::from(label) >= classes).then_some((record, label, classes - 1))
+            })
+        })
+    }
+}
+
 /// What is known of a file after reading it through once.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileFacts {
@@ -83,37 +110,40 @@ pub fn find_folder(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Data`] naming the file and the record, or [`Error::Io`].
 pub fn check_file(folder: &Path, name: &str) -> Result<FileFacts> {
+    check_records(folder, name, &LAYOUT)
+}
+
+/// [`check_file`] of any layout.
+pub fn check_records(folder: &Path, name: &str, layout: &Layout) -> Result<FileFacts> {
     let path = folder.join(name);
+    let record_bytes = layout.record();
+    let refuse = |problem: String| Error::data(&path, problem, layout.hint);
     if !path.is_file() {
-        return Err(Error::data(&path, "there is no such file", HINT));
+        return Err(refuse("there is no such file".into()));
     }
     let mut file = File::open(&path).map_err(Error::io("read", &path))?;
     let bytes = file.metadata().map_err(Error::io("read", &path))?.len();
-    let rest = bytes % RECORD as u64;
+    let rest = bytes % record_bytes as u64;
     if bytes == 0 || rest != 0 {
-        let problem = match bytes {
+        return Err(refuse(match bytes {
             0 => "is empty".to_owned(),
             _ => format!(
-                "{bytes} bytes are not whole records of {RECORD} bytes: {} records and {rest} bytes",
-                bytes / RECORD as u64
+                "{bytes} bytes are not whole records of {record_bytes} bytes: {} records and {rest} bytes",
+                bytes / record_bytes as u64
             ),
-        };
-        return Err(Error::data(&path, problem, HINT));
+        }));
     }
     let (mut sha256, mut md5) = (Sha256::new(), Md5::new());
-    let mut buffer = vec![0; CHECKED_AT_ONCE * RECORD];
-    let records = (bytes / RECORD as u64) as usize;
+    let mut buffer = vec![0; CHECKED_AT_ONCE * record_bytes];
+    let records = (bytes / record_bytes as u64) as usize;
     for first in (0..records).step_by(CHECKED_AT_ONCE) {
-        let chunk = &mut buffer[..(records - first).min(CHECKED_AT_ONCE) * RECORD];
+        let chunk = &mut buffer[..(records - first).min(CHECKED_AT_ONCE) * record_bytes];
         file.read_exact(chunk).map_err(Error::io("read", &path))?;
-        let labels = chunk.iter().step_by(RECORD);
-        if let Some((record, label)) = labels.enumerate().find(|&(_, &label)| label >= CLASSES as u8) {
+        if let Some((record, label, last)) = layout.wrong_label(chunk) {
             let record = first + record + 1;
-            return Err(Error::data(
-                &path,
-                format!("record {record} of {records} has label {label}, labels are 0 to 9"),
-                HINT,
-            ));
+            return Err(refuse(format!(
+                "record {record} of {records} has label {label}, labels are 0 to {last}"
+            )));
         }
         sha256.update(&*chunk);
         md5.update(&*chunk);
@@ -160,35 +190,36 @@ pub fn load_test(folder: &Path) -> Result<(Images, FileFacts)> {
 /// [`Error::Data`] if the file does not hold ten lines.
 pub fn class_names(folder: &Path) -> Result<Vec<String>> {
     let path = folder.join(NAMES_FILE);
-    if !path.exists() {
-        return Ok(CLASS_NAMES.map(str::to_owned).to_vec());
+    match path.exists() {
+        true => read_names(&path, CLASSES, HINT),
+        false => Ok(CLASS_NAMES.map(str::to_owned).to_vec()),
     }
-    let text = std::fs::read_to_string(&path).map_err(Error::io("read", &path))?;
+}
+
+/// A file of so many class names, one a line.
+pub fn read_names(path: &Path, classes: usize, hint: &str) -> Result<Vec<String>> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let names: Vec<String> = lines.map(str::to_owned).collect();
-    match names.len() {
-        CLASSES => Ok(names),
-        count => Err(Error::data(&path, format!("names {count} classes, expected {CLASSES}"), HINT)),
+    match names.len() == classes {
+        true => Ok(names),
+        false => Err(Error::data(path, format!("names {} classes, expected {classes}", names.len()), hint)),
     }
 }
 
 /// The first `wanted` images of checked files, one file at a time.
 fn load(folder: &Path, facts: &[FileFacts], wanted: usize) -> Result<Images> {
-    let mut images = Images {
-        pixels: Vec::with_capacity(wanted * IMAGE),
-        labels: Vec::with_capacity(wanted),
-        height: SIDE,
-        width: SIDE,
-    };
+    let mut pixels = Vec::with_capacity(wanted * IMAGE);
+    let mut all_labels = Vec::with_capacity(wanted);
     for file in facts {
-        let records = file.records.min(wanted - images.len());
+        let records = file.records.min(wanted - all_labels.len());
         if records > 0 {
             let (planes, labels) = read_records(folder, &file.name, records)?;
-            append_channels_last(&mut images.pixels, &planes);
-            images.labels.extend(labels);
+            append_channels_last(&mut pixels, &planes);
+            all_labels.extend(labels);
         }
     }
-    Ok(images)
+    Ok(Images { pixels: pixels.into(), labels: all_labels, height: SIDE, width: SIDE })
 }
 
 /// The first `records` images (planes) and labels of one file, read by cifar-ten.
@@ -213,7 +244,8 @@ fn read_records(folder: &Path, name: &str, records: usize) -> Result<(Vec<u8>, V
     }
 }
 
-fn append_channels_last(pixels: &mut Vec<u8>, planes: &[u8]) {
+/// Appends images that are stored as a red, a green and a blue plane.
+pub fn append_channels_last(pixels: &mut Vec<u8>, planes: &[u8]) {
     let start = pixels.len();
     pixels.resize(start + planes.len(), 0);
     let images = pixels[start..].par_chunks_exact_mut(IMAGE).zip(planes.par_chunks_exact(IMAGE));

@@ -44,7 +44,7 @@ fn a_limit_takes_the_first_images_across_files_and_no_more_than_there_are() {
     let (all, _) = load_train(folder.path(), None).unwrap();
     let (some, facts) = load_train(folder.path(), Some(4)).unwrap();
     assert_eq!((some.len(), facts.len()), (4, 5));
-    assert_eq!(some.pixels, all.pixels[..4 * IMAGE]);
+    assert_eq!(some.pixels[..], all.pixels[..4 * IMAGE]);
     let error = load_train(folder.path(), Some(16)).unwrap_err().to_string();
     assert!(error.starts_with("data.train_images: wants 16 images"), "{error}");
 }

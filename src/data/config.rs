@@ -1,5 +1,6 @@
 //! Section `data` of the config.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
@@ -14,21 +15,50 @@ pub enum DataKind {
     /// Files in CIFAR-10's binary layout, which must be there (`rotnet data fetch`).
     #[default]
     Cifar10,
+    /// Files in CIFAR-100's binary layout.
+    Cifar100,
     /// The generated scenes, which are written first where they are not there yet.
     Scenes,
+    /// A folder of image files: `train/CLASS/`, `test/CLASS/` and `unlabeled/`, or images without classes.
+    Folder,
+}
+
+impl DataKind {
+    /// As the config names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cifar10 => "cifar10",
+            Self::Cifar100 => "cifar100",
+            Self::Scenes => "scenes",
+            Self::Folder => "folder",
+        }
+    }
 }
 
 /// Section `data`: which images, how many, and how they are scaled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// `cifar10` (files in CIFAR-10's binary layout) or `scenes` (generated where they are not there yet).
+    /// `cifar10` or `cifar100` (files in their binary layouts), `scenes` (generated where they are not there yet) or
+    /// `folder` (image files).
     pub kind: DataKind,
-    /// The folder that holds `cifar-10-batches-bin`, or that folder itself; absent or null: the data folder of the
-    /// program for `cifar10`, `scenes` in it for `scenes`.
+    /// The folder of the files, or for the binary layouts the folder that holds it (`cifar-10-batches-bin`,
+    /// `cifar-100-binary`); absent or null: the data folder of the program, `scenes` in it for `scenes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// Use only so many training images, the first ones; absent or null: all.
+    /// For `cifar100`: learn its 20 coarse classes in place of the 100 fine ones.
+    #[serde(skip_serializing_if = "is_false")]
+    pub coarse_labels: bool,
+    /// For `folder`: rows and columns that the middle square of an image is resized to, 32 to 256.
+    #[serde(skip_serializing_if = "is_default_size")]
+    pub image_size: usize,
+    /// For `folder`: end at the first image file that cannot be read; otherwise such files are named and left out.
+    #[serde(skip_serializing_if = "is_false")]
+    pub strict: bool,
+    /// For `folder`: where decoded images are kept; absent or null: `cache` in the data folder of the program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<PathBuf>,
+    /// Use only so many training images, the first ones, and so many of those without labels; absent or null: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_images: Option<usize>,
     /// Show the classifier only so many labels of each class, drawn by the seed; absent or null: all. Pretraining
@@ -52,12 +82,29 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
+/// Rows and columns of CIFAR's images, which the recipes are made for.
+const DEFAULT_SIZE: usize = 32;
+/// Sides of images that the networks are built for.
+const SIZES: RangeInclusive<usize> = 32..=256;
+
+fn is_false(yes: &bool) -> bool {
+    !yes
+}
+
+fn is_default_size(size: &usize) -> bool {
+    *size == DEFAULT_SIZE
+}
+
 impl Default for DataConfig {
     /// The original Keras program's: all of CIFAR-10, no validation, raw pixels.
     fn default() -> Self {
         Self {
             kind: DataKind::default(),
             directory: None,
+            coarse_labels: false,
+            image_size: DEFAULT_SIZE,
+            strict: false,
+            cache: None,
             train_images: None,
             labels_per_class: None,
             label_draw: 0,
@@ -69,6 +116,11 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
+    /// The part that decides what is learned from the files: without places, and without what ends a run early.
+    pub fn recipe(&self) -> Self {
+        Self { directory: None, cache: None, strict: false, ..self.clone() }
+    }
+
     /// Checks what can be checked without the files.
     ///
     /// # Errors
@@ -79,6 +131,20 @@ impl DataConfig {
         for (path, count) in counts {
             if count == Some(0) {
                 return Err(Error::config(path, "must be at least 1, got 0"));
+            }
+        }
+        if !SIZES.contains(&self.image_size) {
+            let problem = format!("must be {} to {}, got {}", SIZES.start(), SIZES.end(), self.image_size);
+            return Err(Error::config("data.image_size", problem));
+        }
+        let belongs = [
+            ("data.image_size", is_default_size(&self.image_size), DataKind::Folder),
+            ("data.strict", !self.strict, DataKind::Folder),
+            ("data.coarse_labels", !self.coarse_labels, DataKind::Cifar100),
+        ];
+        for (path, absent, kind) in belongs {
+            if !absent && self.kind != kind {
+                return Err(Error::config(path, format!("goes with data.kind `{}` only", kind.name())));
             }
         }
         match self.train_images {
@@ -107,6 +173,9 @@ mod tests {
             problem(r#"{"train_images": 9, "validation_images": 9}"#),
             "data.validation_images: must be less than data.train_images (9), got 9"
         );
+        assert_eq!(problem(r#"{"image_size": 8}"#), "data.image_size: must be 32 to 256, got 8");
+        let other_kind = problem(r#"{"image_size": 48}"#);
+        assert_eq!(other_kind, "data.image_size: goes with data.kind `folder` only");
         assert!(DataConfig::default().validate().is_ok());
         assert!(serde_json::from_str::<DataConfig>(r#"{"train_image": 1}"#).is_err());
     }

@@ -7,8 +7,12 @@ use serde::Serialize;
 
 use super::cifar::{self, FileFacts, TEST_FILE, TRAIN_FILES};
 use super::digests::{self, DatasetRecord, Known};
+use super::folder::{self, Skipped};
 use super::images::{CHANNELS, Images};
+use super::sources::{cifar100_name, detect};
+use super::{DataConfig, DataKind, cifar100};
 use crate::error::Result;
+use crate::progress::Reporter;
 
 /// What `rotnet data info` shows.
 #[derive(Clone, Debug, Serialize)]
@@ -21,12 +25,17 @@ pub struct DatasetInfo {
     pub directory: PathBuf,
     /// Height, width and channels of an image.
     pub image_shape: [usize; 3],
-    /// By label.
+    /// By label; none in a folder without classes.
     pub classes: Vec<String>,
-    /// The training images.
+    /// The training images with labels.
     pub train: PartInfo,
+    /// Training images without labels.
+    pub unlabeled: usize,
     /// The test images, which are counted and not looked at.
     pub test: PartInfo,
+    /// Image files that cannot be read.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
     /// Mean of the training pixels by channel (red, green, blue), black 0 and white 1.
     pub mean: [f64; CHANNELS],
     /// Standard deviation of the training pixels by channel, over all images and places.
@@ -47,13 +56,15 @@ pub struct PartInfo {
 pub struct VerifyReport {
     /// Whether every file is there, whole, and as it was recorded.
     pub ok: bool,
-    /// Which data set this is; absent unless `ok`.
+    /// Which data set this is; absent where it is too damaged to tell.
     pub name: Option<String>,
     /// The folder of the files.
     pub directory: PathBuf,
-    /// The files, training files first.
+    /// Number of files read.
+    pub checked: usize,
+    /// The files, training files first; of a folder of images those alone that cannot be read.
     pub files: Vec<FileReport>,
-    /// Test images that are also among the training images, byte for byte; absent unless `ok`.
+    /// Test images that are also among the training images, byte for byte; absent where that was not counted.
     pub test_images_in_train: Option<usize>,
 }
 
@@ -70,28 +81,35 @@ pub struct FileReport {
     pub problem: Option<String>,
 }
 
-/// Describes the data set in `path` (the folder that holds `cifar-10-batches-bin`, or that folder itself).
+/// Describes the data set in `path` (the folder that holds `cifar-10-batches-bin` or the like, or that folder
+/// itself, or a folder of images); `data_home` is where decoded images are kept.
 ///
 /// # Errors
 /// [`crate::Error::Data`] for files that are missing, damaged or changed; [`crate::Error::Io`].
-pub fn info(path: &Path) -> Result<DatasetInfo> {
-    let directory = cifar::find_folder(path)?;
-    let (train, mut files) = cifar::load_train(&directory, None)?;
-    let fingerprint = digests::fingerprint(&files);
-    let (test, test_file) = cifar::load_test(&directory)?;
-    files.push(test_file);
-    let [mean, deviation] = moments(&train);
+pub fn info(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Result<DatasetInfo> {
+    let dataset = super::open(&found(path), data_home, reporter)?;
+    let classes = dataset.class_names.len();
+    let test = if dataset.train.is_empty() { Images::default() } else { dataset.open_test()? };
+    let [mean, deviation] = moments(&dataset.pool);
     Ok(DatasetInfo {
-        name: digests::identify(&directory, &files)?,
-        fingerprint,
-        classes: cifar::class_names(&directory)?,
-        directory,
-        image_shape: [train.height, train.width, CHANNELS],
-        train: part(&train),
-        test: part(&test),
+        image_shape: dataset.image_shape(),
+        train: part(&dataset.train, classes),
+        unlabeled: dataset.unlabeled(),
+        test: part(&test, classes),
         mean,
         deviation,
+        name: dataset.name,
+        fingerprint: dataset.fingerprint,
+        classes: dataset.class_names,
+        directory: dataset.directory,
+        skipped: dataset.skipped,
     })
+}
+
+/// The config of the data set in a folder, whatever kind it is.
+pub(super) fn found(path: &Path) -> DataConfig {
+    let kind = detect(path).unwrap_or_default();
+    DataConfig { kind, directory: Some(path.to_path_buf()), ..DataConfig::default() }
 }
 
 /// Checks the files in `path`, and counts test images that are among the training images.
@@ -99,23 +117,62 @@ pub fn info(path: &Path) -> Result<DatasetInfo> {
 /// # Errors
 /// [`crate::Error::Data`] if there is no data set at all, or its record is damaged; [`crate::Error::Io`]. What is
 /// wrong with single files is in the report.
-pub fn verify(path: &Path) -> Result<VerifyReport> {
+pub fn verify(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Result<VerifyReport> {
+    let mut report = match detect(path) {
+        Some(DataKind::Folder) => verify_folder(path, reporter)?,
+        Some(DataKind::Cifar100) => verify_cifar100(path)?,
+        _ => verify_cifar10(path)?,
+    };
+    let folder = matches!(detect(path), Some(DataKind::Folder));
+    if report.ok || folder && report.files.len() < report.checked {
+        let dataset = super::open(&found(path), data_home, reporter)?;
+        if !dataset.train.is_empty() {
+            report.test_images_in_train = Some(shared(&dataset.pool, &dataset.open_test()?));
+        }
+        report.name = report.name.or(Some(dataset.name));
+    }
+    Ok(report)
+}
+
+fn verify_cifar10(path: &Path) -> Result<VerifyReport> {
     let directory = cifar::find_folder(path)?;
     let record = DatasetRecord::read(&directory)?;
     let names = TRAIN_FILES.into_iter().chain([TEST_FILE]);
     let files: Vec<FileReport> =
         names.map(|name| report(record.as_ref(), name, cifar::check_file(&directory, name))).collect();
-    let ok = files.iter().all(|file| file.problem.is_none());
-    let mut name = None;
-    let mut test_images_in_train = None;
-    if ok {
-        let facts: Vec<FileFacts> = files.iter().filter_map(|file| file.facts.clone()).collect();
-        name = Some(digests::identify(&directory, &facts)?);
-        let (train, _) = cifar::load_train(&directory, None)?;
-        let (test, _) = cifar::load_test(&directory)?;
-        test_images_in_train = Some(shared(&train, &test));
+    let mut verified = VerifyReport::of(directory, files);
+    if verified.ok {
+        let facts: Vec<FileFacts> = verified.files.iter().filter_map(|file| file.facts.clone()).collect();
+        verified.name = Some(digests::identify(&verified.directory, &facts)?);
     }
-    Ok(VerifyReport { ok, name, directory, files, test_images_in_train })
+    Ok(verified)
+}
+
+fn verify_cifar100(path: &Path) -> Result<VerifyReport> {
+    let directory = cifar100::find_folder(path)?;
+    let names = [cifar100::TRAIN_FILE, cifar100::TEST_FILE];
+    let files = names.map(|name| report(None, name, cifar100::check_file(&directory, name)));
+    let mut verified = VerifyReport::of(directory, files.into());
+    verified.name = verified.ok.then(|| cifar100_name(cifar100::Labels::Fine));
+    Ok(verified)
+}
+
+fn verify_folder(path: &Path, reporter: &mut dyn Reporter) -> Result<VerifyReport> {
+    let found = folder::check(path, reporter)?;
+    let broken = found.broken.into_iter().map(|file| FileReport {
+        name: file.name,
+        facts: None,
+        known: None,
+        problem: Some(file.problem),
+    });
+    Ok(VerifyReport { checked: found.files, ..VerifyReport::of(path.to_path_buf(), broken.collect()) })
+}
+
+impl VerifyReport {
+    fn of(directory: PathBuf, files: Vec<FileReport>) -> Self {
+        let ok = files.iter().all(|file| file.problem.is_none());
+        Self { ok, name: None, directory, checked: files.len(), files, test_images_in_train: None }
+    }
 }
 
 fn report(record: Option<&DatasetRecord>, name: &str, checked: Result<FileFacts>) -> FileReport {
@@ -139,8 +196,8 @@ fn shared(train: &Images, test: &Images) -> usize {
     (0..test.len()).filter(|&index| found.contains(test.image(index))).count()
 }
 
-fn part(images: &Images) -> PartInfo {
-    let mut per_class = vec![0; cifar::CLASSES];
+fn part(images: &Images, classes: usize) -> PartInfo {
+    let mut per_class = vec![0; classes];
     for &label in &images.labels {
         per_class[usize::from(label)] += 1;
     }
@@ -172,7 +229,8 @@ mod tests {
 
     #[test]
     fn moments_are_those_of_the_pixels() {
-        let images = Images { pixels: vec![0, 255, 51, 255, 255, 153], labels: vec![0], height: 1, width: 2 };
+        let images =
+            Images { pixels: vec![0, 255, 51, 255, 255, 153].into(), labels: vec![0], height: 1, width: 2 };
         let [mean, deviation] = moments(&images);
         assert_eq!(mean, [0.5, 1.0, 0.4]);
         assert_eq!(deviation, [0.5, 0.0, 0.2]);
@@ -182,21 +240,21 @@ mod tests {
     fn generated_scenes_are_balanced_whole_and_new_in_the_test_set() {
         let home = tempfile::tempdir().unwrap();
         let folder = generate(home.path(), SCENES_SEED, false, &mut Silent).unwrap().directory;
-        let info = info(home.path()).unwrap();
+        let info = info(home.path(), home.path(), &mut Silent).unwrap();
         assert_eq!((info.train.per_class, info.test.per_class), (vec![500; 10], vec![100; 10]));
-        let report = verify(home.path()).unwrap();
+        let report = verify(home.path(), home.path(), &mut Silent).unwrap();
         assert!(report.ok && report.files.iter().all(|file| file.known == Some(Known::Recorded)));
         assert_eq!(report.test_images_in_train, Some(0));
 
         let train = folder.join(TRAIN_FILES[1]);
         std::fs::copy(folder.join(TEST_FILE), &train).unwrap();
-        let changed = verify(home.path()).unwrap();
+        let changed = verify(home.path(), home.path(), &mut Silent).unwrap();
         assert!(!changed.ok && changed.files[1].known == Some(Known::Changed));
         std::fs::remove_file(folder.join(digests::RECORD_FILE)).unwrap();
-        let copied = verify(home.path()).unwrap();
+        let copied = verify(home.path(), home.path(), &mut Silent).unwrap();
         assert_eq!((copied.ok, copied.test_images_in_train), (true, Some(1_000)));
         std::fs::write(&train, [0; 5]).unwrap();
-        let cut = verify(home.path()).unwrap();
+        let cut = verify(home.path(), home.path(), &mut Silent).unwrap();
         assert!(!cut.ok && cut.files[1].problem.as_ref().unwrap().contains("5 bytes"));
     }
 }

@@ -1,85 +1,105 @@
 //! The data set: images and labels from files, its splits, and the samples made from it.
 //!
 //! [`open`] is the one way to the images: it finds the folder (and generates the scenes where they are wanted
-//! and not there yet), checks every training file, and says which data set they are. The test file stays closed
+//! and not there yet), checks every training file, and says which data set they are. The test images stay closed
 //! until [`Dataset::open_test`].
 
 mod augment;
 mod batch;
+mod check;
 mod cifar;
+mod cifar100;
 mod config;
+mod decode;
 mod describe;
 mod digests;
 mod download;
 mod fetch;
+mod folder;
 mod images;
+mod mapped;
 mod pixels;
 mod resize;
 mod rotation;
 mod scenes;
+mod sources;
 mod split;
 mod staging;
 mod unpack;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use rand::Rng;
 
 use crate::error::{Error, Result};
-use crate::progress::{Event, Reporter};
+use crate::progress::Reporter;
 use crate::random::{Purpose, generator};
 
 pub use augment::{AugmentConfig, Flip, Padding};
 pub use batch::{PlainImages, RotatedImages, Rotations};
+pub use check::{CheckReport, Measures, check};
 pub use config::{DataConfig, DataKind};
+pub use decode::{Photo, Tag, is_image, read as read_photo};
 pub use describe::{DatasetInfo, FileReport, PartInfo, VerifyReport, info, verify};
 pub use digests::Known;
 pub use fetch::{FetchReport, FetchRequest, fetch};
-pub use images::{CHANNELS, Images};
+pub use folder::Skipped;
+pub use images::{CHANNELS, Images, PixelBytes};
 pub use pixels::{PixelTable, Pixels};
 pub use rotation::{Rotation, rotate, write_rotated};
 pub use scenes::{SCENES_SEED, SCENES_VERSION, SynthReport, generate};
+pub use sources::detect;
 pub use split::{Split, labeled_split, split};
-#[cfg(test)]
-pub(crate) use unpack::tests::good_archive as unpack_seed;
 #[cfg(any(test, feature = "fuzzing"))]
-pub(crate) use {cifar::RECORD, cifar::TEST_FILE, cifar::load_test, unpack::unpack};
+pub(crate) use {cifar::RECORD, cifar::TEST_FILE, cifar::load_test, decode::decode, unpack::unpack};
+#[cfg(test)]
+pub(crate) use {
+    decode::tests::{picture, with_orientation},
+    unpack::tests::good_archive as unpack_seed,
+};
 
-use digests::{DatasetRecord, Origin};
+use cifar100::Labels;
 
-/// A data set with its training images in memory.
+/// A data set with its training images.
 pub struct Dataset {
     /// Which data set this is, for every place where a number from it is shown.
     pub name: String,
-    /// SHA-256 over the SHA-256 of the training files in order, in lower-case hexadecimal.
+    /// SHA-256 over the SHA-256 of the training files in order (of a folder, with their labels), in lower-case
+    /// hexadecimal.
     pub fingerprint: String,
-    /// By label.
+    /// By label; none in a folder without classes.
     pub class_names: Vec<String>,
     /// The folder of the files.
     pub directory: PathBuf,
-    /// The training images, validation images included.
+    /// The training images with labels, validation images included; none in a folder without classes.
     pub train: Images,
+    /// Image files that cannot be read and are left out.
+    pub skipped: Vec<Skipped>,
+    /// Of a folder: training files without a tag of their way up (EXIF), tagged upright, tagged turned.
+    pub tags: Option<[usize; 3]>,
+    /// All images there are to train on.
+    pool: Images,
+    /// Those of them without labels.
+    unlabeled: Range<usize>,
+    test: Test,
+}
+
+/// Where the test images are.
+enum Test {
+    Cifar10,
+    Cifar100(Labels),
+    Folder(Option<Images>),
 }
 
 /// Opens the data set that the config names; `data_home` is where data sets lie unless it says otherwise.
 ///
 /// # Errors
 /// [`Error::Data`] for files that are missing, damaged or changed; [`Error::Config`] if they are too few;
-/// [`Error::Io`].
+/// [`Error::Stopped`] where images are decoded first; [`Error::Io`].
 pub fn open(config: &DataConfig, data_home: &Path, reporter: &mut dyn Reporter) -> Result<Dataset> {
     config.validate()?;
-    let directory = match config.kind {
-        DataKind::Cifar10 => cifar::find_folder(config.directory.as_deref().unwrap_or(data_home))?,
-        DataKind::Scenes => find_or_generate(config.directory.as_deref(), data_home, reporter)?,
-    };
-    let (train, files) = cifar::load_train(&directory, config.train_images)?;
-    Ok(Dataset {
-        name: digests::identify(&directory, &files)?,
-        fingerprint: digests::fingerprint(&files),
-        class_names: cifar::class_names(&directory)?,
-        directory,
-        train,
-    })
+    sources::open(config, data_home, reporter)
 }
 
 /// [`open`], but with noise in place of the generated scenes where these are not there yet: for measuring, without
@@ -93,96 +113,114 @@ pub fn open_or_stand_in(
     reporter: &mut dyn Reporter,
 ) -> Result<Dataset> {
     let directory = config.directory.clone().unwrap_or_else(|| data_home.join("scenes"));
-    if config.kind == DataKind::Cifar10 || cifar::find_folder(&directory).is_ok() {
+    if config.kind != DataKind::Scenes || cifar::find_folder(&directory).is_ok() {
         return open(config, data_home, reporter);
     }
     let count = scenes::TRAIN_IMAGES.min(config.train_images.unwrap_or(usize::MAX));
     let mut pixels = vec![0; count * cifar::IMAGE];
     generator(SCENES_SEED, Purpose::Scenes, 0, 0).fill_bytes(&mut pixels);
-    Ok(Dataset {
-        name: "noise in place of the generated scenes, which are not there yet".into(),
-        fingerprint: String::new(),
-        class_names: cifar::class_names(&directory)?,
-        directory,
-        train: Images {
-            pixels,
-            labels: (0..count).map(|index| (index % cifar::CLASSES) as u8).collect(),
-            height: cifar::SIDE,
-            width: cifar::SIDE,
-        },
-    })
+    let train = Images {
+        pixels: pixels.into(),
+        labels: (0..count).map(|index| (index % cifar::CLASSES) as u8).collect(),
+        height: cifar::SIDE,
+        width: cifar::SIDE,
+    };
+    let name = "noise in place of the generated scenes, which are not there yet";
+    let class_names = cifar::class_names(&directory)?;
+    Ok(Dataset::of_files(name.into(), String::new(), class_names, directory, train, Test::Cifar10))
 }
 
 impl Dataset {
-    /// Number of test images, by the size of their file, which stays closed.
+    /// A data set whose images all have labels and are all readable.
+    fn of_files(
+        name: String,
+        fingerprint: String,
+        class_names: Vec<String>,
+        directory: PathBuf,
+        train: Images,
+        test: Test,
+    ) -> Self {
+        let unlabeled = train.len()..train.len();
+        let (skipped, pool) = (Vec::new(), train.clone());
+        Self { name, fingerprint, class_names, directory, train, skipped, tags: None, pool, unlabeled, test }
+    }
+
+    /// Number of test images, by the size of their file where they have one, which stays closed.
     pub fn test_count(&self) -> usize {
-        let file = std::fs::metadata(self.directory.join(cifar::TEST_FILE));
-        file.map_or(scenes::TEST_IMAGES, |file| file.len() as usize / cifar::RECORD)
+        let (name, record) = match &self.test {
+            Test::Cifar10 => (cifar::TEST_FILE, cifar::RECORD),
+            Test::Cifar100(_) => (cifar100::TEST_FILE, cifar100::RECORD),
+            Test::Folder(images) => return images.as_ref().map_or(0, Images::len),
+        };
+        let file = std::fs::metadata(self.directory.join(name));
+        file.map_or(scenes::TEST_IMAGES, |file| file.len() as usize / record)
     }
 
     /// Height, width and channels of an image.
     pub fn image_shape(&self) -> [usize; 3] {
-        [self.train.height, self.train.width, CHANNELS]
+        [self.pool.height, self.pool.width, CHANNELS]
+    }
+
+    /// Number of images without labels, which only pretraining uses.
+    pub fn unlabeled(&self) -> usize {
+        self.unlabeled.len()
     }
 
     /// Loads the test images.
     ///
     /// # Errors
-    /// [`Error::Data`] if the file is missing, damaged, or not of the data set that the training files are.
+    /// [`Error::Data`] if the file is missing, damaged, or not of the data set that the training files are, or if
+    /// there are no labels to test on.
     pub fn open_test(&self) -> Result<Images> {
-        let (images, facts) = cifar::load_test(&self.directory)?;
-        let name = digests::identify(&self.directory, std::slice::from_ref(&facts))?;
-        if name != self.name {
-            return Err(Error::data(
-                self.directory.join(&facts.name),
-                format!("is of another data set ({name}) than the training files ({})", self.name),
-                "put the files of one data set into the folder",
-            ));
+        match &self.test {
+            Test::Cifar10 => sources::open_cifar10_test(&self.directory, &self.name),
+            Test::Cifar100(labels) => {
+                Ok(cifar100::load(&self.directory, cifar100::TEST_FILE, *labels, None)?.0)
+            }
+            Test::Folder(Some(images)) => Ok(images.clone()),
+            Test::Folder(None) => Err(self.no_labels()),
         }
-        Ok(images)
     }
 
-    /// [`split`] of the training images.
+    /// The images to pretrain on, labels or not: all there are, and which of them are trained on and held out.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if nothing would be left to train on.
+    pub fn pretraining(&self, config: &DataConfig, seed: u64) -> Result<(&Images, Split)> {
+        let unlabeled = self.unlabeled.clone().map(|index| index as u32);
+        if self.train.is_empty() {
+            // Only the number of images counts.
+            let split = split(&vec![0; self.unlabeled.len()], 1, config, seed)?;
+            return Ok((&self.pool, split));
+        }
+        let mut split = self.split(config, seed)?;
+        split.train.extend(unlabeled);
+        Ok((&self.pool, split))
+    }
+
+    /// [`split`] of the training images with labels.
     pub fn split(&self, config: &DataConfig, seed: u64) -> Result<Split> {
+        self.refuse_no_labels()?;
         split(&self.train.labels, self.class_names.len(), config, seed)
     }
 
-    /// [`labeled_split`] of the training images.
+    /// [`labeled_split`] of the training images with labels.
     pub fn labeled_split(&self, config: &DataConfig, seed: u64) -> Result<Split> {
+        self.refuse_no_labels()?;
         labeled_split(&self.train.labels, self.class_names.len(), config, seed)
     }
-}
 
-/// The folder of generated scenes; writes them where there is no data set yet.
-fn find_or_generate(
-    directory: Option<&Path>,
-    data_home: &Path,
-    reporter: &mut dyn Reporter,
-) -> Result<PathBuf> {
-    let directory = directory.map_or_else(|| data_home.join("scenes"), Path::to_path_buf);
-    let Ok(folder) = cifar::find_folder(&directory) else {
-        return match generate(&directory, SCENES_SEED, false, reporter) {
-            // Another process was faster.
-            Ok(_) | Err(Error::OutputExists { .. }) => cifar::find_folder(&directory),
-            Err(error) => Err(error),
-        };
-    };
-    match DatasetRecord::read(&folder)?.map(|record| record.origin) {
-        Some(Origin::Scenes { version, .. }) => {
-            if version != SCENES_VERSION {
-                reporter.report(Event::Warning(&format!(
-                    "the scenes in {} are of version {version} of the generator, this program's is \
-                     {SCENES_VERSION}; `rotnet data synth --force` writes them anew",
-                    folder.display()
-                )));
-            }
-            Ok(folder)
-        }
-        _ => Err(Error::data(
-            folder,
-            "holds another data set than the generated scenes",
-            "set data.kind=cifar10 (--set data.kind=cifar10, or --config with a CIFAR-10 config), or name \
-             another folder with --data",
-        )),
+    /// # Errors
+    /// [`Error::Data`] if there are no labels to train or test a classifier with.
+    pub fn refuse_no_labels(&self) -> Result<()> {
+        if self.train.is_empty() { Err(self.no_labels()) } else { Ok(()) }
+    }
+
+    fn no_labels(&self) -> Error {
+        Error::data(
+            &self.directory,
+            "holds no images with labels, only `rotnet pretrain` can use it",
+            "put images with labels into train/CLASS/, and those without into unlabeled/",
+        )
     }
 }

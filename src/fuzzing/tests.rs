@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::*;
 use crate::config::QUICKSTART;
-use crate::data::unpack_seed;
+use crate::data::{picture, unpack_seed, with_orientation};
 use crate::model::{EncoderConfig, RotationNetwork, collect};
 use crate::progress::Stage;
 
@@ -159,6 +159,15 @@ fn hostile_cifar_files() {
     let records: Vec<u8> = (0..3 * RECORD).map(|index| (index % RECORD % 10) as u8).collect();
     let seeds = [records[..RECORD].to_vec(), records];
     attack("cifar", cifar, &seeds, unchanged);
+}
+
+/// One picture a format, one with a tag of its way up; small, so that a header is often met.
+#[test]
+fn hostile_images() {
+    use ::image::ImageFormat::{Bmp, Gif, Jpeg, Png, WebP};
+    let mut seeds = [Bmp, Gif, Jpeg, Png, WebP].map(|format| picture(17, 12, format)).to_vec();
+    seeds.push(with_orientation(&seeds[2], 6));
+    attack("image", image, &seeds, unchanged);
 }
 
 /// Half of the inputs are changed before they are compressed, so that they get past the checksum of gzip.

@@ -90,6 +90,7 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
     let mut stages = vec![pretrain(context, &dataset, &network)?];
     let mut features = 0;
     if all_stages {
+        dataset.refuse_no_labels()?;
         let (part, width) = extract(context, &dataset, &network)?;
         features = part.disk_bytes;
         stages.push(part);

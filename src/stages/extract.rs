@@ -80,12 +80,10 @@ pub fn extract(
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
+    let pixels = &checkpoint.header.pixels;
     let mut encode = |images: &Images| {
-        let shown = Shown { images, rotations: views.rotations(), pixels: &checkpoint.header.pixels };
-        let mut values = Vec::with_capacity(images.len() * width);
-        shown.for_each_batch(config.extract.batch_size, |batch, count| {
-            let (inputs, _) = batch.into_tensors(&context.device);
-            values.extend(encoder.read(inputs, &readout).into_data().iter::<f32>());
+        let shown = Shown { images, rotations: views.rotations(), pixels };
+        let values = shown.encode(&encoder, &readout, config.extract.batch_size, &mut |count| {
             reporter.report(Event::TaskAdvanced(count as u64));
             match reporter.stop() {
                 None => Ok(()),
@@ -217,13 +215,32 @@ pub(super) fn check_data(
 }
 
 /// The images as the encoder is to see them: as they are, or in all four rotations.
-struct Shown<'a> {
-    images: &'a Images,
-    rotations: usize,
-    pixels: &'a Pixels,
+pub(crate) struct Shown<'a> {
+    pub images: &'a Images,
+    pub rotations: usize,
+    pub pixels: &'a Pixels,
 }
 
 impl Shown<'_> {
+    /// The features of all images, `readout` of every view side by side; `advance` is told of every batch of images.
+    pub fn encode(
+        &self,
+        encoder: &Encoder,
+        readout: &Readout,
+        batch_size: usize,
+        advance: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<f32>> {
+        let device = encoder.device();
+        let width = encoder.read_width(readout)? * self.rotations;
+        let mut values = Vec::with_capacity(self.images.len() * width);
+        self.for_each_batch(batch_size, |batch, count| {
+            let (inputs, _) = batch.into_tensors(&device);
+            values.extend(encoder.read(inputs, readout).into_data().iter::<f32>());
+            advance(count)
+        })?;
+        Ok(values)
+    }
+
     /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
     /// and with the number of images.
     fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
@@ -255,7 +272,8 @@ pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<F
     (config.views.rotations() == 1).then(|| FeatureMap { layer: layer.clone(), shape })
 }
 
-fn describe(encoder: &Encoder, readout: &Readout, views: Views) -> String {
+/// What the features are, in words.
+pub(crate) fn describe(encoder: &Encoder, readout: &Readout, views: Views) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),
         false => readout.layers.join("+"),

@@ -30,8 +30,8 @@ pub use dry_run::{DryRun, Part, dry_run};
 pub use evaluate::{
     Arm, EvaluateSummary, LabelCount, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
 };
-pub(crate) use extract::load_encoder;
 pub use extract::{ExtractSummary, extract};
+pub(crate) use extract::{Shown, describe, load_encoder};
 pub use finetune::{FinetuneSummary, Sources, finetune};
 pub use pretrain::{PretrainSummary, pretrain};
 

@@ -25,11 +25,10 @@ impl<'a> Pretext<'a> {
     /// # Errors
     /// [`Error::Config`] if nothing would be left to train on, or for a size that the images do not have.
     pub(super) fn new(config: &Config, dataset: &'a Dataset) -> Result<Self> {
-        let split = dataset.split(&config.data, config.seed)?;
-        let pixels = Pixels::new(&config.data, &dataset.train, &split.train);
+        let (pool, split) = dataset.pretraining(&config.data, config.seed)?;
+        let pixels = Pixels::new(&config.data, pool, &split.train);
         let pretrain = &config.pretrain;
-        let rotated =
-            |indices, rotations| RotatedImages::new(&dataset.train, indices, rotations, &pixels, config.seed);
+        let rotated = |indices, rotations| RotatedImages::new(pool, indices, rotations, &pixels, config.seed);
         let training =
             || rotated(split.train.clone(), pretrain.rotations).augmented(pretrain.augment.as_ref());
         let [height, width, _] = dataset.image_shape();

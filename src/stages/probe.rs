@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use crate::config::{Config, ProbeConfig};
 use crate::data::{Dataset, Pixels, PlainImages, Split};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::judge::{Labeled, accuracy, knn, ridge};
 use crate::model::{Encoder, Readout};
 use crate::progress::EpochMetrics;
@@ -44,9 +44,17 @@ impl<'a> Probe<'a> {
         };
         let readout = Readout { layers: probe.layers.clone(), pool: probe.pool, mirrored: false };
         encoder.read_width(&readout)?;
-        let count = probe.images.min(split.train.len());
+        let labeled = |index: &u32| (*index as usize) < dataset.train.len();
+        let labeled: Vec<u32> = split.train.iter().copied().filter(labeled).collect();
+        if labeled.is_empty() {
+            return Err(Error::config(
+                "pretrain.probe",
+                format!("{} has no labels to look with", dataset.name),
+            ));
+        }
+        let count = probe.images.min(labeled.len());
         // Training images are in no order of classes in CIFAR-10, but may be elsewhere: every so many-th is taken.
-        let references = (0..count).map(|place| split.train[place * split.train.len() / count]).collect();
+        let references = (0..count).map(|place| labeled[place * labeled.len() / count]).collect();
         Ok(Some(Self {
             config: probe,
             readout,

@@ -1,0 +1,197 @@
+//! The networks of a finished run.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{Device, Tensor, TensorData};
+use serde::Deserialize;
+
+use super::turns::TurnFinder;
+use crate::checkpoint::Checkpoint;
+use crate::config::{self, Overrides};
+use crate::data::{Images, Pixels, PlainImages};
+use crate::error::{Error, Result};
+use crate::files::{read_json, sha256_file};
+use crate::model::{
+    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout,
+};
+use crate::progress::Stage;
+use crate::run_directory::{RunDirectory, checkpoint_in};
+use crate::samples::Batch;
+use crate::stages::{Shown, describe, load_encoder};
+
+/// A pretrained encoder with its rotation head.
+pub(super) struct Pretrained {
+    pub finder: TurnFinder,
+    /// Rows and columns of the images that it takes.
+    pub side: usize,
+}
+
+/// Loads what `pretrain` left in a run.
+pub(super) fn pretrained(run: &RunDirectory, device: &Device) -> Result<Pretrained> {
+    let path = run.result(Stage::Pretrain);
+    let (encoder, checkpoint, _) = load_encoder(device, path.clone())?;
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    let finder = TurnFinder::new(encoder, &checkpoint).map_err(refuse)?;
+    Ok(Pretrained { finder, side: side(&path, &checkpoint)? })
+}
+
+/// The side of the square images that a checkpoint is for.
+fn side(path: &Path, checkpoint: &Checkpoint) -> Result<usize> {
+    match checkpoint.header.image {
+        [height, width, 3] if height == width => Ok(height),
+        image => Err(Checkpoint::refuse(path, format!("is for images of {image:?}, not for square ones"))),
+    }
+}
+
+/// From images to one logit a class, as `finetune` trained it.
+pub(super) struct ClassFinder {
+    network: Route,
+    pixels: Pixels,
+    /// Names of the classes, by logit.
+    pub classes: Vec<String>,
+    /// Rows and columns of the images that it takes.
+    pub side: usize,
+}
+
+/// The two ways from images to logits.
+enum Route {
+    Frozen { encoder: Encoder, readout: Readout, views: usize, classifier: Classifier },
+    Full(ImageClassifier),
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    classes: Vec<String>,
+    checkpoint: String,
+}
+
+/// Loads what `finetune` left in a run; `encoder` names a checkpoint with the encoder, if it is not the run's own.
+pub(super) fn finetuned(
+    run: &RunDirectory,
+    encoder: Option<PathBuf>,
+    device: &Device,
+) -> Result<ClassFinder> {
+    let path = run.result(Stage::Finetune);
+    if !path.exists() {
+        let hint = "run `rotnet finetune` first, or ask `rotnet orient`, which needs no classes";
+        return Err(Error::checkpoint(&path, "there is no checkpoint of a classifier", hint));
+    }
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    let summary: Summary = read_json(&run.summary(Stage::Finetune))?;
+    if sha256_file(&path)? != summary.checkpoint {
+        return Err(refuse(
+            "is not the one that summary.json beside it tells of; its training did not end".into(),
+        ));
+    }
+    let checkpoint = Checkpoint::load(&path)?;
+    let Some(shape) = checkpoint.header.classifier.clone() else {
+        return Err(refuse("holds no classifier".into()));
+    };
+    if shape.classes != summary.classes.len() {
+        return Err(refuse(format!(
+            "tells {} classes apart, summary.json {}",
+            shape.classes,
+            summary.classes.len()
+        )));
+    }
+    let network = match checkpoint.header.encoder {
+        Some(_) => full(&path, &checkpoint, &shape, device)?,
+        None => frozen(run, encoder, &path, &checkpoint, &shape, device)?,
+    };
+    let Loaded { network, side, pixels } = network;
+    Ok(ClassFinder { network, pixels, classes: summary.classes, side })
+}
+
+struct Loaded {
+    network: Route,
+    side: usize,
+    pixels: Pixels,
+}
+
+fn full(path: &Path, checkpoint: &Checkpoint, shape: &ClassifierShape, device: &Device) -> Result<Loaded> {
+    let (encoder, _, _) = load_encoder(device, path.to_path_buf())?;
+    let classifier = classifier(shape, checkpoint.part("classifier"), device);
+    let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
+    Ok(Loaded {
+        network: Route::Full(ImageClassifier { encoder, classifier }),
+        side: side(path, checkpoint)?,
+        pixels: checkpoint.header.pixels.clone(),
+    })
+}
+
+fn frozen(
+    run: &RunDirectory,
+    encoder: Option<PathBuf>,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    shape: &ClassifierShape,
+    device: &Device,
+) -> Result<Loaded> {
+    let place = checkpoint_in(&encoder.unwrap_or_else(|| run.stage(Stage::Pretrain)));
+    let (encoder, pretrained, digest) = load_encoder(device, place.clone())?;
+    if checkpoint.header.input.as_ref() != Some(&digest) {
+        let problem = format!("was trained on features of another encoder than {}", place.display());
+        let hint =
+            "name its checkpoint with --checkpoint, or run `rotnet extract` and `rotnet finetune` again";
+        return Err(Error::checkpoint(path, problem, hint));
+    }
+    let extract = config::load(&run.config(), &Overrides::default())?.extract;
+    let readout = Readout { layers: extract.layers, pool: extract.pool, mirrored: extract.views.mirrored() };
+    let manifest = run.features().read_manifest();
+    let layer = describe(&encoder, &readout, extract.views);
+    let width = encoder.read_width(&readout)? * extract.views.rotations();
+    if width != shape.features || manifest.is_ok_and(|manifest| manifest.origin.layer != layer) {
+        let problem = format!("was trained on other features than config.json now names ({layer}, {width})");
+        return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
+    }
+    let classifier = classifier(shape, checkpoint.parameters.clone(), device);
+    let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
+    Ok(Loaded {
+        side: side(&place, &pretrained)?,
+        pixels: pretrained.header.pixels,
+        network: Route::Frozen { encoder, readout, views: extract.views, classifier },
+    })
+}
+
+/// A classifier with the parameters of a checkpoint, standardising or not as they say.
+fn classifier(
+    shape: &ClassifierShape,
+    parameters: model::Parameters,
+    device: &Device,
+) -> Result<Classifier, String> {
+    let stored: usize = parameters.values().map(|data| data.num_elements()).sum();
+    let widths = [&[shape.features], &shape.hidden[..], &[shape.classes]].concat();
+    let weights =
+        widths.windows(2).map(|pair| pair[0].saturating_mul(pair[1])).fold(0, usize::saturating_add);
+    if weights > stored {
+        return Err("holds fewer numbers than its classifier has weights".into());
+    }
+    let standardised = parameters.keys().any(|name| name.starts_with("standardise."));
+    let neutral = FeatureMoments { mean: vec![0.0; shape.features], deviation: vec![1.0; shape.features] };
+    let classifier = Classifier::new(shape, standardised.then_some(neutral), 0, device);
+    model::load(classifier, parameters)
+}
+
+impl ClassFinder {
+    /// The logits of each image.
+    pub fn logits(&self, images: &Images) -> Result<Vec<Vec<f64>>> {
+        let count = images.len();
+        let logits = match &self.network {
+            Route::Frozen { encoder, readout, views, classifier } => {
+                let shown = Shown { images, rotations: views.rotations(), pixels: &self.pixels };
+                let features = shown.encode(encoder, readout, count.max(1), &mut |_| Ok(()))?;
+                let width = features.len() / count.max(1);
+                let features = TensorData::new(features, [count, width]);
+                classifier.logits(Tensor::from_data(features, &encoder.device()))
+            }
+            Route::Full(network) => {
+                let plain = PlainImages::all(images, &self.pixels);
+                let indices: Vec<u32> = (0..count as u32).collect();
+                let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&network.encoder.device());
+                network.logits(inputs)
+            }
+        };
+        let logits: Vec<f64> = logits.into_data().iter::<f64>().collect();
+        Ok(logits.chunks(self.classes.len()).map(<[f64]>::to_vec).collect())
+    }
+}

@@ -1,0 +1,80 @@
+//! `rotnet predict`: what image files show.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::images::{ImageArguments, csv, finish};
+use super::{on_threads, print_json, print_line};
+use crate::apply::{self, Prediction, Predictions};
+use crate::error::Result;
+use crate::run_directory::RunDirectory;
+
+/// Classes named in a line of text.
+const NAMED: usize = 3;
+
+/// Options of `predict`.
+#[derive(Args, Debug)]
+pub struct PredictArguments {
+    #[command(flatten)]
+    pub images: ImageArguments,
+    /// Checkpoint of the encoder, or the directory that holds it, if it is not the run's own
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Option<PathBuf>,
+}
+
+pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
+    let images = &arguments.images;
+    let files = apply::list(&images.paths)?;
+    let run = RunDirectory::new(&images.run);
+    let encoder = arguments.checkpoint.clone();
+    let found = on_threads(images.threads, || apply::predict(&run, encoder, images.device()?, &files))??;
+    match (images.output.json, images.csv) {
+        (true, _) => print_json(&found)?,
+        (_, true) => show_csv(&found)?,
+        _ => show(&found, images.output.quiet)?,
+    }
+    finish(found.failed)
+}
+
+fn show(found: &Predictions, quiet: bool) -> Result<()> {
+    if !quiet {
+        eprintln!("note: {}", found.preparation);
+    }
+    found.images.iter().try_for_each(|image| print_line(&line(image, &found.classes)))
+}
+
+fn line(image: &Prediction, classes: &[String]) -> String {
+    let mut ranked: Vec<usize> = (0..classes.len()).collect();
+    ranked.sort_by(|&a, &b| image.probabilities[b].total_cmp(&image.probabilities[a]));
+    let named = ranked
+        .iter()
+        .take(NAMED)
+        .map(|&class| format!("{} {:.3}", classes[class], image.probabilities[class]));
+    let mut line = format!("{}: {}", image.file, named.collect::<Vec<_>>().join(", "));
+    if let Some(rotation) = image.rotation {
+        line += &match rotation.turns {
+            0 => format!("; upright {:.3}", rotation.probability),
+            _ => format!("; not upright: turned {} degrees {:.3}", rotation.degrees, rotation.probability),
+        };
+    }
+    line
+}
+
+fn show_csv(found: &Predictions) -> Result<()> {
+    let mut header = vec!["file".to_owned(), "class".into(), "probability".into()];
+    header.extend(found.classes.iter().cloned());
+    header.extend(["rotation_degrees".into(), "rotation_probability".into(), "upright_probability".into()]);
+    let rows = found.images.iter().map(|image| {
+        let mut row = vec![image.file.clone(), image.class.clone(), image.probability.to_string()];
+        row.extend(image.probabilities.iter().map(f64::to_string));
+        row.extend(match image.rotation {
+            Some(turns) => {
+                [turns.degrees.to_string(), turns.probability.to_string(), turns.probabilities[0].to_string()]
+            }
+            None => [const { String::new() }; 3],
+        });
+        row
+    });
+    csv(header, rows)
+}

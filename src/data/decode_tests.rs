@@ -1,0 +1,154 @@
+use image::{GrayImage, ImageBuffer, Luma, Rgb, RgbaImage};
+
+use super::*;
+
+/// A picture of which every quarter has its own colour, red on the upper left, encoded.
+pub(crate) fn picture(width: u32, height: u32, format: ImageFormat) -> Vec<u8> {
+    let quarters = RgbImage::from_fn(width, height, |x, y| {
+        Rgb(match (x < width / 2, y < height / 2) {
+            (true, true) => [250, 10, 10],
+            (false, true) => [10, 250, 10],
+            (true, false) => [10, 10, 250],
+            (false, false) => [240, 240, 240],
+        })
+    });
+    encoded(quarters.into(), format)
+}
+
+fn encoded(image: DynamicImage, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+/// A JPEG with an EXIF segment that holds this orientation (1 to 8, EXIF 2.3 section 4.6.4) put behind its first
+/// two bytes.
+pub(crate) fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+    let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let length = (exif.len() + 2) as u16;
+    [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), &exif, &jpeg[2..]].concat()
+}
+
+fn corners(square: &[u8], side: usize) -> [[u8; 3]; 4] {
+    [0, side - 1, side * (side - 1), side * side - 1].map(|place| {
+        let pixel = &square[3 * place..3 * place + 3];
+        [pixel[0], pixel[1], pixel[2]]
+    })
+}
+
+/// Which of red, green, blue and white a pixel is, 0 to 3.
+fn colour(pixel: [u8; 3]) -> usize {
+    match pixel.map(|value| value > 128) {
+        [true, false, false] => 0,
+        [false, true, false] => 1,
+        [false, false, true] => 2,
+        _ => 3,
+    }
+}
+
+fn quarters(photo: Photo) -> [usize; 4] {
+    corners(&photo.square(32), 32).map(colour)
+}
+
+#[test]
+fn every_format_and_odd_sizes_become_a_square_of_the_middle() {
+    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif]
+    {
+        for (width, height) in [(32, 32), (67, 41), (41, 300), (9, 5)] {
+            let photo = decode(&picture(width, height, format)).unwrap();
+            assert_eq!((photo.size(), photo.tag), ([width, height], Tag::Absent), "{format:?}");
+            assert_eq!(quarters(photo), [0, 1, 2, 3], "{format:?} {width}x{height}");
+        }
+    }
+}
+
+#[test]
+fn a_square_of_the_right_size_is_taken_as_it_is() {
+    let image = RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 3, y as u8 * 5, (x * y) as u8]));
+    let png = encoded(image.clone().into(), ImageFormat::Png);
+    assert_eq!(decode(&png).unwrap().square(32), image.into_raw());
+}
+
+#[test]
+fn grey_alpha_and_sixteen_bits_become_eight_bits_of_three_colours() {
+    let grey = GrayImage::from_pixel(40, 40, Luma([77]));
+    assert_eq!(decode(&encoded(grey.into(), ImageFormat::Png)).unwrap().square(32), vec![77; 32 * 32 * 3]);
+    let deep: ImageBuffer<Rgb<u16>, Vec<u16>> = ImageBuffer::from_pixel(32, 32, Rgb([257 * 9, 0, 65_535]));
+    let square = decode(&encoded(deep.into(), ImageFormat::Png)).unwrap().square(32);
+    assert_eq!(square[..3], [9, 0, 255]);
+    let clear = RgbaImage::from_fn(32, 32, |x, _| image::Rgba([0, 100, 200, [0, 255, 51][x as usize % 3]]));
+    let square = decode(&encoded(clear.into(), ImageFormat::Png)).unwrap().square(32);
+    assert_eq!(square[..9], [255, 255, 255, 0, 100, 200, 204, 224, 244]);
+}
+
+#[test]
+fn the_orientation_in_a_file_is_applied() {
+    let jpeg = picture(64, 48, ImageFormat::Jpeg);
+    // Where each corner's colour comes from, by the orientation's meaning.
+    let expected = [
+        (1, [0, 1, 2, 3], Tag::Upright),
+        (2, [1, 0, 3, 2], Tag::Turned),
+        (3, [3, 2, 1, 0], Tag::Turned),
+        (6, [2, 0, 3, 1], Tag::Turned),
+        (8, [1, 3, 0, 2], Tag::Turned),
+    ];
+    for (orientation, corners, tag) in expected {
+        let photo = decode(&with_orientation(&jpeg, orientation)).unwrap();
+        assert_eq!(photo.tag, tag);
+        assert_eq!(quarters(photo), corners, "{orientation}");
+    }
+}
+
+#[test]
+fn turning_back_undoes_a_rotation_and_drops_the_tag() {
+    let folder = tempfile::tempdir().unwrap();
+    for format in [ImageFormat::Png, ImageFormat::Jpeg, ImageFormat::WebP, ImageFormat::Bmp, ImageFormat::Gif]
+    {
+        let path = folder.path().join("turned");
+        // A quarter turn counter-clockwise brings the upper right corner to the upper left.
+        for (rotation, seen) in Rotation::ALL.into_iter().zip([0, 1, 3, 2]) {
+            let upright = decode(&picture(40, 40, format)).unwrap().square(40);
+            let turned = super::super::rotation::rotate(&upright, 40, 40, rotation);
+            assert_eq!(colour([turned[0], turned[1], turned[2]]), seen);
+            let image = RgbImage::from_raw(40, 40, turned).unwrap();
+            let photo = decode(&encoded(image.into(), format)).unwrap();
+            photo.turned_back(rotation).write(&path).unwrap();
+            let again = read(&path).unwrap();
+            assert_eq!((again.format, again.tag), (format, Tag::Absent));
+            assert_eq!(quarters(again), [0, 1, 2, 3], "{format:?} {rotation:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_no_image_damaged_or_huge_is_an_error_that_names_the_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.png");
+    let problem = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        let problem = read(&path).err().unwrap().to_string();
+        assert!(problem.contains("x.png"), "{problem}");
+        problem
+    };
+    assert!(problem(b"").contains("is not an image"));
+    assert!(problem(b"hello, this is text").contains("is not an image"));
+    let png = picture(64, 64, ImageFormat::Png);
+    assert!(problem(&png[..png.len() / 2]).contains("cannot be decoded"));
+    // A header that asks for 30,000 x 30,000 pixels.
+    let mut bomb = png.clone();
+    bomb[16..24].copy_from_slice(&[0, 0, 0x75, 0x30, 0, 0, 0x75, 0x30]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&bomb[12..29]);
+    bomb[29..33].copy_from_slice(&crc.sum().to_be_bytes());
+    let huge = problem(&bomb);
+    assert!(huge.contains("limit") || huge.contains("MB"), "{huge}");
+    assert!(read(&folder.path().join("absent.png")).is_err());
+}
+
+#[test]
+fn images_are_known_by_their_names() {
+    for (name, is) in [("a.JPG", true), ("b.webp", true), ("c.txt", false), ("jpeg", false)] {
+        assert_eq!(is_image(Path::new(name)), is, "{name}");
+    }
+}

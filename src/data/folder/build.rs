@@ -1,0 +1,151 @@
+//! Image files to the bytes of a file of the cache, with all threads and in bounded memory.
+
+use std::path::Path;
+
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+
+use super::cache::{Cache, MAGIC, Record, Skipped, VERSION};
+use super::tree::{Entry, name};
+use crate::data::decode::{self, Photo, Tag};
+use crate::error::{Error, Result};
+use crate::files::hexadecimal;
+use crate::progress::{Event, Reporter, Stop, Unit};
+
+/// Files decoded between two writes: enough for all threads, and 7 MB at 96x96.
+const DECODED_AT_ONCE: usize = 256;
+
+/// What is known of a file of the cache while its pixels are written.
+pub(super) struct Builder<'a> {
+    cache: &'a Cache<'a>,
+    pixels: Sha256,
+    files: Sha256,
+    record: Record,
+}
+
+impl<'a> Builder<'a> {
+    /// With nothing taken yet.
+    pub fn new(cache: &'a Cache<'a>, key: &str) -> Self {
+        let record = Record {
+            version: VERSION,
+            key: key.to_owned(),
+            image_size: cache.image_size,
+            labels: Vec::new(),
+            unlabeled: 0,
+            pixels: String::new(),
+            fingerprint: String::new(),
+            tags: [0; 3],
+            skipped: Vec::new(),
+        };
+        Self { cache, pixels: Sha256::new(), files: Sha256::new(), record }
+    }
+
+    /// Takes note of a decoded file, or of why it is left out; gives the pixels to write.
+    pub fn take(
+        &mut self,
+        entry: &Entry,
+        photo: Result<Decoded<Vec<u8>>, String>,
+    ) -> Result<Option<Vec<u8>>> {
+        let Decoded { photo: square, tag, digest } = match photo {
+            Ok(photo) => photo,
+            Err(problem) => {
+                let file = Skipped { name: name(&entry.path), problem };
+                if self.cache.strict {
+                    return Err(self.cache.broken(&file));
+                }
+                self.record.skipped.push(file);
+                return Ok(None);
+            }
+        };
+        self.pixels.update(&square);
+        let label = entry.label.map_or("-".to_owned(), |label| label.to_string());
+        self.files.update(format!("{label} {digest}\n"));
+        self.record.tags[tag as usize] += 1;
+        self.record.labels.push(entry.label.unwrap_or(0));
+        self.record.unlabeled += usize::from(entry.label.is_none());
+        Ok(Some(square))
+    }
+
+    /// Record and trailer.
+    pub fn finish(mut self) -> Result<Vec<u8>> {
+        if let (true, Some(first)) = (self.record.labels.is_empty(), self.record.skipped.first()) {
+            let problem = format!("none of its image files can be read; {}: {}", first.name, first.problem);
+            return Err(Error::data(self.cache.root, problem, "look at the files with another program"));
+        }
+        self.record.pixels = hexadecimal(&self.pixels.finalize());
+        self.record.fingerprint = hexadecimal(&self.files.finalize());
+        let json = serde_json::to_vec(&self.record);
+        let record = json.map_err(|error| Error::io("write", self.cache.directory)(error.into()))?;
+        let mut ending = record.clone();
+        ending.extend((record.len() as u64).to_le_bytes());
+        ending.extend(Sha256::digest(&record));
+        ending.extend(MAGIC);
+        Ok(ending)
+    }
+}
+
+/// A decoded file, or what was made of it.
+pub(super) struct Decoded<T> {
+    photo: T,
+    tag: Tag,
+    digest: String,
+}
+
+/// Decodes files with all threads and hands them on in their order, a few at a time; asks in between whether to stop.
+pub(super) fn decode_all<T: Send>(
+    root: &Path,
+    entries: &[Entry],
+    reporter: &mut dyn Reporter,
+    mut take: impl FnMut(&Entry, Result<Decoded<T>, String>) -> Result<()>,
+    convert: impl Fn(Photo) -> T + Sync,
+) -> Result<()> {
+    let total = entries.len() as u64;
+    reporter.report(Event::TaskStarted { label: "decode", total, unit: Unit::Images });
+    for chunk in entries.chunks(DECODED_AT_ONCE) {
+        let decode = |entry: &Entry| {
+            let photo = decode::read(&root.join(&entry.path)).map_err(problem)?;
+            let (tag, digest) = (photo.tag, photo.digest.clone());
+            Ok(Decoded { photo: convert(photo), tag, digest })
+        };
+        let decoded: Vec<_> = chunk.par_iter().map(decode).collect();
+        for (entry, photo) in chunk.iter().zip(decoded) {
+            take(entry, photo)?;
+        }
+        reporter.report(Event::TaskAdvanced(chunk.len() as u64));
+        if let Some(stop) = reporter.stop() {
+            return Err(stopped(stop));
+        }
+    }
+    reporter.report(Event::TaskFinished);
+    Ok(())
+}
+
+fn stopped(stop: Stop) -> Error {
+    let state = "before all images were decoded; decoding begins anew".into();
+    Error::Stopped { stage: "data", stop, state }
+}
+
+/// What is wrong with a file, without its name.
+fn problem(error: Error) -> String {
+    match error {
+        Error::Data { problem, .. } => problem,
+        Error::Io { source, .. } => source.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// The files among `entries` that cannot be read.
+///
+/// # Errors
+/// [`Error::Stopped`].
+pub fn check(root: &Path, entries: &[Entry], reporter: &mut dyn Reporter) -> Result<Vec<Skipped>> {
+    let mut broken = Vec::new();
+    let take = |entry: &Entry, photo: Result<Decoded<()>, String>| {
+        if let Err(problem) = photo {
+            broken.push(Skipped { name: name(&entry.path), problem });
+        }
+        Ok(())
+    };
+    decode_all(root, entries, reporter, take, drop)?;
+    Ok(broken)
+}

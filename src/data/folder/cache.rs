@@ -1,0 +1,238 @@
+//! Decoded images in one file, which is mapped rather than read, so that a data set may be larger than memory.
+//!
+//! ```text
+//! pixels      image after image, size x size x 3 bytes, row by row with the channels last
+//! record      JSON: what the file was made from, labels, digest of the pixels, what was left out
+//! trailer     length of the record (u64, little-endian), its SHA-256, and the eight bytes of MAGIC
+//! ```
+//! A file is named after the folder, and after everything that its content follows from: size of the images, and
+//! path, size and time of every file. It is written whole or not at all, and checked whenever it is opened; one that
+//! is damaged or old is made anew.
+
+use std::fs;
+use std::path::Path;
+#[cfg(test)]
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::build::{Builder, decode_all};
+use super::tree::{Entry, name};
+use crate::data::images::{CHANNELS, Images, PixelBytes};
+use crate::data::mapped::map;
+use crate::error::{Error, Result};
+use crate::files::{create_directory, hexadecimal, is_temporary, sha256, write_atomically};
+use crate::progress::{Event, Reporter};
+
+pub(super) const MAGIC: &[u8; 8] = b"rotnet\0i";
+/// Bytes behind the record.
+const TRAILER: usize = 8 + 32 + MAGIC.len();
+/// Raised whenever the same files would give other bytes.
+pub(super) const VERSION: u32 = 1;
+const ENDING: &str = "images";
+/// Age from which on a temporary file is taken for one that a killed process left: no set takes that long.
+const LEFT_OVER: Duration = Duration::from_secs(24 * 3_600);
+
+/// A file that cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Its path in the folder.
+    pub name: String,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+/// Which images a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// To train on.
+    Train,
+    /// To test on.
+    Test,
+}
+
+/// Where decoded images are kept, and how they are made.
+pub struct Cache<'a> {
+    /// The folder of the image files.
+    pub root: &'a Path,
+    /// The folder of the cache.
+    pub directory: &'a Path,
+    /// Rows and columns.
+    pub image_size: usize,
+    /// Whether a broken file is an error.
+    pub strict: bool,
+}
+
+/// What a file of the cache holds.
+pub struct Cached {
+    /// In the order of the entries, without those that were left out.
+    pub images: Images,
+    /// How many at the end have no label.
+    pub unlabeled: usize,
+    /// SHA-256 over label and digest of every file.
+    pub fingerprint: String,
+    /// Files without a tag of their way up, tagged upright, tagged turned.
+    pub tags: [usize; 3],
+    /// What was left out.
+    pub skipped: Vec<Skipped>,
+}
+
+/// The record behind the pixels; see [`Cached`].
+#[derive(Serialize, Deserialize)]
+pub(super) struct Record {
+    pub version: u32,
+    pub key: String,
+    pub image_size: usize,
+    pub labels: Vec<u8>,
+    pub unlabeled: usize,
+    /// SHA-256 of the pixels.
+    pub pixels: String,
+    pub fingerprint: String,
+    pub tags: [usize; 3],
+    pub skipped: Vec<Skipped>,
+}
+
+impl Cache<'_> {
+    /// The images of `entries`, from the cache if it has them.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if no file can be read, or in strict mode if one cannot; [`Error::Stopped`]; [`Error::Io`].
+    pub fn open(&self, part: Part, entries: &[Entry], reporter: &mut dyn Reporter) -> Result<Cached> {
+        let place = self.place(part);
+        let key = self.key(entries);
+        let path = self.directory.join(format!("{place}-{}.{ENDING}", &key[..16]));
+        let cached = match path.exists().then(|| read(&path, &key)) {
+            Some(Ok(cached)) => cached,
+            other => {
+                if let Some(Err(problem)) = other {
+                    let text = format!("{}: {problem}; the images are decoded again", path.display());
+                    reporter.report(Event::Warning(&text));
+                }
+                self.build(&path, &key, entries, reporter)?;
+                self.remove_older(&place, &path);
+                read(&path, &key).map_err(|problem| {
+                    Error::data(&path, problem, "remove the file, and run the command again")
+                })?
+            }
+        };
+        match (self.strict, cached.skipped.first()) {
+            (true, Some(file)) => Err(self.broken(file)),
+            _ => Ok(cached),
+        }
+    }
+
+    /// The beginning of the names of all files made of this part of the folder, however it changes.
+    fn place(&self, part: Part) -> String {
+        let root = self.root.canonicalize().unwrap_or_else(|_| self.root.to_path_buf());
+        let place = format!("{}\n{part:?}\n{}", root.display(), self.image_size);
+        sha256(place.as_bytes())[..16].to_owned()
+    }
+
+    fn key(&self, entries: &[Entry]) -> String {
+        let mut hasher = Sha256::new();
+        hasher.update(format!("{VERSION} {}\n", self.image_size));
+        for Entry { path, label, size, modified } in entries {
+            hasher.update(format!("{label:?} {size} {modified} {}\n", name(path)));
+        }
+        hexadecimal(&hasher.finalize())
+    }
+
+    /// The error that a broken file is in strict mode.
+    pub(super) fn broken(&self, file: &Skipped) -> Error {
+        Error::data(
+            self.root.join(&file.name),
+            &file.problem,
+            "mend or remove the file, or do without --strict",
+        )
+    }
+
+    fn build(&self, path: &Path, key: &str, entries: &[Entry], reporter: &mut dyn Reporter) -> Result<()> {
+        create_directory(self.directory)?;
+        let mut failure = None;
+        let written = write_atomically(path, |out| {
+            let mut builder = Builder::new(self, key);
+            let take = |entry: &Entry, photo| match builder.take(entry, photo)? {
+                Some(square) => out.write_all(&square).map_err(Error::io("write", path)),
+                None => Ok(()),
+            };
+            let result =
+                decode_all(self.root, entries, reporter, take, |photo| photo.square(self.image_size));
+            match result.and_then(|()| builder.finish()) {
+                Ok(ending) => out.write_all(&ending),
+                Err(error) => {
+                    failure = Some(error);
+                    Err(std::io::ErrorKind::Interrupted.into())
+                }
+            }
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => written,
+        }
+    }
+
+    /// Removes what was made of an earlier state of the same folder, and what a killed process left a day ago or
+    /// earlier; what cannot be removed stays.
+    fn remove_older(&self, place: &str, newest: &Path) {
+        let Ok(entries) = fs::read_dir(self.directory) else {
+            return;
+        };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            let name = path.file_name().unwrap_or_default();
+            let older = path.extension().is_some_and(|ending| ending == ENDING)
+                && path != newest
+                && name.to_string_lossy().starts_with(place);
+            let age = fs::metadata(&path).and_then(|facts| facts.modified()).ok();
+            let age = age.and_then(|time| time.elapsed().ok()).unwrap_or_default();
+            if older || is_temporary(name) && age > LEFT_OVER {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+}
+
+/// Opens a file of the cache; what is wrong with it otherwise.
+fn read(path: &Path, key: &str) -> Result<Cached, String> {
+    let mapped = PixelBytes::new(map(path).map_err(|error| error.to_string())?);
+    let (content, trailer) =
+        mapped.split_at_checked(mapped.len().wrapping_sub(TRAILER)).ok_or("is cut short")?;
+    let (length, seal) = trailer.split_at(8);
+    let length = u64::from_le_bytes(length.try_into().map_err(|_| "is cut short")?);
+    let start = content.len().checked_sub(length as usize).ok_or("is cut short")?;
+    let (pixels, record) = content.split_at(start);
+    if &seal[32..] != MAGIC || seal[..32] != Sha256::digest(record)[..] {
+        return Err("is damaged or cut short".into());
+    }
+    let record: Record =
+        serde_json::from_slice(record).map_err(|error| format!("is not understood: {error}"))?;
+    let images = record.labels.len();
+    let values = record.image_size.saturating_mul(record.image_size).saturating_mul(CHANNELS);
+    let expected = images.saturating_mul(values);
+    if record.version != VERSION || record.key != key || pixels.len() != expected {
+        return Err("holds something else than its name says".into());
+    }
+    if hexadecimal(&Sha256::digest(pixels)) != record.pixels {
+        return Err("is damaged: its pixels do not match their digest".into());
+    }
+    Ok(Cached {
+        images: Images {
+            pixels: mapped.part(0..start),
+            labels: record.labels,
+            height: record.image_size,
+            width: record.image_size,
+        },
+        unlabeled: record.unlabeled,
+        fingerprint: record.fingerprint,
+        tags: record.tags,
+        skipped: record.skipped,
+    })
+}
+
+/// Files of the cache in a folder.
+#[cfg(test)]
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.extension().is_some_and(|ending| ending == ENDING)).collect()
+}

@@ -1,0 +1,198 @@
+//! Which files of a folder are images, and what their places say of them.
+//!
+//! ```text
+//! train/CLASS/...     training images with labels, at any depth below CLASS
+//! test/CLASS/...      test images; without this folder a fifth of each class is the test set
+//! unlabeled/...       images to pretrain on, at any depth
+//! ```
+//! A folder without `train` and `unlabeled` holds images without labels, at any depth. Names that begin with a dot
+//! are passed over.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use walkdir::WalkDir;
+
+use crate::data::decode::is_image;
+use crate::error::{Error, Result};
+use crate::files::sha256;
+
+/// One image in so many is a test image where there is no test folder.
+const TEST_SHARE: usize = 5;
+/// Most classes: a label is a byte.
+const MAX_CLASSES: usize = 256;
+const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or name a folder of images";
+
+/// An image file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its path in the folder.
+    pub path: PathBuf,
+    /// Its class; absent without one.
+    pub label: Option<u8>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was last written, in nanoseconds.
+    pub modified: u128,
+}
+
+/// The image files of a folder.
+pub struct Tree {
+    /// By label.
+    pub classes: Vec<String>,
+    /// To train on: those with labels first, each group in the order of the SHA-256 of the paths, so that the first
+    /// ones are a fair sample of all.
+    pub train: Vec<Entry>,
+    /// How many of them have labels.
+    pub labeled: usize,
+    /// To test on, in that order.
+    pub test: Vec<Entry>,
+    /// Whether the test images are a part of `train` in the folder.
+    pub split: bool,
+}
+
+/// Whether a folder holds image files at any depth, or one of the folders that are to hold them.
+pub fn has_images(root: &Path) -> bool {
+    let named = ["train", "unlabeled"].iter().any(|name| root.join(name).is_dir());
+    named || walk(root).any(|entry| entry.is_ok_and(|entry| is_image(entry.path())))
+}
+
+impl Tree {
+    /// Lists a folder.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if it holds no image, or classes that are not understood; [`Error::Io`].
+    pub fn read(root: &Path) -> Result<Self> {
+        if !root.is_dir() {
+            return Err(Error::data(root, "there is no such folder", HINT));
+        }
+        let (train, test, unlabeled) = (root.join("train"), root.join("test"), root.join("unlabeled"));
+        let classes = if train.is_dir() { classes(&train)? } else { Vec::new() };
+        if classes.len() > MAX_CLASSES {
+            let problem =
+                format!("holds {} folders of classes, at most {MAX_CLASSES} are taken", classes.len());
+            return Err(Error::data(&train, problem, HINT));
+        }
+        let mut tree = Self { classes, train: Vec::new(), labeled: 0, test: Vec::new(), split: false };
+        if train.is_dir() {
+            tree.train = tree.labeled(root, "train")?;
+            tree.refuse_empty_classes(&train)?;
+            match test.is_dir() {
+                true => tree.test = tree.labeled(root, "test")?,
+                false => tree.hold_out(),
+            }
+            tree.labeled = tree.train.len();
+        }
+        if unlabeled.is_dir() {
+            tree.train.extend(images(root, "unlabeled")?);
+        } else if !train.is_dir() {
+            tree.train = images(root, "")?;
+        }
+        match tree.train.is_empty() {
+            true => Err(Error::data(root, "holds no image (png, jpg, jpeg, webp, bmp, gif)", HINT)),
+            false => Ok(tree),
+        }
+    }
+
+    /// The images below `part`, which must lie in folders of known classes.
+    fn labeled(&self, root: &Path, part: &str) -> Result<Vec<Entry>> {
+        let mut entries = images(root, part)?;
+        for entry in &mut entries {
+            let refuse = |problem: String| Error::data(root.join(&entry.path), problem, HINT);
+            let mut parts = entry.path.components().skip(1);
+            let class = parts.next().map(|name| name.as_os_str().to_string_lossy().into_owned());
+            let (Some(class), Some(_)) = (class, parts.next()) else {
+                return Err(refuse("lies in no folder of a class".into()));
+            };
+            let Ok(label) = self.classes.binary_search(&class) else {
+                return Err(refuse(format!("is of class `{class}`, which train does not have")));
+            };
+            entry.label = Some(label as u8);
+        }
+        Ok(entries)
+    }
+
+    fn refuse_empty_classes(&self, train: &Path) -> Result<()> {
+        let mut empty = (0..self.classes.len())
+            .filter(|&class| !self.train.iter().any(|entry| entry.label == Some(class as u8)));
+        match empty.next() {
+            None => Ok(()),
+            Some(class) => Err(Error::data(train.join(&self.classes[class]), "holds no image", HINT)),
+        }
+    }
+
+    /// Makes the first fifth of each class the test set. The order does not depend on the seed, so that every run
+    /// is tested on the same images, and an image that is added moves no other.
+    fn hold_out(&mut self) {
+        let mut counts = BTreeMap::new();
+        for entry in &self.train {
+            *counts.entry(entry.label).or_insert(0) += 1;
+        }
+        let mut left: BTreeMap<_, usize> =
+            counts.into_iter().map(|(label, count)| (label, count / TEST_SHARE)).collect();
+        let (test, train) = std::mem::take(&mut self.train).into_iter().partition(|entry| {
+            let left = left.entry(entry.label).or_default();
+            let taken = *left > 0;
+            *left = left.saturating_sub(1);
+            taken
+        });
+        (self.test, self.train, self.split) = (test, train, true);
+    }
+}
+
+/// Names of the folders in `train`, sorted.
+fn classes(train: &Path) -> Result<Vec<String>> {
+    let mut classes = Vec::new();
+    for entry in walk_to(train, 1) {
+        let entry = entry.map_err(|error| unreadable(train, error))?;
+        if entry.file_type().is_dir() && entry.depth() == 1 {
+            classes.push(entry.file_name().to_string_lossy().into_owned());
+        }
+    }
+    classes.sort();
+    Ok(classes)
+}
+
+/// All images in a part of the folder, in the order of the SHA-256 of their paths.
+fn images(root: &Path, part: &str) -> Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for entry in walk(&root.join(part)) {
+        let entry = entry.map_err(|error| unreadable(root, error))?;
+        if !entry.file_type().is_file() || !is_image(entry.path()) {
+            continue;
+        }
+        let facts = entry.metadata().map_err(|error| unreadable(root, error))?;
+        let modified = facts.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_path_buf();
+        let modified = modified.map_or(0, |time| time.as_nanos());
+        found.push(Entry { path, label: None, size: facts.len(), modified });
+    }
+    found.sort_by_cached_key(|entry| sha256(name(&entry.path).as_bytes()));
+    Ok(found)
+}
+
+/// A path in the folder as messages and digests name it, the same on every system.
+pub fn name(path: &Path) -> String {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    parts.join("/")
+}
+
+fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> {
+    walk_to(root, usize::MAX)
+}
+
+fn walk_to(root: &Path, depth: usize) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> {
+    let hidden = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    WalkDir::new(root)
+        .max_depth(depth)
+        .follow_links(true)
+        .into_iter()
+        .filter_entry(move |entry| entry.depth() == 0 || !hidden(entry))
+}
+
+fn unreadable(root: &Path, error: walkdir::Error) -> Error {
+    let path = error.path().unwrap_or(root).to_path_buf();
+    let source = std::io::Error::from(error);
+    Error::io("read", path)(source)
+}

@@ -1,0 +1,238 @@
+use std::fs;
+use std::path::PathBuf;
+
+use image::ImageFormat;
+
+use super::*;
+use crate::data::decode::tests::{picture, with_orientation};
+use crate::progress::{Silent, Stop};
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("photos")
+    }
+
+    fn cache(&self) -> PathBuf {
+        self.0.path().join("home").join("cache")
+    }
+
+    fn write(&self, path: &str, bytes: &[u8]) {
+        let path = self.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// Pictures of different sizes, so that no two files are the same.
+    fn write_pictures(&self, folder: &str, count: u32) {
+        for number in 0..count {
+            let png = picture(40 + number, 50, ImageFormat::Png);
+            self.write(&format!("{folder}/{number}.png"), &png);
+        }
+    }
+
+    fn open_with(&self, config: &DataConfig, reporter: &mut dyn Reporter) -> Result<Folder> {
+        open(config, &self.root(), &self.0.path().join("home"), reporter)
+    }
+
+    fn open(&self) -> Result<Folder> {
+        self.open_with(&DataConfig::default(), &mut Silent)
+    }
+
+    fn problem(&self) -> String {
+        self.open().err().unwrap().to_string()
+    }
+}
+
+/// Keeps what it is told, and asks for an end if it is to.
+#[derive(Default)]
+struct Log {
+    lines: Vec<String>,
+    decoded: u64,
+    stop: bool,
+}
+
+impl Reporter for Log {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::Note(text) | Event::Warning(text) => self.lines.push(text.to_owned()),
+            Event::TaskAdvanced(count) => self.decoded += count,
+            _ => {}
+        }
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.stop.then_some(Stop::Interrupt)
+    }
+}
+
+#[test]
+fn a_tree_gives_labels_by_folder_and_images_without_at_the_end() {
+    let home = Home::new();
+    home.write_pictures("train/cat", 5);
+    home.write_pictures("train/ant/deeper", 4);
+    home.write_pictures("test/cat", 2);
+    home.write_pictures("unlabeled/a/b/c", 3);
+    home.write("train/cat/readme.txt", b"no image");
+    home.write("train/cat/.hidden.png", b"no image");
+    let folder = home.open().unwrap();
+    assert_eq!(folder.classes, ["ant", "cat"]);
+    assert_eq!((folder.pool.len(), folder.labeled), (12, 9));
+    assert_eq!(folder.pool.labels[..9].iter().filter(|&&label| label == 0).count(), 4);
+    assert_eq!(folder.test.as_ref().unwrap().labels, [1, 1]);
+    assert_eq!(folder.name, "folder photos: 9 images of 2 classes, 3 without labels");
+    let (train, unlabeled) = folder.limited(Some(2)).unwrap();
+    assert_eq!((train.len(), unlabeled), (2, 9..11));
+    assert!(folder.limited(Some(10)).unwrap_err().to_string().contains("wants 10 images"));
+}
+
+#[test]
+fn without_a_test_folder_a_fifth_of_each_class_is_held_out_and_that_is_said() {
+    let home = Home::new();
+    home.write_pictures("train/cat", 10);
+    home.write_pictures("train/dog", 15);
+    let mut log = Log::default();
+    let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
+    let test = folder.test.clone().unwrap();
+    let dogs = test.labels.iter().filter(|&&label| label == 1).count();
+    assert_eq!((test.len(), dogs, folder.labeled), (5, 3, 20));
+    assert!(log.lines[0].contains("has no test folder: of 25 images"), "{:?}", log.lines);
+    // An image that is added moves no other: all test images but one at most are what they were.
+    home.write("train/dog/new.png", &picture(99, 99, ImageFormat::Png));
+    let again = home.open().unwrap().test.unwrap();
+    let kept = (0..test.len())
+        .filter(|&index| (0..again.len()).any(|other| again.image(other) == test.image(index)));
+    assert!(kept.count() >= 4);
+}
+
+#[test]
+fn a_folder_without_classes_is_all_images_without_labels() {
+    let home = Home::new();
+    home.write_pictures("2019/summer", 3);
+    home.write_pictures("2020", 2);
+    let folder = home.open().unwrap();
+    assert_eq!((folder.labeled, folder.pool.len(), folder.test.is_none()), (0, 5, true));
+    assert!(folder.classes.is_empty());
+    let (train, unlabeled) = folder.limited(Some(4)).unwrap();
+    assert_eq!((train.len(), unlabeled), (0, 0..4));
+}
+
+#[test]
+fn broken_files_are_named_and_left_out_or_end_a_strict_run() {
+    let home = Home::new();
+    home.write_pictures("train/cat", 3);
+    home.write_pictures("test/cat", 1);
+    home.write("train/cat/broken.png", b"\x89PNG\r\n\x1a\nno more");
+    let mut log = Log::default();
+    let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
+    assert_eq!((folder.labeled, folder.skipped.len()), (3, 1));
+    let warning = &log.lines[0];
+    assert!(warning.contains("1 image files cannot be read") && warning.contains("broken.png"), "{warning}");
+    let strict = DataConfig { strict: true, ..DataConfig::default() };
+    for _ in 0..2 {
+        let error = home.open_with(&strict, &mut Silent).err().unwrap().to_string();
+        assert!(error.contains("train/cat/broken.png: cannot be decoded"), "{error}");
+        fs::remove_dir_all(home.cache()).unwrap();
+    }
+    let checked = check(&home.root(), &mut Silent).unwrap();
+    assert_eq!((checked.files, checked.broken.len()), (5, 1));
+}
+
+#[test]
+fn trees_that_are_not_understood_are_refused_by_the_path() {
+    let home = Home::new();
+    assert!(home.problem().contains("no such folder"));
+    fs::create_dir_all(home.root()).unwrap();
+    assert!(home.problem().contains("holds no image"));
+    home.write_pictures("train/cat", 2);
+    fs::create_dir(home.root().join("train/dog")).unwrap();
+    assert!(home.problem().ends_with("dog: holds no image"));
+    fs::remove_dir(home.root().join("train/dog")).unwrap();
+    home.write_pictures("test/cow", 1);
+    assert!(home.problem().contains("class `cow`, which train does not have"));
+    fs::remove_dir_all(home.root().join("test")).unwrap();
+    home.write("train/loose.png", &picture(40, 40, ImageFormat::Png));
+    assert!(home.problem().contains("loose.png: lies in no folder of a class"));
+    fs::remove_dir_all(home.root()).unwrap();
+    home.write("a.png", b"not one");
+    assert!(home.problem().contains("none of its image files can be read"));
+}
+
+#[test]
+fn the_cache_is_used_until_a_file_changes_and_an_older_one_goes() {
+    let home = Home::new();
+    home.write_pictures("train/cat", 6);
+    home.write_pictures("test/cat", 1);
+    let decoded = |log: &mut Log, config: &DataConfig| {
+        log.decoded = 0;
+        let folder = home.open_with(config, log).unwrap();
+        (log.decoded, folder.fingerprint)
+    };
+    let mut log = Log::default();
+    let config = DataConfig::default();
+    let (count, first) = decoded(&mut log, &config);
+    assert_eq!(count, 7);
+    assert_eq!(decoded(&mut log, &config), (0, first.clone()));
+    home.write("train/cat/0.png", &picture(77, 77, ImageFormat::Png));
+    let (count, second) = decoded(&mut log, &config);
+    assert!(count == 6 && second != first);
+    assert_eq!(cache::files(&home.cache()).len(), 2);
+    let larger = DataConfig { image_size: 48, ..config };
+    assert_eq!(decoded(&mut log, &larger), (7, second));
+    assert_eq!(cache::files(&home.cache()).len(), 4);
+}
+
+#[test]
+fn a_damaged_cache_is_noticed_wherever_a_byte_changes_and_made_anew() {
+    let home = Home::new();
+    home.write_pictures("unlabeled", 3);
+    let pixels = home.open().unwrap().pool.pixels;
+    let path = cache::files(&home.cache()).remove(0);
+    let whole = fs::read(&path).unwrap();
+    let (last, middle) = (whole.len() - 1, whole.len() - 60);
+    let mut damaged: Vec<Vec<u8>> = [0, 5_000, middle, last - 45, last]
+        .into_iter()
+        .map(|place| {
+            let mut bytes = whole.clone();
+            bytes[place] ^= 1;
+            bytes
+        })
+        .collect();
+    damaged.extend([Vec::new(), whole[..30].to_vec(), whole[..last].to_vec()]);
+    for bytes in damaged {
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
+        let mut log = Log::default();
+        let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
+        assert!(log.lines[0].contains("decoded again"), "{:?}", log.lines);
+        assert!(folder.pool.pixels == pixels && fs::read(&path).unwrap() == whole);
+    }
+}
+
+#[test]
+fn a_signal_ends_decoding_and_leaves_nothing() {
+    let home = Home::new();
+    home.write_pictures("unlabeled", 3);
+    let mut log = Log { stop: true, ..Log::default() };
+    let stopped = home.open_with(&DataConfig::default(), &mut log).err().unwrap();
+    assert!(matches!(stopped, Error::Stopped { .. }));
+    assert_eq!(fs::read_dir(home.cache()).unwrap().count(), 0);
+}
+
+#[test]
+fn orientation_tags_are_applied_and_counted() {
+    let home = Home::new();
+    let jpeg = picture(60, 60, ImageFormat::Jpeg);
+    home.write("a/plain.jpg", &jpeg);
+    home.write("a/upright.jpg", &with_orientation(&jpeg, 1));
+    home.write("a/turned.jpg", &with_orientation(&jpeg, 6));
+    let folder = home.open().unwrap();
+    assert_eq!(folder.tags, [1, 1, 1]);
+    let red = |index| folder.pool.image(index)[0] > 128 && folder.pool.image(index)[2] < 128;
+    assert_eq!((0..3).filter(|&index| red(index)).count(), 2);
+}

@@ -1,0 +1,322 @@
+//! Image files: as a data set, and as what a run is put to use on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+
+use crate::support::Folder;
+
+/// A small encoder and a short run; `--out` and `--data` are left to the test.
+const SHORT: &str = "--quiet --seed 3 --set data.scale_pixels=true --set encoder.kind=compact \
+                     --set encoder.widths=[8,8] --set encoder.pools=[true,true] --set pretrain.batch_size=8 \
+                     --set pretrain.epochs=2 --set finetune.epochs=4 --set finetune.batch_size=8";
+
+/// A bright sky above a dark ground; the class is in the colour of the ground.
+fn scene(class: u32, seed: u64, width: u32, height: u32) -> RgbImage {
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed * 100 + u64::from(class));
+    RgbImage::from_fn(width, height, |_, y| {
+        let noise = (random.next_u32() % 40) as u8;
+        let ground = if class == 0 { [120, 10, 10] } else { [10, 10, 120] };
+        Rgb(if y < height / 2 { [180 + noise; 3] } else { ground.map(|value| value + noise) })
+    })
+}
+
+fn save(folder: &Folder, name: &str, image: impl Into<DynamicImage>) {
+    let path = folder.path(name);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    image.into().save(path).unwrap();
+}
+
+/// `photos/train/{red,blue}`, `photos/test/{red,blue}` and `photos/unlabeled`.
+fn with_photos() -> Folder {
+    let folder = Folder::new();
+    for (class, name) in [(1, "blue"), (0, "red")] {
+        for number in 0..12 {
+            let size = 32 + number as u32 * 3;
+            save(
+                &folder,
+                &format!("photos/train/{name}/{number}.png"),
+                scene(class, number, size, 90 - size / 2),
+            );
+        }
+        for number in 0..5 {
+            save(&folder, &format!("photos/test/{name}/{number}.png"), scene(class, 50 + number, 32, 32));
+        }
+        for number in 0..4 {
+            let path = format!("photos/unlabeled/deep/{name}{number}.jpg");
+            save(&folder, &path, scene(class, 90 + number, 70, 60));
+        }
+    }
+    folder
+}
+
+/// A JPEG with the given EXIF orientation.
+fn tagged(image: &RgbImage, orientation: u8) -> Vec<u8> {
+    let mut jpeg = std::io::Cursor::new(Vec::new());
+    image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+    let jpeg = jpeg.into_inner();
+    let mut exif = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+    exif.extend([orientation, 0, 0, 0, 0, 0, 0]);
+    let length = (exif.len() + 2) as u16;
+    [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), &exif, &jpeg[2..]].concat()
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_folder_trains_from_start_to_end_and_predict_agrees_with_the_test() {
+    let folder = with_photos();
+    let run = folder.rotnet(&format!("run {SHORT} --data photos --out a"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let pretrain = folder.json("a/pretrain/summary.json");
+    assert_eq!(pretrain["images"], 24 + 8);
+    assert_eq!(pretrain["dataset"]["name"], "folder photos: 24 images of 2 classes, 8 without labels");
+    assert_eq!(folder.json("a/finetune/summary.json")["classes"], Value::from(vec!["blue", "red"]));
+    assert_predictions_are_those_of_the_test(&folder, "a");
+
+    let full = "--set finetune.mode=full --set finetune.epochs=1 --force";
+    folder.succeed(&format!("finetune --quiet --out a {full}"));
+    assert_predictions_are_those_of_the_test(&folder, "a");
+
+    let views = "--set extract.layers=[\"block1\",\"block2\"] --set extract.pool=2x2 --set extract.views=4 \
+                 --set finetune.standardise=true --set finetune.batch_norm=true";
+    folder.succeed(&format!("run {SHORT} {views} --data photos --out b --threads 1"));
+    assert_predictions_are_those_of_the_test(&folder, "b");
+    assert!(folder.temporary_files().is_empty());
+}
+
+/// The test images are 32x32 PNG files, so that what `predict` reads is what `finetune` tested on.
+fn assert_predictions_are_those_of_the_test(folder: &Folder, run: &str) {
+    let found = json(&folder.succeed(&format!("predict --run {run} photos/test --json")).stdout);
+    let test = folder.json(&format!("{run}/finetune/summary.json"));
+    let mut counts: BTreeMap<(usize, usize), u64> = BTreeMap::new();
+    for image in found["images"].as_array().unwrap() {
+        let place = |class: &str| usize::from(class == "red");
+        let truth = Path::new(image["file"].as_str().unwrap()).parent().unwrap();
+        let truth = place(truth.file_name().unwrap().to_str().unwrap());
+        *counts.entry((truth, place(image["class"].as_str().unwrap()))).or_default() += 1;
+    }
+    for truth in 0..2 {
+        for said in 0..2 {
+            let expected = test["test"]["confusion"][truth][said].as_u64().unwrap();
+            assert_eq!(counts.get(&(truth, said)).copied().unwrap_or(0), expected, "{run} {truth} {said}");
+        }
+    }
+    let mean: f64 = found["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| {
+            let truth = usize::from(image["file"].as_str().unwrap().contains("/red/"));
+            -image["probabilities"][truth].as_f64().unwrap().ln()
+        })
+        .sum::<f64>()
+        / 10.0;
+    let loss = test["test"]["loss"].as_f64().unwrap();
+    assert!((mean - loss).abs() < 1e-4 * loss.max(1.0), "{run}: {mean} {loss}");
+}
+
+#[test]
+fn larger_images_train_and_another_size_is_refused_by_name() {
+    let folder = with_photos();
+    let large = "--set data.image_size=48 --set encoder.kind=seed --set encoder.widths=null \
+                 --set encoder.pools=null --set pretrain.epochs=1 --set finetune.epochs=1";
+    folder.succeed(&format!("run {SHORT} {large} --data photos --out a"));
+    let manifest = folder.json("a/features/manifest.json");
+    assert_eq!((manifest["train"][0].as_u64(), manifest["test"][0].as_u64()), (Some(24), Some(10)));
+    folder.refuse("extract --quiet --out a --force --set data.image_size=32", 1, &["32, 32", "48, 48"]);
+    folder.succeed("predict --run a photos/test/red/0.png --quiet");
+}
+
+#[test]
+fn images_without_classes_serve_pretraining_alone() {
+    let folder = with_photos();
+    let outcome = folder.rotnet(&format!("pretrain {SHORT} --data photos/unlabeled --out a"));
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    assert_eq!(folder.json("a/pretrain/summary.json")["images"], 8);
+    folder.refuse("extract --out a", 1, &["no images with labels"]);
+    folder.refuse("finetune --out a --set finetune.mode=full", 1, &["no images with labels"]);
+    folder
+        .succeed(&format!("pretrain {SHORT} --set data.validation_images=3 --data photos/unlabeled --out b"));
+    assert_eq!(folder.json("b/pretrain/summary.json")["images"], 5);
+}
+
+#[test]
+fn broken_files_are_named_and_counted_or_fatal() {
+    let folder = with_photos();
+    fs::write(folder.path("photos/train/red/bad.jpg"), b"\xff\xd8\xff\xe0 no").unwrap();
+    let loud = SHORT.replace("--quiet ", "");
+    let outcome = folder.succeed(&format!("pretrain {loud} --data photos --out a"));
+    assert!(outcome.stderr.contains("1 image files cannot be read and are left out: train/red/bad.jpg ("));
+    folder.refuse(&format!("pretrain {SHORT} --data photos --out b --strict"), 1, &["bad.jpg", "--strict"]);
+    let verified = folder.rotnet("data verify photos");
+    assert_eq!(verified.code, 1);
+    assert!(verified.stdout.contains("train/red/bad.jpg: damaged: "), "{}", verified.stdout);
+    assert!(verified.stdout.contains("43 files read, 1 of them damaged"), "{}", verified.stdout);
+}
+
+#[test]
+fn a_folder_is_described_verified_and_checked() {
+    let folder = with_photos();
+    let info = json(&folder.succeed("data info photos --json --quiet").stdout);
+    assert_eq!((&info["train"]["images"], &info["unlabeled"]), (&24.into(), &8.into()));
+    assert_eq!(info["test"]["per_class"], Value::from(vec![5, 5]));
+    assert!(folder.succeed("data info photos").stdout.contains("no label"));
+    fs::copy(folder.path("photos/test/red/0.png"), folder.path("photos/train/red/copy.png")).unwrap();
+    let report = json(&folder.succeed("data verify photos --json --quiet").stdout);
+    assert_eq!((&report["checked"], &report["test_images_in_train"]), (&43.into(), &1.into()));
+
+    folder.refuse("data check photos", 1, &["33 training images, too few"]);
+    for number in 0..40 {
+        save(
+            &folder,
+            &format!("noise/{number}.png"),
+            RgbImage::from_fn(40, 40, |x, y| {
+                let mixed =
+                    (u64::from(x) << 40 ^ u64::from(y) << 20 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                Rgb([(mixed >> 56) as u8; 3])
+            }),
+        );
+    }
+    let check = folder.succeed("data check noise --quiet").stdout;
+    assert!(check.contains("warning: no upright to be seen"), "{check}");
+}
+
+#[test]
+fn data_of_another_kind_is_named_with_what_to_set() {
+    let folder = with_photos();
+    folder.refuse(
+        "run --data photos --set data.kind=scenes --out a",
+        1,
+        &["image files", "data.kind=folder"],
+    );
+    folder.refuse(
+        "run --data photos --set data.kind=cifar10 --out a",
+        1,
+        &["image files", "data.kind=folder"],
+    );
+    folder.refuse("run --set data.kind=folder --out a", 2, &["data.directory"]);
+    folder.refuse("run --set data.image_size=48 --out a", 2, &["data.image_size", "`folder`"]);
+    assert!(!folder.path("photos/cifar-10-batches-bin").exists());
+}
+
+#[test]
+fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
+    let folder = with_photos();
+    folder.succeed(&format!("run {SHORT} --data photos --out a"));
+    save(&folder, "files/odd.jpg", scene(0, 1, 301, 47));
+    save(&folder, "files/grey.png", GrayImage::from_fn(50, 40, |_, y| Luma([if y < 20 { 200 } else { 10 }])));
+    let alpha = RgbaImage::from_fn(50, 40, |x, y| Rgba([9, 9, 9, (x + y) as u8]));
+    save(&folder, "files/alpha.png", alpha);
+    let deep: ImageBuffer<Rgb<u16>, Vec<u16>> =
+        ImageBuffer::from_fn(33, 65, |x, y| Rgb([x as u16 * 900, y as u16, 7]));
+    save(&folder, "files/deep.png", deep);
+    save(&folder, "files/tiny.bmp", scene(1, 1, 3, 2));
+    let upright = scene(1, 2, 80, 60);
+    fs::write(folder.path("files/tagged.jpg"), tagged(&upright, 1)).unwrap();
+    fs::write(folder.path("files/turned.jpg"), tagged(&image::imageops::rotate270(&upright), 6)).unwrap();
+    fs::write(folder.path("files/broken.webp"), b"RIFF....WEBP").unwrap();
+
+    let outcome = folder.rotnet("predict --run a files --json");
+    assert_eq!(outcome.code, 1);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    assert!(outcome.stderr.starts_with("error: files/broken.webp: cannot be decoded"), "{}", outcome.stderr);
+    let found = json(&outcome.stdout);
+    let images = found["images"].as_array().unwrap();
+    assert_eq!((images.len(), found["failed"].as_array().unwrap().len()), (7, 1));
+    for image in images {
+        let sum =
+            |values: &Value| values.as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).sum::<f64>();
+        assert!((sum(&image["probabilities"]) - 1.0).abs() < 1e-6, "{image}");
+        assert!((sum(&image["rotation"]["probabilities"]) - 1.0).abs() < 1e-6, "{image}");
+    }
+    // The tag is applied: two files of one upright image give about the same.
+    let of =
+        |name: &str| images.iter().find(|image| image["file"].as_str().unwrap().ends_with(name)).unwrap();
+    let [one, other] =
+        ["tagged.jpg", "turned.jpg"].map(|name| of(name)["probabilities"][0].as_f64().unwrap());
+    assert!((one - other).abs() < 0.05, "{one} {other}");
+
+    let text = folder.succeed("predict --run a files/odd.jpg photos/test/red/0.png");
+    assert_eq!(text.stdout.lines().count(), 2);
+    assert!(text.stderr.contains("resized to 32x32"), "{}", text.stderr);
+    let table = folder.succeed("predict --run a files/odd.jpg --csv --quiet").stdout;
+    let header = "file,class,probability,blue,red,rotation_degrees,rotation_probability,upright_probability";
+    assert_eq!(table.lines().next().unwrap(), header);
+    assert_eq!(table.lines().nth(1).unwrap().split(',').count(), 8);
+    folder.refuse("predict --run a nowhere.png", 1, &["nowhere.png"]);
+    folder.refuse("predict --run b nowhere.png", 1, &["b/"]);
+}
+
+#[test]
+fn sideways_images_are_found_and_turned_upright() {
+    let folder = with_photos();
+    let longer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=12");
+    folder.succeed(&format!("pretrain {longer} --data photos/unlabeled --out a"));
+    let upright = scene(1, 7, 64, 48);
+    save(&folder, "album/upright.png", upright.clone());
+    save(&folder, "album/trip/clockwise.png", image::imageops::rotate90(&upright));
+    save(&folder, "album/trip/counter.jpg", image::imageops::rotate270(&upright));
+    save(&folder, "album/down.png", image::imageops::rotate180(&upright));
+    // Stored sideways, tagged so that it is shown upright.
+    fs::write(folder.path("album/camera.jpg"), tagged(&image::imageops::rotate270(&upright), 6)).unwrap();
+
+    let found = json(&folder.succeed("orient --run a album --json").stdout);
+    let degrees: BTreeMap<String, u64> = found["images"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|image| (image["file"].as_str().unwrap().to_owned(), image["degrees"].as_u64().unwrap()))
+        .collect();
+    let expected = [
+        ("album/camera.jpg", 0),
+        ("album/down.png", 180),
+        ("album/trip/clockwise.png", 270),
+        ("album/trip/counter.jpg", 90),
+        ("album/upright.png", 0),
+    ];
+    assert_eq!(degrees, expected.map(|(name, turn)| (name.to_owned(), turn)).into());
+
+    let text = folder.succeed("orient --run a album --fix fixed --sure 0.3").stdout;
+    assert!(text.contains("album/down.png: upside down"), "{text}");
+    assert!(text.contains("upright copy in fixed/trip/counter.jpg"), "{text}");
+    assert!(text.ends_with("3 of 5 images are not upright\n"), "{text}");
+    assert!(!folder.path("fixed/upright.png").exists() && !folder.path("fixed/camera.jpg").exists());
+    let fixed = image::open(folder.path("fixed/trip/clockwise.png")).unwrap().into_rgb8();
+    assert_eq!(fixed, upright);
+    assert!(folder.succeed("orient --run a fixed").stdout.starts_with("0 of 3 images are not upright"));
+    let again = folder.rotnet("orient --run a album/down.png --fix fixed --sure 0.3");
+    assert!(again.code == 1 && again.stderr.contains("error: fixed/down.png already"), "{}", again.stderr);
+    folder.succeed("orient --run a album/down.png --fix fixed --sure 0.3 --force --csv");
+    assert!(folder.temporary_files().is_empty());
+}
+
+#[test]
+fn cifar_100_trains_on_either_label() {
+    let folder = Folder::new();
+    let directory = folder.path("data/cifar-100-binary");
+    fs::create_dir_all(&directory).unwrap();
+    let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    for (name, count) in [("train.bin", 200), ("test.bin", 100)] {
+        let mut bytes = Vec::new();
+        for record in 0..count {
+            bytes.extend([(record % 20) as u8, (record % 100) as u8]);
+            bytes.extend((0..3_072).map(|_| random.next_u32() as u8));
+        }
+        fs::write(directory.join(name), bytes).unwrap();
+    }
+    folder.succeed(&format!("run {SHORT} --data data --out fine"));
+    let fine = folder.json("fine/finetune/summary.json");
+    assert_eq!(fine["classes"].as_array().unwrap().len(), 100);
+    assert_eq!(fine["dataset"]["name"], "CIFAR-100 layout, fine labels");
+    folder.succeed(&format!("run {SHORT} --data data --out coarse --set data.coarse_labels=true"));
+    assert_eq!(folder.json("coarse/finetune/summary.json")["classes"].as_array().unwrap().len(), 20);
+    assert!(folder.succeed("data info data").stdout.contains("class 99"));
+    assert!(folder.succeed("data verify data").stdout.contains("2 files read, 0 of them damaged"));
+}
