@@ -58,7 +58,7 @@ Example:
     Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
     Extract(ExtractArguments),
-    /// Train and test the classifier, on features or (finetune.mode = full) on images
+    /// Train and test the classifier, on features or end to end on images
     #[command(after_help = "\
 Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy.
 
@@ -78,7 +78,7 @@ Examples:
         #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
         from_scratch: bool,
     },
-    /// Judge the encoder of a run: every block by every head, and whether pretraining helped
+    /// Judge the encoder of a run: every block by every head, and the verdict
     #[command(after_help = "\
 Leaves RUN/evaluate/{summary.json, features, verdict}. What to probe and compare is section `evaluate` of the config.
 
@@ -139,7 +139,7 @@ Examples:
         #[arg(long)]
         burn_operations: bool,
     },
-    /// Show that neither kills nor the number of threads change a byte of the results
+    /// Show that neither kills nor threads change a byte of the results
     #[command(after_help = "\
 Runs a shortened training again and again, in a temporary directory: left alone, killed (SIGKILL) at random moments
 and resumed, with other numbers of threads. Exit status 1 if any result differs.

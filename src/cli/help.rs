@@ -88,10 +88,28 @@ fn list(command: &clap::Command) -> String {
     for (group, names) in GROUPS {
         for (index, (name, about)) in names.iter().filter_map(|name| about(name)).enumerate() {
             let group = if index == 0 { group } else { "" };
-            text += &format!("  {group:<9} {name:<14} {about}\n");
+            text += &format!("  {group:<8} {name:<13} {}\n", wrapped(&about));
         }
     }
     text
+}
+
+/// Columns of a screen, and those in front of what a command does.
+const SCREEN: usize = 100;
+const MARGIN: usize = 25;
+
+/// Text that begins behind the margin, with its further lines indented to it.
+fn wrapped(text: &str) -> String {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        match lines[last].chars().count() + 1 + word.chars().count() <= SCREEN - MARGIN {
+            _ if lines[last].is_empty() => lines[last].push_str(word),
+            true => lines[last] += &format!(" {word}"),
+            false => lines.push(word.to_owned()),
+        }
+    }
+    lines.join(&format!("\n{}", " ".repeat(MARGIN)))
 }
 
 #[cfg(test)]
@@ -99,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_is_in_one_group_and_its_line_fits() {
+    fn every_command_is_in_one_group_and_its_lines_fit() {
         let command = Arguments::command();
         let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         for subcommand in command.get_subcommands() {
@@ -108,7 +126,11 @@ mod tests {
             assert_eq!(times, 1, "`{name}` is in {times} groups of the help");
         }
         let list = list(&command);
-        assert_eq!(list.lines().count(), command.get_subcommands().count());
-        assert!(list.lines().all(|line| line.chars().count() <= 100), "{list}");
+        assert!(list.lines().all(|line| line.chars().count() <= SCREEN), "{list}");
+        for subcommand in command.get_subcommands() {
+            let named =
+                |line: &str| line.split_whitespace().take(2).any(|word| word == subcommand.get_name());
+            assert!(list.lines().any(named), "{} is missing from\n{list}", subcommand.get_name());
+        }
     }
 }
