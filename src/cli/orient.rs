@@ -19,7 +19,7 @@ pub struct OrientArguments {
     #[arg(long, value_name = "OUT")]
     pub fix: Option<PathBuf>,
     /// Turn only images whose turn is at least so likely
-    #[arg(long, value_name = "P", default_value_t = 0.9, requires = "fix")]
+    #[arg(long, value_name = "P", default_value_t = 0.95, requires = "fix")]
     pub sure: f64,
     /// Write over copies that are already in --fix
     #[arg(long, requires = "fix")]

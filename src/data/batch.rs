@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn smaller_images_are_shrunk_before_they_are_turned() {
         let image: Vec<u8> = (0..48).collect();
-        let images = Images { pixels: image.repeat(2), labels: vec![0; 2], height: 4, width: 4 };
+        let images = Images { pixels: image.repeat(2).into(), labels: vec![0; 2], height: 4, width: 4 };
         let samples = RotatedImages::new(&images, vec![0, 1], Rotations::All, &Pixels::Raw, 1).resized(2);
         let (inputs, _) = batch(&samples, 0, &[0, 1, 7]);
         let small = [8, 9, 10, 14, 15, 16, 32, 33, 34, 38, 39, 40];
