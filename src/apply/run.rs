@@ -12,7 +12,7 @@ use crate::data::{Images, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::model::{
-    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout,
+    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout, Views,
 };
 use crate::progress::Stage;
 use crate::run_directory::{RunDirectory, checkpoint_in};
@@ -55,7 +55,7 @@ pub(super) struct ClassFinder {
 
 /// The two ways from images to logits.
 enum Route {
-    Frozen { encoder: Encoder, readout: Readout, views: usize, classifier: Classifier },
+    Frozen { encoder: Encoder, readout: Readout, views: Views, classifier: Classifier },
     Full(ImageClassifier),
 }
 
@@ -113,7 +113,7 @@ fn full(path: &Path, checkpoint: &Checkpoint, shape: &ClassifierShape, device: &
     let classifier = classifier(shape, checkpoint.part("classifier"), device);
     let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
     Ok(Loaded {
-        network: Route::Full(ImageClassifier { encoder, classifier }),
+        network: Route::Full(ImageClassifier::of(encoder, classifier, shape.map.as_ref())),
         side: side(path, checkpoint)?,
         pixels: checkpoint.header.pixels.clone(),
     })
@@ -136,7 +136,7 @@ fn frozen(
         return Err(Error::checkpoint(path, problem, hint));
     }
     let extract = config::load(&run.config(), &Overrides::default())?.extract;
-    let readout = Readout { layers: extract.layers, pool: extract.pool, mirrored: extract.views.mirrored() };
+    let readout = extract.readout();
     let manifest = run.features().read_manifest();
     let layer = describe(&encoder, &readout, extract.views);
     let width = encoder.read_width(&readout)? * extract.views.rotations();
@@ -160,10 +160,7 @@ fn classifier(
     device: &Device,
 ) -> Result<Classifier, String> {
     let stored: usize = parameters.values().map(|data| data.num_elements()).sum();
-    let widths = [&[shape.features], &shape.hidden[..], &[shape.classes]].concat();
-    let weights =
-        widths.windows(2).map(|pair| pair[0].saturating_mul(pair[1])).fold(0, usize::saturating_add);
-    if weights > stored {
+    if shape.weights() > stored {
         return Err("holds fewer numbers than its classifier has weights".into());
     }
     let standardised = parameters.keys().any(|name| name.starts_with("standardise."));

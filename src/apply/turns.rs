@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::checkpoint::Checkpoint;
 use crate::data::{Images, Pixels, RotatedImages, Rotation, Rotations};
 use crate::error::Result;
-use crate::model::{self, Dense, Encoder, Initialiser, Network, ROTATIONS, RotationNetwork};
+use crate::model::{self, Dense, Encoder, Initialiser, Network, ROTATIONS, RotationNetwork, Scheme};
 use crate::samples::{Batch, Samples};
 
 /// How an image lies.
@@ -46,7 +46,7 @@ impl TurnFinder {
     /// The head of a pretraining checkpoint on top of its encoder; what does not fit otherwise.
     pub fn new(encoder: Encoder, checkpoint: &Checkpoint) -> Result<Self, String> {
         let device = encoder.device();
-        let mut initialiser = Initialiser::new(0, &device);
+        let mut initialiser = Initialiser::new(0, Scheme::Glorot, &device);
         let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
         let head = model::load(head, checkpoint.part("head"))?;
         let pixels = checkpoint.header.pixels.clone();

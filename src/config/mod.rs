@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::data::DataConfig;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::model::{EncoderConfig, Pool, Views};
+use crate::model::{EncoderConfig, Pool, Readout, Views};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
 
@@ -108,6 +108,13 @@ impl Default for Config {
             save: SaveConfig::default(),
             tensorboard: false,
         }
+    }
+}
+
+impl ExtractConfig {
+    /// What of the encoder is read in each view.
+    pub fn readout(&self) -> Readout {
+        Readout { layers: self.layers.clone(), pool: self.pool, mirrored: self.views.mirrored() }
     }
 }
 

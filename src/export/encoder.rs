@@ -17,7 +17,8 @@ use crate::data::Pixels;
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
-use crate::model::{BlockShape, EncoderConfig, ImageShape, Parameters};
+use crate::kernels::OverlappingPool;
+use crate::model::{BlockShape, EncoderConfig, EncoderKind, ImageShape, Parameters};
 use crate::stages::load_encoder;
 
 const HINT: &str = "name a checkpoint of `rotnet pretrain` with --checkpoint";
@@ -54,12 +55,18 @@ struct Layer {
     channels: [usize; 2],
     pool: bool,
     norm: bool,
+    /// `max` or `average` over 3x3 places, 2 apart, at the end; null: none.
+    overlapping: Option<&'static str>,
 }
 
 impl From<BlockShape> for Layer {
     fn from(shape: BlockShape) -> Self {
-        let BlockShape { kernel, padding, channels, pool, norm } = shape;
-        Self { kernel, padding, channels, pool, norm }
+        let BlockShape { kernel, padding, channels, pool, norm, overlapping, frozen: _ } = shape;
+        let overlapping = overlapping.map(|pool| match pool {
+            OverlappingPool::Max => "max",
+            OverlappingPool::Average => "average",
+        });
+        Self { kernel, padding, channels, pool, norm, overlapping }
     }
 }
 
@@ -77,17 +84,21 @@ pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
     let Some(config) = &header.encoder else {
         return Err(Error::checkpoint(checkpoint, "holds no encoder", HINT));
     };
+    if config.kind == EncoderKind::Patches {
+        let hint = "export the run's features: --what features";
+        return Err(Error::checkpoint(checkpoint, "encoder `patches` is no network of layers", hint));
+    }
     let parameters = loaded.part("encoder");
     let tensors = convert(&parameters, config, header.image[2])
         .map_err(|problem| Error::checkpoint(checkpoint, problem, HINT))?;
     let dense = parameters.get("dense.weight").map(|weight| weight.shape().to_vec());
-    let shapes = config.blocks(header.image[2]);
+    let blocks = config.layers(header.image[2]);
     let description = Description {
         encoder: config,
         image: header.image,
         pixels: &header.pixels,
-        blocks: (1..=shapes.len()).collect(),
-        layers: shapes.into_iter().map(Layer::from).collect(),
+        blocks: ends(&blocks),
+        layers: blocks.into_iter().flatten().map(Layer::from).collect(),
         dense: dense.and_then(|shape| shape.try_into().ok()),
         features: encoder.features(),
         dataset: &header.dataset,
@@ -96,6 +107,17 @@ pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
     };
     let content = format!("encoder, {} tensors, {} features an image", tensors.len(), encoder.features());
     files.add("encoder.safetensors", content, |path| save(path, &tensors, &description))
+}
+
+/// Number of layers up to the end of each block.
+fn ends(blocks: &[Vec<BlockShape>]) -> Vec<usize> {
+    let lengths = blocks.iter().map(Vec::len);
+    lengths
+        .scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        })
+        .collect()
 }
 
 fn save(path: &Path, tensors: &[Exported], description: &Description<'_>) -> Result<()> {
@@ -119,7 +141,7 @@ fn convert(
     config: &EncoderConfig,
     channels: usize,
 ) -> Result<Vec<Exported>, String> {
-    let last = config.blocks(channels).last().map_or(channels, |shape| shape.channels[1]);
+    let last = config.layers(channels).iter().flatten().last().map_or(channels, |shape| shape.channels[1]);
     let convert = |name: &String| {
         let data = &parameters[name];
         let values = data.as_slice::<f32>().map_err(|_| format!("`{name}` is not of 32-bit floats"))?;
@@ -180,13 +202,13 @@ fn torch_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Encoder, EncoderKind, Initialiser, collect};
+    use crate::model::{Encoder, Initialiser, collect};
     use burn::tensor::Device;
 
     fn exported(kind: EncoderKind) -> Vec<Exported> {
         let config = EncoderConfig { kind, ..EncoderConfig::default() };
         let device = Device::flex();
-        let encoder = Encoder::new(&config, [32, 32, 3], &mut Initialiser::new(1, &device));
+        let encoder = Encoder::new(&config, [32, 32, 3], &mut Initialiser::new(1, config.scheme(), &device));
         convert(&collect(&encoder), &config, 3).unwrap()
     }
 

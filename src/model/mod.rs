@@ -86,6 +86,28 @@ pub struct ClassifierShape {
     pub map: Option<FeatureMap>,
 }
 
+impl ClassifierShape {
+    /// Number of weights of its layers, biases and norms aside.
+    pub fn weights(&self) -> usize {
+        let product = |inputs: usize, outputs: usize| inputs.saturating_mul(outputs);
+        let (hidden, last) = match &self.map {
+            Some(map) => {
+                let layers = head::convolutions(map.shape[2], &self.hidden);
+                let weights = layers.iter().map(|layer| {
+                    product(layer.kernel * layer.kernel, product(layer.channels[0], layer.channels[1]))
+                });
+                (weights.fold(0, usize::saturating_add), map.shape[2])
+            }
+            None => {
+                let widths = [&[self.features], &self.hidden[..]].concat();
+                let weights = widths.windows(2).map(|pair| product(pair[0], pair[1]));
+                (weights.fold(0, usize::saturating_add), self.features)
+            }
+        };
+        hidden.saturating_add(product(self.hidden.last().copied().unwrap_or(last), self.classes))
+    }
+}
+
 /// Mean and deviation of each feature over the training samples.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureMoments {
@@ -269,12 +291,13 @@ pub struct ImageClassifier {
 impl ImageClassifier {
     /// A pretrained encoder, set to be trained on `device`, below a fresh classifier.
     pub fn new(encoder: Encoder, shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
-        let layers = shape.map.iter().map(|map| map.layer.clone()).collect();
-        Self {
-            encoder: encoder.train(),
-            classifier: Classifier::new(shape, None, seed, device),
-            readout: Readout { layers, ..Readout::default() },
-        }
+        Self::of(encoder.train(), Classifier::new(shape, None, seed, device), shape.map.as_ref())
+    }
+
+    /// Both as they are; `map` is what of the encoder the classifier sees, if not its last layer.
+    pub fn of(encoder: Encoder, classifier: Classifier, map: Option<&FeatureMap>) -> Self {
+        let layers = map.iter().map(|map| map.layer.clone()).collect();
+        Self { encoder, classifier, readout: Readout { layers, ..Readout::default() } }
     }
 }
 

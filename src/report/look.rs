@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::data::{self, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout};
+use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
 use crate::stages::load_encoder;
@@ -134,7 +134,7 @@ fn fill(
     let images = dataset.train.subset(&spread(&indices, POOL));
     let eye = Eye { device, encoder, pixels: checkpoint.header.pixels.clone() };
     look.turns = turns(&eye, &checkpoint, &images)?;
-    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool };
+    let readout = config.extract.readout();
     let width = eye.encoder.read_width(&readout)?;
     let values = eye.features(&images, &readout);
     let some = images.len().min(PROJECTED);
@@ -185,7 +185,7 @@ fn turns(eye: &Eye, checkpoint: &Checkpoint, images: &Images) -> Result<Option<T
     if parameters.is_empty() {
         return Ok(None);
     }
-    let mut initialiser = Initialiser::new(0, &eye.device);
+    let mut initialiser = Initialiser::new(0, Scheme::Glorot, &eye.device);
     let head = Dense::new(eye.encoder.features(), ROTATIONS, false, &mut initialiser);
     let refuse = |problem| Error::checkpoint("pretrain", problem, "run `rotnet pretrain` again");
     let head = model::load(head, parameters).map_err(refuse)?;

@@ -59,11 +59,7 @@ pub fn extract(
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
     let views = config.extract.views;
-    let readout = Readout {
-        layers: config.extract.layers.clone(),
-        pool: config.extract.pool,
-        mirrored: views.mirrored(),
-    };
+    let readout = config.extract.readout();
     let width = encoder.read_width(&readout)? * views.rotations();
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;

@@ -224,7 +224,7 @@ impl EncoderConfig {
     }
 
     /// The convolutions of each block; none for `patches`.
-    pub(super) fn layers(&self, channels: usize) -> Vec<Vec<BlockShape>> {
+    pub fn layers(&self, channels: usize) -> Vec<Vec<BlockShape>> {
         match self.kind {
             EncoderKind::Seed => plain(channels, [32, 64, 64].into(), [true, true, false].into(), false),
             EncoderKind::Compact => {
