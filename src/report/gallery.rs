@@ -36,8 +36,10 @@ pub(super) fn section(run: &Shown) -> Markup {
                 h2 { "What the encoder sees" }
                 div.pair {
                     @if let Some(neighbours) = &look.neighbours { (nearest(neighbours, &look.source, &classes)) }
-                    (projection(look, &classes))
-                    @if !look.filters.is_empty() { (filters(&look.filters)) }
+                    div.stack {
+                        (projection(look, &classes))
+                        @if !look.filters.is_empty() { (filters(&look.filters)) }
+                    }
                 }
             }
         }
