@@ -192,3 +192,18 @@ fn the_supervised_baseline_has_the_same_whitening_and_may_have_a_head_of_convolu
         tensor(&folder, "a/pretrain/checkpoint.safetensors", weight)
     );
 }
+
+#[test]
+fn evaluate_knows_the_head_of_convolutions_and_the_patches() {
+    let folder = Folder::with_data();
+    let compact = "--set encoder.kind=compact --set encoder.widths=[8,8] --set encoder.pools=[true,true]";
+    folder.succeed(&format!("run {SHORT} {compact} --out a"));
+    let evaluate = "--quiet --set evaluate.heads=[\"conv\"] --set evaluate.validation_images=10 \
+                    --set evaluate.epochs=1 --set evaluate.batch_size=8 --set evaluate.baselines=[\"patches\"] \
+                    --set evaluate.labels_per_class=[0]";
+    folder.succeed(&format!("evaluate --run a {evaluate}"));
+    let summary = folder.json("a/evaluate/summary.json");
+    assert_eq!(summary["probes"][0]["head"], "conv");
+    assert_eq!(summary["probes"][0]["features"], 16 * 16 * 8);
+    assert_eq!(summary["verdict"]["counts"][0]["arms"][1]["name"], "patches");
+}
