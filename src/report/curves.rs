@@ -11,13 +11,16 @@ use crate::progress::Stage;
 /// Most runs in one chart; of more, the first ones are drawn.
 const DRAWN: usize = COLOURS;
 
-/// A number of an epoch.
+/// A number of an epoch, where it has it.
+type Value = fn(&Epoch) -> Option<f64>;
+
+/// What a chart shows.
 struct Quantity {
     name: &'static str,
     axis: &'static str,
     scale: Scale,
     /// Name and value of the solid line, and of the dashed one.
-    parts: [(&'static str, fn(&Epoch) -> Option<f64>); 2],
+    parts: [(&'static str, Value); 2],
     /// What to see in the solid line alone, and in both.
     captions: [&'static str; 2],
 }
@@ -90,7 +93,7 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     for (index, run) in runs.iter().take(DRAWN).enumerate() {
         let Some(training) = run.facts.training(stage) else { continue };
         let name = if runs.len() > 1 { format!("{}, ", run.facts.name) } else { String::new() };
-        let points = |of: fn(&Epoch) -> Option<f64>| -> Vec<(f64, f64)> {
+        let points = |of: Value| -> Vec<(f64, f64)> {
             training.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, of(epoch)?))).collect()
         };
         let [solid, dashed] = quantity.parts;

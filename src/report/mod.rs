@@ -57,7 +57,7 @@ struct Shown {
     look: Look,
 }
 
-/// Most runs with pictures; of more, curves and tables are shown.
+/// Most runs with pictures and tables of their own; of more, only what compares them is shown.
 const WITH_PICTURES: usize = 4;
 
 /// Writes the page.
@@ -87,7 +87,10 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
         notes.extend(facts.notes.iter().chain(&look.notes).map(|note| format!("{name}{note}")));
     }
     if !pictures {
-        notes.push(format!("Pictures are left out: there are more than {WITH_PICTURES} runs."));
+        notes.push(format!(
+            "Pictures and the tables of single runs are left out, as there are more than {WITH_PICTURES} runs; \
+             name few of them to see those."
+        ));
     }
     let html = page::page(&runs, &notes);
     let file = request.out.clone().unwrap_or_else(|| match &request.runs[..] {

@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::analysis::interval;
 use super::facts::Training;
-use super::{Shown, curves, gallery, labels, tables};
+use super::{Shown, WITH_PICTURES, curves, gallery, labels, tables};
 use crate::progress::Stage;
 
 const STYLE: &str = include_str!("style.css");
@@ -39,7 +39,7 @@ pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
                     (remarks(runs, notes))
                     (curves::section(runs))
                     @if several { (labels::sweep(runs)) (tables::differences(runs)) }
-                    @for run in runs {
+                    @for run in runs.iter().filter(|_| runs.len() <= WITH_PICTURES) {
                         @if several { h2.run { (run.facts.name) } }
                         (labels::evaluation(run))
                         (gallery::section(run))
