@@ -135,16 +135,15 @@ fn solve(matrix: &mut [f64], right: &mut [[f64; CLASSES]]) {
             };
         }
     }
-    for class in 0..CLASSES {
-        for i in 0..size {
-            let known: f64 = (0..i).map(|j| matrix[i * size + j] * right[j][class]).sum();
-            right[i][class] = (right[i][class] - known) / matrix[i * size + i];
+    let mut eliminate = |i: usize, others: std::ops::Range<usize>, factor: &dyn Fn(usize) -> f64| {
+        for j in others {
+            let (known, factor) = (right[j], factor(j));
+            right[i].iter_mut().zip(known).for_each(|(value, known)| *value -= factor * known);
         }
-        for i in (0..size).rev() {
-            let known: f64 = (i + 1..size).map(|j| matrix[j * size + i] * right[j][class]).sum();
-            right[i][class] = (right[i][class] - known) / matrix[i * size + i];
-        }
-    }
+        right[i].iter_mut().for_each(|value| *value /= factor(i));
+    };
+    (0..size).for_each(|i| eliminate(i, 0..i, &|j| matrix[i * size + j]));
+    (0..size).rev().for_each(|i| eliminate(i, i + 1..size, &|j| matrix[j * size + i]));
 }
 
 #[cfg(test)]

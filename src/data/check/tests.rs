@@ -59,7 +59,8 @@ fn noise_has_no_upright() {
 
 #[test]
 fn bars_on_two_sides_of_some_images_are_found() {
-    let bars = |image: usize, row, column, noise| match image % 5 == 0 && !(4..28).contains(&column) {
+    let bars = |image: usize, row, column, noise| match image.is_multiple_of(5) && !(4..28).contains(&column)
+    {
         true => 0,
         false => landscape(image, row, column, noise),
     };
