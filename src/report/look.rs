@@ -125,13 +125,16 @@ fn fill(
         let problem = format!("is another data set than the run's ({})", trained_on.name);
         return Err(Error::data(&dataset.directory, problem, "name the run's with --data"));
     }
-    let split = dataset.split(&config.data, config.seed)?;
-    let (indices, source) = match split.validation {
+    let (pool, split) = dataset.pretraining(&config.data, config.seed)?;
+    let (mut indices, source) = match split.validation {
         Some(validation) if validation.len() >= SHOWN => (validation, "validation images (not trained on)"),
         _ => (split.train, "training images"),
     };
     look.source = format!("{source} of {}", dataset.name);
-    let images = dataset.train.subset(&spread(&indices, POOL));
+    if !dataset.train.is_empty() {
+        indices.retain(|&index| (index as usize) < dataset.train.len());
+    }
+    let images = pool.subset(&spread(&indices, POOL));
     let eye = Eye { device, encoder, pixels: checkpoint.header.pixels.clone() };
     look.turns = turns(&eye, &checkpoint, &images)?;
     let readout = config.extract.readout();

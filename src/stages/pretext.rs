@@ -1,7 +1,7 @@
 //! The images of the pretext task, in rotations and sizes, as the config has them.
 
 use crate::config::Config;
-use crate::data::{Dataset, Pixels, RotatedImages, Rotations, Split};
+use crate::data::{Dataset, Images, Pixels, RotatedImages, Rotations, Split};
 use crate::error::{Error, Result};
 use crate::samples::Samples;
 
@@ -15,7 +15,9 @@ pub(super) struct Pretext<'a> {
     pub validation: Option<RotatedImages<'a>>,
     /// What is done to pixels.
     pub pixels: Pixels,
-    /// Which images are trained on, before rotation, and which are held out.
+    /// All images there are, with labels or without.
+    pub pool: &'a Images,
+    /// Which of them are trained on, before rotation, and which are held out.
     pub split: Split,
 }
 
@@ -45,6 +47,7 @@ impl<'a> Pretext<'a> {
             smaller,
             validation: split.validation.clone().map(|indices| rotated(indices, Rotations::All)),
             pixels: pixels.clone(),
+            pool,
             split: split.clone(),
         })
     }

@@ -57,7 +57,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let mut network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
     if config.encoder.is_fitted() && !context.resumes(Stage::Pretrain) {
         reporter.report(Event::Note("computing the untrained part of the encoder from the images"));
-        let plain = PlainImages::new(&dataset.train, pretext.split.train.clone(), &pretext.pixels);
+        let plain = PlainImages::new(pretext.pool, pretext.split.train.clone(), &pretext.pixels);
         network.encoder = network.encoder.fit(&plain, pretext.pixels.step(), config.seed);
     }
     let parameters = training_stage::size(&network);
