@@ -1,0 +1,142 @@
+//! Mode `frozen`: a classifier on features that `extract` wrote.
+
+use super::{Sources, Tested, Trained, choice, material, ridge};
+use crate::checkpoint::Header;
+use crate::config::FinetuneConfig;
+use crate::data::{self, Pixels};
+use crate::error::{Error, Result};
+use crate::features::{FeatureFiles, Features, Manifest};
+use crate::files::sha256_file;
+use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
+use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::samples::Samples;
+use crate::stages::{Context, training_stage};
+use crate::training;
+
+/// Trains the classifier and predicts the test images.
+pub(super) fn run(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Tested)> {
+    let config = &context.config;
+    let files = match &sources.features {
+        Some(directory) => FeatureFiles::new(directory),
+        None => context.run.features(),
+    };
+    let manifest = files.read_manifest()?;
+    if sources.features.is_none() {
+        check_origin(context, &files, &manifest.origin.checkpoint)?;
+    }
+    let map = frozen_map(&config.finetune, &manifest)?;
+    let classes = manifest.classes.len();
+    let all = Features::load(&files.train(), &manifest.origin, classes)?;
+    context.begin(Stage::Finetune)?;
+    training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
+
+    let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
+    let train = all.subset(&chosen.train);
+    let validation = chosen.validation.map(|indices| all.subset(&indices));
+    drop(all);
+    let shape = ClassifierShape {
+        features: train.values(),
+        hidden: config.finetune.hidden_widths(),
+        batch_norm: config.finetune.batch_norm,
+        classes,
+        map,
+    };
+    let header = Header {
+        stage: Stage::Finetune,
+        rotnet: env!("CARGO_PKG_VERSION").into(),
+        epochs: 0,
+        partial: None,
+        steps: 0,
+        seed: config.seed,
+        encoder: None,
+        image: [0; 3],
+        pixels: Pixels::Raw,
+        classifier: Some(shape.clone()),
+        dataset: manifest.origin.dataset.clone(),
+        input: Some(manifest.origin.checkpoint.clone()),
+        recipe: config.recipe(Stage::Finetune),
+    };
+    let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
+    let test = Features::load(&files.test(), &manifest.origin, classes)?;
+    let trained = Trained {
+        what: match config.finetune.head {
+            HeadKind::Conv => "frozen encoder, convolutions on its map",
+            HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
+            HeadKind::Ridge => "frozen encoder, ridge regression of one-hot labels on its features",
+        },
+        how: head.how,
+        seconds: head.seconds,
+        dataset: manifest.origin.dataset,
+        classes: manifest.classes,
+        labels: train.len(),
+        history: head.history,
+        test_labels: test.labels().to_vec(),
+    };
+    Ok((trained, training::predict(&head.network, &test, &context.device)))
+}
+
+/// A classifier on features, and how it came about.
+struct Head {
+    network: Classifier,
+    history: Vec<EpochMetrics>,
+    how: String,
+    seconds: f64,
+}
+
+/// Trains or solves the classifier; leaves its checkpoint.
+fn head(
+    context: &Context,
+    header: Header,
+    shape: &ClassifierShape,
+    train: &Features,
+    validation: Option<&Features>,
+    reporter: &mut dyn Reporter,
+) -> Result<Head> {
+    let config = &context.config.finetune;
+    if config.head == HeadKind::Ridge {
+        let ridge::Solved { network, how, seconds } =
+            ridge::solve(context, header, shape, train, validation)?;
+        return Ok(Head { network, history: Vec::new(), how, seconds });
+    }
+    let device = context.device.clone().autodiff();
+    let moments = config.standardise.then(|| train.moments());
+    let network = Classifier::new(shape, moments, context.config.seed, &device);
+    let material = material(train, validation.map(|samples| samples as _), config);
+    let (network, history) =
+        training_stage::run(context, header, network, config.into(), material, reporter)?;
+    let seconds = training_stage::seconds(&history);
+    Ok(Head { network, history, how: choice(config).into(), seconds })
+}
+
+/// The map that a head of convolutions stands on.
+fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<FeatureMap>> {
+    match (config.head, &manifest.map) {
+        (HeadKind::Conv, None) => {
+            let problem = format!(
+                "`conv` stands on the map of one block in one view, these features are {}; extract with \
+                 --layer block2 --pool none --views 1, for example",
+                manifest.origin.layer
+            );
+            Err(Error::config("finetune.head", problem))
+        }
+        (HeadKind::Conv, map) => Ok(map.clone()),
+        (HeadKind::Linear | HeadKind::Mlp | HeadKind::Ridge, _) => Ok(None),
+    }
+}
+
+/// Features in the run directory must come from the checkpoint beside them.
+fn check_origin(context: &Context, files: &FeatureFiles, digest: &str) -> Result<()> {
+    let checkpoint = context.run.result(Stage::Pretrain);
+    if checkpoint.exists() && sha256_file(&checkpoint)? != digest {
+        return Err(Error::checkpoint(
+            files.manifest(),
+            format!("these features come from another checkpoint than {}", checkpoint.display()),
+            "run `rotnet extract --force` again, or name features with --features",
+        ));
+    }
+    Ok(())
+}

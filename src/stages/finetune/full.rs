@@ -1,0 +1,145 @@
+//! Mode `full`: encoder and classifier together, on images.
+
+use serde_json::Value;
+
+use super::{Sources, Tested, Trained, choice, material};
+use crate::checkpoint::Header;
+use crate::config::Config;
+use crate::data::{self, Dataset, Pixels, PlainImages};
+use crate::error::{Error, Result};
+use crate::model::{ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, RotationNetwork};
+use crate::progress::{Event, Reporter, Stage};
+use crate::run_directory::checkpoint_in;
+use crate::samples::Samples;
+use crate::stages::extract::{check_data, load_encoder};
+use crate::stages::{Context, label, training_stage};
+use crate::training;
+
+/// Trains encoder and classifier and predicts the test images.
+pub(super) fn run(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<(Trained, Tested)> {
+    let config = &context.config;
+    let pretrained = match config.finetune.from_scratch {
+        true => None,
+        false => {
+            let place = sources.checkpoint.clone();
+            let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
+            Some(load_encoder(&context.device, checkpoint_in(&place))?)
+        }
+    };
+    let map = match &pretrained {
+        Some((encoder, ..)) => full_map(config, encoder)?,
+        None => None,
+    };
+    context.begin(Stage::Finetune)?;
+    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let split = dataset.labeled_split(&config.data, config.seed)?;
+    training_stage::announce(Stage::Finetune, &dataset.name, reporter);
+    let (encoder, header) = match pretrained {
+        Some((encoder, checkpoint, digest)) => {
+            check_data(context, &checkpoint, &dataset, reporter)?;
+            if !checkpoint.header.pixels.is_as(&config.data) {
+                let text = "pixels are scaled as in the checkpoint, not as the config says";
+                reporter.report(Event::Warning(text));
+            }
+            (encoder, Header { input: Some(digest), ..checkpoint.header })
+        }
+        None => fresh_encoder(context, &dataset, &split.train),
+    };
+    let map = match map {
+        None => full_map(config, &encoder)?,
+        map => map,
+    };
+    let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
+    let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
+    let validation = split.validation.map(plain);
+    let shape = ClassifierShape {
+        features: map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product()),
+        hidden: config.finetune.hidden_widths(),
+        batch_norm: config.finetune.batch_norm,
+        classes: dataset.class_names.len(),
+        map,
+    };
+    let device = context.device.clone().autodiff();
+    let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
+    let stage_header = Header {
+        stage: Stage::Finetune,
+        classifier: Some(shape),
+        epochs: 0,
+        partial: None,
+        steps: 0,
+        dataset: label(&dataset),
+        recipe: config.recipe(Stage::Finetune),
+        ..header.clone()
+    };
+    let material = material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune);
+    let (network, history) =
+        training_stage::run(context, stage_header, network, (&config.finetune).into(), material, reporter)?;
+    let test_images = dataset.open_test()?;
+    let test = PlainImages::all(&test_images, &header.pixels);
+    let trained = Trained {
+        what: match config.finetune.from_scratch {
+            true => "encoder and classifier trained end to end from scratch (supervised baseline)",
+            false => "encoder and classifier trained end to end from the pretrained encoder",
+        },
+        how: choice(&config.finetune).into(),
+        seconds: training_stage::seconds(&history),
+        dataset: label(&dataset),
+        classes: dataset.class_names.clone(),
+        labels: train.len(),
+        history,
+        test_labels: test_images.labels.clone(),
+    };
+    Ok((trained, training::predict(&network, &test, &context.device)))
+}
+
+/// The map that a head of convolutions stands on: the one block that `extract.layers` names, or the last one.
+pub(in crate::stages) fn full_map(config: &Config, encoder: &Encoder) -> Result<Option<FeatureMap>> {
+    if config.finetune.head != HeadKind::Conv {
+        return Ok(None);
+    }
+    let layer = match &config.extract.layers[..] {
+        [] => encoder.block_names().pop().unwrap_or_default(),
+        [layer] => layer.clone(),
+        layers => {
+            let problem = format!("head `conv` stands on one block in mode `full`, got {}", layers.len());
+            return Err(Error::config("extract.layers", problem));
+        }
+    };
+    let Some(shape) = encoder.block_shape(&layer) else {
+        let problem = format!("`{layer}` is none of {}", encoder.block_names().join(", "));
+        return Err(Error::config("extract.layers", problem));
+    };
+    Ok(Some(FeatureMap { layer, shape }))
+}
+
+/// An encoder as pretraining begins with, and what a checkpoint of it says; pixels are as the config says, with the
+/// mean and deviation of the images of `indices`.
+fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Encoder, Header) {
+    let config = &context.config;
+    let image = dataset.image_shape();
+    let header = Header {
+        stage: Stage::Finetune,
+        rotnet: env!("CARGO_PKG_VERSION").into(),
+        epochs: 0,
+        partial: None,
+        steps: 0,
+        seed: config.seed,
+        encoder: Some(config.encoder.clone()),
+        image,
+        pixels: Pixels::new(&config.data, &dataset.train, indices),
+        classifier: None,
+        dataset: label(dataset),
+        input: None,
+        recipe: Value::Null,
+    };
+    let mut encoder = RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder;
+    if config.encoder.is_fitted() {
+        let images = PlainImages::new(&dataset.train, indices.to_vec(), &header.pixels);
+        encoder = encoder.fit(&images, header.pixels.step(), config.seed);
+    }
+    (encoder, header)
+}
