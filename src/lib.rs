@@ -16,6 +16,7 @@ pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod device_check;
 pub mod environment;
 pub mod error;
 pub mod features;
@@ -35,5 +36,7 @@ pub mod stages;
 pub mod sweep;
 mod tensor_file;
 pub mod training;
+#[cfg(feature = "remote")]
+pub mod worker;
 
 pub use error::{Error, Result};

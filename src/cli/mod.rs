@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod compare;
 mod data;
+mod devices;
 mod display;
 mod evaluate;
 mod pipeline;
@@ -13,6 +14,7 @@ mod signals;
 mod sweep;
 mod table;
 mod verify_resume;
+mod worker;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -70,6 +72,8 @@ fn execute(command: Command) -> Result<()> {
         }
         Command::VerifyResume { settings, kills, whole } => verify_resume::execute(&settings, kills, whole),
         Command::Reproduce(arguments) => reproduce::execute(&arguments),
+        Command::Devices(arguments) => devices::execute(&arguments),
+        Command::Worker(arguments) => worker::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
     }
 }
