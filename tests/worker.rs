@@ -1,6 +1,7 @@
 //! Workers on loopback: they compute what one process does, and their death loses nothing.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use rand::{Rng, SeedableRng};
@@ -117,12 +118,108 @@ fn tokens_are_asked_for_and_wrong_ones_dead_addresses_and_strangers_are_one_line
         &[&format!("ws://{free}"), "refused"],
     );
     assert!(!folder.path("a").exists());
+
+    let stranger = stranger();
+    folder.refuse(
+        &format!("devices --check {stranger}"),
+        1,
+        &[&stranger, "version 9", "same version of rotnet"],
+    );
+}
+
+/// A server of another version of burn's protocol: it answers the first message with the refusal that all versions
+/// understand (burn-remote, shared/task.rs), and closes.
+fn stranger() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let name = format!("ws://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let _ = refuse_version(stream.unwrap());
+        }
+    });
+    name
+}
+
+fn refuse_version(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while !request.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        request.push(byte[0]);
+    }
+    let request = String::from_utf8(request).unwrap();
+    let mut lines = request.lines().filter_map(|line| line.split_once(": "));
+    let (_, key) = lines.find(|(name, _)| name.eq_ignore_ascii_case("sec-websocket-key")).unwrap();
+    let accept = base64(&sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes()));
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Accept: {accept}\r\n\r\n"
+    )?;
+    stream.read_exact(&mut byte)?;
+    let refusal = [b"\x92\x81\xabInitRefused\x81\xb4IncompatibleProtocol", &b"\x91\x09\x00"[..]].concat();
+    stream.write_all(&[0x82, refusal.len() as u8])?;
+    stream.write_all(&refusal)?;
+    std::io::copy(&mut stream, &mut std::io::sink()).map(drop)
+}
+
+/// RFC 3174, for the handshake of RFC 6455.
+fn sha1(message: &[u8]) -> [u8; 20] {
+    let mut padded = [message, &[0x80]].concat();
+    padded.resize(padded.len().next_multiple_of(64), 0);
+    if padded.len() - message.len() < 9 {
+        padded.resize(padded.len() + 64, 0);
+    }
+    let end = padded.len() - 8;
+    padded[end..].copy_from_slice(&(8 * message.len() as u64).to_be_bytes());
+    let mut state = [0x6745_2301u32, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
+    for block in padded.chunks_exact(64) {
+        let mut words: Vec<u32> =
+            block.chunks_exact(4).map(|word| u32::from_be_bytes(word.try_into().unwrap())).collect();
+        for t in 16..80 {
+            words.push((words[t - 3] ^ words[t - 8] ^ words[t - 14] ^ words[t - 16]).rotate_left(1));
+        }
+        let [mut a, mut b, mut c, mut d, mut e] = state;
+        for (t, word) in words.into_iter().enumerate() {
+            let (f, constant) = match t / 20 {
+                0 => ((b & c) | (!b & d), 0x5A82_7999u32),
+                1 => (b ^ c ^ d, 0x6ED9_EBA1),
+                2 => ((b & c) | (b & d) | (c & d), 0x8F1B_BCDC),
+                _ => (b ^ c ^ d, 0xCA62_C1D6),
+            };
+            let sum = [f, e, constant, word].into_iter().fold(a.rotate_left(5), u32::wrapping_add);
+            (a, b, c, d, e) = (sum, a, b.rotate_left(30), c, d);
+        }
+        for (total, value) in state.iter_mut().zip([a, b, c, d, e]) {
+            *total = total.wrapping_add(value);
+        }
+    }
+    let mut digest = [0; 20];
+    digest
+        .chunks_exact_mut(4)
+        .zip(state)
+        .for_each(|(bytes, word)| bytes.copy_from_slice(&word.to_be_bytes()));
+    digest
+}
+
+fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let word = (0..3).fold(0, |word, index| word << 8 | u32::from(*chunk.get(index).unwrap_or(&0)));
+        for index in 0..4 {
+            let letter = LETTERS[(word >> (18 - 6 * index) & 63) as usize];
+            text.push(if index <= chunk.len() { char::from(letter) } else { '=' });
+        }
+    }
+    text
 }
 
 #[test]
 fn an_address_that_others_can_reach_needs_a_token() {
     let folder = Folder::new();
     folder.refuse("worker --listen 0.0.0.0:0", 2, &["0.0.0.0:0", "--token-file"]);
+    folder.refuse("worker --iroh key", 2, &["public key", "--token-file"]);
     folder.refuse("worker --listen nowhere", 2, &["nowhere"]);
     folder.refuse("worker --device ws://127.0.0.1:1", 2, &["another worker"]);
     folder.refuse("worker --device gpu", 2, &["`gpu`"]);

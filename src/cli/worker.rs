@@ -8,8 +8,8 @@ use crate::error::Result;
 
 pub(super) const HELP: &str = "\
 Prints the name under which `--device` and `--devices` of another rotnet reach it, and serves until it is stopped.
-The connection is not encrypted: use it within one machine or on a private network. Any address but a loopback one
-needs a token, which clients read from the file that ROTNET_TOKEN_FILE names.
+A websocket (--listen) is not encrypted: use it within one machine or on a private network. Whatever other machines can
+reach needs a token, which clients read from the file that ROTNET_TOKEN_FILE names.
 
 Examples:
   rotnet worker
@@ -22,6 +22,9 @@ pub struct WorkerArguments {
     /// Address and port to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     listen: String,
+    /// Be reached by iroh, encrypted and across networks, with the key in this file (made where there is none)
+    #[arg(long, value_name = "KEY_FILE", conflicts_with = "listen")]
+    iroh: Option<PathBuf>,
     /// Device to serve; may be repeated, for devices of one engine
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: Vec<String>,
@@ -50,7 +53,7 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
     use crate::device::{DeviceName, read_token};
     use crate::error::Error;
     use crate::progress::Event;
-    use crate::worker::Worker;
+    use crate::worker::{Listen, Worker};
 
     let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists what there is".into() };
     let devices = arguments.device.iter().map(|device| device.parse::<DeviceName>());
@@ -58,12 +61,16 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
         devices.collect::<Result<_, _>>().map_err(|problem| usage(format!("--device: {problem}")))?;
     let token = arguments.token_file.as_deref().map(read_token).transpose()?;
     start_threads(arguments.threads)?;
-    let worker = Worker::new(&arguments.listen, &devices, token)?;
+    let listen = match &arguments.iroh {
+        Some(key) => Listen::Key(key.clone()),
+        None => Listen::Address(arguments.listen.clone()),
+    };
+    let worker = Worker::new(&listen, &devices, token)?;
     let mut reporter = super::display::reporter(arguments.quiet);
     if let Some(warning) = worker.warning() {
         reporter.report(Event::Warning(warning));
     }
-    super::print_line(&worker.name())?;
+    super::print_line(worker.name())?;
     worker.serve()
 }
 

@@ -1,6 +1,10 @@
 //! Devices of another process, through burn's own remote engine.
 
-use burn::remote::RemoteHost;
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use burn::remote::{ConnectError, RemoteHost};
 use burn::tensor::Device;
 
 use super::DeviceName;
@@ -9,6 +13,10 @@ use crate::error::{Error, Result};
 
 /// Environment variable that names the file with the token that workers ask for.
 pub const TOKEN_FILE: &str = "ROTNET_TOKEN_FILE";
+
+/// How long to wait for an address.
+const PATIENCE: Duration = Duration::from_secs(5);
+const START: &str = "start `rotnet worker` there, of the same version of rotnet";
 
 /// Connects to a device of a worker.
 ///
@@ -22,7 +30,11 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
         hint: hint.to_owned(),
     };
     let (host, index) = match name {
-        DeviceName::WebSocket { url, index } => (RemoteHost::websocket(url), *index),
+        DeviceName::WebSocket { url, index } => {
+            let unreachable = |error: io::Error| refused(format!("nobody answers there: {error}"), START);
+            reach(url.trim_start_matches("ws://")).map_err(unreachable)?;
+            (RemoteHost::websocket(url), *index)
+        }
         DeviceName::Iroh { id, index } => {
             let id = id.parse::<burn::remote::EndpointId>();
             let id =
@@ -36,10 +48,27 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
         None => host,
     };
     Device::remote_options(&host).device_index(index).init().map_err(|error| {
-        refused(
-            error.to_string().lines().collect::<Vec<_>>().join(" "),
-            "start `rotnet worker` there, with the same version of rotnet; its token goes into the file that \
-             ROTNET_TOKEN_FILE names",
-        )
+        let hint = match &error {
+            ConnectError::Unauthorized => {
+                "put the worker's token into a file, and its path into ROTNET_TOKEN_FILE"
+            }
+            ConnectError::NoSuchDevice { .. } => {
+                "devices are numbered from 0, as `rotnet worker` was given them"
+            }
+            _ => START,
+        };
+        refused(error.to_string().lines().collect::<Vec<_>>().join(" "), hint)
     })
+}
+
+/// Whether anybody answers: burn itself would dial for 16 seconds.
+fn reach(address: &str) -> io::Result<()> {
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for address in address.to_socket_addrs()? {
+        outcome = TcpStream::connect_timeout(&address, PATIENCE).map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
 }
