@@ -65,7 +65,7 @@ pub fn check(config: &Config, name: &DeviceName) -> Result<DeviceCheck> {
         device: name.to_string(),
         samples: expected.samples,
         loss: [expected.loss, found.loss],
-        agrees: loss_difference <= TOLERANCE && gradient_difference <= TOLERANCE,
+        agrees: tolerable(loss_difference) && tolerable(gradient_difference),
         loss_difference,
         gradients,
         gradient_difference,
@@ -133,6 +133,11 @@ fn relative(difference: f64, size: f64) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / size }
 }
 
+/// Not a number is never tolerable.
+fn tolerable(difference: f64) -> bool {
+    difference <= TOLERANCE
+}
+
 /// The larger one; not a number is the worst of all.
 fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
@@ -163,8 +168,8 @@ mod tests {
         assert_eq!(worst(&expected), 0.0);
         assert!((worst(&gradients([3.0, 4.0, 0.5])) - 0.1).abs() < 1e-9);
         for bad in [f32::NAN, f32::INFINITY] {
-            assert!(!(worst(&gradients([3.0, bad, 0.0])) <= TOLERANCE));
+            assert!(!tolerable(worst(&gradients([3.0, bad, 0.0]))));
         }
-        assert!(!(worst(&Gradients::new()) <= TOLERANCE));
+        assert!(!tolerable(worst(&Gradients::new())));
     }
 }
