@@ -20,6 +20,7 @@ use crate::kernels;
 use crate::model::{Classifier, ClassifierShape, ImageClassifier, Network, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
+use crate::training::Replicas;
 
 /// How long a kind of step is measured.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -167,7 +168,7 @@ fn frozen(context: &Context, dataset: &Dataset, width: usize) -> Result<Part> {
     let moments = config.finetune.standardise.then(|| features.moments());
     let device = context.device.clone().autodiff();
     let network = Classifier::new(&shape(context, dataset, width), moments, config.seed, &device);
-    Ok(finetune(context, network, &features, labels.train.len()))
+    finetune(context, network, &features, labels.train.len())
 }
 
 fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Result<Part> {
@@ -180,7 +181,7 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Resul
     let encoder = network.encoder.valid();
     let shape = shape(context, dataset, encoder.features());
     let network = ImageClassifier::new(encoder, &shape, config.seed, &context.device.clone().autodiff());
-    Ok(finetune(context, network, &samples, labels))
+    finetune(context, network, &samples, labels)
 }
 
 fn shape(context: &Context, dataset: &Dataset, features: usize) -> ClassifierShape {
@@ -193,15 +194,16 @@ fn shape(context: &Context, dataset: &Dataset, features: usize) -> ClassifierSha
     }
 }
 
-fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Part {
+fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Result<Part> {
     let config = &context.config.finetune;
     let parameters = training_stage::size(&network);
     let flop = flop(&network, samples, context);
     let recipe = Recipe::from(config);
+    let replicas = Replicas::new(&context.devices)?;
     let StepCost { seconds, checkpoint_bytes, .. } =
-        step_cost(network, &recipe, samples, context.config.seed, &context.device, LIMIT);
+        step_cost(network, &recipe, samples, context.config.seed, &replicas, LIMIT);
     let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
-    Part {
+    Ok(Part {
         stage: Stage::Finetune,
         parameters,
         steps,
@@ -210,7 +212,7 @@ fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, la
         flop: PASSES * flop * (labels * config.epochs) as u64,
         seconds: steps as f64 * seconds,
         disk_bytes: CHECKPOINTS * checkpoint_bytes,
-    }
+    })
 }
 
 /// Of one sample, forward.

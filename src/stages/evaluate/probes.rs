@@ -16,7 +16,7 @@ use crate::judge::{Labeled, accuracy, knn, ridge};
 use crate::model::{Classifier, ClassifierShape, Encoder, Readout};
 use crate::progress::{Event, Reporter, Stage, Stop};
 use crate::samples::Samples;
-use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position};
+use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position, Replicas};
 
 /// A head on the features of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -240,7 +240,7 @@ fn train(
         seed: config.seed,
         label_smoothing: 0.0,
         save: config.save.clone(),
-        device: device.clone(),
+        replicas: Replicas::new(std::slice::from_ref(device))?,
     };
     let mut quiet = StopOnly(reporter);
     let trained = training::train(
