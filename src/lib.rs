@@ -17,6 +17,7 @@ pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod device_check;
 pub mod environment;
 pub mod error;
 pub mod export;
@@ -39,5 +40,7 @@ pub mod sweep;
 mod tensor_file;
 pub mod tensorboard;
 pub mod training;
+#[cfg(feature = "remote")]
+pub mod worker;
 
 pub use error::{Error, Result};

@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod compare;
 mod data;
+mod devices;
 mod display;
 mod evaluate;
 mod export;
@@ -20,6 +21,7 @@ mod signals;
 mod sweep;
 mod table;
 mod verify_resume;
+mod worker;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -83,6 +85,8 @@ fn execute(command: Command) -> Result<()> {
         Command::Reproduce(arguments) => reproduce::execute(&arguments),
         Command::Report(arguments) => report::execute(&arguments),
         Command::Export(arguments) => export::execute(&arguments),
+        Command::Devices(arguments) => devices::execute(&arguments),
+        Command::Worker(arguments) => worker::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
         Command::Completions(arguments) => help::completions(&arguments),
         Command::Man(arguments) => help::man(&arguments),

@@ -7,6 +7,7 @@ use clap::Args;
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
 use crate::apply::{self, Prediction, Predictions};
+use crate::device::guarded;
 use crate::error::Result;
 use crate::run_directory::RunDirectory;
 
@@ -28,7 +29,9 @@ pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     let files = apply::list(&images.paths)?;
     let run = RunDirectory::new(&images.run);
     let encoder = arguments.checkpoint.clone();
-    let found = on_threads(images.threads, || apply::predict(&run, encoder, images.device()?, &files))??;
+    let device = images.device()?;
+    let work = || guarded(std::slice::from_ref(&device), || apply::predict(&run, encoder, &device, &files));
+    let found = on_threads(images.threads, work)??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

@@ -11,6 +11,7 @@ use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, Overrides};
+use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::progress::{Reporter, Stage};
@@ -54,7 +55,7 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let again = RunDirectory::new(directory.path());
     on_threads(config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
-        run_stages(&again, &config, &stages, &mut reporter)
+        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, &mut reporter))
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found)?;
@@ -129,12 +130,12 @@ fn reasons(original: &RunDirectory, again: &RunDirectory, stage: Stage) -> Resul
     }
     let [was, is] = [original, again].map(|run| read_json::<RunRecord>(&run.record()));
     let (was, is) = (was?.environment, is?.environment);
-    let device = |name| format!("{name:?}").to_lowercase();
+    let devices = ("device", was.devices(), is.devices());
     for (what, was, is) in [
         ("rotnet", was.rotnet, is.rotnet),
         ("processor", was.processor, is.processor),
         ("kernels", was.kernels, is.kernels),
-        ("device", device(was.device), device(is.device)),
+        devices,
     ] {
         if was != is {
             reasons.push(format!("{what} was {was}, is {is}"));

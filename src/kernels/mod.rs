@@ -85,7 +85,13 @@ pub struct SgdStep {
 }
 
 /// Operations with a hand-written implementation for `flex`; every other device runs the default body.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "_gpu"),
+    Remote: cfg(feature = "remote"),
+    Autodiff
+)]
 pub trait Kernels: Backend {
     /// See [`conv_block`].
     fn conv_block(
@@ -172,6 +178,24 @@ mod ndarray {
 
     impl super::Kernels for NdArray {}
     impl<C: CheckpointStrategy> super::Kernels for Autodiff<NdArray, C> {}
+}
+
+#[cfg(feature = "_gpu")]
+mod gpu {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Cube};
+
+    impl super::Kernels for Cube {}
+    impl<C: CheckpointStrategy> super::Kernels for Autodiff<Cube, C> {}
+}
+
+#[cfg(feature = "remote")]
+mod remote {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Remote};
+
+    impl super::Kernels for Remote {}
+    impl<C: CheckpointStrategy> super::Kernels for Autodiff<Remote, C> {}
 }
 
 static BURN_OPERATIONS: AtomicBool = AtomicBool::new(false);
