@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 features=("$@")
 if [ ${#features[@]} -eq 0 ]; then
-  features=(ndarray remote wgpu vulkan metal cuda rocm)
+  features=(ndarray remote)
 fi
 for feature in "${features[@]}"; do
   printf '== %s (%s s so far)\n' "$feature" "$SECONDS"

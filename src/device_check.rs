@@ -16,9 +16,9 @@ use crate::model::{Network, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::training::replicas::gradients_by_name;
 
-/// Largest relative difference that is taken for rounding: graphics cards may multiply with 10 bits of fraction
-/// (TF32, 2^-11 = 5e-4 an operand), and errors of independent operands cancel in sums; a wrong index or a missing term
-/// is off by tens of percent.
+/// Largest relative difference that is taken for rounding: hardware may multiply with 10 bits of fraction (TF32, 2^-11
+/// = 5e-4 an operand), and errors of independent operands cancel in sums; a wrong index or a missing term is off by
+/// tens of percent.
 pub const TOLERANCE: f64 = 1e-2;
 /// Most samples of the step.
 const SAMPLES: usize = 64;
@@ -106,7 +106,7 @@ impl Step {
             let loss = f64::from(loss.inner().into_scalar::<f32>());
             Self { samples: count, loss, gradients, seconds: start.elapsed().as_secs_f64() }
         };
-        // The first one on a graphics card compiles its kernels.
+        // The first one may have things to get ready.
         step();
         step()
     }
