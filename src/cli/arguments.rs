@@ -15,7 +15,6 @@ use super::plan::PretrainArguments;
 use super::predict::PredictArguments;
 use super::report::ReportArguments;
 use super::sweep::SweepArguments;
-use super::worker::{self, WorkerArguments};
 use crate::config::Overrides;
 use crate::error::Result;
 
@@ -169,9 +168,6 @@ Example:
     /// List the devices of this program and this machine, or check that one computes rightly
     #[command(after_help = devices::HELP)]
     Devices(DevicesArguments),
-    /// Serve devices of this machine to other rotnet processes, in a build with the feature remote
-    #[command(after_help = worker::HELP)]
-    Worker(WorkerArguments),
     /// Print the config as resolved, or its JSON schema
     Config {
         #[command(flatten)]
@@ -242,7 +238,7 @@ pub struct Settings {
     /// Where tensors live; `rotnet devices` lists what there is
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
-    /// Devices that share every training step, for example ws://a:3000,ws://b:3000
+    /// Devices that share every training step, for example flex,flex
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
     pub devices: Vec<String>,
     /// Decides every random draw

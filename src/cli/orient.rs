@@ -7,7 +7,6 @@ use clap::Args;
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
 use crate::apply::{self, OrientRequest, Orientation, Orientations};
-use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::run_directory::RunDirectory;
 
@@ -42,8 +41,7 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
     let run = RunDirectory::new(&images.run);
     let request = OrientRequest { fix: arguments.fix.clone(), sure: arguments.sure, force: arguments.force };
     let device = images.device()?;
-    let work = || guarded(std::slice::from_ref(&device), || apply::orient(&run, &device, &files, &request));
-    let found = on_threads(images.threads, work)??;
+    let found = on_threads(images.threads, || apply::orient(&run, &device, &files, &request))??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

@@ -11,7 +11,6 @@ use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, Overrides};
-use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::progress::{Reporter, Stage};
@@ -55,7 +54,7 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let again = RunDirectory::new(directory.path());
     on_threads(config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
-        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, &mut reporter))
+        run_stages(&again, &config, &stages, &mut reporter)
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found)?;
