@@ -8,18 +8,19 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::data::{Images, Pixels, PlainImages, RotatedImages};
+use crate::device;
 use crate::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels::profile::{self, Entry};
 use crate::model::{ImageShape, RotationNetwork};
 use crate::random::{Purpose, generator};
 use crate::samples::{Batch, Samples};
-use crate::training::{self, Optimizer};
+use crate::training::{Optimizer, Replicas};
 
 /// Images of a measurement: more than fit a processor's caches.
 const IMAGES: usize = 4_096;
 /// CIFAR-10's.
-const IMAGE: ImageShape = [32, 32, 3];
+pub(crate) const IMAGE: ImageShape = [32, 32, 3];
 
 /// How long and how often to measure.
 #[derive(Clone, Copy, Debug)]
@@ -70,12 +71,13 @@ pub struct Spread {
     pub repeats: usize,
 }
 
-/// Measures the network and batch size of `config` on `device`, on made-up pixels.
+/// Measures the network and batch size of `config` on its devices, on made-up pixels.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device cannot be used.
 pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchResult> {
-    let device = config.device.open()?;
+    let devices = config.all_devices().iter().map(device::open).collect::<Result<Vec<_>>>()?;
+    let device = devices[0].clone();
     let images = made_up_images();
     let indices: Vec<u32> = (0..IMAGES as u32).collect();
     let pixels = Pixels::new(&config.data, &images, &indices);
@@ -85,7 +87,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
     let plain = PlainImages::all(&images, &pixels);
     let batch_size = config.pretrain.batch_size * rotated.group();
 
-    let mut trainer = Trainer::new(config, &device);
+    let mut trainer = Trainer::new(config, &devices, rotated.group())?;
     let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
     let profile = profiled.then(|| {
         profile::start();
@@ -101,7 +103,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
     });
     let input = measure(effort, &mut Batches::new(&rotated, batch_size), drop);
     Ok(BenchResult {
-        environment: Environment::current(config.device),
+        environment: config.environment(),
         batch_size,
         train,
         extract,
@@ -112,7 +114,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
 }
 
 /// Noise: the arithmetic does not depend on the pixels, apart from the zeros that ReLU leaves.
-fn made_up_images() -> Images {
+pub(crate) fn made_up_images() -> Images {
     let [height, width, channels] = IMAGE;
     let mut pixels = vec![0; IMAGES * height * width * channels];
     generator(0, Purpose::Augment, 0, 0).fill_bytes(&mut pixels);
@@ -123,27 +125,30 @@ struct Trainer {
     network: Option<RotationNetwork>,
     optimizer: Optimizer,
     label_smoothing: f32,
-    device: Device,
+    replicas: Replicas,
+    group: usize,
 }
 
 impl Trainer {
-    fn new(config: &Config, device: &Device) -> Self {
-        let device = device.clone().autodiff();
+    fn new(config: &Config, devices: &[Device], group: usize) -> Result<Self> {
+        let replicas = Replicas::new(devices)?;
+        let device = replicas.main().clone().autodiff();
         let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
-        Self {
+        Ok(Self {
             network: Some(network),
             optimizer: Optimizer::new(&config.pretrain.optimizer)
                 .with_clipping(config.pretrain.clip_norm)
                 .with_average(config.pretrain.weight_average),
             label_smoothing: config.pretrain.label_smoothing as f32,
-            device,
-        }
+            replicas,
+            group,
+        })
     }
 
     fn step(&mut self, batch: Batch) {
         if let Some(network) = self.network.take() {
             let (network, loss, _) =
-                training::step(network, &mut self.optimizer, batch, self.label_smoothing, &self.device);
+                self.replicas.step(network, &mut self.optimizer, batch, self.group, self.label_smoothing);
             loss.into_data();
             self.network = Some(network);
         }

@@ -51,14 +51,25 @@ pub struct Header {
     pub recipe: Value,
 }
 
+/// Where a recipe names the devices.
+const DEVICE: &str = "device";
+
 impl Header {
-    /// The first setting in which `self` and `other` differ, how far they are trained aside.
+    /// The first setting in which `self` and `other` differ, how far they are trained and on what device aside.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let comparable = |header: &Self| {
-            serde_json::to_value(Self { epochs: 0, partial: None, steps: 0, ..header.clone() })
-                .unwrap_or_default()
+            let mut header = Self { epochs: 0, partial: None, steps: 0, ..header.clone() };
+            if let Value::Object(recipe) = &mut header.recipe {
+                recipe.remove(DEVICE);
+            }
+            serde_json::to_value(header).unwrap_or_default()
         };
         difference("", &comparable(self), &comparable(other))
+    }
+
+    /// The devices, where those of `self` and `other` are not the same.
+    pub fn other_device(&self, other: &Self) -> Option<String> {
+        difference(DEVICE, self.recipe.get(DEVICE)?, other.recipe.get(DEVICE)?)
     }
 }
 

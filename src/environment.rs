@@ -15,20 +15,30 @@ pub struct Environment {
     pub kernels: String,
     /// Threads computed with.
     pub threads: usize,
-    /// The device.
+    /// The device, the first one where several shared the steps of training.
     pub device: DeviceName,
+    /// The others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further_devices: Vec<DeviceName>,
 }
 
 impl Environment {
-    /// The environment of the calling thread pool.
-    pub fn current(device: DeviceName) -> Self {
+    /// The environment of the calling thread pool, which computes on `device` and on the further ones.
+    pub fn current(device: &DeviceName, further_devices: &[DeviceName]) -> Self {
         Self {
             rotnet: env!("CARGO_PKG_VERSION").into(),
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.into()),
             kernels: crate::kernels::instruction_set().into(),
             threads: rayon::current_num_threads(),
-            device,
+            device: device.clone(),
+            further_devices: further_devices.to_vec(),
         }
+    }
+
+    /// The names of all devices, for messages.
+    pub fn devices(&self) -> String {
+        let devices = std::iter::once(&self.device).chain(&self.further_devices);
+        devices.map(ToString::to_string).collect::<Vec<_>>().join(", ")
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::{self, Overrides};
 use crate::data::{RECORD, TEST_FILE, decode, load_test, unpack};
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 use crate::features::{Features, Origin};
 use crate::stages::load_encoder;
 
@@ -23,7 +23,7 @@ pub fn tensor_file(bytes: &[u8], scratch: &Path) {
     let path = scratch.join("x.safetensors");
     if fs::write(&path, bytes).is_ok() {
         let _ = Checkpoint::load(&path);
-        let _ = DeviceName::Flex.open().and_then(|device| load_encoder(&device, path.clone()));
+        let _ = device::open(&DeviceName::Flex).and_then(|device| load_encoder(&device, path.clone()));
         let _ = Features::load(&path, &origin(), CLASSES);
     }
 }

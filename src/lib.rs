@@ -17,6 +17,7 @@ pub mod comparison;
 pub mod config;
 pub mod data;
 pub mod device;
+pub mod device_check;
 pub mod environment;
 pub mod error;
 pub mod export;

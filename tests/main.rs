@@ -3,6 +3,7 @@
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
+mod devices; // names of devices, several in a step, listing and checking them
 mod disk; // full disks, directories that cannot be written or went away
 mod encoders; // every encoder, read-out and head through the stages
 mod export; // encoder and features for other programs

@@ -10,7 +10,7 @@ use super::predict::preparation;
 use super::run::pretrained;
 use super::turns::Turns;
 use crate::data::read_photo;
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::files::create_directory;
 use crate::run_directory::RunDirectory;
@@ -62,11 +62,11 @@ pub struct Orientation {
 /// result.
 pub fn orient(
     run: &RunDirectory,
-    device: DeviceName,
+    device: &DeviceName,
     files: &[ImageFile],
     request: &OrientRequest,
 ) -> Result<Orientations> {
-    let pretrained = pretrained(run, &device.open()?)?;
+    let pretrained = pretrained(run, &device::open(device)?)?;
     let mut found = Orientations {
         run: run.root().to_path_buf(),
         preparation: preparation(pretrained.side),

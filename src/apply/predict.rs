@@ -8,7 +8,7 @@ use super::Failure;
 use super::files::{ImageFile, READ_AT_ONCE, read};
 use super::run::{finetuned, pretrained};
 use super::turns::{Turns, softmax};
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 use crate::error::Result;
 use crate::progress::Stage;
 use crate::run_directory::RunDirectory;
@@ -51,10 +51,10 @@ pub struct Prediction {
 pub fn predict(
     run: &RunDirectory,
     encoder: Option<PathBuf>,
-    device: DeviceName,
+    device: &DeviceName,
     files: &[ImageFile],
 ) -> Result<Predictions> {
-    let device = device.open()?;
+    let device = device::open(device)?;
     let classes = finetuned(run, encoder, &device)?;
     let pretrained = match run.result(Stage::Pretrain).exists() {
         true => Some(pretrained(run, &device)?).filter(|pretrained| pretrained.side == classes.side),

@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::compare::CompareArguments;
 use super::data::DataCommand;
+use super::devices::{self, DevicesArguments};
 use super::export::ExportArguments;
 use super::extract::ExtractArguments;
 use super::help::{CompletionsArguments, ManArguments};
@@ -164,6 +165,9 @@ Exit status 1 if a result differs; then the first stage that differs and what ha
 Example:
   rotnet reproduce runs/quickstart")]
     Reproduce(ReproduceArguments),
+    /// List the devices of this program and this machine, or check that one computes rightly
+    #[command(after_help = devices::HELP)]
+    Devices(DevicesArguments),
     /// Print the config as resolved, or its JSON schema
     Config {
         #[command(flatten)]
@@ -231,9 +235,12 @@ pub struct Settings {
     /// End at an image file that cannot be read, instead of leaving it out
     #[arg(long)]
     pub strict: bool,
-    /// Where tensors live: flex, or ndarray in a build with that feature
+    /// Where tensors live; `rotnet devices` lists what there is
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
+    /// Devices that share every training step, for example flex,flex
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
+    pub devices: Vec<String>,
     /// Decides every random draw
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -263,6 +270,10 @@ impl Settings {
         }
         if let Some(device) = &self.device {
             overrides.set("device", device.as_str());
+            overrides.set("devices", Vec::<String>::new());
+        }
+        if !self.devices.is_empty() {
+            overrides.set("devices", self.devices.clone());
         }
         if let Some(seed) = self.seed {
             overrides.set("seed", seed);

@@ -40,8 +40,10 @@ impl ImageArguments {
         let mut overrides = Overrides::default();
         if let Some(device) = &self.device {
             overrides.set("device", device.as_str());
+            overrides.set("devices", Vec::<String>::new());
         }
-        Ok(config::load(&RunDirectory::new(&self.run).config(), &overrides)?.device)
+        let config = config::load(&RunDirectory::new(&self.run).config(), &overrides)?;
+        Ok(config.devices.into_iter().next().unwrap_or(config.device))
     }
 }
 

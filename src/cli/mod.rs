@@ -4,6 +4,7 @@ mod arguments;
 mod bench;
 mod compare;
 mod data;
+mod devices;
 mod display;
 mod evaluate;
 mod export;
@@ -83,6 +84,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Reproduce(arguments) => reproduce::execute(&arguments),
         Command::Report(arguments) => report::execute(&arguments),
         Command::Export(arguments) => export::execute(&arguments),
+        Command::Devices(arguments) => devices::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
         Command::Completions(arguments) => help::completions(&arguments),
         Command::Man(arguments) => help::man(&arguments),

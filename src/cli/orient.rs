@@ -40,7 +40,8 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
     let files = apply::list(&images.paths)?;
     let run = RunDirectory::new(&images.run);
     let request = OrientRequest { fix: arguments.fix.clone(), sure: arguments.sure, force: arguments.force };
-    let found = on_threads(images.threads, || apply::orient(&run, images.device()?, &files, &request))??;
+    let device = images.device()?;
+    let found = on_threads(images.threads, || apply::orient(&run, &device, &files, &request))??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

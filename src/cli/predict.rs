@@ -28,7 +28,8 @@ pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     let files = apply::list(&images.paths)?;
     let run = RunDirectory::new(&images.run);
     let encoder = arguments.checkpoint.clone();
-    let found = on_threads(images.threads, || apply::predict(&run, encoder, images.device()?, &files))??;
+    let device = images.device()?;
+    let found = on_threads(images.threads, || apply::predict(&run, encoder, &device, &files))??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

@@ -129,12 +129,12 @@ fn reasons(original: &RunDirectory, again: &RunDirectory, stage: Stage) -> Resul
     }
     let [was, is] = [original, again].map(|run| read_json::<RunRecord>(&run.record()));
     let (was, is) = (was?.environment, is?.environment);
-    let device = |name| format!("{name:?}").to_lowercase();
+    let devices = ("device", was.devices(), is.devices());
     for (what, was, is) in [
         ("rotnet", was.rotnet, is.rotnet),
         ("processor", was.processor, is.processor),
         ("kernels", was.kernels, is.kernels),
-        ("device", device(was.device), device(is.device)),
+        devices,
     ] {
         if was != is {
             reasons.push(format!("{what} was {was}, is {is}"));

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use crate::data::DataConfig;
 use crate::device::DeviceName;
+use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool, Readout, Views};
 use crate::progress::Stage;
@@ -36,8 +37,12 @@ pub struct Config {
     pub description: String,
     /// Decides every random draw: parameters, order of samples, splits.
     pub seed: u64,
-    /// Where tensors live: `flex` (default), or `ndarray` in a build with that feature.
+    /// Where tensors live: `flex` (default); with the cargo feature of that name `ndarray`.
     pub device: DeviceName,
+    /// Devices that share every training step, in place of `device`; a device may be named again. The first one keeps
+    /// the parameters and does everything else. None: only `device`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<DeviceName>,
     /// Threads to compute with; absent or null: as many as the machine has processors. Results do not depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub threads: Option<usize>,
@@ -98,6 +103,7 @@ impl Default for Config {
             description: String::new(),
             seed: 0,
             device: DeviceName::Flex,
+            devices: Vec::new(),
             threads: None,
             data: DataConfig::default(),
             encoder: EncoderConfig::default(),
@@ -130,6 +136,8 @@ const MAX_BATCH_SIZE: usize = 65_536;
 const MAX_EPOCHS: usize = 100_000;
 /// Most threads.
 const MAX_THREADS: usize = 1_024;
+/// Most devices that share a step.
+const MAX_DEVICES: usize = 64;
 
 impl Config {
     /// Checks every value against its range.
@@ -140,6 +148,7 @@ impl Config {
         if let Some(threads) = self.threads {
             in_range("threads", threads, 1, MAX_THREADS)?;
         }
+        in_range("devices", self.devices.len(), 0, MAX_DEVICES)?;
         self.data.validate()?;
         self.save.validate()?;
         self.encoder.validate()?;
@@ -167,6 +176,22 @@ impl Config {
         Ok(())
     }
 
+    /// The devices that a training step is spread over, the one that keeps the parameters first.
+    pub fn all_devices(&self) -> Vec<DeviceName> {
+        match self.devices.is_empty() {
+            true => vec![self.device.clone()],
+            false => self.devices.clone(),
+        }
+    }
+
+    /// The environment of the calling thread pool, on these devices.
+    pub fn environment(&self) -> Environment {
+        match &self.devices[..] {
+            [] => Environment::current(&self.device, &[]),
+            [first, further @ ..] => Environment::current(first, further),
+        }
+    }
+
     /// What decides the result of a stage besides data set and architecture. Epochs are part of it where the
     /// learning rate or the size of images depends on them.
     pub fn recipe(&self, stage: Stage) -> Value {
@@ -184,7 +209,8 @@ impl Config {
                 json!(FinetuneConfig { epochs, ..finetune.clone() })
             }
         };
-        json!({ "seed": self.seed, "device": self.device, "data": data, "stage": stage })
+        let devices: Vec<String> = self.all_devices().iter().map(ToString::to_string).collect();
+        json!({ "seed": self.seed, "device": devices.join(","), "data": data, "stage": stage })
     }
 
     /// Writes the config as resolved, whole or not at all.

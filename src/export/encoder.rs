@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Files;
 use crate::checkpoint::DatasetLabel;
 use crate::data::Pixels;
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::kernels::OverlappingPool;
@@ -79,7 +79,8 @@ struct Exported {
 
 /// Writes `encoder.safetensors`.
 pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
-    let (encoder, loaded, digest) = load_encoder(&DeviceName::Flex.open()?, checkpoint.to_path_buf())?;
+    let (encoder, loaded, digest) =
+        load_encoder(&device::open(&DeviceName::Flex)?, checkpoint.to_path_buf())?;
     let header = &loaded.header;
     let Some(config) = &header.encoder else {
         return Err(Error::checkpoint(checkpoint, "holds no encoder", HINT));

@@ -116,7 +116,7 @@ fn hostile_configs() {
 #[test]
 fn hostile_checkpoints_and_features() {
     let scratch = tempfile::tempdir().unwrap();
-    let device = DeviceName::Flex.open().unwrap();
+    let device = device::open(&DeviceName::Flex).unwrap();
     let image = [32, 32, 1];
     let architecture: EncoderConfig =
         serde_json::from_str(r#"{"kind": "compact", "widths": [2, 3], "pools": [true, true]}"#).unwrap();

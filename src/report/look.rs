@@ -13,7 +13,7 @@ use super::picture;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::data::{self, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate};
-use crate::device::DeviceName;
+use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme};
 use crate::progress::{Event, Reporter, Stage};
@@ -116,7 +116,7 @@ fn fill(
         return mistakes(look, facts, &open(config, data, home, reporter)?);
     }
     reporter.report(Event::Note(&format!("{}: looking at images", facts.name)));
-    let device = DeviceName::Flex.open()?;
+    let device = device::open(&DeviceName::Flex)?;
     let (encoder, checkpoint, _) = load_encoder(&device, path)?;
     look.filters = filters(&checkpoint);
     let dataset = open(config, data, home, reporter)?;

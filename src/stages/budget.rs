@@ -12,7 +12,7 @@ use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::model::RotationNetwork;
 use crate::progress::{Event, Reporter};
-use crate::training;
+use crate::training::{self, Replicas};
 
 /// Share of a budget that is spent on measuring a step of one size, and its limits.
 const SHARE: u32 = 50;
@@ -46,9 +46,10 @@ impl Pace {
         let config = &context.config;
         let recipe = Recipe::from(&config.pretrain);
         let device = context.device.clone().autodiff();
+        let replicas = Replicas::new(&context.devices)?;
         let cost = |samples| {
             let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
-            step_cost(network, &recipe, samples, config.seed, &context.device, limit)
+            step_cost(network, &recipe, samples, config.seed, &replicas, limit)
         };
         let full = cost(&pretext.samples);
         let (mut step, mut from) = (0.0, 0.0);

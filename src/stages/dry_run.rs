@@ -25,6 +25,7 @@ use crate::model::{
 };
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
+use crate::training::Replicas;
 
 /// How long a kind of step is measured.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -174,7 +175,7 @@ fn frozen(context: &Context, dataset: &Dataset, encoder: &Encoder, width: usize)
     let device = context.device.clone().autodiff();
     let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
     let network = Classifier::new(&shape, moments, config.seed, &device);
-    Ok(finetune(context, network, &features, labels.train.len()))
+    finetune(context, network, &features, labels.train.len())
 }
 
 fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Result<Part> {
@@ -189,7 +190,7 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Resul
     let features = map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product());
     let shape = shape(context, dataset, features, map);
     let network = ImageClassifier::new(encoder, &shape, config.seed, &context.device.clone().autodiff());
-    Ok(finetune(context, network, &samples, labels))
+    finetune(context, network, &samples, labels)
 }
 
 fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<FeatureMap>) -> ClassifierShape {
@@ -203,15 +204,16 @@ fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<Feat
     }
 }
 
-fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Part {
+fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Result<Part> {
     let config = &context.config.finetune;
     let parameters = training_stage::size(&network);
     let flop = flop(&network, samples, context);
     let recipe = Recipe::from(config);
+    let replicas = Replicas::new(&context.devices)?;
     let StepCost { seconds, checkpoint_bytes, .. } =
-        step_cost(network, &recipe, samples, context.config.seed, &context.device, LIMIT);
+        step_cost(network, &recipe, samples, context.config.seed, &replicas, LIMIT);
     let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
-    Part {
+    Ok(Part {
         stage: Stage::Finetune,
         parameters,
         steps,
@@ -220,7 +222,7 @@ fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, la
         flop: PASSES * flop * (labels * config.epochs) as u64,
         seconds: steps as f64 * seconds,
         disk_bytes: CHECKPOINTS * checkpoint_bytes,
-    }
+    })
 }
 
 /// Of one sample, forward.

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use burn::tensor::Device;
-
 use super::training_stage::Recipe;
 use crate::model::{Network, Parameters, collect};
 use crate::samples::{Batch, Samples};
-use crate::training;
+use crate::training::{self, Replicas};
 
 /// Steps that are not counted: memory is taken and caches fill.
 const WARM_UP: u32 = 2;
@@ -30,10 +28,9 @@ pub(super) fn step_cost<N: Network>(
     recipe: &Recipe<'_>,
     samples: &dyn Samples,
     seed: u64,
-    device: &Device,
+    replicas: &Replicas,
     limit: Duration,
 ) -> StepCost<N> {
-    let device = device.clone().autodiff();
     let mut optimizer = recipe.optimizer(0);
     let order = training::epoch_order(samples, seed, 0);
     let mut steps = order.chunks((recipe.batch_size * samples.group()).max(1)).cycle();
@@ -41,7 +38,7 @@ pub(super) fn step_cost<N: Network>(
     let (mut batch, mut made, mut start) = (next(), 0, Instant::now());
     loop {
         let ((trained, loss, _), upcoming) = rayon::join(
-            || training::step(network, &mut optimizer, batch, recipe.label_smoothing as f32, &device),
+            || replicas.step(network, &mut optimizer, batch, samples.group(), recipe.label_smoothing as f32),
             &mut next,
         );
         (network, batch, made) = (trained, upcoming, made + 1);

@@ -20,6 +20,7 @@ use burn::tensor::Device;
 use crate::checkpoint::DatasetLabel;
 use crate::config::Config;
 use crate::data::Dataset;
+use crate::device;
 use crate::environment::Environment;
 use crate::error::Result;
 use crate::progress::Stage;
@@ -41,8 +42,10 @@ pub struct Context {
     pub run: RunDirectory,
     /// As resolved.
     pub config: Config,
-    /// Without automatic differentiation.
+    /// The one that keeps the parameters, without automatic differentiation.
     pub device: Device,
+    /// All that training is spread over, that one first.
+    pub devices: Vec<Device>,
     /// Where generated and downloaded data sets lie by default.
     pub data_home: PathBuf,
     /// What to do about results that are already there.
@@ -53,13 +56,15 @@ pub struct Context {
 }
 
 impl Context {
-    /// A context on the device that the config names.
+    /// A context on the devices that the config names.
     ///
     /// # Errors
-    /// [`crate::Error::Device`] if the device cannot be used.
+    /// [`crate::Error::Device`] if one of them cannot be used.
     pub fn new(run: RunDirectory, config: Config, data_home: PathBuf, existing: Existing) -> Result<Self> {
+        let devices = config.all_devices().iter().map(device::open).collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            device: config.device.open()?,
+            device: devices[0].clone(),
+            devices,
             run,
             config,
             data_home,
@@ -90,7 +95,7 @@ impl Context {
     }
 
     fn environment(&self) -> Environment {
-        Environment::current(self.config.device)
+        self.config.environment()
     }
 }
 

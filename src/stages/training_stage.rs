@@ -11,7 +11,8 @@ use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::samples::Samples;
 use crate::tensorboard::EventFile;
 use crate::training::{
-    self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, ScheduleConfig, Selection,
+    self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, Replicas, ScheduleConfig,
+    Selection,
 };
 
 /// The part of a stage's config that the loop needs.
@@ -127,7 +128,7 @@ pub(super) fn run<N: Network>(
         seed: context.config.seed,
         label_smoothing: recipe.label_smoothing as f32,
         save: context.config.save.clone(),
-        device: context.device.clone(),
+        replicas: Replicas::new(&context.devices)?,
     };
     let events = context.run.events(stage);
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
@@ -223,6 +224,9 @@ fn resume<N: Network>(
             format!("was written with another config, data set or version: {difference}"),
             "go on with what it was begun with, or start anew with --force",
         ));
+    }
+    if let Some(other) = found.other_device(header) {
+        reporter.report(Event::Warning(&format!("{other}: the results are the same within rounding only")));
     }
     let refuse = |problem: String| Checkpoint::refuse(&path, problem);
     let raw = optimizer

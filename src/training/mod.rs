@@ -3,6 +3,7 @@
 mod evaluation;
 mod metrics;
 mod optimizer;
+pub(crate) mod replicas;
 mod saving;
 mod schedule;
 mod selection;
@@ -21,6 +22,7 @@ use crate::samples::{Batch, Samples};
 pub use evaluation::{Evaluation, evaluate, predict};
 pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
+pub use replicas::Replicas;
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
 pub use selection::{Judge, Keep, Selection};
@@ -55,8 +57,8 @@ pub struct Plan<'a> {
     pub label_smoothing: f32,
     /// When to save within an epoch.
     pub save: SaveConfig,
-    /// The device without automatic differentiation.
-    pub device: Device,
+    /// What it is done on.
+    pub replicas: Replicas,
 }
 
 impl<'a> Plan<'a> {
@@ -135,14 +137,13 @@ fn train_epoch<'a, N: Network>(
     let mut steps =
         (first..plan.steps).zip(order.chunks(plan.batch_size * samples.group())).skip(meter.steps());
     let mut clock = SaveClock::new(&plan.save);
-    let device = plan.device.clone().autodiff();
     let mut batch = steps.next().map(made);
     while let Some(current) = batch {
         let count = current.labels.len();
         let upcoming = steps.next();
         let learning_rate = optimizer.learning_rate();
         let (outcome, next) = rayon::join(
-            || step(network, optimizer, current, plan.label_smoothing, &device),
+            || plan.replicas.step(network, optimizer, current, samples.group(), plan.label_smoothing),
             || upcoming.map(made),
         );
         let (trained, loss, correct) = outcome;
@@ -177,7 +178,8 @@ fn stop_if_asked(reporter: &dyn Reporter, stage: Stage, place: impl FnOnce() -> 
     }
 }
 
-/// One training step: forward, loss (see [`kernels::cross_entropy`] for `label_smoothing`), backward, update.
+/// One training step on one device (with automatic differentiation): forward, loss (see [`kernels::cross_entropy`] for
+/// `label_smoothing`), backward, update.
 pub fn step<N: Network>(
     network: N,
     optimizer: &mut Optimizer,

@@ -90,7 +90,7 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
         seed: 1,
         label_smoothing: 0.1,
         save: SaveConfig::default(),
-        device,
+        replicas: Replicas::new(&[device]).unwrap(),
     };
     let mut last = Saved::default();
     let mut reporter = StopAfter(steps);

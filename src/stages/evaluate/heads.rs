@@ -12,7 +12,7 @@ use crate::judge::{Labeled, knn, ridge};
 use crate::model::{Classifier, ClassifierShape};
 use crate::progress::{Event, Reporter, Stage, Stop};
 use crate::samples::Samples;
-use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position};
+use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position, Replicas};
 
 /// Features to fit to and features to choose on.
 pub(super) struct Parts {
@@ -138,7 +138,7 @@ fn train(
         seed: config.seed,
         label_smoothing: 0.0,
         save: config.save.clone(),
-        device: device.clone(),
+        replicas: Replicas::new(std::slice::from_ref(device))?,
     };
     let mut quiet = StopOnly(reporter);
     let trained = training::train(

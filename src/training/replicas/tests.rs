@@ -1,0 +1,179 @@
+use burn::module::Module;
+use burn::tensor::TensorData;
+
+use super::*;
+use crate::bench::{IMAGE, made_up_images};
+use crate::data::{DataConfig, Pixels, RotatedImages, Rotations};
+use crate::model::{
+    Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, Parameters, RotationNetwork,
+    collect,
+};
+use crate::samples::Samples;
+use crate::training::{Momentum, OptimizerConfig, Rule};
+
+/// Rotations of an image.
+const GROUP: usize = 4;
+const SMOOTHING: f32 = 0.1;
+
+fn seed_encoder() -> EncoderConfig {
+    EncoderConfig::default()
+}
+
+/// Two blocks with batch normalisation.
+fn norm_encoder() -> EncoderConfig {
+    let kind = EncoderKind::Compact;
+    EncoderConfig {
+        kind,
+        widths: Some(vec![8, 16]),
+        pools: Some(vec![true, true]),
+        ..EncoderConfig::default()
+    }
+}
+
+fn optimizer() -> Optimizer {
+    let momentum = Momentum { decay: 0.9, nesterov: true };
+    Optimizer::new(&OptimizerConfig { learning_rate: 0.05, rule: Rule::Sgd { momentum, weight_decay: 0.0 } })
+}
+
+fn network(encoder: &EncoderConfig) -> RotationNetwork {
+    RotationNetwork::new(encoder, IMAGE, 3, &Device::flex().autodiff())
+}
+
+/// All rotations of the images `first` to `first + images`.
+fn batch(first: u32, images: u32) -> Batch {
+    let all = made_up_images();
+    let indices: Vec<u32> = (first..first + images).collect();
+    let pixels = Pixels::new(&DataConfig { scale_pixels: true, ..DataConfig::default() }, &all, &indices);
+    let samples = RotatedImages::new(&all, indices, Rotations::All, &pixels, 0);
+    let indices: Vec<u32> = (0..samples.len() as u32).collect();
+    Batch::new(&samples, 0, &indices)
+}
+
+fn number(tensor: Tensor<1>) -> f32 {
+    tensor.into_scalar::<f32>()
+}
+
+/// Loss, right answers and parameters after three steps on `count` replicas.
+fn three_steps(encoder: &EncoderConfig, count: usize, images: u32) -> (Vec<f32>, Vec<f32>, Parameters) {
+    let replicas = Replicas::new(&vec![Device::flex(); count]).unwrap();
+    let (mut network, mut optimizer) = (network(encoder), optimizer());
+    let (mut losses, mut right) = (Vec::new(), Vec::new());
+    for step in 0..3 {
+        let outcome = replicas.step(network, &mut optimizer, batch(step * images, images), GROUP, SMOOTHING);
+        network = outcome.0;
+        losses.push(number(outcome.1));
+        right.push(number(outcome.2));
+    }
+    (losses, right, collect(&network.valid()))
+}
+
+fn values(data: &TensorData) -> Vec<f32> {
+    data.iter::<f32>().collect()
+}
+
+/// Length of the difference of two parameter sets, as a share of the length of the first.
+fn difference(a: &Parameters, b: &Parameters) -> f64 {
+    assert!(a.keys().eq(b.keys()));
+    let all = |parameters: &Parameters| parameters.values().flat_map(values).collect::<Vec<f32>>();
+    let (a, b) = (all(a), all(b));
+    let square = |x: f32| f64::from(x).powi(2);
+    let off: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
+    (off / a.iter().map(|&a| square(a)).sum::<f64>()).sqrt()
+}
+
+#[test]
+fn a_batch_is_split_into_whole_groups_in_order() {
+    for (images, count, expected) in
+        [(5, 2, vec![12, 8]), (5, 4, vec![8, 4, 4, 4]), (2, 4, vec![4, 4]), (1, 2, vec![4])]
+    {
+        let whole = batch(0, images);
+        let (inputs, labels) = (whole.inputs.clone(), whole.labels.clone());
+        let (first, others) = split(whole, GROUP, count);
+        let shards: Vec<Batch> = std::iter::once(first).chain(others).collect();
+        assert_eq!(shards.iter().map(|shard| shard.labels.len()).collect::<Vec<_>>(), expected);
+        assert_eq!(shards.iter().flat_map(|shard| shard.labels.clone()).collect::<Vec<_>>(), labels);
+        assert_eq!(shards.iter().flat_map(|shard| shard.inputs.clone()).collect::<Vec<_>>(), inputs);
+    }
+}
+
+#[test]
+fn two_and_four_replicas_equal_one_without_batch_normalisation() {
+    let (losses, right, parameters) = three_steps(&seed_encoder(), 1, 5);
+    let untrained = collect(&network(&seed_encoder()).valid());
+    assert!(difference(&untrained, &parameters) > 1e-3, "the steps must change something");
+    for count in [2, 4] {
+        let (others, also_right, others_parameters) = three_steps(&seed_encoder(), count, 5);
+        assert!(losses.iter().zip(&others).all(|(a, b)| (a - b).abs() < 1e-5), "{losses:?} {others:?}");
+        assert_eq!(right, also_right);
+        let off = difference(&parameters, &others_parameters);
+        assert!(off < 1e-5, "{count} replicas: {off}");
+    }
+}
+
+#[test]
+fn more_replicas_than_groups_leave_some_idle() {
+    let (_, _, parameters) = three_steps(&seed_encoder(), 1, 2);
+    let (_, _, others) = three_steps(&seed_encoder(), 3, 2);
+    assert!(difference(&parameters, &others) < 1e-5);
+}
+
+#[test]
+fn batch_normalisation_takes_the_statistics_of_each_shard_and_keeps_their_weighted_mean() {
+    let encoder = norm_encoder();
+    let replicas = Replicas::new(&[Device::flex(), Device::flex()]).unwrap();
+    let (both, loss, _) = replicas.step(network(&encoder), &mut optimizer(), batch(0, 3), GROUP, SMOOTHING);
+    let both = collect(&both.valid());
+
+    // Shards of 2 and 1 images, each by itself on one device.
+    let alone = |first, images| {
+        let one = Replicas::new(&[Device::flex()]).unwrap();
+        let (network, loss, _) =
+            one.step(network(&encoder), &mut optimizer(), batch(first, images), GROUP, SMOOTHING);
+        (collect(&network.valid()), number(loss))
+    };
+    let ((first, first_loss), (second, second_loss)) = (alone(0, 2), alone(2, 1));
+    assert!((number(loss) - (2.0 * first_loss + second_loss) / 3.0).abs() < 1e-5);
+    let mean = |name: &String| {
+        let (a, b) = (values(&first[name]), values(&second[name]));
+        let mean: Vec<f32> = a.iter().zip(&b).map(|(a, b)| (2.0 * a + b) / 3.0).collect();
+        TensorData::new(mean, first[name].shape().clone())
+    };
+    // Running statistics are means by definition; parameters are, as one step of SGD is linear in the gradient.
+    let expected: Parameters = both.keys().map(|name| (name.clone(), mean(name))).collect();
+    assert!(both.keys().any(|name| name.ends_with("running_mean")));
+    let off = difference(&expected, &both);
+    assert!(off < 1e-5, "{off}");
+
+    let (_, _, one) = three_steps(&encoder, 1, 4);
+    let (_, _, two) = three_steps(&encoder, 2, 4);
+    let off = difference(&one, &two);
+    assert!(off > 1e-5, "with batch normalisation two replicas are not one: {off}");
+}
+
+#[test]
+fn what_is_never_trained_stays_as_it_is() {
+    let shape = ClassifierShape { features: 3072, hidden: vec![8], batch_norm: false, classes: 4, map: None };
+    let moments = || {
+        let mean = (0..3072).map(|index| 0.1 + index as f32 / 7.0).collect::<Vec<_>>();
+        Some(FeatureMoments { deviation: mean.clone(), mean })
+    };
+    let classifier = || Classifier::new(&shape, moments(), 1, &Device::flex().autodiff());
+    let replicas = Replicas::new(&vec![Device::flex(); 3]).unwrap();
+    let (trained, ..) = replicas.step(classifier(), &mut optimizer(), batch(0, 4), GROUP, SMOOTHING);
+    let (before, after) = (collect(&classifier().valid()), collect(&trained.valid()));
+    let fixed = before.keys().filter(|name| name.starts_with("standardise"));
+    assert_eq!(fixed.clone().count(), 2);
+    fixed.for_each(|name| assert_eq!(values(&before[name]), values(&after[name]), "{name}"));
+    assert!(difference(&before, &after) > 0.0);
+}
+
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let on_threads = |threads| {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| three_steps(&norm_encoder(), 2, 3))
+    };
+    let ((losses, _, parameters), (other_losses, _, others)) = (on_threads(1), on_threads(5));
+    assert_eq!(losses, other_losses);
+    assert_eq!(difference(&parameters, &others), 0.0);
+}
