@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 
 use super::compare::CompareArguments;
 use super::data::DataCommand;
@@ -10,13 +10,13 @@ use super::devices::{self, DevicesArguments};
 use super::export::ExportArguments;
 use super::extract::ExtractArguments;
 use super::help::{CompletionsArguments, ManArguments};
+use super::options::{RunArguments, Settings};
 use super::orient::OrientArguments;
 use super::plan::PretrainArguments;
 use super::predict::PredictArguments;
 use super::report::ReportArguments;
+use super::reproduce::ReproduceArguments;
 use super::sweep::SweepArguments;
-use crate::config::Overrides;
-use crate::error::Result;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -180,118 +180,4 @@ Example:
     Completions(CompletionsArguments),
     /// Write the man pages
     Man(ManArguments),
-}
-
-/// Options of every command that trains or reads a run.
-#[derive(Args, Debug)]
-pub struct RunArguments {
-    #[command(flatten)]
-    pub settings: Settings,
-    /// The run directory
-    #[arg(long, visible_alias = "run", value_name = "DIR")]
-    pub out: Option<PathBuf>,
-    /// Go on where the run in --out ended; start afresh where there is none
-    #[arg(long, conflicts_with = "force")]
-    pub resume: bool,
-    /// Take a checkpoint to another data set than it was trained on
-    #[arg(long)]
-    pub allow_data_mismatch: bool,
-    /// Write over results that are already in --out
-    #[arg(long)]
-    pub force: bool,
-    /// Write TensorBoard event files beside metrics.jsonl
-    #[arg(long)]
-    pub tensorboard: bool,
-}
-
-/// Options of `reproduce`.
-#[derive(Args, Debug)]
-pub struct ReproduceArguments {
-    /// The run directory
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
-    /// Folder of the data set, where it lies elsewhere now
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Threads to compute with
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    #[command(flatten)]
-    pub output: OutputArguments,
-}
-
-/// Options that decide the config and what is printed.
-#[derive(Args, Debug)]
-pub struct Settings {
-    /// Config file (JSON); `rotnet config` prints one
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Set one key of the config, for example pretrain.epochs=2; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub set: Vec<String>,
-    /// Folder of the data set: of image files (train/CLASS, test/CLASS, unlabeled), or with CIFAR's binary files
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// End at an image file that cannot be read, instead of leaving it out
-    #[arg(long)]
-    pub strict: bool,
-    /// Where tensors live; `rotnet devices` lists what there is
-    #[arg(long, value_name = "NAME")]
-    pub device: Option<String>,
-    /// Devices that share every training step, for example flex,flex
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
-    pub devices: Vec<String>,
-    /// Decides every random draw
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Threads to compute with (default: one a processor); results do not depend on it
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Print nothing but errors and the result
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print the result as one JSON document on stdout, everything else on stderr
-    #[arg(long)]
-    pub json: bool,
-}
-
-impl Settings {
-    /// What the command line sets in the config.
-    pub fn overrides(&self) -> Result<Overrides> {
-        let mut overrides = Overrides::default();
-        for assignment in &self.set {
-            overrides.parse(assignment)?;
-        }
-        if let Some(data) = &self.data {
-            overrides.set("data.directory", data.display().to_string());
-        }
-        if self.strict {
-            overrides.set("data.strict", true);
-        }
-        if let Some(device) = &self.device {
-            overrides.set("device", device.as_str());
-            overrides.set("devices", Vec::<String>::new());
-        }
-        if !self.devices.is_empty() {
-            overrides.set("devices", self.devices.clone());
-        }
-        if let Some(seed) = self.seed {
-            overrides.set("seed", seed);
-        }
-        if let Some(threads) = self.threads {
-            overrides.set("threads", threads);
-        }
-        Ok(overrides)
-    }
-}
-
-/// Options of commands without a config.
-#[derive(Args, Debug)]
-pub struct OutputArguments {
-    /// Print nothing but errors and the result
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print the result as one JSON document on stdout, everything else on stderr
-    #[arg(long)]
-    pub json: bool,
 }

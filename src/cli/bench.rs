@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::arguments::Settings;
+use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::bench::{BenchResult, Effort, Rate, bench};
 use crate::error::{Error, Result};

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::OutputArguments;
 use super::evaluate::interval;
+use super::options::OutputArguments;
 use super::table::Table;
 use super::{print_json, print_line};
 use crate::comparison::{self, Comparison, RunResults};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
-use super::arguments::OutputArguments;
+use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::data::{self, CheckReport, DatasetInfo, FetchReport, FetchRequest, SynthReport, VerifyReport};

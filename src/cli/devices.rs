@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::arguments::Settings;
+use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::device::{DeviceName, offers};
 use crate::device_check::{DeviceCheck, check};

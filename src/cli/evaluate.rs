@@ -1,6 +1,6 @@
 //! `rotnet evaluate`: the probe matrix and the verdict as tables.
 
-use super::arguments::RunArguments;
+use super::options::RunArguments;
 use super::pipeline::{later_context, with_stage};
 use super::table::Table;
 use super::{print_json, print_line};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::OutputArguments;
+use super::options::OutputArguments;
 use super::{display, print_json, print_line};
 use crate::error::Result;
 use crate::export::{self, Format, Request, What};

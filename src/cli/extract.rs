@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::arguments::RunArguments;
+use super::options::RunArguments;
 
 /// Options of `extract`.
 #[derive(Args, Debug)]

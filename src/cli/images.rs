@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::OutputArguments;
+use super::options::OutputArguments;
 use super::print_line;
 use crate::apply::Failure;
 use crate::config::{self, Overrides};

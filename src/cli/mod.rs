@@ -11,6 +11,7 @@ mod export;
 mod extract;
 mod help;
 mod images;
+mod options;
 mod orient;
 mod pipeline;
 mod plan;
@@ -29,7 +30,8 @@ use serde::Serialize;
 
 use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
-use arguments::{Command, Settings};
+use arguments::Command;
+use options::Settings;
 
 /// Parses the arguments, does what they say, and gives the exit status: 0 done, 1 failed, 2 usage or config.
 pub fn main() -> ExitCode {

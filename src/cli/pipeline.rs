@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::arguments::{RunArguments, Settings};
+use super::options::{RunArguments, Settings};
 use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::arguments::RunArguments;
+use super::options::RunArguments;
 use super::{print_json, print_line};
 use crate::error::{Error, Result};
 use crate::stages::{DryRun, Part};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::OutputArguments;
+use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::error::{Error, Result};

@@ -1,11 +1,12 @@
 //! `rotnet reproduce`: runs a finished run again and says whether it ends with the same results, and if not, why.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use serde::Serialize;
 
-use super::arguments::ReproduceArguments;
+use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
@@ -33,6 +34,22 @@ struct StageReproduction {
     results: usize,
     /// Results that are not the same.
     differing: Vec<String>,
+}
+
+/// Options of `reproduce`.
+#[derive(Args, Debug)]
+pub struct ReproduceArguments {
+    /// The run directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Folder of the data set, where it lies elsewhere now
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {

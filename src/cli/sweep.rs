@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::arguments::OutputArguments;
+use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::table::Table;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::arguments::Settings;
+use super::options::Settings;
 use super::{print_json, print_line, resolve};
 use crate::config::Config;
 use crate::data::DataKind;
