@@ -15,10 +15,14 @@ use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format { name: "rotnet-features", version: 2, hint: "run `rotnet extract` again" };
 
+/// Stands between the names of images: no name of a file holds one.
+const SEPARATOR: &str = "\0";
+
 /// Features and labels of a set of images, in the order of the images.
 pub struct Features {
     values: Vec<f32>,
     labels: Vec<u8>,
+    names: Vec<String>,
     width: usize,
 }
 
@@ -104,7 +108,13 @@ impl Features {
     /// `values` holds `width` numbers for each label.
     pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
-        Self { values, labels, width }
+        Self { values, labels, names: Vec::new(), width }
+    }
+
+    /// With the name of each image; none where the number of an image is all there is.
+    pub fn with_names(self, names: &[String]) -> Self {
+        debug_assert!(names.is_empty() || names.len() == self.labels.len());
+        Self { names: names.to_vec(), ..self }
     }
 
     /// Images, and numbers an image.
@@ -117,12 +127,18 @@ impl Features {
         &self.labels
     }
 
+    /// Names in the order of the images; none where they have none.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
     /// The features of some of the images.
     pub fn subset(&self, indices: &[u32]) -> Self {
         let rows = indices.iter().flat_map(|&index| self.row(index as usize));
         Self {
             values: rows.copied().collect(),
             labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
+            names: indices.iter().filter_map(|&index| self.names.get(index as usize).cloned()).collect(),
             width: self.width,
         }
     }
@@ -139,6 +155,7 @@ impl Features {
         Self {
             values: parts.copied().collect(),
             labels: self.labels.clone(),
+            names: self.names.clone(),
             width: ranges.iter().map(Range::len).sum(),
         }
     }
@@ -153,12 +170,18 @@ impl Features {
         &self.values[index * self.width..(index + 1) * self.width]
     }
 
-    /// Writes `features` (f32 `[images, features]`) and `labels` (u8 `[images]`), whole or not at all.
+    /// Writes `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where images have names, `names`
+    /// (u8, UTF-8, with a zero between them), whole or not at all.
     pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
-        let tensors = Parameters::from([
+        let mut tensors = Parameters::from([
             ("features".to_owned(), TensorData::new(self.values.clone(), self.shape())),
             ("labels".to_owned(), TensorData::new(self.labels.clone(), [self.labels.len()])),
         ]);
+        if !self.names.is_empty() {
+            let names = self.names.join(SEPARATOR).into_bytes();
+            let length = names.len();
+            tensors.insert("names".to_owned(), TensorData::new(names, [length]));
+        }
         tensor_file::write(path, &FORMAT, origin, &tensors)
     }
 
@@ -172,6 +195,7 @@ impl Features {
         if found != *origin {
             return Err(refuse("does not belong to the manifest beside it".into()));
         }
+        let names = tensors.remove("names");
         let mut take = |name: &str| {
             let missing = || refuse(format!("holds no tensor `{name}`"));
             tensors.remove(name).ok_or_else(missing)
@@ -189,7 +213,19 @@ impl Features {
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
             return Err(refuse(format!("holds label {label}, there are {classes} classes")));
         }
-        Ok(Self::new(values, labels, width))
+        let names = match names {
+            Some(names) => names.try_into_vec::<u8>().map_err(wrong_type)?,
+            None => Vec::new(),
+        };
+        let names = match (names.is_empty(), String::from_utf8(names)) {
+            (true, _) => Vec::new(),
+            (false, Ok(names)) => names.split(SEPARATOR).map(str::to_owned).collect(),
+            (false, Err(_)) => return Err(refuse("its names are not text".into())),
+        };
+        if !names.is_empty() && names.len() != labels.len() {
+            return Err(refuse(format!("{} names, {} images", names.len(), labels.len())));
+        }
+        Ok(Self { names, ..Self::new(values, labels, width) })
     }
 }
 
@@ -208,5 +244,26 @@ impl Samples for Features {
             row.copy_from_slice(self.row(index as usize));
             *label = self.labels[index as usize];
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_come_back_with_their_images_and_only_where_there_are_some() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("features");
+        let dataset = DatasetLabel { name: "a".into(), fingerprint: "b".into() };
+        let origin = Origin { checkpoint: "c".into(), dataset, layer: "d".into() };
+        let plain = || Features::new(vec![1.0, 2.0, 3.0], vec![0, 1, 2], 1);
+        plain().save(&path, &origin).unwrap();
+        assert!(Features::load(&path, &origin, 3).unwrap().names().is_empty());
+        let names = ["a/1.png", "a/\n2.png", "b/ü.png"].map(str::to_owned);
+        plain().with_names(&names).save(&path, &origin).unwrap();
+        let loaded = Features::load(&path, &origin, 3).unwrap();
+        assert_eq!(loaded.names(), names);
+        assert_eq!(loaded.subset(&[2, 0]).names(), ["b/ü.png", "a/1.png"]);
     }
 }

@@ -86,6 +86,12 @@ fn a_tree_gives_labels_by_folder_and_images_without_at_the_end() {
     assert_eq!(folder.pool.labels[..9].iter().filter(|&&label| label == 0).count(), 4);
     assert_eq!(folder.test.as_ref().unwrap().labels, [1, 1]);
     assert_eq!(folder.name, "folder photos: 9 images of 2 classes, 3 without labels");
+    assert_eq!((folder.names.len(), folder.test_names.len()), (12, 2));
+    for (name, &label) in folder.names.iter().zip(&folder.pool.labels[..9]) {
+        let expected = ["train/ant/deeper/", "train/cat/"][usize::from(label)];
+        assert!(name.starts_with(expected), "{name} {label}");
+    }
+    assert!(folder.names[9..].iter().all(|name| name.starts_with("unlabeled/a/b/c/")));
     let (train, unlabeled) = folder.limited(Some(2)).unwrap();
     assert_eq!((train.len(), unlabeled), (2, 9..11));
     assert!(folder.limited(Some(10)).unwrap_err().to_string().contains("wants 10 images"));

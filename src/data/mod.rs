@@ -74,6 +74,8 @@ pub struct Dataset {
     pub directory: PathBuf,
     /// The training images with labels, validation images included; none in a folder without classes.
     pub train: Images,
+    /// Of a folder: the paths of the image files in it.
+    pub names: Names,
     /// Image files that cannot be read and are left out.
     pub skipped: Vec<Skipped>,
     /// Of a folder: training files without a tag of their way up (EXIF), tagged upright, tagged turned.
@@ -83,6 +85,15 @@ pub struct Dataset {
     /// Those of them without labels.
     unlabeled: Range<usize>,
     test: Test,
+}
+
+/// Paths of image files in their folder, with `/` between their parts; none where images are records of one file.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    /// Of [`Dataset::train`], in its order.
+    pub train: Vec<String>,
+    /// Of the test images, in their order.
+    pub test: Vec<String>,
 }
 
 /// Where the test images are.
@@ -141,8 +152,19 @@ impl Dataset {
         test: Test,
     ) -> Self {
         let unlabeled = train.len()..train.len();
-        let (skipped, pool) = (Vec::new(), train.clone());
-        Self { name, fingerprint, class_names, directory, train, skipped, tags: None, pool, unlabeled, test }
+        Self {
+            name,
+            fingerprint,
+            class_names,
+            directory,
+            names: Names::default(),
+            skipped: Vec::new(),
+            tags: None,
+            pool: train.clone(),
+            train,
+            unlabeled,
+            test,
+        }
     }
 
     /// Number of test images, by the size of their file where they have one, which stays closed.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::cifar100::{self, Labels};
 use super::digests::{self, DatasetRecord, Origin};
 use super::{
-    DataConfig, DataKind, Dataset, Images, SCENES_SEED, SCENES_VERSION, Test, cifar, folder, generate,
+    DataConfig, DataKind, Dataset, Images, Names, SCENES_SEED, SCENES_VERSION, Test, cifar, folder, generate,
 };
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
@@ -84,6 +84,8 @@ fn open_folder(
 ) -> Result<Dataset> {
     let opened = folder::open(config, root, data_home, reporter)?;
     let (train, unlabeled) = opened.limited(config.train_images)?;
+    let mut names = Names { train: opened.names, test: opened.test_names };
+    names.train.truncate(train.len());
     Ok(Dataset {
         name: opened.name,
         fingerprint: opened.fingerprint,
@@ -92,6 +94,7 @@ fn open_folder(
         class_names: opened.classes,
         directory: root.to_path_buf(),
         train,
+        names,
         pool: opened.pool,
         unlabeled,
         test: Test::Folder(opened.test),

@@ -28,7 +28,11 @@ pub(super) fn write(
         if files.request.formats.contains(&Format::Npy) {
             files.add(&format!("{part}.npy"), content.clone(), |path| write_npy(path, &rows))?;
             let name = format!("{part}-images.csv");
-            let content = "number, label and class of the image of each row".to_owned();
+            let content = match rows.names().is_empty() {
+                true => "number, label and class of the image of each row",
+                false => "number, file, label and class of the image of each row",
+            };
+            let content = content.to_owned();
             files.add(&name, content, |path| write_csv(path, &rows, &manifest.classes, false))?;
         }
         if files.request.formats.contains(&Format::Csv) {
@@ -64,18 +68,21 @@ fn write_npy(path: &Path, rows: &Features) -> Result<()> {
 const PREFIX: usize = 10;
 
 /// `image,label,class`, and the features on request. `image` is the number of the image in its part of the data set,
-/// counted from 0 through all files.
+/// counted from 0 through all files; of images that are files, their `file` is the second column.
 fn write_csv(path: &Path, rows: &Features, classes: &[String], values: bool) -> Result<()> {
     let [images, width] = rows.shape();
     let width = if values { width } else { 0 };
     write_atomically(path, |out| {
         let mut lines = csv::Writer::from_writer(out);
-        let names = ["image", "label", "class"].map(str::to_owned).into_iter();
-        lines.write_record(names.chain((0..width).map(|feature| format!("f{feature}"))))?;
+        let file = (!rows.names().is_empty()).then_some("file");
+        let columns = ["image"].into_iter().chain(file).chain(["label", "class"]).map(str::to_owned);
+        lines.write_record(columns.chain((0..width).map(|feature| format!("f{feature}"))))?;
         for (image, &label) in (0..images).zip(rows.labels()) {
+            let file = rows.names().get(image).cloned();
             let class = classes.get(usize::from(label)).cloned().unwrap_or_default();
             let row = rows.row(image)[..width].iter().map(f32::to_string);
-            lines.write_record([image.to_string(), label.to_string(), class].into_iter().chain(row))?;
+            let known = [image.to_string()].into_iter().chain(file).chain([label.to_string(), class]);
+            lines.write_record(known.chain(row))?;
         }
         lines.flush()
     })
@@ -103,5 +110,10 @@ mod tests {
         write_csv(&path, &rows, &classes, true).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "image,label,class,f0,f1,f2\n0,1,\"dog, wet\",1,2.5,-3\n1,0,cat,4,5,6\n");
+
+        let named = rows.with_names(&["cat/a, b.png".to_owned(), "dog/c.png".to_owned()]);
+        write_csv(&path, &named, &classes, false).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, "image,file,label,class\n0,\"cat/a, b.png\",1,\"dog, wet\"\n1,dog/c.png,0,cat\n");
     }
 }

@@ -77,7 +77,7 @@ pub fn extract(
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let pixels = &checkpoint.header.pixels;
-    let mut encode = |images: &Images| {
+    let mut encode = |images: &Images, names: &[String]| {
         let shown = Shown { images, rotations: views.rotations(), pixels };
         let values = shown.encode(&encoder, &readout, config.extract.batch_size, &mut |count| {
             reporter.report(Event::TaskAdvanced(count as u64));
@@ -90,10 +90,10 @@ pub fn extract(
                 }),
             }
         })?;
-        Ok(Features::new(values, images.labels.clone(), width))
+        Ok(Features::new(values, images.labels.clone(), width).with_names(names))
     };
-    let train = encode(&dataset.train)?;
-    let test = encode(&test_images)?;
+    let train = encode(&dataset.train, &dataset.names.train)?;
+    let test = encode(&test_images, &dataset.names.test)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 

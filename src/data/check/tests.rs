@@ -21,6 +21,7 @@ fn images(paint: impl Fn(usize, usize, usize, u8) -> u8) -> Images {
 
 fn found(images: &Images, tags: Option<[usize; 3]>) -> (Measures, String) {
     let dataset = Dataset {
+        names: Default::default(),
         name: String::new(),
         fingerprint: String::new(),
         class_names: Vec::new(),

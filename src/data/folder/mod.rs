@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod tree;
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,8 +15,8 @@ use crate::progress::{Event, Reporter};
 
 pub use cache::Skipped;
 use cache::{Cache, Part};
-use tree::Tree;
 pub use tree::has_images;
+use tree::{Entry, Tree};
 
 /// Broken files that a warning names; `rotnet data verify` names all.
 const NAMED: usize = 5;
@@ -32,6 +33,10 @@ pub struct Folder {
     pub pool: Images,
     /// How many of them have labels.
     pub labeled: usize,
+    /// Paths of the files of `pool` in the folder.
+    pub names: Vec<String>,
+    /// Those of `test`.
+    pub test_names: Vec<String>,
     /// The test images; absent in a folder without classes.
     pub test: Option<Images>,
     /// Training files without a tag of their way up, with one that says upright, and with one that says turned.
@@ -77,6 +82,8 @@ pub fn open(
         fingerprint: train.fingerprint,
         classes: tree.classes,
         labeled,
+        names: names(&tree.train, &skipped),
+        test_names: names(&tree.test, &skipped),
         pool: train.images,
         test: test.map(|part| part.images),
         tags: train.tags,
@@ -112,6 +119,13 @@ fn name(root: &Path, labeled: usize, classes: usize, unlabeled: usize) -> String
         (_, 0) => format!("folder {name}: {labeled} images of {classes} classes"),
         _ => format!("folder {name}: {labeled} images of {classes} classes, {unlabeled} without labels"),
     }
+}
+
+/// Paths of the files that are not left out.
+fn names(entries: &[Entry], skipped: &[Skipped]) -> Vec<String> {
+    let skipped: HashSet<&str> = skipped.iter().map(|file| file.name.as_str()).collect();
+    let names = entries.iter().map(|entry| tree::name(&entry.path));
+    names.filter(|name| !skipped.contains(name.as_str())).collect()
 }
 
 fn warn(root: &Path, skipped: &[Skipped], reporter: &mut dyn Reporter) {
