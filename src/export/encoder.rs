@@ -230,6 +230,22 @@ mod tests {
     }
 
     #[test]
+    fn a_network_in_network_is_described_layer_by_layer() {
+        let config =
+            EncoderConfig { kind: EncoderKind::RotnetNin, blocks: Some(3), ..EncoderConfig::default() };
+        let blocks = config.layers(3);
+        assert_eq!(ends(&blocks), [3, 6, 9]);
+        let layers: Vec<Layer> = blocks.into_iter().flatten().map(Layer::from).collect();
+        let pools: Vec<_> = layers.iter().map(|layer| layer.overlapping).collect();
+        let none = None::<&str>;
+        let expected = [none, none, Some("max"), none, none, Some("average"), none, none, none];
+        assert_eq!(pools, expected);
+        let kernels: Vec<_> = layers.iter().map(|layer| (layer.kernel, layer.padding)).collect();
+        assert_eq!(kernels[..4], [(5, 2), (1, 0), (1, 0), (5, 2)]);
+        assert!(layers.iter().all(|layer| layer.norm && !layer.pool));
+    }
+
+    #[test]
     fn axes_change_places() {
         // [1, 1, 2, 3] to [3, 2, 1, 1]: a transposed matrix.
         assert_eq!(permuted([1, 1, 2, 3], [3, 2, 0, 1]), [0, 3, 1, 4, 2, 5]);
