@@ -137,14 +137,22 @@ fn fill(
     let images = pool.subset(&spread(&indices, POOL));
     let eye = Eye { device, encoder, pixels: checkpoint.header.pixels.clone() };
     look.turns = turns(&eye, &checkpoint, &images)?;
-    let readout = config.extract.readout();
-    let width = eye.encoder.read_width(&readout)?;
-    let values = eye.features(&images, &readout);
+    match dataset.train.is_empty() {
+        true => look.notes.push("No neighbours and no projection: these images have no classes.".into()),
+        false => features(look, &eye, &images, &config.extract.readout())?,
+    }
+    mistakes(look, facts, &dataset)
+}
+
+/// Neighbours and projection of the features of images with classes.
+fn features(look: &mut Look, eye: &Eye, images: &Images, readout: &Readout) -> Result<()> {
+    let width = eye.encoder.read_width(readout)?;
+    let values = eye.features(images, readout);
     let some = images.len().min(PROJECTED);
     let projected = Rows::centred(values[..some * width].to_vec(), width).principal();
     look.projection = Some((projected, images.labels[..some].to_vec()));
-    look.neighbours = Some(neighbours(&Rows::centred(values, width), &images, width));
-    mistakes(look, facts, &dataset)
+    look.neighbours = Some(neighbours(&Rows::centred(values, width), images, width));
+    Ok(())
 }
 
 fn open(config: &Config, data: Option<&Path>, home: &Path, reporter: &mut dyn Reporter) -> Result<Dataset> {
