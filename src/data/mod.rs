@@ -1,6 +1,6 @@
 //! The data set: images and labels from files, its splits, and the samples made from it.
 //!
-//! [`open`] is the one way to the images: it finds the folder (and generates the scenes where they are wanted
+//! [`open()`] is the one way to the images: it finds the folder (and generates the scenes where they are wanted
 //! and not there yet), checks every training file, and says which data set they are. The test images stay closed
 //! until [`Dataset::open_test`].
 
@@ -113,11 +113,11 @@ pub fn open(config: &DataConfig, data_home: &Path, reporter: &mut dyn Reporter) 
     sources::open(config, data_home, reporter)
 }
 
-/// [`open`], but with noise in place of the generated scenes where these are not there yet: for measuring, without
+/// [`open()`], but with noise in place of the generated scenes where these are not there yet: for measuring, without
 /// writing anything.
 ///
 /// # Errors
-/// As those of [`open`].
+/// As those of [`open()`].
 pub fn open_or_stand_in(
     config: &DataConfig,
     data_home: &Path,
