@@ -2,7 +2,11 @@
 //! tests, which needs no fuzzer. None may panic, hang, or take memory beyond what the limits of the format explain.
 
 use std::fs;
+use std::io::Write;
 use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
 
 use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::{self, Overrides};
@@ -10,6 +14,7 @@ use crate::data::{RECORD, TEST_FILE, decode, load_test, unpack};
 use crate::device::{self, DeviceName};
 use crate::features::{Features, Origin};
 use crate::stages::load_encoder;
+use crate::tensor_file::signed;
 
 /// A config file.
 pub fn config(bytes: &[u8], _: &Path) {
@@ -18,13 +23,15 @@ pub fn config(bytes: &[u8], _: &Path) {
     }
 }
 
-/// A checkpoint or a file of features, in the directory `scratch`.
+/// A checkpoint or a file of features, in the directory `scratch`; as it is, and with a digest that fits.
 pub fn tensor_file(bytes: &[u8], scratch: &Path) {
     let path = scratch.join("x.safetensors");
-    if fs::write(&path, bytes).is_ok() {
-        let _ = Checkpoint::load(&path);
-        let _ = device::open(&DeviceName::Flex).and_then(|device| load_encoder(&device, path.clone()));
-        let _ = Features::load(&path, &origin(), CLASSES);
+    for bytes in [bytes, &signed(bytes)] {
+        if fs::write(&path, bytes).is_ok() {
+            let _ = Checkpoint::load(&path);
+            let _ = device::open(&DeviceName::Flex).and_then(|device| load_encoder(&device, path.clone()));
+            let _ = Features::load(&path, &origin(), CLASSES);
+        }
     }
 }
 
@@ -46,11 +53,16 @@ pub fn cifar(bytes: &[u8], scratch: &Path) {
     }
 }
 
-/// An archive whose files have two records, unpacked in the directory `scratch`.
+/// An archive whose files have two records, unpacked in the directory `scratch`; as it is, and as the content of a gzip
+/// file, which gets past the checksum.
 pub fn archive(bytes: &[u8], scratch: &Path) {
     let path = scratch.join("x.tar.gz");
-    if fs::write(&path, bytes).is_ok() {
-        let _ = unpack(&path, scratch, 2 * RECORD as u64);
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::none());
+    let compressed = encoder.write_all(bytes).and_then(|()| encoder.finish()).unwrap_or_default();
+    for bytes in [bytes, &compressed] {
+        if fs::write(&path, bytes).is_ok() {
+            let _ = unpack(&path, scratch, 2 * RECORD as u64);
+        }
     }
 }
 
