@@ -24,6 +24,8 @@ const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_s
 #[derive(Default)]
 struct Bars {
     bar: Option<ProgressBar>,
+    /// What was found after the epoch before, shown while the next one runs.
+    found: String,
 }
 
 impl Bars {
@@ -63,7 +65,7 @@ impl Reporter for Bars {
                 if let Some(bar) = &self.bar {
                     bar.inc(samples as u64);
                     if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                        bar.set_message(format!("loss {loss:.4}  accuracy {accuracy:.4}"));
+                        bar.set_message(format!("loss {loss:.4}  accuracy {accuracy:.4}{}", self.found));
                     }
                 }
             }
@@ -83,6 +85,8 @@ impl Reporter for Bars {
             Event::EpochFinished(metrics) => {
                 self.finish();
                 self.print(&epoch_line(metrics));
+                self.found =
+                    probes(metrics).map(|(name, accuracy)| format!("  {name} {accuracy:.4}")).collect();
             }
             other => {
                 if let Some(line) = text_line(other) {
@@ -157,13 +161,14 @@ fn epoch_line(metrics: &EpochMetrics) -> String {
     if let (Some(loss), Some(accuracy)) = (metrics.validation_loss, metrics.validation_accuracy) {
         line += &format!(", validation loss {loss:.4}, accuracy {accuracy:.4}");
     }
-    let probes = [("nearest neighbours", metrics.knn_accuracy), ("ridge", metrics.ridge_accuracy)];
-    for (name, accuracy) in probes {
-        if let Some(accuracy) = accuracy {
-            line += &format!(", {name} {accuracy:.4}");
-        }
-    }
+    line.extend(probes(metrics).map(|(name, accuracy)| format!(", {name} {accuracy:.4}")));
     line
+}
+
+/// What `pretrain.probe` found after the epoch.
+fn probes(metrics: &EpochMetrics) -> impl Iterator<Item = (&'static str, f64)> {
+    let probes = [("nearest neighbours", metrics.knn_accuracy), ("ridge", metrics.ridge_accuracy)];
+    probes.into_iter().filter_map(|(name, accuracy)| Some((name, accuracy?)))
 }
 
 fn text_line(event: Event<'_>) -> Option<String> {
