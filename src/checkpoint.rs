@@ -55,6 +55,25 @@ pub struct Header {
 const DEVICE: &str = "device";
 
 impl Header {
+    /// Of a stage before its first step; encoder, classifier and input are left to the stage.
+    pub fn untrained(stage: Stage, seed: u64, pixels: Pixels, dataset: DatasetLabel, recipe: Value) -> Self {
+        Self {
+            stage,
+            rotnet: env!("CARGO_PKG_VERSION").into(),
+            epochs: 0,
+            partial: None,
+            steps: 0,
+            seed,
+            encoder: None,
+            image: [0; 3],
+            pixels,
+            classifier: None,
+            dataset,
+            input: None,
+            recipe,
+        }
+    }
+
     /// The first setting in which `self` and `other` differ, how far they are trained and on what device aside.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let comparable = |header: &Self| {

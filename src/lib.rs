@@ -12,6 +12,7 @@
 pub mod apply;
 pub mod bench;
 pub mod checkpoint;
+mod cholesky;
 pub mod cli;
 pub mod comparison;
 pub mod config;

@@ -94,6 +94,19 @@ impl Settings {
     }
 }
 
+/// Options of commands that look at finished runs.
+#[derive(Args, Debug)]
+pub struct ReadArguments {
+    /// Folder of the data set, where it lies elsewhere now
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Threads to compute with
+    #[arg(long, value_name = "N")]
+    pub threads: Option<usize>,
+    #[command(flatten)]
+    pub output: OutputArguments,
+}
+
 /// Options of commands without a config.
 #[derive(Args, Debug)]
 pub struct OutputArguments {

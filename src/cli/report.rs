@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::OutputArguments;
+use super::options::ReadArguments;
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::error::{Error, Result};
@@ -29,27 +29,21 @@ pub struct ReportArguments {
     /// Open it in the browser
     #[arg(long)]
     pub open: bool,
-    /// Folder of the data set, where it lies elsewhere now
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Threads to compute with
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
     #[command(flatten)]
-    pub output: OutputArguments,
+    pub read: ReadArguments,
 }
 
 pub(super) fn execute(arguments: &ReportArguments) -> Result<()> {
     let request = Request {
         runs: arguments.runs.clone(),
         out: arguments.out.clone(),
-        data: arguments.data.clone(),
+        data: arguments.read.data.clone(),
         data_home: data_home(),
     };
-    let report = on_threads(arguments.threads, || {
-        report::report(&request, display::reporter(arguments.output.quiet).as_mut())
+    let report = on_threads(arguments.read.threads, || {
+        report::report(&request, display::reporter(arguments.read.output.quiet).as_mut())
     })??;
-    match arguments.output.json {
+    match arguments.read.output.json {
         true => print_json(&report)?,
         false => print_line(&format!("{} ({} kB)", report.file.display(), report.bytes / 1000))?,
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::options::OutputArguments;
+use super::options::ReadArguments;
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
@@ -42,14 +42,8 @@ pub struct ReproduceArguments {
     /// The run directory
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Folder of the data set, where it lies elsewhere now
-    #[arg(long, value_name = "DIR")]
-    pub data: Option<PathBuf>,
-    /// Threads to compute with
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
     #[command(flatten)]
-    pub output: OutputArguments,
+    pub read: ReadArguments,
 }
 
 pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
@@ -70,12 +64,12 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
         .map_err(Error::io("create", std::env::temp_dir()))?;
     let again = RunDirectory::new(directory.path());
     on_threads(config.threads, || {
-        let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
+        let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
         run_stages(&again, &config, &stages, &mut reporter)
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found)?;
-    match arguments.output.json {
+    match arguments.read.output.json {
         true => print_json(&reproduction)?,
         false => show(&reproduction)?,
     }
@@ -84,10 +78,10 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
 
 fn overrides(arguments: &ReproduceArguments) -> Overrides {
     let mut overrides = Overrides::default();
-    if let Some(data) = &arguments.data {
+    if let Some(data) = &arguments.read.data {
         overrides.set("data.directory", data.display().to_string());
     }
-    if let Some(threads) = arguments.threads {
+    if let Some(threads) = arguments.read.threads {
         overrides.set("threads", threads);
     }
     overrides

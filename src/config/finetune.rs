@@ -163,7 +163,7 @@ impl FinetuneConfig {
         Ok(())
     }
 
-    fn common(&self) -> Common<'_> {
+    pub(crate) fn common(&self) -> Common<'_> {
         Common {
             section: "finetune",
             optimizer: &self.optimizer,

@@ -27,6 +27,7 @@ pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
+pub(crate) use training::Common;
 
 /// Everything that decides a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -211,7 +211,7 @@ impl PretrainConfig {
         self.steps.unwrap_or(self.epochs as u64 * an_epoch)
     }
 
-    fn common(&self) -> Common<'_> {
+    pub(crate) fn common(&self) -> Common<'_> {
         Common {
             section: "pretrain",
             optimizer: &self.optimizer,

@@ -5,7 +5,8 @@ use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 
-pub(super) struct Common<'a> {
+/// One section's values of them.
+pub(crate) struct Common<'a> {
     pub section: &'static str,
     pub optimizer: &'a OptimizerConfig,
     pub schedule: &'a ScheduleConfig,

@@ -2,7 +2,6 @@
 //!
 //! Pure functions of slices: no files, no configuration, no tensors. Features lie row by row, `[samples, width]`.
 
-mod cholesky;
 pub mod knn;
 pub mod ridge;
 pub mod statistics;

@@ -67,20 +67,11 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         |network: &RotationNetwork, metrics: &mut EpochMetrics| probe.look(&network.encoder, metrics)
     });
 
+    let (pixels, recipe) = (pretext.pixels.clone(), config.recipe(Stage::Pretrain));
     let header = Header {
-        stage: Stage::Pretrain,
-        rotnet: env!("CARGO_PKG_VERSION").into(),
-        epochs: 0,
-        partial: None,
-        steps: 0,
-        seed: config.seed,
         encoder: Some(config.encoder.clone()),
         image,
-        pixels: pretext.pixels.clone(),
-        classifier: None,
-        dataset: label(&dataset),
-        input: None,
-        recipe: config.recipe(Stage::Pretrain),
+        ..Header::untrained(Stage::Pretrain, config.seed, pixels, label(&dataset), recipe)
     };
     let (_, history) = training_stage::run(
         context,

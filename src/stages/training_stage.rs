@@ -4,28 +4,19 @@ use burn::module::Module;
 
 use super::Context;
 use crate::checkpoint::{Checkpoint, Header};
-use crate::config::{FinetuneConfig, PretrainConfig};
+use crate::config::{Common, FinetuneConfig, PretrainConfig};
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::samples::Samples;
 use crate::tensorboard::EventFile;
-use crate::training::{
-    self, JsonLines, Judge, Keep, Optimizer, OptimizerConfig, Plan, Position, Replicas, ScheduleConfig,
-    Selection,
-};
+use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct Recipe<'a> {
     pub batch_size: usize,
-    pub optimizer: &'a OptimizerConfig,
-    pub schedule: &'a ScheduleConfig,
-    pub label_smoothing: f64,
-    pub clip_norm: Option<f64>,
-    pub weight_average: Option<f64>,
-    pub keep: Keep,
+    pub common: Common<'a>,
     pub keep_by: Judge,
-    pub patience: Option<usize>,
     /// What the learning rate of the encoder is multiplied by.
     pub encoder_rate: f64,
 }
@@ -49,14 +40,8 @@ impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
     fn from(config: &'a PretrainConfig) -> Self {
         Self {
             batch_size: config.batch_size,
-            optimizer: &config.optimizer,
-            schedule: &config.schedule,
-            label_smoothing: config.label_smoothing,
-            clip_norm: config.clip_norm,
-            weight_average: config.weight_average,
-            keep: config.keep,
+            common: config.common(),
             keep_by: config.keep_by,
-            patience: config.patience,
             encoder_rate: 1.0,
         }
     }
@@ -66,14 +51,8 @@ impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
     fn from(config: &'a FinetuneConfig) -> Self {
         Self {
             batch_size: config.batch_size,
-            optimizer: &config.optimizer,
-            schedule: &config.schedule,
-            label_smoothing: config.label_smoothing,
-            clip_norm: config.clip_norm,
-            weight_average: config.weight_average,
-            keep: config.keep,
+            common: config.common(),
             keep_by: Judge::Task,
-            patience: config.patience,
             encoder_rate: config.encoder_rate,
         }
     }
@@ -82,10 +61,11 @@ impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
 impl Recipe<'_> {
     /// The optimizer, before the first of `steps`.
     pub(super) fn optimizer(&self, steps: u64) -> Optimizer {
-        Optimizer::new(self.optimizer)
-            .with_schedule(self.schedule, steps)
-            .with_clipping(self.clip_norm)
-            .with_average(self.weight_average)
+        let Common { optimizer, schedule, clip_norm, weight_average, .. } = &self.common;
+        Optimizer::new(optimizer)
+            .with_schedule(schedule, steps)
+            .with_clipping(*clip_norm)
+            .with_average(*weight_average)
             .with_rate_of("encoder.", self.encoder_rate)
     }
 }
@@ -114,7 +94,7 @@ pub(super) fn run<N: Network>(
     if from == Position::default() {
         checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
     }
-    let mut selection = Selection::new(recipe.keep_by, recipe.patience, &history);
+    let mut selection = Selection::new(recipe.keep_by, recipe.common.patience, &history);
     let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
     let plan = Plan {
         stage,
@@ -126,7 +106,7 @@ pub(super) fn run<N: Network>(
         from,
         batch_size: recipe.batch_size,
         seed: context.config.seed,
-        label_smoothing: recipe.label_smoothing as f32,
+        label_smoothing: recipe.common.label_smoothing as f32,
         save: context.config.save.clone(),
         replicas: Replicas::new(&context.devices)?,
     };
@@ -158,7 +138,7 @@ pub(super) fn run<N: Network>(
             lines.push(metrics)?;
             events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
             // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-            if selection.add(metrics) && recipe.keep == Keep::Best {
+            if selection.add(metrics) && recipe.common.keep == Keep::Best {
                 checkpoint.save_alone(&best)?;
             }
             checkpoint.save(&latest)?;
@@ -166,7 +146,7 @@ pub(super) fn run<N: Network>(
         },
     )?;
     let mut network = optimizer.evaluated(&network);
-    if recipe.keep == Keep::Best && best.exists() {
+    if recipe.common.keep == Keep::Best && best.exists() {
         network = model::load(network, Checkpoint::load(&best)?.parameters)
             .map_err(|problem| Checkpoint::refuse(&best, problem))?;
     }

@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use super::super::images::{CHANNELS, Images};
 use super::super::rotation::{Rotation, rotate};
 use super::side_place;
+use crate::cholesky;
 
 /// Fields a side.
 const FIELDS: usize = 8;
@@ -101,7 +102,8 @@ impl Probe {
             }
         }
         (0..size).for_each(|i| matrix[i * size + i] += PENALTY);
-        solve(&mut matrix, &mut right);
+        // Positive definite by the penalty.
+        cholesky::solve(&mut matrix, size, right.as_flattened_mut(), CLASSES);
         probe.weights = right;
         probe
     }
@@ -117,46 +119,5 @@ impl Probe {
             scores.iter_mut().zip(weights).for_each(|(score, weight)| *score += value * weight);
         }
         (1..CLASSES).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
-    }
-}
-
-/// Solves `matrix x = right` in place by Cholesky; of the positive definite `matrix` the lower half is given.
-fn solve(matrix: &mut [f64], right: &mut [[f64; CLASSES]]) {
-    let size = right.len();
-    for i in 0..size {
-        for j in 0..=i {
-            let (rows, row) = matrix.split_at(i * size);
-            let other = if j < i { &rows[j * size..j * size + j] } else { &row[..j] };
-            let products = row[..j].iter().zip(other).map(|(a, b)| a * b).sum::<f64>();
-            let rest = matrix[i * size + j] - products;
-            matrix[i * size + j] = match i == j {
-                true => rest.sqrt(),
-                false => rest / matrix[j * size + j],
-            };
-        }
-    }
-    let mut eliminate = |i: usize, others: std::ops::Range<usize>, factor: &dyn Fn(usize) -> f64| {
-        for j in others {
-            let (known, factor) = (right[j], factor(j));
-            right[i].iter_mut().zip(known).for_each(|(value, known)| *value -= factor * known);
-        }
-        right[i].iter_mut().for_each(|value| *value /= factor(i));
-    };
-    (0..size).for_each(|i| eliminate(i, 0..i, &|j| matrix[i * size + j]));
-    (0..size).rev().for_each(|i| eliminate(i, i + 1..size, &|j| matrix[j * size + i]));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_small_system_is_solved() {
-        // [[4, 2], [2, 3]] x = [2, 5]: x = [-0.5, 2].
-        let mut right = [[2.0, 0.0, 4.0, 1.0], [5.0, 0.0, 2.0, 0.0]];
-        solve(&mut [4.0, f64::NAN, 2.0, 3.0], &mut right);
-        let expected = [[-0.5, 0.0, 1.0, 0.375], [2.0, 0.0, 0.0, -0.25]];
-        let pairs = right.iter().flatten().zip(expected.iter().flatten());
-        assert!(pairs.into_iter().all(|(found, expected)| (found - expected).abs() < 1e-12), "{right:?}");
     }
 }

@@ -3,8 +3,8 @@
 use rayon::prelude::*;
 
 use super::Ridge;
+use crate::cholesky::solve;
 use crate::judge::Labeled;
-use crate::judge::cholesky::solve;
 use crate::kernels::matrix_product;
 use crate::model::FeatureMoments;
 

@@ -45,20 +45,11 @@ pub(super) fn run(
         classes,
         map,
     };
+    let (dataset, recipe) = (manifest.origin.dataset.clone(), config.recipe(Stage::Finetune));
     let header = Header {
-        stage: Stage::Finetune,
-        rotnet: env!("CARGO_PKG_VERSION").into(),
-        epochs: 0,
-        partial: None,
-        steps: 0,
-        seed: config.seed,
-        encoder: None,
-        image: [0; 3],
-        pixels: Pixels::Raw,
         classifier: Some(shape.clone()),
-        dataset: manifest.origin.dataset.clone(),
         input: Some(manifest.origin.checkpoint.clone()),
-        recipe: config.recipe(Stage::Finetune),
+        ..Header::untrained(Stage::Finetune, config.seed, Pixels::Raw, dataset, recipe)
     };
     let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
     let test = Features::load(&files.test(), &manifest.origin, classes)?;

@@ -121,20 +121,11 @@ pub(in crate::stages) fn full_map(config: &Config, encoder: &Encoder) -> Result<
 fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Encoder, Header) {
     let config = &context.config;
     let image = dataset.image_shape();
+    let pixels = Pixels::new(&config.data, &dataset.train, indices);
     let header = Header {
-        stage: Stage::Finetune,
-        rotnet: env!("CARGO_PKG_VERSION").into(),
-        epochs: 0,
-        partial: None,
-        steps: 0,
-        seed: config.seed,
         encoder: Some(config.encoder.clone()),
         image,
-        pixels: Pixels::new(&config.data, &dataset.train, indices),
-        classifier: None,
-        dataset: label(dataset),
-        input: None,
-        recipe: Value::Null,
+        ..Header::untrained(Stage::Finetune, config.seed, pixels, label(dataset), Value::Null)
     };
     let mut encoder = RotationNetwork::new(&config.encoder, image, config.seed, &context.device).encoder;
     if config.encoder.is_fitted() {

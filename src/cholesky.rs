@@ -13,7 +13,7 @@ const COLUMNS: usize = 32;
 
 /// Solves `matrix · x = right` in place of `right` `[size, columns]`; `matrix` `[size, size]`, of which the lower
 /// triangle is read, is lost. False where it is not positive definite.
-pub(super) fn solve(matrix: &mut [f64], size: usize, right: &mut [f64], columns: usize) -> bool {
+pub(crate) fn solve(matrix: &mut [f64], size: usize, right: &mut [f64], columns: usize) -> bool {
     if !factorise(matrix, size) {
         return false;
     }
