@@ -10,9 +10,8 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
 use super::cpu::ConvShape;
 use super::flex::{self, ConvForward, NormState, Wanted};
+use super::storage::{Floats, contiguous};
 use super::{ConvOptions, Kernels, NormOptions, OverlappingPool, pooling, reference};
-
-type Floats = FloatTensor<Flex>;
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn conv_block(
@@ -66,7 +65,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         options: NormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), scale.node(), shift.node()];
-        let input = flex::contiguous(input.into_primitive());
+        let input = contiguous(input.into_primitive());
         let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
         let forward = flex::norm_forward(&input, &scale, &shift, options);
         let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {

@@ -4,15 +4,14 @@
 //! what the backward pass needs.
 
 use burn::backend::ops::FloatTensorOps;
-use burn::backend::tensor::{FloatTensor, IntTensor};
+use burn::backend::tensor::IntTensor;
 use burn::backend::{Flex, TensorMetadata};
-use burn::tensor::{Shape, TensorData};
 
 use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
+use super::storage::{Floats, contiguous, floats, tensor};
 use super::{AdamStep, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference};
 
-type Floats = FloatTensor<Flex>;
 type Integers = IntTensor<Flex>;
 
 /// Result of a convolution block with what its backward pass needs.
@@ -152,28 +151,6 @@ pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, b
         output: tensor(output, &[shape.batch, shape.out_height(), shape.out_width(), shape.out_channels]),
         argmax,
     }
-}
-
-/// A contiguous tensor's numbers.
-pub(super) fn floats(tensor: &Floats) -> &[f32] {
-    let offset = tensor.layout().start_offset();
-    let length = tensor.shape().num_elements();
-    &tensor.storage::<f32>()[offset..offset + length]
-}
-
-/// A tensor whose storage begins with its first number and ends with its last.
-pub(super) fn contiguous(tensor: Floats) -> Floats {
-    let whole = tensor.is_contiguous()
-        && tensor.layout().start_offset() == 0
-        && tensor.storage::<f32>().len() == tensor.shape().num_elements();
-    match whole {
-        true => tensor,
-        false => Floats::from_data(tensor.to_contiguous().into_data()),
-    }
-}
-
-pub(super) fn tensor(values: Vec<f32>, shape: &[usize]) -> Floats {
-    Floats::from_data(TensorData::new(values, Shape::from(shape.to_vec())))
 }
 
 /// Gradients of a convolution block, as far as they are wanted.

@@ -11,6 +11,7 @@ mod flex;
 mod pooling;
 pub mod profile;
 mod reference;
+mod storage;
 #[cfg(test)]
 mod tests;
 

@@ -9,8 +9,8 @@ use burn::backend::{Autodiff, Flex, TensorMetadata};
 
 use super::OverlappingPool;
 use super::cpu::{self, PoolShape};
-use super::flex::{floats, tensor};
 use super::profile::timed;
+use super::storage::{floats, tensor};
 
 type Floats = FloatTensor<Flex>;
 

@@ -5,7 +5,7 @@ use maud::{Markup, PreEscaped, html};
 use super::Shown;
 use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
 use super::facts::Epoch;
-use super::page::figure;
+use super::figure::figure;
 use crate::progress::Stage;
 
 /// Most runs in one chart; of more, the first ones are drawn.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::Shown;
 use super::chart::{Axes, Scale, Series, around, lines};
 use super::curves::legend;
-use super::page::{figure, percent};
+use super::figure::{figure, percent};
 use super::tables::{self, flatten};
 use crate::progress::Stage;
 

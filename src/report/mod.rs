@@ -1,12 +1,14 @@
 //! `rotnet report`: one HTML file about one run or several, that needs nothing but a browser.
 //!
 //! `facts` reads what the runs left behind, `look` computes what their encoders make of images, the rest lays it out:
-//! `curves`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `page` is the frame.
+//! `curves`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `figure` sets what they
+//! draw, `page` is the frame.
 
 mod analysis;
 mod chart;
 mod curves;
 mod facts;
+mod figure;
 mod gallery;
 mod labels;
 mod look;

@@ -4,6 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::analysis::interval;
 use super::facts::Training;
+use super::figure::{duration, percent};
 use super::{Shown, WITH_PICTURES, curves, gallery, labels, tables};
 use crate::progress::Stage;
 
@@ -54,22 +55,6 @@ pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
         }
     };
     html.into_string()
-}
-
-/// A drawing with its title and a caption that says what to see.
-pub(super) fn figure(title: &str, body: Markup, caption: Markup) -> Markup {
-    html! {
-        figure {
-            h3 { (title) }
-            (body)
-            figcaption { (caption) }
-        }
-    }
-}
-
-/// A share as percent with one digit.
-pub(super) fn percent(share: f64) -> String {
-    format!("{:.1}\u{a0}%", 100.0 * share)
 }
 
 /// The head figures: a row of tiles for one run, a table for several.
@@ -146,16 +131,6 @@ fn state(training: &Training) -> String {
     }
 }
 
-/// Seconds in the units in which people count them.
-pub(super) fn duration(seconds: f64) -> String {
-    match seconds {
-        ..1.0 => format!("{seconds:.2} s"),
-        ..100.0 => format!("{seconds:.1} s"),
-        ..6_000.0 => format!("{:.0} min {:02.0} s", (seconds / 60.0).floor(), seconds % 60.0),
-        _ => format!("{:.1} h", seconds / 3_600.0),
-    }
-}
-
 /// Warnings of the stages, and what is not on the page.
 fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
     let warnings =
@@ -174,17 +149,5 @@ fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
                 @for note in notes { p { strong { "Note: " } (note) } }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_in_units_that_people_count_in() {
-        assert_eq!(duration(7.25), "7.2 s");
-        assert_eq!(duration(583.0), "9 min 43 s");
-        assert_eq!(duration(36_000.0), "10.0 h");
     }
 }

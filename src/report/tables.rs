@@ -9,7 +9,7 @@ use super::Shown;
 use super::analysis::interval;
 use super::chart::matrix;
 use super::facts::{Facts, Training};
-use super::page::{duration, figure, percent};
+use super::figure::{duration, figure, percent};
 use crate::progress::Stage;
 
 /// The evaluation of a classifier on the test set.

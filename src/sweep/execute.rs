@@ -2,12 +2,10 @@
 
 use std::path::PathBuf;
 
-use serde_json::{Value, json};
-
+use super::plan::Planned;
 use super::results::{self, Row, SweepSummary};
-use super::{Planned, digest};
+use super::shared::{pretraining, shared};
 use crate::config::{Config, FinetuneMode};
-use crate::data::DataConfig;
 use crate::error::{Error, Result};
 use crate::files::create_directory;
 use crate::progress::{Event, Reporter, Stage};
@@ -52,7 +50,7 @@ pub fn execute(sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<SweepSummar
         if let Some(failure) = &failure {
             reporter.report(Event::Warning(&format!("sweep: {place}: {failure}")));
         }
-        let shared = (!planned.config.finetune.from_scratch).then(|| shared(sweep, &planned.config));
+        let shared = (!planned.config.finetune.from_scratch).then(|| shared(&sweep.out, &planned.config));
         rows.push(Row::read(planned, &run, shared.as_ref(), failure)?);
         results::write(&sweep.out, &SweepSummary::new(&sweep.description, total, &rows))?;
     }
@@ -70,7 +68,7 @@ fn failure(outcome: Result<()>) -> Result<Option<String>> {
 
 fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn Reporter) -> Result<()> {
     let config = &planned.config;
-    let shared = shared(sweep, config);
+    let shared = shared(&sweep.out, config);
     if config.finetune.from_scratch {
         stages::finetune(&context(sweep, run, config.clone())?, &Sources::default(), reporter)?;
         return Ok(());
@@ -93,67 +91,4 @@ fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn
 
 fn context(sweep: &Sweep, run: &RunDirectory, config: Config) -> Result<Context> {
     Context::new(run.clone(), config, sweep.data_home.clone(), Existing::Resume)
-}
-
-/// The runs that hold what a run has in common with others.
-pub(super) struct Shared {
-    pub pretrain: RunDirectory,
-    pub features: RunDirectory,
-}
-
-fn shared(sweep: &Sweep, config: &Config) -> Shared {
-    let place = |kind: &str, key: &Value| {
-        RunDirectory::new(sweep.out.join("shared").join(format!("{kind}-{}", digest(key))))
-    };
-    let recipe = pretraining(config);
-    let pretrain = json!([
-        recipe.recipe(Stage::Pretrain),
-        recipe.encoder,
-        recipe.pretrain.epochs,
-        recipe.data.directory
-    ]);
-    // Batches of any size give the same features.
-    let mut extract = json!(recipe.extract);
-    extract.as_object_mut().map(|extract| extract.remove("batch_size"));
-    Shared {
-        features: place("features", &json!([pretrain, extract])),
-        pretrain: place("pretrain", &pretrain),
-    }
-}
-
-/// The config without what pretraining and extraction do not depend on.
-fn pretraining(config: &Config) -> Config {
-    let data = DataConfig { labels_per_class: None, label_draw: 0, ..config.data.clone() };
-    Config { description: String::new(), data, ..config.clone() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::{Overrides, QUICKSTART, resolve};
-
-    #[test]
-    fn labels_and_classifiers_share_encoder_and_features_and_read_outs_the_encoder() {
-        let sweep = Sweep {
-            description: String::new(),
-            planned: Vec::new(),
-            out: "sweep".into(),
-            data_home: "data".into(),
-        };
-        let places = |settings: &[&str]| {
-            let mut overrides = Overrides::default();
-            settings.iter().for_each(|setting| overrides.parse(setting).unwrap());
-            let shared = shared(&sweep, &resolve(QUICKSTART, "quickstart", &overrides).unwrap());
-            (shared.pretrain.root().to_path_buf(), shared.features.root().to_path_buf())
-        };
-        let base = places(&[]);
-        let labels = ["data.labels_per_class=3", "data.label_draw=2", "finetune.epochs=99"];
-        assert_eq!(base, places(&labels));
-        let read_out = places(&["extract.layers=[\"block2\"]"]);
-        assert_eq!(base.0, read_out.0);
-        assert_ne!(base.1, read_out.1);
-        for other in ["seed=9", "pretrain.epochs=9", "encoder.kind=compact", "data.train_images=99"] {
-            assert_ne!(base.0, places(&[other]).0, "{other}");
-        }
-    }
 }

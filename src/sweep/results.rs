@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::Planned;
-use super::execute::Shared;
+use super::plan::Planned;
+use super::shared::Shared;
 use crate::error::Result;
 use crate::files::{read_json, write_atomically, write_json};
 use crate::judge::statistics::{Interval, mean_and_deviation};

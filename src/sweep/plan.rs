@@ -1,0 +1,237 @@
+//! The runs that a sweep file asks for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::config::{self, Config, Overrides};
+use crate::error::{Error, Result};
+use crate::files::sha256;
+
+/// A sweep as its file tells it; unknown keys are refused.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SweepFile {
+    /// The command, the machine and the result to expect, in words.
+    #[serde(default)]
+    pub description: String,
+    /// The config that all runs begin with, relative to the working directory.
+    pub config: PathBuf,
+    /// Values by dotted key of the config; every combination is run, the last key changing fastest.
+    #[serde(default)]
+    pub grid: Map<String, Value>,
+    /// Named sets of values, for settings that change together; every one is combined with the grid.
+    #[serde(default)]
+    pub variants: Map<String, Value>,
+    /// Values of `seed`; none: that of the config.
+    #[serde(default)]
+    pub seeds: Vec<u64>,
+    /// Values of `data.label_draw`; none: that of the config.
+    #[serde(default)]
+    pub label_draws: Vec<u64>,
+}
+
+/// A run that is to be made.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// Name of its directory: what is set, and a digest of all that decides the result.
+    pub name: String,
+    /// The variant; absent where the file names none.
+    pub variant: Option<String>,
+    /// What the grid sets.
+    pub values: Vec<(String, Value)>,
+    /// As resolved.
+    pub config: Config,
+}
+
+/// Most runs of a sweep, so that a mistyped grid is noticed.
+const MAX_RUNS: usize = 10_000;
+/// Longest readable part of a name, well under what file systems take.
+const LONGEST_NAME: usize = 100;
+/// Digits of a digest in a name.
+const DIGITS: usize = 8;
+
+/// Reads a sweep file.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read, [`Error::Config`] if it is not usable.
+pub fn read(path: &Path) -> Result<SweepFile> {
+    let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let origin = path.display().to_string();
+    let mut document = serde_json::Deserializer::from_str(&text);
+    let file = serde_path_to_error::deserialize(&mut document).map_err(|error| {
+        let key = error.path().to_string();
+        let key = if key == "." { origin.clone() } else { format!("{origin}: {key}") };
+        Error::config(key, error.into_inner().to_string())
+    })?;
+    document.end().map_err(|error| Error::config(origin, format!("not valid JSON: {error}")))?;
+    Ok(file)
+}
+
+/// All runs of a sweep, each checked before the first is begun; `common` is laid over every config, and counts less than
+/// what the file sets.
+///
+/// # Errors
+/// [`Error::Config`] naming the key, for the first config that is not usable.
+pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
+    let variants = variants(file)?;
+    let points = points(file)?;
+    let text = fs::read_to_string(&file.config).map_err(Error::io("read", &file.config))?;
+    let one_or_all = |values: &[u64]| -> Vec<Option<u64>> {
+        if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
+    };
+    let (seeds, draws) = (one_or_all(&file.seeds), one_or_all(&file.label_draws));
+    let total = [variants.len(), points.len(), seeds.len(), draws.len()];
+    let total = total.into_iter().try_fold(1_usize, usize::checked_mul).unwrap_or(usize::MAX);
+    if total > MAX_RUNS {
+        return Err(Error::config("grid", format!("makes {total} runs, at most {MAX_RUNS} are taken")));
+    }
+    let mut planned: Vec<Planned> = Vec::with_capacity(total);
+    for (variant, settings) in &variants {
+        for values in &points {
+            for &seed in &seeds {
+                for &draw in &draws {
+                    let mut overrides = common.clone();
+                    for (key, value) in settings.iter().chain(values) {
+                        overrides.set(key, value.clone());
+                    }
+                    seed.into_iter().for_each(|seed| overrides.set("seed", seed));
+                    draw.into_iter().for_each(|draw| overrides.set("data.label_draw", draw));
+                    let config = config::resolve(&text, &file.config.display().to_string(), &overrides)?;
+                    let name = name(variant.as_deref(), values, &config);
+                    if planned.iter().any(|other| other.name == name) {
+                        return Err(Error::config("grid", format!("makes the run {name} twice")));
+                    }
+                    planned.push(Planned { name, variant: variant.clone(), values: values.clone(), config });
+                }
+            }
+        }
+    }
+    Ok(planned)
+}
+
+type Settings = Vec<(String, Value)>;
+
+fn variants(file: &SweepFile) -> Result<Vec<(Option<String>, Settings)>> {
+    if file.variants.is_empty() {
+        return Ok(vec![(None, Vec::new())]);
+    }
+    let variant = |(name, settings): (&String, &Value)| match settings {
+        Value::Object(settings) => {
+            let pairs = settings.iter().map(|(key, value)| (key.clone(), value.clone()));
+            Ok((Some(name.clone()), pairs.collect()))
+        }
+        other => Err(Error::config(format!("variants.{name}"), format!("must be an object, got {other}"))),
+    };
+    file.variants.iter().map(variant).collect()
+}
+
+/// Every combination of the grid.
+fn points(file: &SweepFile) -> Result<Vec<Settings>> {
+    let mut points = vec![Settings::new()];
+    for (key, values) in &file.grid {
+        let values = match values {
+            Value::Array(values) if !values.is_empty() => values,
+            other => {
+                let problem = format!("must be a list of one value or more, got {other}");
+                return Err(Error::config(format!("grid.{key}"), problem));
+            }
+        };
+        if points.len().saturating_mul(values.len()) > MAX_RUNS {
+            return Err(Error::config("grid", format!("makes more than {MAX_RUNS} runs")));
+        }
+        let extended = points.into_iter().flat_map(|point| {
+            values.iter().map(move |value| {
+                let mut point = point.clone();
+                point.push((key.clone(), value.clone()));
+                point
+            })
+        });
+        points = extended.collect();
+    }
+    Ok(points)
+}
+
+fn name(variant: Option<&str>, values: &[(String, Value)], config: &Config) -> String {
+    let mut parts: Vec<String> = variant.into_iter().map(str::to_owned).collect();
+    for (key, value) in values {
+        let short = key.rsplit('.').next().unwrap_or(key);
+        let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        parts.push(format!("{short}={text}"));
+    }
+    parts.push(format!("seed={}", config.seed));
+    if config.data.label_draw != 0 {
+        parts.push(format!("draw={}", config.data.label_draw));
+    }
+    let readable: String = parts
+        .join("-")
+        .chars()
+        .map(|letter| if letter.is_ascii_alphanumeric() || "=.-_".contains(letter) { letter } else { '_' })
+        .take(LONGEST_NAME)
+        .collect();
+    format!(
+        "{readable}-{}",
+        digest(&json!(Config { description: String::new(), threads: None, ..config.clone() }))
+    )
+}
+
+/// The first digits of the digest of a document and the version of the program.
+pub(super) fn digest(document: &Value) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    sha256(format!("{version} {document}").as_bytes())[..DIGITS].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> SweepFile {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn planned(text: &str) -> Result<Vec<Planned>> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("base.json");
+        fs::write(&path, config::QUICKSTART).unwrap();
+        plan(&SweepFile { config: path, ..file(text) }, &Overrides::default())
+    }
+
+    #[test]
+    fn every_combination_is_planned_once_and_named_by_what_it_sets() {
+        let runs = planned(
+            r#"{"config": "", "grid": {"pretrain.epochs": [1, 2], "finetune.mode": ["full"]}, "seeds": [5, 6],
+                "label_draws": [0, 1], "variants": {"wide": {"finetune.hidden": [9]}}}"#,
+        )
+        .unwrap();
+        assert_eq!(runs.len(), 8);
+        assert!(runs[1].name.starts_with("wide-epochs=1-mode=full-seed=5-draw=1-"), "{}", runs[1].name);
+        assert_eq!(runs[7].config.pretrain.epochs, 2);
+        assert_eq!((runs[7].config.seed, runs[7].config.data.label_draw), (6, 1));
+        assert_eq!(runs[7].config.finetune.hidden, Some(vec![9]));
+    }
+
+    #[test]
+    fn the_name_changes_with_the_config_and_not_with_description_or_threads() {
+        let name = |text: &str| planned(text).unwrap()[0].name.clone();
+        let base = name(r#"{"config": ""}"#);
+        assert_eq!(base, name(r#"{"config": "", "variants": {}, "grid": {}}"#));
+        let digest = |name: String| name[name.len() - DIGITS..].to_owned();
+        let threads = name(r#"{"config": "", "grid": {"threads": [3]}}"#);
+        assert_eq!(digest(threads), digest(base.clone()));
+        let batch = name(r#"{"config": "", "grid": {"finetune.batch_size": [3]}}"#);
+        assert_ne!(digest(batch), digest(base));
+    }
+
+    #[test]
+    fn bad_grids_are_refused_by_key() {
+        let problem = |text: &str| planned(text).unwrap_err().to_string();
+        assert!(problem(r#"{"config": "", "grid": {"pretrain.epoch": [1]}}"#).contains("epoch"));
+        assert!(
+            problem(r#"{"config": "", "grid": {"pretrain.epochs": 1}}"#).starts_with("grid.pretrain.epochs")
+        );
+        assert!(problem(r#"{"config": "", "seeds": [1, 1]}"#).contains("twice"));
+        assert!(serde_json::from_str::<SweepFile>(r#"{"config": "", "seed": [1]}"#).is_err());
+    }
+}
