@@ -14,8 +14,8 @@ use crate::kernels::matrix_product;
 use crate::model::FeatureMoments;
 use problem::Problem;
 
-/// Penalties that are tried by default: powers of 10 from 1e-6 to 10, on features of deviation 1.
-pub const PENALTIES: [f64; 8] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0];
+/// Penalties that are tried by default: powers of 10 from 1e-6 to 100, on features of deviation 1.
+pub const PENALTIES: [f64; 9] = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0];
 /// Temperatures that are tried: the scores lie between about 0 and 1, far too close for a softmax.
 const TEMPERATURES: [f64; 12] = [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0.3, 0.5, 0.7, 1.0];
 
