@@ -41,5 +41,7 @@ pub mod sweep;
 mod tensor_file;
 pub mod tensorboard;
 pub mod training;
+#[cfg(feature = "remote")]
+pub mod worker;
 
 pub use error::{Error, Result};

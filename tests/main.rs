@@ -19,3 +19,5 @@ mod resume; // stopped, killed, damaged: the result is that of a run that was le
 mod support;
 mod training_options; // every option of training: exact through a stop, and doing what it says
 mod verification; // the commands that check these promises
+#[cfg(feature = "remote")]
+mod worker; // workers on loopback, killed and refused

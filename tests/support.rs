@@ -26,6 +26,15 @@ impl Running {
         assert!(status.unwrap().success());
     }
 
+    /// The first line of standard output, once it is there.
+    #[cfg(feature = "remote")]
+    pub fn first_line(&mut self) -> String {
+        use std::io::Read;
+        let output = self.0.stdout.as_mut().unwrap();
+        let bytes = output.bytes().map(Result::unwrap).take_while(|&byte| byte != b'\n');
+        String::from_utf8(bytes.collect()).unwrap()
+    }
+
     /// Waits for a file, which the binary is to write.
     pub fn wait_for(&mut self, path: &Path) {
         while !path.exists() {
