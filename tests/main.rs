@@ -14,6 +14,8 @@ mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
+#[cfg(feature = "remote")]
+mod relay; // a connection that is listened to
 mod report; // the page about runs, and TensorBoard's files
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;

@@ -70,8 +70,25 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
     if let Some(warning) = worker.warning() {
         reporter.report(Event::Warning(warning));
     }
+    log_to_stderr(arguments.quiet);
     super::print_line(worker.name())?;
     worker.serve()
+}
+
+/// What burn's server has to say. It would install a log of its own, on stdout, if there were none.
+#[cfg(feature = "remote")]
+fn log_to_stderr(quiet: bool) {
+    use std::io::IsTerminal;
+
+    use tracing_subscriber::filter::LevelFilter;
+    let level = if quiet { LevelFilter::ERROR } else { LevelFilter::WARN };
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    // Fails where there is a log already.
+    let _ = log.try_init();
 }
 
 /// The pool of the whole process, on which the threads of burn's server compute.
