@@ -33,6 +33,7 @@ pub mod predictions;
 pub mod progress;
 pub mod random;
 pub mod report;
+pub mod resident;
 pub mod run_directory;
 pub mod run_results;
 pub mod samples;

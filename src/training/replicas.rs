@@ -57,6 +57,11 @@ impl Replicas {
         Ok(Self { replicas: devices.iter().map(replica).collect::<Result<_>>()? })
     }
 
+    /// All of their devices, without automatic differentiation.
+    pub fn devices(&self) -> Vec<Device> {
+        self.replicas.iter().map(|replica| replica.device.clone()).collect()
+    }
+
     /// The device that keeps the parameters, without automatic differentiation.
     pub fn main(&self) -> &Device {
         &self.replicas[0].device
@@ -109,13 +114,10 @@ impl Replicas {
 /// others.
 fn split(mut batch: Batch, group: usize, count: usize) -> (Batch, Vec<Batch>) {
     let groups = batch.labels.len().div_ceil(group);
-    let values = batch.inputs.len() / batch.labels.len().max(1);
     let count = count.min(groups).max(1);
     let mut shards = Vec::with_capacity(count);
     for index in (1..count).rev() {
-        let before = (groups * index).div_ceil(count) * group;
-        let inputs = batch.inputs.split_off(before * values);
-        shards.push(Batch { inputs, labels: batch.labels.split_off(before) });
+        shards.push(batch.split_off((groups * index).div_ceil(count) * group));
     }
     shards.reverse();
     (batch, shards)
