@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Type-checks every cargo feature that continuous integration does not build. Needs no driver and no SDK; half an
-# hour on two cores the first time. Usage: scripts/check-features.sh [FEATURE ...]
+# Type-checks every cargo feature that continuous integration does not build; half an hour on two cores the first
+# time. Usage: scripts/check-features.sh [FEATURE ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -8,8 +8,7 @@ use burn::tensor::{DType, Device, Int, IntDType, Tensor, TensorData};
 
 /// Numbers of a pixel.
 const CHANNELS: usize = 3;
-/// Most pixels that are put on a device, four bytes each there: half a gibibyte, below what graphics interfaces bind
-/// at once and what burn sends at once.
+/// Most pixels that are put on a device, four bytes each there: half a gibibyte, half of what burn sends at once.
 const MAX_PIXELS: usize = 1 << 27;
 
 /// Images that samples are copies of, on the host.
