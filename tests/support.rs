@@ -29,10 +29,10 @@ impl Running {
     /// The first line of standard output, once it is there.
     #[cfg(feature = "remote")]
     pub fn first_line(&mut self) -> String {
-        use std::io::Read;
-        let output = self.0.stdout.as_mut().unwrap();
-        let bytes = output.bytes().map(Result::unwrap).take_while(|&byte| byte != b'\n');
-        String::from_utf8(bytes.collect()).unwrap()
+        use std::io::{BufRead, BufReader};
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
     }
 
     /// Waits for a file, which the binary is to write.
