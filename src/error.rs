@@ -88,6 +88,14 @@ pub enum Error {
         /// How to mend it.
         hint: String,
     },
+    /// A device failed in the middle of the work.
+    #[error("lost in the middle of the work ({devices}): {problem}")]
+    DeviceLost {
+        /// Those at work, apart from this process's own processors.
+        devices: String,
+        /// The first thing that went wrong.
+        problem: String,
+    },
     /// The work was asked to end; [`Reporter::stop`](crate::progress::Reporter::stop) said so.
     #[error("{stage}: stopped by {stop} {state}")]
     Stopped {
@@ -170,6 +178,9 @@ impl Error {
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
             Self::RunInUse { .. } => "wait until it has ended, or name another directory with --out".into(),
             Self::Stopped { .. } => "go on with --resume".into(),
+            Self::DeviceLost { .. } => {
+                "the last checkpoint stands; go on with --resume, on other devices too".into()
+            }
             Self::Diverged { .. } | Self::NotFinite { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
             }

@@ -33,6 +33,7 @@ pub mod predictions;
 pub mod progress;
 pub mod random;
 pub mod report;
+pub mod resident;
 pub mod run_directory;
 pub mod run_results;
 pub mod samples;
@@ -41,5 +42,7 @@ pub mod sweep;
 mod tensor_file;
 pub mod tensorboard;
 pub mod training;
+#[cfg(feature = "remote")]
+pub mod worker;
 
 pub use error::{Error, Result};

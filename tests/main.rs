@@ -14,8 +14,12 @@ mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
+#[cfg(feature = "remote")]
+mod relay; // a connection that is listened to
 mod report; // the page about runs, and TensorBoard's files
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod support;
 mod training_options; // every option of training: exact through a stop, and doing what it says
 mod verification; // the commands that check these promises
+#[cfg(feature = "remote")]
+mod worker; // workers on loopback, killed and refused

@@ -26,6 +26,15 @@ impl Running {
         assert!(status.unwrap().success());
     }
 
+    /// The first line of standard output, once it is there.
+    #[cfg(feature = "remote")]
+    pub fn first_line(&mut self) -> String {
+        use std::io::{BufRead, BufReader};
+        let mut line = String::new();
+        BufReader::new(self.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
     /// Waits for a file, which the binary is to write.
     pub fn wait_for(&mut self, path: &Path) {
         while !path.exists() {

@@ -17,6 +17,7 @@ use super::predict::PredictArguments;
 use super::report::ReportArguments;
 use super::reproduce::ReproduceArguments;
 use super::sweep::SweepArguments;
+use super::worker::{self, WorkerArguments};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -168,6 +169,9 @@ Example:
     /// List the devices of this program and this machine, or check that one computes rightly
     #[command(after_help = devices::HELP)]
     Devices(DevicesArguments),
+    /// Serve devices of this machine to other rotnet processes, in a build with the feature remote
+    #[command(after_help = worker::HELP)]
+    Worker(WorkerArguments),
     /// Print the config as resolved, or its JSON schema
     Config {
         #[command(flatten)]

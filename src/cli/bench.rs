@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::bench::{BenchResult, Effort, Rate, bench};
+use crate::device::guarded;
 use crate::error::{Error, Result};
 
 /// Longest measurement, in seconds.
@@ -19,7 +20,8 @@ pub(super) fn execute(settings: &Settings, repeats: u32, seconds: f64, profile: 
     }
     let config = resolve(settings)?;
     let effort = Effort { repeats: repeats as usize, duration: Duration::from_secs_f64(seconds) };
-    let result = on_threads(config.threads, || bench(&config, effort, profile))??;
+    let work = || guarded(&config.all_devices(), || bench(&config, effort, profile));
+    let result = on_threads(config.threads, work)??;
     match settings.json {
         true => print_json(&result),
         false => show(&result),

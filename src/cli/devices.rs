@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
-use crate::device::{DeviceName, offers};
+use crate::device::{DeviceName, guarded, offers};
 use crate::device_check::{DeviceCheck, check};
 use crate::error::{Error, Result};
 
@@ -15,7 +15,7 @@ differ by more than rounding. The network is that of the config.
 Examples:
   rotnet devices
   rotnet devices --check ndarray
-  rotnet devices --check flex --config configs/compact.json";
+  rotnet devices --check ws://10.0.0.2:3000 --config configs/compact.json";
 
 /// Options of `devices`.
 #[derive(Args, Debug)]
@@ -49,7 +49,8 @@ fn check_device(settings: &Settings, device: &str) -> Result<()> {
     let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists what there is".into() };
     let device: DeviceName = device.parse().map_err(|problem| usage(format!("--check: {problem}")))?;
     let config = resolve(settings)?;
-    let result = on_threads(config.threads, || check(&config, &device))??;
+    let work = || guarded(std::slice::from_ref(&device), || check(&config, &device));
+    let result = on_threads(config.threads, work)??;
     match settings.json {
         true => print_json(&result)?,
         false => show(&result)?,

@@ -17,7 +17,10 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Judge", &["evaluate", "sweep", "compare", "report"]),
     ("Use", &["predict", "orient", "export"]),
     ("Data", &["data"]),
-    ("Machine", &["bench", "devices", "verify-resume", "reproduce", "config", "completions", "man"]),
+    (
+        "Machine",
+        &["bench", "devices", "worker", "verify-resume", "reproduce", "config", "completions", "man"],
+    ),
 ];
 
 /// Options of `completions`.

@@ -22,6 +22,7 @@ mod signals;
 mod sweep;
 mod table;
 mod verify_resume;
+mod worker;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -87,6 +88,7 @@ fn execute(command: Command) -> Result<()> {
         Command::Report(arguments) => report::execute(&arguments),
         Command::Export(arguments) => export::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
+        Command::Worker(arguments) => worker::execute(&arguments),
         Command::Config { settings, schema } => show_config(&settings, schema),
         Command::Completions(arguments) => help::completions(&arguments),
         Command::Man(arguments) => help::man(&arguments),

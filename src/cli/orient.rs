@@ -7,6 +7,7 @@ use clap::Args;
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
 use crate::apply::{self, OrientRequest, Orientation, Orientations};
+use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::run_directory::RunDirectory;
 
@@ -41,7 +42,8 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
     let run = RunDirectory::new(&images.run);
     let request = OrientRequest { fix: arguments.fix.clone(), sure: arguments.sure, force: arguments.force };
     let device = images.device()?;
-    let found = on_threads(images.threads, || apply::orient(&run, &device, &files, &request))??;
+    let work = || guarded(std::slice::from_ref(&device), || apply::orient(&run, &device, &files, &request));
+    let found = on_threads(images.threads, work)??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

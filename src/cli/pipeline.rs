@@ -9,6 +9,7 @@ use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, Overrides, PretrainConfig};
+use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::Reporter;
 use crate::run_directory::{Existing, RunDirectory};
@@ -159,7 +160,7 @@ pub(super) fn with_stage<T: Send>(
     let Settings { quiet, .. } = arguments.settings;
     on_threads(context.config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(quiet))?;
-        work(&mut reporter)
+        guarded(&context.config.all_devices(), || work(&mut reporter))
     })?
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
 use crate::apply::{self, Prediction, Predictions};
+use crate::device::guarded;
 use crate::error::Result;
 use crate::run_directory::RunDirectory;
 
@@ -29,7 +30,8 @@ pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     let run = RunDirectory::new(&images.run);
     let encoder = arguments.checkpoint.clone();
     let device = images.device()?;
-    let found = on_threads(images.threads, || apply::predict(&run, encoder, &device, &files))??;
+    let work = || guarded(std::slice::from_ref(&device), || apply::predict(&run, encoder, &device, &files));
+    let found = on_threads(images.threads, work)??;
     match (images.output.json, images.csv) {
         (true, _) => print_json(&found)?,
         (_, true) => show_csv(&found)?,

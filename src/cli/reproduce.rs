@@ -12,6 +12,7 @@ use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, Overrides};
+use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::progress::{Reporter, Stage};
@@ -65,7 +66,7 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let again = RunDirectory::new(directory.path());
     on_threads(config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
-        run_stages(&again, &config, &stages, &mut reporter)
+        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, &mut reporter))
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found)?;

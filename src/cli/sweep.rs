@@ -1,5 +1,6 @@
 //! `rotnet sweep`: a grid of runs, and their means.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use super::signals::Stoppable;
 use super::table::Table;
 use super::{display, on_threads, print_json, print_line};
 use crate::config::Overrides;
+use crate::device::{DeviceName, guarded};
 use crate::error::Result;
 use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
 
@@ -70,9 +72,11 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
         out: arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem)),
         data_home: data_home(),
     };
+    let devices: BTreeSet<DeviceName> =
+        sweep.planned.iter().flat_map(|planned| planned.config.all_devices()).collect();
     let summary = on_threads(arguments.threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
-        sweep::execute(&sweep, &mut reporter)
+        guarded(&Vec::from_iter(devices), || sweep::execute(&sweep, &mut reporter))
     })??;
     match arguments.output.json {
         true => print_json(&summary),

@@ -132,13 +132,25 @@ impl Augmentation {
         &changed.pixels
     }
 
-    fn change(&self, images: &Images, index: usize, epoch: u64, out: &mut [u8]) {
+    /// What is beyond the edge of an image and how far, where nothing but places change; nothing where colours do.
+    pub(super) fn edge(&self) -> Option<(Padding, usize)> {
+        let AugmentConfig { brightness, contrast, saturation, padding, crop_padding, .. } = self.config;
+        (brightness + contrast + saturation == 0.0).then_some((padding, crop_padding))
+    }
+
+    /// Whether image `index` is mirrored in `epoch`, and by how much it is moved: down and right.
+    pub(super) fn place(&self, index: usize, epoch: u64) -> (bool, [i32; 2]) {
+        let draw = self.draw(index, epoch);
+        (draw.mirrored, draw.shift)
+    }
+
+    fn draw(&self, index: usize, epoch: u64) -> Draw {
         let config = &self.config;
         let mut random = generator(self.seed, Purpose::Augment, epoch, index as u64);
         // All are drawn always, so that switching one off leaves the others as they are.
         let reach = config.crop_padding as i64;
         let mut place = || random.random_range(-reach..=reach) as i32;
-        let (down, right) = (place(), place());
+        let shift = [place(), place()];
         let mirrored = random.random::<bool>() && config.flip == Flip::BeforeRotation;
         let mut around_one = |reach: f64| 1.0 + reach as f32 * random.random_range(-1.0f32..=1.0);
         let jitter = Jitter {
@@ -146,15 +158,27 @@ impl Augmentation {
             contrast: around_one(config.contrast),
             saturation: around_one(config.saturation),
         };
-        let source = images.image(index);
-        shift(source, images.width, [down, right], config.padding, out);
-        if mirrored {
+        Draw { shift, mirrored, jitter }
+    }
+
+    fn change(&self, images: &Images, index: usize, epoch: u64, out: &mut [u8]) {
+        let draw = self.draw(index, epoch);
+        shift(images.image(index), images.width, draw.shift, self.config.padding, out);
+        if draw.mirrored {
             mirror(out, images.width);
         }
-        if jitter != Jitter::NONE {
-            jitter.apply(out);
+        if draw.jitter != Jitter::NONE {
+            draw.jitter.apply(out);
         }
     }
+}
+
+/// What happens to an image in an epoch.
+struct Draw {
+    /// Down and right.
+    shift: [i32; 2],
+    mirrored: bool,
+    jitter: Jitter,
 }
 
 /// Moves an image so that pixel (y, x) of `out` is pixel (y + down, x + right) of `image`.

@@ -5,12 +5,13 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::augment::{AugmentConfig, Augmentation, Changed};
+use super::augment::{AugmentConfig, Augmentation, Changed, Padding};
 use super::images::{CHANNELS, Images};
 use super::pixels::{PixelTable, Pixels};
 use super::resize::Shrink;
 use super::rotation::{Rotation, write_rotated};
 use crate::random::{Purpose, generator};
+use crate::resident::{Pictures, Place};
 use crate::samples::Samples;
 
 /// Fewest samples worth a task of their own: at about 2 µs a sample, a tenth of a millisecond's work.
@@ -50,6 +51,12 @@ impl<'a> PlainImages<'a> {
         self.source.augmentation = config.map(|config| Augmentation::new(config, seed));
         self
     }
+
+    /// Image, rotation and label of a sample.
+    fn resolve(&self, sample: u32) -> (usize, Rotation, u8) {
+        let index = self.source.index(sample);
+        (index, Rotation::Upright, self.source.images.labels[index])
+    }
 }
 
 impl Samples for PlainImages<'_> {
@@ -62,11 +69,15 @@ impl Samples for PlainImages<'_> {
     }
 
     fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
-        let source = &self.source;
-        source.fill(epoch, samples, inputs, labels, |sample| {
-            let index = source.index(sample);
-            (index, Rotation::Upright, source.images.labels[index])
-        });
+        self.source.fill(epoch, samples, inputs, labels, |sample| self.resolve(sample));
+    }
+
+    fn pictures(&self) -> Option<Pictures<'_>> {
+        self.source.pictures()
+    }
+
+    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u8]) -> Vec<Place> {
+        self.source.places(epoch, samples, labels, |sample| self.resolve(sample))
     }
 }
 
@@ -103,6 +114,20 @@ impl<'a> RotatedImages<'a> {
         self.source.augmentation = config.map(|config| Augmentation::new(config, self.seed));
         self
     }
+
+    /// Image, rotation and label of a sample in an epoch.
+    fn resolve(&self, epoch: u64, sample: u32) -> (usize, Rotation, u8) {
+        let (index, turns) = match self.rotations {
+            Rotations::Random => {
+                let index = self.source.index(sample);
+                let mut random = generator(self.seed, Purpose::Turn, epoch, index as u64);
+                (index, random.random_range(0..4))
+            }
+            _ => (self.source.index(sample / 4), sample),
+        };
+        let rotation = Rotation::from_turns(turns);
+        (index, rotation, rotation as u8)
+    }
 }
 
 impl Samples for RotatedImages<'_> {
@@ -126,19 +151,15 @@ impl Samples for RotatedImages<'_> {
     }
 
     fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
-        let source = &self.source;
-        source.fill(epoch, samples, inputs, labels, |sample| {
-            let (index, turns) = match self.rotations {
-                Rotations::Random => {
-                    let index = source.index(sample);
-                    let mut random = generator(self.seed, Purpose::Turn, epoch, index as u64);
-                    (index, random.random_range(0..4))
-                }
-                _ => (source.index(sample / 4), sample),
-            };
-            let rotation = Rotation::from_turns(turns);
-            (index, rotation, rotation as u8)
-        });
+        self.source.fill(epoch, samples, inputs, labels, |sample| self.resolve(epoch, sample));
+    }
+
+    fn pictures(&self) -> Option<Pictures<'_>> {
+        self.source.pictures()
+    }
+
+    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u8]) -> Vec<Place> {
+        self.source.places(epoch, samples, labels, |sample| self.resolve(epoch, sample))
     }
 }
 
@@ -195,6 +216,43 @@ impl<'a> Source<'a> {
 
     fn index(&self, place: u32) -> usize {
         self.indices[place as usize] as usize
+    }
+
+    /// The images, where samples are nothing but turned, moved and mirrored copies of them.
+    fn pictures(&self) -> Option<Pictures<'_>> {
+        let Images { pixels, height, width, .. } = self.images;
+        let edge = self.augmentation.as_ref().map_or(Some((Padding::Zero, 0)), Augmentation::edge);
+        let (padding, _) = edge.filter(|(_, reach)| height == width && reach < height)?;
+        let reflected = padding == Padding::Reflect;
+        let pictures = Pictures { pixels, side: *height, numbers: &self.table.0, reflected };
+        self.shrink.is_none().then_some(pictures)
+    }
+
+    /// What [`fill`](Self::fill) would write, as places in [`pictures`](Self::pictures).
+    fn places(
+        &self,
+        epoch: u64,
+        samples: &[u32],
+        labels: &mut [u8],
+        resolve: impl Fn(u32) -> (usize, Rotation, u8),
+    ) -> Vec<Place> {
+        let side = self.images.width;
+        let place = |(label, &sample): (&mut u8, &u32)| {
+            let (index, rotation, value) = resolve(sample);
+            *label = value;
+            let [mut row, mut column] = rotation.place_in_source(side);
+            if let Some(augmentation) = &self.augmentation {
+                let (mirrored, [down, right]) = augmentation.place(index, epoch);
+                if mirrored {
+                    column = column.map(|factor| -factor);
+                    column[2] += side as i32 - 1;
+                }
+                row[2] += down;
+                column[2] += right;
+            }
+            Place { image: index as u32, row, column }
+        };
+        labels.iter_mut().zip(samples).map(place).collect()
     }
 
     /// Writes samples in parallel; `resolve` gives the image, rotation and label of a sample.

@@ -34,6 +34,18 @@ impl Rotation {
         }
     }
 
+    /// Where a pixel of a rotated square image is in the source: factors of (row, column, 1) that give its row, and its
+    /// column.
+    pub(super) fn place_in_source(self, side: usize) -> [[i32; 3]; 2] {
+        let last = side as i32 - 1;
+        match self {
+            Self::Upright => [[1, 0, 0], [0, 1, 0]],
+            Self::Quarter => [[0, 1, 0], [-1, 0, last]],
+            Self::Half => [[-1, 0, last], [0, -1, last]],
+            Self::ThreeQuarters => [[0, -1, last], [1, 0, 0]],
+        }
+    }
+
     /// Where row `row` of the rotated image begins in the source, and the way to its next pixel; both in pixels.
     fn row_in_source(self, row: usize, height: usize, width: usize) -> (usize, isize) {
         match self {

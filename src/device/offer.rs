@@ -17,7 +17,7 @@ pub struct Offer {
 
 /// Every kind of device, with what there is of it.
 pub fn offers() -> Vec<Offer> {
-    vec![flex(), ndarray()]
+    vec![flex(), ndarray(), remote()]
 }
 
 fn flex() -> Offer {
@@ -39,6 +39,15 @@ fn ndarray() -> Offer {
     Offer { device: DeviceName::Ndarray.to_string(), available, what }
 }
 
+fn remote() -> Offer {
+    let available = cfg!(feature = "remote");
+    let what = match available {
+        true => "devices of another process or machine that runs `rotnet worker`".into(),
+        false => not_built("remote"),
+    };
+    Offer { device: "ws://host:port, iroh:ID".into(), available, what }
+}
+
 fn not_built(feature: &str) -> String {
     format!("not in this program; `cargo build --release --features {feature}`")
 }
@@ -51,8 +60,10 @@ mod tests {
     fn every_kind_is_listed_and_a_kind_that_is_not_built_names_its_feature() {
         let offers = offers();
         assert!(offers[0].available && offers[0].device == "flex");
-        let ndarray = &offers[1];
-        assert_eq!((ndarray.device.as_str(), ndarray.available), ("ndarray", cfg!(feature = "ndarray")));
-        assert_eq!(ndarray.what.contains("--features ndarray"), !ndarray.available, "{ndarray:?}");
+        for (kind, built) in [("ndarray", cfg!(feature = "ndarray")), ("ws", cfg!(feature = "remote"))] {
+            let offer = offers.iter().find(|offer| offer.device.starts_with(kind)).unwrap();
+            assert_eq!(offer.what.contains("--features "), !built, "{offer:?}");
+            assert!(built || !offer.available);
+        }
     }
 }

@@ -86,7 +86,12 @@ pub struct SgdStep {
 }
 
 /// Operations with a hand-written implementation for `flex`; every other device runs the default body.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Remote: cfg(feature = "remote"),
+    Autodiff
+)]
 pub trait Kernels: Backend {
     /// See [`conv_block`].
     fn conv_block(
@@ -173,6 +178,15 @@ mod ndarray {
 
     impl super::Kernels for NdArray {}
     impl<C: CheckpointStrategy> super::Kernels for Autodiff<NdArray, C> {}
+}
+
+#[cfg(feature = "remote")]
+mod remote {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Remote};
+
+    impl super::Kernels for Remote {}
+    impl<C: CheckpointStrategy> super::Kernels for Autodiff<Remote, C> {}
 }
 
 static BURN_OPERATIONS: AtomicBool = AtomicBool::new(false);

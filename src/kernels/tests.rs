@@ -295,13 +295,14 @@ fn nan_and_ties_come_through_as_in_burn() {
 #[test]
 fn a_training_step_on_ndarray_equals_one_on_flex() {
     use crate::model::{EncoderConfig, RotationNetwork, collect};
-    use crate::samples::Batch;
+    use crate::samples::{Batch, Inputs};
     use crate::training::{Optimizer, OptimizerConfig, step};
     let run = |device: Device| {
         let device = device.autodiff();
         let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::default());
-        let batch = Batch { inputs: numbers(8 * 3072, 9), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
+        let batch =
+            Batch { inputs: Inputs::Values(numbers(8 * 3072, 9)), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
         let (network, loss, _) = step(network, &mut optimizer, batch, 0.0, &device);
         (values(loss), collect(&network))
     };

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::ImageShape;
 use crate::random::{Purpose, generator};
-use crate::samples::{Batch, Samples};
+use crate::samples::Samples;
 
 /// Patches that statistics are taken from; fewer in unit tests, which need no good ones.
 pub const SAMPLED_PATCHES: usize = if cfg!(test) { 8_000 } else { 100_000 };
@@ -35,8 +35,9 @@ pub fn sample_patches(
         });
         let draws: Vec<(u32, usize, usize)> = draws.collect();
         let indices: Vec<u32> = draws.iter().map(|(image, _, _)| *image).collect();
-        let batch = Batch::new(images, 0, &indices);
-        for ((_, top, left), image) in draws.into_iter().zip(batch.inputs.chunks(height * width * channels)) {
+        let (mut inputs, mut labels) = (vec![0.0; indices.len() * images.values()], vec![0; indices.len()]);
+        images.fill(0, &indices, &mut inputs, &mut labels);
+        for ((_, top, left), image) in draws.into_iter().zip(inputs.chunks(height * width * channels)) {
             for row in top..top + side {
                 let start = (row * width + left) * channels;
                 patches.extend_from_slice(&image[start..start + side * channels]);

@@ -1,13 +1,18 @@
 //! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
 
+use std::sync::Arc;
+
 use burn::module::Module;
+use burn::tensor::Device;
 
 use super::Context;
 use crate::checkpoint::{Checkpoint, Header};
 use crate::config::{Common, FinetuneConfig, PretrainConfig};
+use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::resident::Resident;
 use crate::samples::Samples;
 use crate::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
@@ -109,6 +114,7 @@ pub(super) fn run<N: Network>(
         label_smoothing: recipe.common.label_smoothing as f32,
         save: context.config.save.clone(),
         replicas: Replicas::new(&context.devices)?,
+        resident: resident(samples, &context.devices).map(Arc::new),
     };
     let events = context.run.events(stage);
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
@@ -151,6 +157,14 @@ pub(super) fn run<N: Network>(
             .map_err(|problem| Checkpoint::refuse(&best, problem))?;
     }
     Ok((network, lines.into_lines()))
+}
+
+/// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper
+/// than sending.
+fn resident(samples: &dyn Samples, devices: &[Device]) -> Option<Resident> {
+    let elsewhere = devices.iter().any(|device| !computes_here(device));
+    let pictures = samples.pictures().filter(|_| elsewhere)?;
+    Resident::new(&pictures, devices)
 }
 
 /// The network to keep and the optimizer's state at a position.

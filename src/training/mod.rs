@@ -10,6 +10,8 @@ mod selection;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
@@ -17,6 +19,7 @@ use crate::kernels;
 use crate::model::Network;
 use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
 use crate::random::{Purpose, generator};
+use crate::resident::Resident;
 use crate::samples::{Batch, Samples};
 
 pub use evaluation::{Evaluation, evaluate, predict};
@@ -59,12 +62,23 @@ pub struct Plan<'a> {
     pub save: SaveConfig,
     /// What it is done on.
     pub replicas: Replicas,
+    /// The images of the samples on all of these devices, where batches are to be made there.
+    pub resident: Option<Arc<Resident>>,
 }
 
 impl<'a> Plan<'a> {
     /// The samples of a step.
     fn samples_at(&self, step: u64, samples: &'a dyn Samples) -> &'a dyn Samples {
         self.before.iter().find(|(end, _)| step < *end).map_or(samples, |(_, smaller)| *smaller)
+    }
+
+    /// The batch of a step.
+    fn batch(&self, step: u64, samples: &'a dyn Samples, epoch: u64, indices: &[u32]) -> Batch {
+        let smaller = self.before.iter().any(|(end, _)| step < *end);
+        match self.resident.as_ref().filter(|_| !smaller) {
+            Some(resident) => Batch::on(resident, samples, epoch, indices),
+            None => Batch::new(self.samples_at(step, samples), epoch, indices),
+        }
     }
 }
 
@@ -132,8 +146,7 @@ fn train_epoch<'a, N: Network>(
     let epochs = meter.epochs_done();
     let order = epoch_order(samples, plan.seed, epochs);
     let first = steps_an_epoch(samples, plan.batch_size) * epochs as u64;
-    let made =
-        |(step, indices): (u64, &[u32])| Batch::new(plan.samples_at(step, samples), epochs as u64, indices);
+    let made = |(step, indices): (u64, &[u32])| plan.batch(step, samples, epochs as u64, indices);
     let mut steps =
         (first..plan.steps).zip(order.chunks(plan.batch_size * samples.group())).skip(meter.steps());
     let mut clock = SaveClock::new(&plan.save);

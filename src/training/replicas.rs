@@ -15,6 +15,7 @@ use burn::tensor::{Device, Gradients, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::Optimizer;
+use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::model::{Network, Path};
@@ -30,13 +31,13 @@ pub struct Replicas {
 struct Replica {
     /// Without automatic differentiation.
     device: Device,
-    /// Its share of the threads, where there are several.
+    /// The threads of a device that computes with this process's processors.
     pool: Option<Arc<ThreadPool>>,
 }
 
 impl Replicas {
-    /// Replicas on `devices` (without automatic differentiation), the first of which keeps the parameters. They share
-    /// the threads of the calling pool.
+    /// Replicas on `devices` (without automatic differentiation), the first of which keeps the parameters. Those that
+    /// compute with this process's processors share the threads of the calling pool.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no device, or threads cannot be started.
@@ -45,13 +46,20 @@ impl Replicas {
         if devices.is_empty() {
             return Err(usage("no device to train on".into()));
         }
-        let threads = (rayon::current_num_threads() / devices.len()).max(1);
+        let local = devices.iter().filter(|&device| computes_here(device)).count();
+        let threads = (rayon::current_num_threads() / local.max(1)).max(1);
         let replica = |device: &Device| {
-            let pool = (devices.len() > 1).then(|| ThreadPoolBuilder::new().num_threads(threads).build());
+            let several = devices.len() > 1 && computes_here(device);
+            let pool = several.then(|| ThreadPoolBuilder::new().num_threads(threads).build());
             let pool = pool.transpose().map_err(|error| usage(format!("cannot start threads: {error}")))?;
             Ok(Replica { device: device.clone(), pool: pool.map(Arc::new) })
         };
         Ok(Self { replicas: devices.iter().map(replica).collect::<Result<_>>()? })
+    }
+
+    /// All of their devices, without automatic differentiation.
+    pub fn devices(&self) -> Vec<Device> {
+        self.replicas.iter().map(|replica| replica.device.clone()).collect()
     }
 
     /// The device that keeps the parameters, without automatic differentiation.
@@ -106,13 +114,10 @@ impl Replicas {
 /// others.
 fn split(mut batch: Batch, group: usize, count: usize) -> (Batch, Vec<Batch>) {
     let groups = batch.labels.len().div_ceil(group);
-    let values = batch.inputs.len() / batch.labels.len().max(1);
     let count = count.min(groups).max(1);
     let mut shards = Vec::with_capacity(count);
     for index in (1..count).rev() {
-        let before = (groups * index).div_ceil(count) * group;
-        let inputs = batch.inputs.split_off(before * values);
-        shards.push(Batch { inputs, labels: batch.labels.split_off(before) });
+        shards.push(batch.split_off((groups * index).div_ceil(count) * group));
     }
     shards.reverse();
     (batch, shards)

@@ -1,6 +1,10 @@
 //! The order of samples, and stops within an epoch.
 
+use burn::module::Module;
+
 use super::*;
+use crate::bench::made_up_images;
+use crate::data::{AugmentConfig, Pixels, RotatedImages, Rotations};
 use crate::model::{Classifier, ClassifierShape, Parameters, collect, load};
 use crate::progress::Stop;
 
@@ -91,6 +95,7 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
         label_smoothing: 0.1,
         save: SaveConfig::default(),
         replicas: Replicas::new(&[device]).unwrap(),
+        resident: None,
     };
     let mut last = Saved::default();
     let mut reporter = StopAfter(steps);
@@ -130,5 +135,47 @@ fn a_stop_within_an_epoch_changes_no_bit_whatever_the_optimizer() {
             let resumed = trained(&rule, average, &stopped, usize::MAX);
             assert_eq!(resumed, whole, "{kind} {average:?}");
         }
+    }
+}
+
+/// Parameters after two epochs on turned and moved images, made on the host or by the device, on `count` replicas.
+fn trained_on_images(resident: bool, count: usize) -> Parameters {
+    let images = made_up_images();
+    let augment = AugmentConfig::default();
+    let samples = RotatedImages::new(&images, (0..12).collect(), Rotations::All, &Pixels::Scaled, 5);
+    let samples = samples.augmented(Some(&augment));
+    let devices = vec![Device::flex(); count];
+    let shape = ClassifierShape {
+        features: samples.values(),
+        hidden: vec![4],
+        batch_norm: false,
+        classes: 4,
+        map: None,
+    };
+    let network = Classifier::new(&shape, None, 1, &Device::flex().autodiff());
+    let plan = Plan {
+        stage: Stage::Pretrain,
+        steps: 6,
+        before: Vec::new(),
+        from: Position::default(),
+        batch_size: 4,
+        seed: 1,
+        label_smoothing: 0.0,
+        save: SaveConfig::default(),
+        replicas: Replicas::new(&devices).unwrap(),
+        resident: resident.then(|| Arc::new(Resident::new(&samples.pictures().unwrap(), &devices).unwrap())),
+    };
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default());
+    let mut save = |_: &Classifier, _: &Optimizer, _, _: Option<&EpochMetrics>| Ok(true);
+    let mut reporter = StopAfter(usize::MAX);
+    let trained =
+        train(network, &mut optimizer, &samples, &plan, &mut |_, _| {}, &mut reporter, &mut save).unwrap();
+    collect(&trained.valid())
+}
+
+#[test]
+fn images_that_live_on_the_device_change_no_bit() {
+    for count in [1, 2] {
+        assert_eq!(trained_on_images(true, count), trained_on_images(false, count), "{count} replicas");
     }
 }

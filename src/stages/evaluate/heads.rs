@@ -139,6 +139,7 @@ fn train(
         label_smoothing: 0.0,
         save: config.save.clone(),
         replicas: Replicas::new(std::slice::from_ref(device))?,
+        resident: None,
     };
     let mut quiet = StopOnly(reporter);
     let trained = training::train(

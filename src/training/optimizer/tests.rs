@@ -5,7 +5,7 @@ use burn::tensor::{Device, TensorData};
 
 use super::*;
 use crate::model::{Classifier, ClassifierShape, load};
-use crate::samples::Batch;
+use crate::samples::{Batch, Inputs};
 use crate::training::step;
 
 fn optimizer(text: &str) -> Optimizer {
@@ -95,8 +95,10 @@ fn classifier() -> Classifier {
 
 fn trained(mut network: Classifier, optimizer: &mut Optimizer, steps: usize) -> Classifier {
     for _ in 0..steps {
-        let batch =
-            Batch { inputs: (0..48).map(|n| (n * 7 % 11) as f32 / 11.0).collect(), labels: vec![0, 1, 2, 1] };
+        let batch = Batch {
+            inputs: Inputs::Values((0..48).map(|n| (n * 7 % 11) as f32 / 11.0).collect()),
+            labels: vec![0, 1, 2, 1],
+        };
         network = step(network, optimizer, batch, 0.0, &Device::flex().autodiff()).0;
     }
     network

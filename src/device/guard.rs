@@ -1,0 +1,83 @@
+//! Panics of devices as errors.
+//!
+//! burn reports a lost connection by a panic, often on a thread of
+//! its own with the reason and then on the caller's without it.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+
+use super::DeviceName;
+use crate::error::{Error, Result};
+
+/// Does `work`, which uses `devices`. Where one of them is not computed with by this process itself, a panic ends the
+/// work and not the process, and nothing of it is printed.
+///
+/// # Errors
+/// Those of `work`; [`Error::DeviceLost`] with the first panic's message.
+pub fn guarded<T>(devices: &[DeviceName], work: impl FnOnce() -> Result<T>) -> Result<T> {
+    if devices.iter().all(DeviceName::is_local_cpu) {
+        return work();
+    }
+    catching(work).unwrap_or_else(|problem| {
+        let devices = devices.iter().filter(|device| !device.is_local_cpu());
+        let devices = devices.map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        Err(Error::DeviceLost { devices, problem })
+    })
+}
+
+type Recorder = Arc<Mutex<Option<String>>>;
+
+/// Those who want to know of panics; while there is one, panics are not printed.
+static RECORDERS: Mutex<Vec<Recorder>> = Mutex::new(Vec::new());
+static HOOK: Once = Once::new();
+
+/// The result of `work`, or the message of the first panic on any thread while it was done.
+pub(super) fn catching<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    HOOK.call_once(install_hook);
+    let recorder = Recorder::default();
+    lock(&RECORDERS).push(Arc::clone(&recorder));
+    let outcome = panic::catch_unwind(AssertUnwindSafe(work));
+    // After a panic the recorder stays: threads of the device may go on to panic.
+    if outcome.is_ok() || cfg!(test) {
+        lock(&RECORDERS).retain(|other| !Arc::ptr_eq(other, &recorder));
+    }
+    outcome.map_err(|_| lock(&recorder).take().unwrap_or_else(|| "no reason was given".into()))
+}
+
+fn install_hook() {
+    let previous = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        let recorders = lock(&RECORDERS);
+        if recorders.is_empty() {
+            drop(recorders);
+            return previous(info);
+        }
+        let message = info.payload_as_str().unwrap_or("a panic without a message");
+        let line = message.lines().next().unwrap_or_default().trim();
+        recorders.iter().for_each(|recorder| {
+            lock(recorder).get_or_insert_with(|| line.to_owned());
+        });
+    }));
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_panic_of_any_thread_is_the_reason() {
+        let worker: DeviceName = "ws://a:3000".parse().unwrap();
+        let error = guarded::<()>(&[DeviceName::Flex, worker], || {
+            let runner = std::thread::spawn(|| panic!("no connection\nbacktrace"));
+            runner.join().unwrap_or_else(|_| panic!("the runner is gone"));
+            Ok(())
+        });
+        let message = error.unwrap_err().to_string();
+        assert!(message.contains("ws://a:3000") && message.contains("no connection"), "{message}");
+        assert!(!message.contains("flex") && !message.contains('\n'), "{message}");
+    }
+}

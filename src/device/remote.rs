@@ -1,0 +1,90 @@
+//! Devices of another process, through burn's own remote engine.
+
+use std::io;
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::Duration;
+
+use burn::remote::{ConnectError, RemoteHost};
+use burn::tensor::{Device, Tensor};
+
+use super::DeviceName;
+use super::guard::catching;
+use super::token::read_token;
+use crate::error::{Error, Result};
+
+/// Environment variable that names the file with the token that workers ask for.
+pub const TOKEN_FILE: &str = "ROTNET_TOKEN_FILE";
+
+/// How long to wait for an address.
+const PATIENCE: Duration = Duration::from_secs(5);
+const START: &str = "start `rotnet worker` there, of the same version of rotnet";
+
+/// Connects to a device of a worker, and computes something small there.
+///
+/// # Errors
+/// [`Error::Device`] if no worker answers, it refuses the token or this version of burn, or does not compute;
+/// [`Error::Io`] if the file that [`TOKEN_FILE`] names cannot be read.
+pub(super) fn open(name: &DeviceName) -> Result<Device> {
+    let refused = |problem: String, hint: &str| Error::Device {
+        device: name.to_string(),
+        problem,
+        hint: hint.to_owned(),
+    };
+    let (host, index) = match name {
+        DeviceName::WebSocket { url, index } => {
+            let unreachable = |error: io::Error| refused(format!("nobody answers there: {error}"), START);
+            reach(url.trim_start_matches("ws://")).map_err(unreachable)?;
+            (RemoteHost::websocket(url), *index)
+        }
+        DeviceName::Iroh { id, index } => {
+            let id = id.parse::<burn::remote::EndpointId>();
+            let id =
+                id.map_err(|error| refused(error.to_string(), "copy the name that the worker printed"))?;
+            (RemoteHost::iroh(id), *index)
+        }
+        _ => return Err(refused("it is no device of a worker".into(), "")),
+    };
+    let host = match std::env::var_os(TOKEN_FILE) {
+        Some(path) => host.with_credential(read_token(path.as_ref())?),
+        None => host,
+    };
+    let device = Device::remote_options(&host).device_index(index).init().map_err(|error| {
+        let hint = match &error {
+            ConnectError::Unauthorized => {
+                "put the worker's token into a file, and its path into ROTNET_TOKEN_FILE"
+            }
+            ConnectError::NoSuchDevice { .. } => {
+                "devices are numbered from 0, as `rotnet worker` was given them"
+            }
+            _ => START,
+        };
+        refused(error.to_string().lines().collect::<Vec<_>>().join(" "), hint)
+    })?;
+    match probe(&device) {
+        Ok(()) => Ok(device),
+        Err(problem) => Err(refused(problem, "look at what the worker says on stderr")),
+    }
+}
+
+/// One small computation, so that a device that is only half there is noticed now.
+fn probe(device: &Device) -> Result<(), String> {
+    let doubled = catching(|| Tensor::<1>::ones([1], device).mul_scalar(2.0).try_into_data())?;
+    let data = doubled.map_err(|error| error.to_string())?;
+    let numbers: Vec<f32> = data.iter::<f32>().collect();
+    match numbers == [2.0] {
+        true => Ok(()),
+        false => Err(format!("twice 1 is {numbers:?} there")),
+    }
+}
+
+/// Whether anybody answers: burn itself would dial for 16 seconds.
+fn reach(address: &str) -> io::Result<()> {
+    let mut outcome = Err(io::ErrorKind::NotFound.into());
+    for address in address.to_socket_addrs()? {
+        outcome = TcpStream::connect_timeout(&address, PATIENCE).map(drop);
+        if outcome.is_ok() {
+            break;
+        }
+    }
+    outcome
+}
