@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 
 use super::*;
+use crate::checkpoint::Header;
 use crate::config::QUICKSTART;
-use crate::data::{picture, unpack_seed, with_orientation};
+use crate::data::{Pixels, picture, unpack_seed, with_orientation};
 use crate::model::{EncoderConfig, RotationNetwork, collect};
 use crate::progress::Stage;
 
@@ -117,20 +119,12 @@ fn hostile_checkpoints_and_features() {
         serde_json::from_str(r#"{"kind": "compact", "widths": [2, 3], "pools": [true, true]}"#).unwrap();
     let network = RotationNetwork::new(&architecture, image, 1, &device);
     let checkpoint = Checkpoint {
-        header: crate::checkpoint::Header {
-            stage: Stage::Pretrain,
-            rotnet: "0".into(),
+        header: Header {
             epochs: 1,
-            partial: None,
             steps: 1,
-            seed: 1,
             encoder: Some(architecture),
             image,
-            pixels: crate::data::Pixels::Scaled,
-            classifier: None,
-            dataset: origin().dataset,
-            input: None,
-            recipe: serde_json::Value::Null,
+            ..Header::untrained(Stage::Pretrain, 1, Pixels::Scaled, origin().dataset, Value::Null)
         },
         parameters: collect(&network),
         optimizer: Default::default(),
