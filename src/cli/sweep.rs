@@ -19,7 +19,7 @@ use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
 #[derive(Args, Debug)]
 #[command(after_help = "\
 FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..],
-\"variants\": {\"name\": {\"key\": value}}}. Every combination is a run in OUT; finished ones are skipped when the sweep is
+\"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; finished ones are skipped when the sweep is
 started again. Encoders and features that runs have in common are made once, in OUT/shared. Leaves OUT/{sweep.csv,
 summary.json}.
 

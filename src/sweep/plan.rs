@@ -22,7 +22,8 @@ pub struct SweepFile {
     /// Values by dotted key of the config; every combination is run, the last key changing fastest.
     #[serde(default)]
     pub grid: Map<String, Value>,
-    /// Named sets of values, for settings that change together; every one is combined with the grid.
+    /// Named sets of values, for settings that change together; every one is combined with the grid. With the key `like`
+    /// a variant begins with the values of one before it.
     #[serde(default)]
     pub variants: Map<String, Value>,
     /// Values of `seed`; none: that of the config.
@@ -46,6 +47,8 @@ pub struct Planned {
     pub config: Config,
 }
 
+/// Key of a variant that names the one it begins with.
+const LIKE: &str = "like";
 /// Most runs of a sweep, so that a mistyped grid is noticed.
 const MAX_RUNS: usize = 10_000;
 /// Longest readable part of a name, well under what file systems take.
@@ -118,14 +121,26 @@ fn variants(file: &SweepFile) -> Result<Vec<(Option<String>, Settings)>> {
     if file.variants.is_empty() {
         return Ok(vec![(None, Vec::new())]);
     }
-    let variant = |(name, settings): (&String, &Value)| match settings {
-        Value::Object(settings) => {
-            let pairs = settings.iter().map(|(key, value)| (key.clone(), value.clone()));
-            Ok((Some(name.clone()), pairs.collect()))
-        }
-        other => Err(Error::config(format!("variants.{name}"), format!("must be an object, got {other}"))),
-    };
-    file.variants.iter().map(variant).collect()
+    let mut variants: Vec<(Option<String>, Settings)> = Vec::new();
+    for (name, settings) in &file.variants {
+        let refused = |problem: String| Error::config(format!("variants.{name}"), problem);
+        let Value::Object(settings) = settings else {
+            return Err(refused(format!("must be an object, got {settings}")));
+        };
+        let mut all = match settings.get(LIKE) {
+            None => Settings::new(),
+            Some(like) => {
+                let earlier = variants.iter().find(|(name, _)| name.as_deref() == like.as_str());
+                let (_, settings) = earlier
+                    .ok_or_else(|| refused(format!("`{LIKE}` must name a variant before it, got {like}")))?;
+                settings.clone()
+            }
+        };
+        let own = settings.iter().filter(|(key, _)| *key != LIKE);
+        all.extend(own.map(|(key, value)| (key.clone(), value.clone())));
+        variants.push((Some(name.clone()), all));
+    }
+    Ok(variants)
 }
 
 /// Every combination of the grid.
@@ -210,6 +225,23 @@ mod tests {
         assert_eq!(runs[7].config.pretrain.epochs, 2);
         assert_eq!((runs[7].config.seed, runs[7].config.data.label_draw), (6, 1));
         assert_eq!(runs[7].config.finetune.hidden, Some(vec![9]));
+    }
+
+    #[test]
+    fn a_variant_may_begin_with_the_values_of_one_before_it() {
+        let runs = planned(
+            r#"{"config": "", "variants": {"a": {"finetune.hidden": [9], "finetune.epochs": 3},
+                "b": {"like": "a", "finetune.epochs": 4}, "c": {"like": "b", "finetune.hidden": []}}}"#,
+        )
+        .unwrap();
+        let settings = |run: &Planned| (run.config.finetune.hidden.clone(), run.config.finetune.epochs);
+        let expected = [(Some(vec![9]), 3), (Some(vec![9]), 4), (Some(vec![]), 4)];
+        assert_eq!(runs.iter().map(settings).collect::<Vec<_>>(), expected);
+        for like in [r#""b""#, r#""a""#, "1"] {
+            let text = format!(r#"{{"config": "", "variants": {{"a": {{"like": {like}}}, "b": {{}}}}}}"#);
+            let problem = planned(&text).unwrap_err().to_string();
+            assert!(problem.starts_with("variants.a") && problem.contains("before it"), "{problem}");
+        }
     }
 
     #[test]
