@@ -1,6 +1,6 @@
 //! Serving devices to other rotnet processes, through burn's remote server.
 
-use std::net::{TcpListener, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs, UdpSocket};
 use std::path::{Path, PathBuf};
 
 use burn::server::{
@@ -93,12 +93,28 @@ fn websocket(listen: &str, token: bool) -> Result<(String, Option<&'static str>,
         return Err(usage(problem, NEW_TOKEN));
     }
     let listener = TcpListener::bind(address).map_err(failed)?;
-    let name = format!("ws://{}", listener.local_addr().map_err(failed)?);
+    let name = format!("ws://{}", reachable(listener.local_addr().map_err(failed)?));
     let warning = open.then_some(
         "the connection is not encrypted: whoever can read the network reads the token, the images and the \
          parameters; use a private network, or --iroh",
     );
     Ok((name, warning, WebSocketTransport::from_listener(listener).into()))
+}
+
+/// Where to reach a socket that may listen on all addresses: there by the one that packets to elsewhere leave from.
+fn reachable(listening: SocketAddr) -> SocketAddr {
+    if !listening.ip().is_unspecified() {
+        return listening;
+    }
+    // Addresses of documentation, RFC 5737 and RFC 3849; nothing is sent, connecting only looks up the route.
+    let (elsewhere, loopback) = match listening {
+        SocketAddr::V4(_) => ("192.0.2.1:9", IpAddr::from(Ipv4Addr::LOCALHOST)),
+        SocketAddr::V6(_) => ("[2001:db8::1]:9", IpAddr::from(Ipv6Addr::LOCALHOST)),
+    };
+    let leaving = UdpSocket::bind((listening.ip(), 0))
+        .and_then(|socket| socket.connect(elsewhere).and_then(|()| socket.local_addr()));
+    let address = leaving.map_or(loopback, |address| address.ip());
+    SocketAddr::new(address, listening.port())
 }
 
 fn iroh(key: &Path, token: bool) -> Result<(String, Option<&'static str>, Transport)> {
@@ -113,4 +129,19 @@ fn iroh(key: &Path, token: bool) -> Result<(String, Option<&'static str>, Transp
         Some("found through the public relays of n0 (iroh.computer); the data are encrypted"),
         transport.into(),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_on_all_addresses_is_named_by_one_that_can_be_dialled() {
+        for listening in ["0.0.0.0:3000", "[::]:3000"] {
+            let name = reachable(listening.parse().unwrap());
+            assert!(!name.ip().is_unspecified() && name.port() == 3000, "{name}");
+        }
+        let one = "10.0.0.2:3000".parse().unwrap();
+        assert_eq!(reachable(one), one);
+    }
 }
