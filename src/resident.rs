@@ -8,8 +8,11 @@ use burn::tensor::{DType, Device, Int, IntDType, Tensor, TensorData};
 
 /// Numbers of a pixel.
 const CHANNELS: usize = 3;
-/// Most pixels that are put on a device, four bytes each there: half a gibibyte, half of what burn sends at once.
+/// Most pixels that are put on a device, four bytes each there: half a gibibyte.
 const MAX_PIXELS: usize = 1 << 27;
+/// Most pixels in a piece of them: 128 MiB, what every graphics card can bind (WebGPU's least
+/// `maxStorageBufferBindingSize`, <https://www.w3.org/TR/webgpu/#limits>).
+const MAX_PIECE: usize = 1 << 25;
 
 /// Images that samples are copies of, on the host.
 #[derive(Clone, Copy, Debug)]
@@ -58,8 +61,9 @@ pub struct Resident {
 #[derive(Debug)]
 struct OnDevice {
     device: Device,
-    /// `[count x side x side]`, red in the lowest of three bytes, then green, then blue.
-    pixels: Tensor<1, Int>,
+    /// `[count x side x side]` in pieces of equal length but the last, red in the lowest of three bytes, then green,
+    /// then blue.
+    pixels: Vec<Tensor<1, Int>>,
     /// `[3 x 256]`, see [`Pictures::numbers`].
     numbers: Tensor<1>,
     /// `[1, side x side]`, the row of each pixel of an image.
@@ -71,17 +75,24 @@ struct OnDevice {
 impl Resident {
     /// The images on `devices` (without automatic differentiation); nothing where there are too many (2^27 pixels).
     pub fn new(pictures: &Pictures<'_>, devices: &[Device]) -> Option<Self> {
+        Self::in_pieces(pictures, devices, MAX_PIECE)
+    }
+
+    fn in_pieces(pictures: &Pictures<'_>, devices: &[Device], piece: usize) -> Option<Self> {
         let (pixels, _) = pictures.pixels.as_chunks::<CHANNELS>();
         if pixels.len() > MAX_PIXELS {
             return None;
         }
-        let packed = pixels.iter().map(|&[red, green, blue]| i32::from_le_bytes([red, green, blue, 0]));
-        let packed = TensorData::new(packed.collect::<Vec<_>>(), [pixels.len()]);
+        let packed = |piece: &[[u8; CHANNELS]]| {
+            let packed = piece.iter().map(|&[red, green, blue]| i32::from_le_bytes([red, green, blue, 0]));
+            TensorData::new(packed.collect::<Vec<_>>(), [piece.len()])
+        };
+        let packed: Vec<TensorData> = pixels.chunks(piece).map(packed).collect();
         let mut copies: Vec<OnDevice> = Vec::new();
         for device in devices {
             // Replicas may share a device.
             if copies.iter().all(|copy| copy.device != *device) {
-                copies.push(OnDevice::new(pictures, packed.clone(), device));
+                copies.push(OnDevice::new(pictures, &packed, device));
             }
         }
         Some(Self { side: pictures.side, reflected: pictures.reflected, copies })
@@ -117,7 +128,7 @@ impl Resident {
 }
 
 impl OnDevice {
-    fn new(pictures: &Pictures<'_>, packed: TensorData, device: &Device) -> Self {
+    fn new(pictures: &Pictures<'_>, packed: &[TensorData], device: &Device) -> Self {
         let side = pictures.side;
         let area = side * side;
         let each = |number: fn(usize, usize) -> usize| {
@@ -126,7 +137,10 @@ impl OnDevice {
         };
         Self {
             device: device.clone(),
-            pixels: Tensor::from_data(packed, (device, DType::I32)),
+            pixels: packed
+                .iter()
+                .map(|piece| Tensor::from_data(piece.clone(), (device, DType::I32)))
+                .collect(),
             numbers: Tensor::from_data(
                 TensorData::new(pictures.numbers.concat(), [CHANNELS * 256]),
                 (device, DType::F32),
@@ -145,7 +159,19 @@ impl OnDevice {
         side: i32,
     ) -> Tensor<1, Int> {
         let index = images.mul_scalar(side * side) + rows.mul_scalar(side) + columns;
-        self.pixels.clone().select(0, index.flatten(0, 1))
+        let index: Tensor<1, Int> = index.flatten(0, 1);
+        if let [all] = &self.pixels[..] {
+            return all.clone().select(0, index);
+        }
+        let mut first = 0;
+        let from = |piece: &Tensor<1, Int>| {
+            let length = piece.dims()[0] as i32;
+            let own = index.clone().sub_scalar(first);
+            first += length;
+            piece.clone().select(0, own.clone().clamp(0, length - 1)) * inside(&own, length)
+        };
+        let found = self.pixels.iter().map(from).reduce(|found, more| found + more);
+        found.unwrap_or_else(|| index.zeros_like())
     }
 
     /// The numbers `[pixels, 3]` of packed pixels `[pixels]`.
@@ -158,9 +184,9 @@ impl OnDevice {
     }
 }
 
-/// 1 where a place is in the image, 0 elsewhere.
-fn inside(places: &Tensor<2, Int>, side: i32) -> Tensor<2, Int> {
-    places.clone().clamp(0, side - 1).equal(places.clone()).cast(IntDType::I32)
+/// 1 where a place is one of the `length` first, 0 elsewhere.
+fn inside<const D: usize>(places: &Tensor<D, Int>, length: i32) -> Tensor<D, Int> {
+    places.clone().clamp(0, length - 1).equal(places.clone()).cast(IntDType::I32)
 }
 
 /// The place in the image that one less than `side` beyond it shows.
@@ -190,13 +216,17 @@ mod tests {
     fn assert_same(samples: &dyn Samples) {
         let device = Device::flex();
         let pictures = samples.pictures().unwrap();
-        let resident = Arc::new(Resident::new(&pictures, std::slice::from_ref(&device)).unwrap());
         let order: Vec<u32> = (0..samples.len() as u32).rev().collect();
-        for epoch in 0..20 {
-            let there = Batch::on(&resident, samples, epoch, &order).into_tensors(&device);
-            let here = Batch::new(samples, epoch, &order).into_tensors(&device);
-            assert_eq!(there.0.into_data(), here.0.into_data());
-            assert_eq!(there.1.into_data(), here.1.into_data());
+        // All in one piece, and in pieces that end within images.
+        for piece in [MAX_PIECE, 2 * SIDE * SIDE + 7] {
+            let resident = Resident::in_pieces(&pictures, std::slice::from_ref(&device), piece);
+            let resident = Arc::new(resident.unwrap());
+            for epoch in 0..20 {
+                let there = Batch::on(&resident, samples, epoch, &order).into_tensors(&device);
+                let here = Batch::new(samples, epoch, &order).into_tensors(&device);
+                assert_eq!(there.0.into_data(), here.0.into_data());
+                assert_eq!(there.1.into_data(), here.1.into_data());
+            }
         }
     }
 
