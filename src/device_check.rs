@@ -16,11 +16,11 @@ use crate::model::{Network, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::training::replicas::gradients_by_name;
 
-/// Largest relative difference that is taken for rounding. Hardware may multiply with 10 bits of fraction (TF32, 2^-11 =
-/// 5e-4 an operand), and errors of independent operands cancel in sums; but a value that rounding takes across the kink
-/// of its ReLU lets through all of its gradient or none, which on batches this small is up to 1.4 % of a parameter's
-/// (seen between flex with its kernels and without, in 12 steps of 8 and 64 samples). A wrong index or a missing term
-/// is off by tens of percent.
+/// Largest relative difference that is taken for rounding. Graphics cards may multiply with 10 bits of fraction (TF32,
+/// 2^-11 = 5e-4 an operand), and errors of independent operands cancel in sums; but a value that rounding takes across
+/// the kink of its ReLU lets through all of its gradient or none, which on batches this small is up to 1.4 % of a
+/// parameter's (seen between flex with its kernels and without, in 12 steps of 8 and 64 samples). A wrong index or a missing term is
+/// off by tens of percent.
 pub const TOLERANCE: f64 = 5e-2;
 /// Most samples of the step.
 const SAMPLES: usize = 64;
@@ -108,7 +108,7 @@ impl Step {
             let loss = f64::from(loss.inner().into_scalar::<f32>());
             Self { samples: count, loss, gradients, seconds: start.elapsed().as_secs_f64() }
         };
-        // The first one may have things to get ready.
+        // The first one on a graphics card compiles its kernels.
         step();
         step()
     }

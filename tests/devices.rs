@@ -42,18 +42,28 @@ fn a_device_is_checked_against_flex() {
     let check: Value = serde_json::from_str(&folder.succeed("devices --check flex --json").stdout).unwrap();
     assert_eq!((&check["agrees"], check["gradient_difference"].as_f64()), (&true.into(), Some(0.0)));
     assert!(folder.succeed("devices --check flex").stdout.contains("differ by at most"));
-    folder.refuse("devices --check gpu", 2, &["--check", "`gpu`", "flex, ndarray"]);
+    folder.refuse("devices --check gpu", 2, &["--check", "`gpu`", "cuda[:n]"]);
 }
 
 #[test]
 fn a_device_that_is_not_there_is_one_line_with_the_reason_or_the_feature() {
     let folder = Folder::with_data();
-    if !cfg!(feature = "remote") {
-        let device = "ws://127.0.0.1:1";
-        folder.refuse(&format!("{PRETRAIN} --device {device} --out a"), 1, &[device, "--features remote"]);
-        folder.refuse(&format!("{PRETRAIN} --devices flex,{device} --out a"), 1, &[device]);
+    for (device, feature) in [
+        ("wgpu:99", "wgpu"),
+        ("vulkan:99", "vulkan"),
+        ("metal:99", "metal"),
+        ("cuda:99", "cuda"),
+        ("rocm:99", "rocm"),
+        ("ws://127.0.0.1:1", "remote"),
+    ] {
+        if !cfg!(feature = "remote") || feature != "remote" {
+            folder.refuse(&format!("{PRETRAIN} --device {device} --out a"), 1, &[device]);
+            folder.refuse(&format!("{PRETRAIN} --devices flex,{device} --out a"), 1, &[device]);
+        }
     }
-    folder.refuse("run --device cuda --out a", 2, &["`cuda` is not in this version", "flex, ndarray"]);
+    if !cfg!(feature = "cuda") {
+        folder.refuse("run --device cuda --out a", 1, &["`cuda`", "--features cuda"]);
+    }
     folder.refuse("run --devices flex,gpu --out a", 2, &["devices[1]", "`gpu`"]);
     assert_eq!(folder.rotnet("run --devices flex,flex --device flex --out a").code, 2);
     assert!(!folder.path("a").exists());

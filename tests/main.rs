@@ -8,6 +8,8 @@ mod disk; // full disks, directories that cannot be written or went away
 mod encoders; // every encoder, read-out and head through the stages
 mod export; // encoder and features for other programs
 mod finetuning; // a frozen encoder, rates by part, from scratch
+#[cfg(feature = "wgpu")]
+mod gpu; // graphics cards, on a software renderer and without drivers
 mod images; // image files as a data set; predict, orient, data check
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form

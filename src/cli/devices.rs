@@ -14,7 +14,7 @@ differ by more than rounding. The network is that of the config.
 
 Examples:
   rotnet devices
-  rotnet devices --check ndarray
+  rotnet devices --check cuda:0
   rotnet devices --check ws://10.0.0.2:3000 --config configs/compact.json";
 
 /// Options of `devices`.
@@ -84,6 +84,6 @@ fn judge(check: &DeviceCheck) -> Result<()> {
     }
     Err(Error::Verification {
         problem: format!("{} computes something else than flex", check.device),
-        hint: "do not train on it".into(),
+        hint: "do not train on it; another driver or another engine (vulkan, cuda) may do better".into(),
     })
 }

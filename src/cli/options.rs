@@ -47,7 +47,7 @@ pub struct Settings {
     /// Where tensors live; `rotnet devices` lists what there is
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
-    /// Devices that share every training step, for example ws://a:3000,ws://b:3000
+    /// Devices that share every training step, for example cuda:0,cuda:1 or ws://a:3000,ws://b:3000
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
     pub devices: Vec<String>,
     /// Decides every random draw

@@ -13,8 +13,8 @@ reach needs a token, which clients read from the file that ROTNET_TOKEN_FILE nam
 
 Examples:
   rotnet worker
-  rotnet worker --listen 10.0.0.2:3000 --token-file token
-  ROTNET_TOKEN_FILE=token rotnet run --devices ws://10.0.0.2:3000,ws://10.0.0.3:3000";
+  rotnet worker --listen 10.0.0.2:3000 --device cuda:0 --device cuda:1 --token-file token
+  ROTNET_TOKEN_FILE=token rotnet run --devices ws://10.0.0.2:3000,ws://10.0.0.2:3000/1";
 
 /// Options of `worker`.
 #[derive(Args, Debug)]

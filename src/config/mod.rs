@@ -38,8 +38,9 @@ pub struct Config {
     pub description: String,
     /// Decides every random draw: parameters, order of samples, splits.
     pub seed: u64,
-    /// Where tensors live: `flex` (default); with the cargo feature of that name `ndarray`; with the feature
-    /// `remote` `ws://host:port[/n]` or `iroh:ID[/n]`, the n-th device of a `rotnet worker`.
+    /// Where tensors live: `flex` (default); with the cargo feature of that name `ndarray`, `wgpu[:n|:cpu]`,
+    /// `vulkan[:n]`, `metal[:n]`, `cuda[:n]` or `rocm[:n]`; with the feature `remote` `ws://host:port[/n]` or
+    /// `iroh:ID[/n]`, the n-th device of a `rotnet worker`.
     pub device: DeviceName,
     /// Devices that share every training step, in place of `device`; a device may be named again. The first one keeps
     /// the parameters and does everything else. None: only `device`.

@@ -10,7 +10,7 @@ mod remote;
 mod token;
 
 pub use guard::guarded;
-pub use name::{DeviceName, FORMS};
+pub use name::{Adapter, DeviceName, Engine, FORMS};
 pub use offer::{Offer, offers};
 pub use open::{computes_here, open};
 #[cfg(feature = "remote")]

@@ -15,6 +15,13 @@ pub enum DeviceName {
     Flex,
     /// burn-ndarray, in builds with the cargo feature `ndarray`.
     Ndarray,
+    /// A graphics card, or another adapter, of this machine.
+    Gpu {
+        /// How it is spoken to.
+        engine: Engine,
+        /// Which one.
+        adapter: Adapter,
+    },
     /// A device of a `rotnet worker` that listens on a websocket.
     WebSocket {
         /// `ws://host:port`.
@@ -31,12 +38,54 @@ pub enum DeviceName {
     },
 }
 
+/// How a graphics card is spoken to; each is a cargo feature of the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Engine {
+    /// WebGPU's shading language over whatever graphics interface the machine has.
+    Wgpu,
+    /// Vulkan.
+    Vulkan,
+    /// Metal (macOS).
+    Metal,
+    /// CUDA (NVIDIA).
+    Cuda,
+    /// ROCm (AMD).
+    Rocm,
+}
+
+/// One of several adapters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Adapter {
+    /// The one that the engine takes first.
+    First,
+    /// By its number in `rotnet devices`.
+    Number(usize),
+    /// The engine's software renderer on the CPU.
+    Cpu,
+}
+
 /// All names, for messages.
-pub const FORMS: &str = "flex, ndarray, ws://host:port[/n] or iroh:ID[/n]";
-/// Kinds of devices that burn has and this version has not.
-const LATER: [&str; 5] = ["wgpu", "vulkan", "metal", "cuda", "rocm"];
+pub const FORMS: &str = "flex, ndarray, wgpu[:n|:cpu], vulkan[:n], metal[:n], cuda[:n], rocm[:n], \
+                         ws://host:port[/n] or iroh:ID[/n]";
 /// What a name must match, for the schema of the config.
-const PATTERN: &str = "^(flex|ndarray|ws://[^/]+:[0-9]+(/[0-9]+)?|iroh:[0-9A-Za-z]+(/[0-9]+)?)$";
+const PATTERN: &str = "^(flex|ndarray|wgpu(:([0-9]+|cpu))?|(vulkan|metal|cuda|rocm)(:[0-9]+)?\
+                       |ws://[^/]+:[0-9]+(/[0-9]+)?|iroh:[0-9A-Za-z]+(/[0-9]+)?)$";
+
+impl Engine {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Wgpu, Self::Vulkan, Self::Metal, Self::Cuda, Self::Rocm];
+
+    /// The name, and that of the cargo feature.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wgpu => "wgpu",
+            Self::Vulkan => "vulkan",
+            Self::Metal => "metal",
+            Self::Cuda => "cuda",
+            Self::Rocm => "rocm",
+        }
+    }
+}
 
 impl DeviceName {
     /// The cargo feature that a build needs to have the device; `flex` needs none.
@@ -44,6 +93,7 @@ impl DeviceName {
         match self {
             Self::Flex => None,
             Self::Ndarray => Some("ndarray"),
+            Self::Gpu { engine, .. } => Some(engine.name()),
             Self::WebSocket { .. } | Self::Iroh { .. } => Some("remote"),
         }
     }
@@ -68,6 +118,11 @@ impl fmt::Display for DeviceName {
         match self {
             Self::Flex => out.write_str("flex"),
             Self::Ndarray => out.write_str("ndarray"),
+            Self::Gpu { engine, adapter } => match adapter {
+                Adapter::First => out.write_str(engine.name()),
+                Adapter::Number(number) => write!(out, "{}:{number}", engine.name()),
+                Adapter::Cpu => write!(out, "{}:cpu", engine.name()),
+            },
             Self::WebSocket { url, index } => numbered(out, url, *index),
             Self::Iroh { id, index } => numbered(out, &format!("iroh:{id}"), *index),
         }
@@ -92,12 +147,7 @@ impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).ok_or_else(|| match text.split(':').next() {
-            Some(kind) if LATER.contains(&kind) => {
-                format!("`{text}` is not in this version; there are {FORMS}")
-            }
-            _ => format!("`{text}` is no device; there are {FORMS}"),
-        })
+        parse(text).ok_or_else(|| format!("`{text}` is no device; there are {FORMS}"))
     }
 }
 
@@ -114,10 +164,18 @@ fn parse(text: &str) -> Option<DeviceName> {
         let valid = !id.is_empty() && id.chars().all(|letter| letter.is_ascii_alphanumeric());
         return valid.then(|| DeviceName::Iroh { id: id.to_owned(), index });
     }
-    match text {
-        "flex" => Some(DeviceName::Flex),
-        "ndarray" => Some(DeviceName::Ndarray),
-        _ => None,
+    let (kind, adapter) = match text.split_once(':') {
+        None => (text, Adapter::First),
+        Some(("wgpu", "cpu")) => ("wgpu", Adapter::Cpu),
+        Some((kind, number)) => (kind, Adapter::Number(parse_index(number)?)),
+    };
+    match (kind, adapter) {
+        ("flex", Adapter::First) => Some(DeviceName::Flex),
+        ("ndarray", Adapter::First) => Some(DeviceName::Ndarray),
+        _ => {
+            let engine = Engine::ALL.into_iter().find(|engine| engine.name() == kind)?;
+            Some(DeviceName::Gpu { engine, adapter })
+        }
     }
 }
 
@@ -153,7 +211,8 @@ mod tests {
 
     #[test]
     fn every_form_reads_back_as_it_was_written() {
-        let forms = "flex ndarray ws://a:3000 ws://10.0.0.2:3000/1 ws://[::1]:3000 iroh:ab12CD iroh:ab12/3";
+        let forms = "flex ndarray wgpu wgpu:0 wgpu:cpu vulkan:1 metal cuda cuda:7 rocm:2 ws://a:3000 \
+                     ws://10.0.0.2:3000/1 ws://[::1]:3000 iroh:ab12CD iroh:ab12/3";
         for form in forms.split_whitespace() {
             let name: DeviceName = form.parse().unwrap();
             assert_eq!(name.to_string(), form);
@@ -168,22 +227,12 @@ mod tests {
 
     #[test]
     fn anything_else_is_refused_with_the_forms_there_are() {
-        let forms = ",gpu,flex:0,flex:cpu,ndarray:1,CUDA,ws://,ws://a,ws://a:0,ws://a:99999,ws://:3000,ws://a:3000/x,\
-                     ws://a b:3000,wss://a:3000,iroh:,iroh:a-b,iroh:ab/-1, flex";
+        let forms = ",gpu,flex:0,flex:cpu,ndarray:1,cuda:cpu,cuda:,cuda:-1,cuda:+1,cuda:x,CUDA,wgpu:0:1,ws://,ws://a,\
+                     ws://a:0,ws://a:99999,ws://:3000,ws://a:3000/x,ws://a b:3000,wss://a:3000,iroh:,iroh:a-b,\
+                     iroh:ab/-1, flex";
         for form in forms.split(',') {
             let problem = form.parse::<DeviceName>().unwrap_err();
-            assert!(
-                problem.contains(&format!("`{form}` is no device")) && problem.contains("ndarray"),
-                "{problem}"
-            );
-        }
-    }
-
-    #[test]
-    fn kinds_that_may_come_are_said_not_to_be_here_yet() {
-        for form in ["wgpu:cpu", "vulkan", "metal", "cuda:1", "rocm"] {
-            let problem = form.parse::<DeviceName>().unwrap_err();
-            assert!(problem.contains(&format!("`{form}` is not in this version")), "{problem}");
+            assert!(problem.contains(&format!("`{form}`")) && problem.contains("ws://"), "{problem}");
         }
     }
 
@@ -191,7 +240,7 @@ mod tests {
     fn a_name_knows_its_feature() {
         let feature = |form: &str| form.parse::<DeviceName>().unwrap().feature();
         assert_eq!(feature("flex"), None);
-        assert_eq!(feature("ndarray"), Some("ndarray"));
+        assert_eq!(feature("rocm:1"), Some("rocm"));
         assert_eq!(feature("ws://a:1"), Some("remote"));
         assert_eq!(feature("iroh:a"), Some("remote"));
     }

@@ -1,25 +1,31 @@
 //! From names to burn's devices.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 
-use super::DeviceName;
+use super::guard::catching;
+use super::{Adapter, DeviceName, Engine};
 use crate::error::{Error, Result};
 
-/// The burn device of that name, without automatic differentiation.
+/// The burn device of that name, without automatic differentiation, after one small computation on it.
 ///
 /// # Errors
-/// [`Device`](crate::Error::Device) if it is not in this build, with the feature to switch on; if no worker offers it,
-/// with what went wrong; or if it cannot compute.
+/// [`Device`](crate::Error::Device) if it is not in this build, with the feature to switch on; if it is not on this
+/// machine, with what was found; or if it cannot compute.
 pub fn open(name: &DeviceName) -> Result<Device> {
-    #[allow(unreachable_patterns, reason = "a build with all features knows every device")]
-    match name {
-        DeviceName::Flex => Ok(Device::flex()),
+    let device = match name {
+        DeviceName::Flex => return Ok(Device::flex()),
         #[cfg(feature = "ndarray")]
-        DeviceName::Ndarray => Ok(Device::ndarray()),
+        DeviceName::Ndarray => return Ok(Device::ndarray()),
+        #[cfg(not(feature = "ndarray"))]
+        DeviceName::Ndarray => return Err(not_built(name)),
+        DeviceName::Gpu { engine, adapter } => gpu(name, *engine, *adapter)?,
         #[cfg(feature = "remote")]
-        DeviceName::WebSocket { .. } | DeviceName::Iroh { .. } => super::remote::open(name),
-        _ => Err(not_built(name)),
-    }
+        DeviceName::WebSocket { .. } | DeviceName::Iroh { .. } => super::remote::open(name)?,
+        #[cfg(not(feature = "remote"))]
+        DeviceName::WebSocket { .. } | DeviceName::Iroh { .. } => return Err(not_built(name)),
+    };
+    probe(name, &device)?;
+    Ok(device)
 }
 
 /// Whether a device computes with the processors of this process.
@@ -42,24 +48,100 @@ fn not_built(name: &DeviceName) -> Error {
     }
 }
 
+fn gpu(name: &DeviceName, engine: Engine, adapter: Adapter) -> Result<Device> {
+    let found = catching(|| adapters(engine)).map_err(|problem| refused(name, problem))?;
+    let found = found.ok_or_else(|| not_built(name))?;
+    let software = software(engine);
+    let chosen = match adapter {
+        Adapter::Number(number) => found.get(number),
+        Adapter::Cpu => found.iter().find(|&device| Some(device) == software.as_ref()),
+        Adapter::First => found.iter().find(|&device| Some(device) != software.as_ref()),
+    };
+    chosen.cloned().ok_or_else(|| {
+        let problem = match (found.len(), adapter) {
+            (0, _) => format!("no {} driver, or no card that it drives, was found", engine.name()),
+            (1, Adapter::First) => "only a software renderer on the CPU was found".into(),
+            (count, _) => format!("{count} found, numbered from 0, and not this one"),
+        };
+        refused(name, problem)
+    })
+}
+
+fn refused(name: &DeviceName, problem: String) -> Error {
+    Error::Device {
+        device: name.to_string(),
+        problem,
+        hint: "`rotnet devices` lists what this machine has".into(),
+    }
+}
+
+/// The adapters that an engine finds on this machine, none of them opened yet; nothing if this build is without it.
+///
+/// A driver may panic here.
+pub(super) fn adapters(engine: Engine) -> Option<Vec<Device>> {
+    #[cfg(feature = "_gpu")]
+    use burn::tensor::DeviceType;
+    #[allow(clippy::match_single_binding, reason = "the arms depend on the features")]
+    match engine {
+        #[cfg(feature = "wgpu")]
+        Engine::Wgpu => Some(Device::enumerate(DeviceType::Wgpu).into_iter().collect()),
+        #[cfg(feature = "vulkan")]
+        Engine::Vulkan => Some(Device::enumerate(DeviceType::Vulkan).into_iter().collect()),
+        #[cfg(feature = "metal")]
+        Engine::Metal => Some(Device::enumerate(DeviceType::Metal).into_iter().collect()),
+        #[cfg(feature = "cuda")]
+        Engine::Cuda => Some(Device::enumerate(DeviceType::Cuda).into_iter().collect()),
+        #[cfg(feature = "rocm")]
+        Engine::Rocm => Some(Device::enumerate(DeviceType::Rocm).into_iter().collect()),
+        _ => None,
+    }
+}
+
+/// What an engine calls its software renderer.
+pub(super) fn software(engine: Engine) -> Option<Device> {
+    #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
+    use burn::tensor::DeviceKind;
+    #[allow(clippy::match_single_binding, reason = "the arms depend on the features")]
+    match engine {
+        #[cfg(feature = "wgpu")]
+        Engine::Wgpu => Some(Device::wgpu(DeviceKind::Cpu)),
+        #[cfg(feature = "vulkan")]
+        Engine::Vulkan => Some(Device::vulkan(DeviceKind::Cpu)),
+        #[cfg(feature = "metal")]
+        Engine::Metal => Some(Device::metal(DeviceKind::Cpu)),
+        _ => None,
+    }
+}
+
+/// One small computation, so that a driver that is only half there is noticed now.
+fn probe(name: &DeviceName, device: &Device) -> Result<()> {
+    let doubled = catching(|| Tensor::<1>::ones([1], device).mul_scalar(2.0).try_into_data());
+    let problem = match doubled {
+        Ok(Ok(data)) if data.iter::<f32>().eq([2.0]) => return Ok(()),
+        Ok(Ok(data)) => format!("twice 1 is {:?} there", data.iter::<f32>().collect::<Vec<_>>()),
+        Ok(Err(error)) => error.to_string(),
+        Err(panic) => panic,
+    };
+    Err(refused(name, problem))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn what_this_build_or_this_machine_lacks_is_refused_and_nothing_panics() {
-        for (text, feature, built) in [
-            ("ndarray", "ndarray", cfg!(feature = "ndarray")),
-            ("ws://127.0.0.1:1", "remote", cfg!(feature = "remote")),
-        ] {
-            let outcome = open(&text.parse().unwrap());
-            if built {
-                assert!(outcome.is_ok() || feature == "remote");
-                continue;
-            }
-            let error = outcome.unwrap_err();
+        let names = ["ndarray", "wgpu:99", "vulkan:99", "metal:99", "cuda:99", "rocm:99"];
+        for text in names.into_iter().filter(|&text| text != "ndarray" || !cfg!(feature = "ndarray")) {
+            let name: DeviceName = text.parse().unwrap();
+            let error = open(&name).unwrap_err();
             assert!(error.to_string().contains(text), "{error}");
-            assert!(error.hint().contains(&format!("--features {feature}")), "{}", error.hint());
+            let built = match &name {
+                DeviceName::Gpu { engine, .. } => adapters(*engine).is_some(),
+                _ => false,
+            };
+            let feature = name.feature().unwrap();
+            assert_eq!(error.hint().contains(&format!("--features {feature}")), !built, "{}", error.hint());
         }
     }
 }

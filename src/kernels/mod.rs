@@ -89,6 +89,7 @@ pub struct SgdStep {
 #[backend_extension(
     Flex,
     NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "_gpu"),
     Remote: cfg(feature = "remote"),
     Autodiff
 )]
@@ -178,6 +179,15 @@ mod ndarray {
 
     impl super::Kernels for NdArray {}
     impl<C: CheckpointStrategy> super::Kernels for Autodiff<NdArray, C> {}
+}
+
+#[cfg(feature = "_gpu")]
+mod gpu {
+    use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+    use burn::backend::{Autodiff, Cube};
+
+    impl super::Kernels for Cube {}
+    impl<C: CheckpointStrategy> super::Kernels for Autodiff<Cube, C> {}
 }
 
 #[cfg(feature = "remote")]
