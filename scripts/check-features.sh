@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 features=("$@")
 if [ ${#features[@]} -eq 0 ]; then
-  features=(ndarray remote wgpu vulkan metal cuda rocm)
+  features=(ndarray wgpu vulkan metal cuda rocm)
 fi
 # Crates of `cuda` and `rocm` fetch a compiled LLVM, which only linking needs, unless they believe to be documented.
 export DOCS_RS=1

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::data::Pixels;
 use crate::error::{Error, Result};
-use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters};
+use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters, Readout};
 use crate::progress::{PartialEpoch, Stage};
 use crate::tensor_file::{self, Format};
 
@@ -42,6 +42,9 @@ pub struct Header {
     pub pixels: Pixels,
     /// The classifier's shape; absent where there is none.
     pub classifier: Option<ClassifierShape>,
+    /// What the classifier sees of the encoder; absent where not both are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<Readout>,
     /// Name and fingerprint of the data set trained on.
     pub dataset: DatasetLabel,
     /// SHA-256 of the checkpoint that the encoder or the features come from; absent where there is none.
@@ -68,6 +71,7 @@ impl Header {
             image: [0; 3],
             pixels,
             classifier: None,
+            readout: None,
             dataset,
             input: None,
             recipe,

@@ -67,6 +67,33 @@ fn the_encoder_has_its_own_rate_and_at_zero_keeps_its_weights() {
 }
 
 #[test]
+fn a_classifier_that_is_trained_with_its_encoder_sees_what_section_extract_names() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} {COMPACT} --out a"));
+    let before = tensors(&folder, "a/pretrain/checkpoint.safetensors");
+    let (last, first) = ("model.encoder.blocks.1.weight", "model.encoder.blocks.0.weight");
+    // Four rotations of block 1, 8 channels in 2x2 places; block 2 behind it is not computed.
+    let read = r#"--set extract.layers=["block1"] --set extract.pool=2x2 --set extract.views=4"#;
+    folder.succeed(&format!("finetune --quiet --out a {FULL} {read} --set finetune.hidden=[]"));
+    let after = tensors(&folder, "a/finetune/checkpoint.safetensors");
+    assert_eq!(after["model.classifier.output.weight"].len(), 4 * (4 * 2 * 2 * 8) * 10);
+    assert_ne!(after[first], before[first]);
+    assert_eq!(after[last], before[last]);
+    // Trained on with another read-out it is another run; without one the last layer is seen.
+    folder.refuse(
+        &format!("finetune --quiet --resume --out a {FULL} --set extract.views=1 --set finetune.epochs=3"),
+        1,
+        &["classifier.features was 128, is 32"],
+    );
+    folder.succeed(&format!(
+        "finetune --quiet --force {SHORT} {COMPACT} --out a {FULL} --set finetune.hidden=[]"
+    ));
+    let after = tensors(&folder, "a/finetune/checkpoint.safetensors");
+    assert_eq!(after["model.classifier.output.weight"].len(), 4 * 16 * 10);
+    assert_ne!(after[last], before[last]);
+}
+
+#[test]
 fn from_scratch_needs_no_checkpoint_and_resumes_exactly() {
     let folder = Folder::with_data();
     let augment =

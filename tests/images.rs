@@ -88,6 +88,9 @@ fn a_folder_trains_from_start_to_end_and_predict_agrees_with_the_test() {
                  --set finetune.standardise=true --set finetune.batch_norm=true";
     folder.succeed(&format!("run {SHORT} {views} --data photos --out b --threads 1"));
     assert_predictions_are_those_of_the_test(&folder, "b");
+    let mirrored = "--set extract.views=4+flip --set finetune.standardise=false";
+    folder.succeed(&format!("finetune --quiet --out b {full} {mirrored}"));
+    assert_predictions_are_those_of_the_test(&folder, "b");
     assert!(folder.temporary_files().is_empty());
 }
 

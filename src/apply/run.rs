@@ -12,12 +12,12 @@ use crate::data::{Images, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::model::{
-    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout, Views,
+    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout,
 };
 use crate::progress::Stage;
 use crate::run_directory::{RunDirectory, checkpoint_in};
 use crate::samples::Batch;
-use crate::stages::{Shown, describe, load_encoder};
+use crate::stages::{describe, encode, load_encoder};
 
 /// A pretrained encoder with its rotation head.
 pub(super) struct Pretrained {
@@ -55,7 +55,7 @@ pub(super) struct ClassFinder {
 
 /// The two ways from images to logits.
 enum Route {
-    Frozen { encoder: Encoder, readout: Readout, views: Views, classifier: Classifier },
+    Frozen { encoder: Encoder, readout: Readout, classifier: Classifier },
     Full(ImageClassifier),
 }
 
@@ -110,10 +110,21 @@ struct Loaded {
 
 fn full(path: &Path, checkpoint: &Checkpoint, shape: &ClassifierShape, device: &Device) -> Result<Loaded> {
     let (encoder, _, _) = load_encoder(device, path.to_path_buf())?;
+    let refuse = |problem: String| Checkpoint::refuse(path, problem);
+    let Some(readout) = checkpoint.header.readout.clone() else {
+        return Err(refuse("does not say what its classifier sees of the encoder".into()));
+    };
+    let width = encoder.read_width(&readout).map_err(|error| refuse(error.to_string()))?;
+    if width != shape.features {
+        return Err(refuse(format!(
+            "its classifier takes {} features, its encoder gives {width}",
+            shape.features
+        )));
+    }
     let classifier = classifier(shape, checkpoint.part("classifier"), device);
-    let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
+    let classifier = classifier.map_err(refuse)?;
     Ok(Loaded {
-        network: Route::Full(ImageClassifier::of(encoder, classifier, shape.map.as_ref())),
+        network: Route::Full(ImageClassifier::of(encoder, readout, classifier)),
         side: side(path, checkpoint)?,
         pixels: checkpoint.header.pixels.clone(),
     })
@@ -138,8 +149,8 @@ fn frozen(
     let extract = config::load(&run.config(), &Overrides::default())?.extract;
     let readout = extract.readout();
     let manifest = run.features().read_manifest();
-    let layer = describe(&encoder, &readout, extract.views);
-    let width = encoder.read_width(&readout)? * extract.views.rotations();
+    let layer = describe(&encoder, &readout);
+    let width = encoder.read_width(&readout)?;
     if width != shape.features || manifest.is_ok_and(|manifest| manifest.origin.layer != layer) {
         let problem = format!("was trained on other features than config.json now names ({layer}, {width})");
         return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
@@ -149,7 +160,7 @@ fn frozen(
     Ok(Loaded {
         side: side(&place, &pretrained)?,
         pixels: pretrained.header.pixels,
-        network: Route::Frozen { encoder, readout, views: extract.views, classifier },
+        network: Route::Frozen { encoder, readout, classifier },
     })
 }
 
@@ -163,6 +174,10 @@ fn classifier(
     if shape.weights() > stored {
         return Err("holds fewer numbers than its classifier has weights".into());
     }
+    let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
+    if places.is_some_and(|places| places != shape.features) {
+        return Err(format!("its classifier takes {} features, which are no map of blocks", shape.features));
+    }
     let standardised = parameters.keys().any(|name| name.starts_with("standardise."));
     let neutral = FeatureMoments { mean: vec![0.0; shape.features], deviation: vec![1.0; shape.features] };
     let classifier = Classifier::new(shape, standardised.then_some(neutral), 0, device);
@@ -174,9 +189,9 @@ impl ClassFinder {
     pub fn logits(&self, images: &Images) -> Result<Vec<Vec<f64>>> {
         let count = images.len();
         let logits = match &self.network {
-            Route::Frozen { encoder, readout, views, classifier } => {
-                let shown = Shown { images, rotations: views.rotations(), pixels: &self.pixels };
-                let features = shown.encode(encoder, readout, count.max(1), &mut |_| Ok(()))?;
+            Route::Frozen { encoder, readout, classifier } => {
+                let plain = PlainImages::all(images, &self.pixels);
+                let features = encode(encoder, readout, &plain, count.max(1), &mut |_| Ok(()))?;
                 let width = features.len() / count.max(1);
                 let features = TensorData::new(features, [count, width]);
                 classifier.logits(Tensor::from_data(features, &encoder.device()))

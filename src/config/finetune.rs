@@ -16,7 +16,8 @@ use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 pub enum FinetuneMode {
     /// The classifier alone, on features written by `extract`.
     Frozen,
-    /// Encoder and classifier together, on images, starting from the pretrained encoder.
+    /// Encoder and classifier together, on images, starting from the pretrained encoder; the classifier sees what
+    /// section `extract` names.
     Full,
 }
 
@@ -31,9 +32,8 @@ pub struct FinetuneConfig {
     /// Samples of a training step.
     pub batch_size: usize,
     /// The classifier: `linear`; `mlp` (default), dense layers; `ridge` (mode `frozen`), linear, solved in closed form,
-    /// for which the keys of training count for nothing; `conv`, convolutions on the map of one block, which in
-    /// mode `frozen` are features of one block in one view, and in mode `full` the block that `extract.layers` names
-    /// (the last one where it names none).
+    /// for which the keys of training count for nothing; `conv`, convolutions on the map of one block, which
+    /// section `extract` names alone and in one view (in mode `full` the last block where it names none).
     #[serde(skip_serializing_if = "is_default")]
     pub head: HeadKind,
     /// Widths of the classifier's hidden layers; for `mlp` 64 where absent, and none makes it linear; for `conv` the

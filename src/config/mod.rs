@@ -74,7 +74,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Section `extract`.
+/// Section `extract`: what classifiers see of the encoder, in both modes of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
@@ -121,9 +121,9 @@ impl Default for Config {
 }
 
 impl ExtractConfig {
-    /// What of the encoder is read in each view.
+    /// What of the encoder is read.
     pub fn readout(&self) -> Readout {
-        Readout { layers: self.layers.clone(), pool: self.pool, mirrored: self.views.mirrored() }
+        Readout { layers: self.layers.clone(), pool: self.pool, views: self.views }
     }
 }
 

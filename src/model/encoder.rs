@@ -111,7 +111,10 @@ impl Encoder {
     ///
     /// The flattening before the dense layer is row by row with the channels last, as in Keras.
     pub fn forward(&self, images: Tensor<2>) -> Tensor<2> {
-        let mut x = self.as_images(images);
+        self.features_of(self.as_images(images))
+    }
+
+    fn features_of(&self, mut x: Tensor<4>) -> Tensor<2> {
         if let Some(patches) = &self.patches {
             return patches.read(x, QUADRANTS);
         }
@@ -142,19 +145,22 @@ impl Encoder {
     /// Images to the features that `readout` names, `[batch, read_width(readout)]`. Blocks behind the last one named are
     /// not computed.
     pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
-        if !readout.mirrored {
-            return self.read_once(images, readout);
-        }
-        let shape = images.dims();
-        let mirrored = self.as_images(images.clone()).flip([2]).reshape(shape);
-        (self.read_once(images, readout) + self.read_once(mirrored, readout)).mul_scalar(0.5)
+        let images = readout.views.turned(self.as_images(images));
+        let features = match readout.views.mirrored() {
+            false => self.read_once(images, readout),
+            true => {
+                let mirrored = self.read_once(images.clone().flip([2]), readout);
+                (self.read_once(images, readout) + mirrored).mul_scalar(0.5)
+            }
+        };
+        readout.views.side_by_side(features)
     }
 
-    fn read_once(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+    fn read_once(&self, images: Tensor<4>, readout: &Readout) -> Tensor<2> {
         if readout.layers.is_empty() {
-            return self.forward(images);
+            return self.features_of(images);
         }
-        let mut x = self.as_images(images);
+        let mut x = images;
         if let Some(patches) = &self.patches {
             let read = readout.layers.iter().map(|_| patches.read(x.clone(), readout.pool));
             return Tensor::cat(read.collect(), 1);
@@ -183,13 +189,17 @@ impl Encoder {
     /// # Errors
     /// [`Error::Config`] if a block is not there, or smaller than the grid it is to be pooled to.
     pub fn read_width(&self, readout: &Readout) -> Result<usize> {
-        if readout.layers.is_empty() {
-            return match readout.pool {
-                Pool::None => Ok(self.features),
-                _ => Err(Error::config("extract.pool", "goes with extract.layers, which names none")),
-            };
-        }
-        readout.layers.iter().map(|name| self.layer_width(name, readout.pool)).sum()
+        let width: usize = match (&readout.layers[..], readout.pool) {
+            ([], Pool::None) => self.features,
+            ([], _) => {
+                return Err(Error::config("extract.pool", "goes with extract.layers, which names none"));
+            }
+            (layers, pool) => {
+                let widths = layers.iter().map(|name| self.layer_width(name, pool));
+                widths.sum::<Result<usize>>()?
+            }
+        };
+        Ok(width * readout.views.rotations())
     }
 
     fn layer_width(&self, name: &str, pool: Pool) -> Result<usize> {

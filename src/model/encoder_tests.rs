@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{RotationNetwork, collect, load};
+use crate::model::{RotationNetwork, Views, collect, load};
 use crate::samples::Batch;
 use crate::training::{Optimizer, OptimizerConfig, step};
 
@@ -84,7 +84,7 @@ fn an_encoder_that_is_trained_on_keeps_its_whitening() {
     let before = collect(&encoder);
     let shape = ClassifierShape { features: 16, hidden: vec![], batch_norm: false, classes: 3, map: None };
     let device = plain.clone().autodiff();
-    let network = ImageClassifier::new(encoder, &shape, 1, &device);
+    let network = ImageClassifier::new(encoder, Readout::default(), &shape, 1, &device);
     let inputs = Batch { labels: vec![0, 1, 2, 0], ..batch(4) };
     let (network, ..) = step(network, &mut Optimizer::new(&OptimizerConfig::default()), inputs, 0.0, &device);
     let after = collect(&network.encoder);
@@ -133,7 +133,7 @@ fn network_in_network_has_the_papers_shapes() {
     let (images, _) = batch(2).into_tensors(&device);
     assert_eq!(encoder.forward(images.clone()).dims(), [2, 192]);
     for name in encoder.block_names() {
-        let readout = Readout { layers: vec![name], pool: Pool::Two, mirrored: false };
+        let readout = Readout { layers: vec![name], pool: Pool::Two, views: Views::One };
         let width = encoder.read_width(&readout).unwrap();
         assert_eq!(encoder.read(images.clone(), &readout).dims(), [2, width]);
     }
@@ -151,10 +151,10 @@ fn mirrored_features_are_the_mean_of_both_images() {
         .flat_map(|row| row.chunks(3).rev().flatten().copied().collect::<Vec<_>>())
         .collect();
     let mirrored = Tensor::<2>::from_data(TensorData::new(mirrored, [2, 3072]), &device);
-    let readout = Readout { layers: vec!["block2".into()], pool: Pool::Two, mirrored: false };
+    let readout = Readout { layers: vec!["block2".into()], pool: Pool::Two, views: Views::One };
     let (one, other) =
         (values(encoder.read(images.clone(), &readout)), values(encoder.read(mirrored, &readout)));
-    let both = values(encoder.read(images, &Readout { mirrored: true, ..readout }));
+    let both = values(encoder.read(images, &Readout { views: Views::Flip, ..readout }));
     assert_ne!(one, other);
     for ((one, other), both) in one.iter().zip(&other).zip(both) {
         assert!((both - (one + other) / 2.0).abs() < 1e-6);

@@ -283,21 +283,26 @@ pub struct ImageClassifier {
     pub encoder: Encoder,
     /// The classifier on its features.
     pub classifier: Classifier,
-    /// What of the encoder the classifier sees; the encoder's last layer, or the map of one block.
+    /// What of the encoder the classifier sees.
     #[module(skip)]
     readout: Readout,
 }
 
 impl ImageClassifier {
-    /// A pretrained encoder, set to be trained on `device`, below a fresh classifier.
-    pub fn new(encoder: Encoder, shape: &ClassifierShape, seed: u64, device: &Device) -> Self {
-        Self::of(encoder.train(), Classifier::new(shape, None, seed, device), shape.map.as_ref())
+    /// A pretrained encoder, set to be trained on `device`, below a fresh classifier of what `readout` gives.
+    pub fn new(
+        encoder: Encoder,
+        readout: Readout,
+        shape: &ClassifierShape,
+        seed: u64,
+        device: &Device,
+    ) -> Self {
+        Self::of(encoder.train(), readout, Classifier::new(shape, None, seed, device))
     }
 
-    /// Both as they are; `map` is what of the encoder the classifier sees, if not its last layer.
-    pub fn of(encoder: Encoder, classifier: Classifier, map: Option<&FeatureMap>) -> Self {
-        let layers = map.iter().map(|map| map.layer.clone()).collect();
-        Self { encoder, classifier, readout: Readout { layers, ..Readout::default() } }
+    /// Both as they are.
+    pub fn of(encoder: Encoder, readout: Readout, classifier: Classifier) -> Self {
+        Self { encoder, classifier, readout }
     }
 }
 

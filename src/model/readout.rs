@@ -63,8 +63,8 @@ pub struct Readout {
     pub layers: Vec<String>,
     /// How the places of a block's output are averaged.
     pub pool: Pool,
-    /// Average the features of the image and of its mirror image.
-    pub mirrored: bool,
+    /// How an image is shown to the encoder.
+    pub views: Views,
 }
 
 /// How an image is shown to the encoder; in a config 1, 4, "flip" or "4+flip".
@@ -94,6 +94,27 @@ impl Views {
     /// Whether features are averaged over an image and its mirror image.
     pub fn mirrored(self) -> bool {
         matches!(self, Self::Flip | Self::FourFlip)
+    }
+
+    /// Square images `[batch, side, side, channels]` in their rotations, `[rotations * batch, side, side, channels]`:
+    /// all images as they are, then all turned by 90 degrees (counter-clockwise, as `numpy.rot90`), and so on.
+    pub(super) fn turned(self, images: Tensor<4>) -> Tensor<4> {
+        if self.rotations() == 1 {
+            return images;
+        }
+        let transposed = images.clone().swap_dims(1, 2);
+        let turned =
+            [images.clone(), transposed.clone().flip([1]), images.flip([1, 2]), transposed.flip([2])];
+        Tensor::cat(turned.into(), 0)
+    }
+
+    /// The features of [`turned`](Self::turned) images, `[rotations * batch, width]`, to
+    /// `[batch, rotations * width]`.
+    pub(super) fn side_by_side(self, features: Tensor<2>) -> Tensor<2> {
+        let [rows, width] = features.dims();
+        let rotations = self.rotations();
+        let features = features.reshape([rotations, rows / rotations, width]);
+        features.swap_dims(0, 1).reshape([rows / rotations, rotations * width])
     }
 
     /// In words, to be put behind the name of a layer.

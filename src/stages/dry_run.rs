@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::full_map;
+use super::finetune::full_readout;
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, Recipe};
@@ -20,8 +20,7 @@ use crate::error::Result;
 use crate::features::Features;
 use crate::kernels;
 use crate::model::{
-    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, Readout,
-    RotationNetwork,
+    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, RotationNetwork,
 };
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
@@ -133,13 +132,12 @@ fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> 
 fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<(Part, usize)> {
     let config = &context.config;
     let encoder = network.encoder.valid();
-    let (views, mirrored) = (config.extract.views.rotations(), config.extract.views.mirrored());
-    let readout = Readout { layers: config.extract.layers.clone(), pool: config.extract.pool, mirrored };
-    let width = encoder.read_width(&readout)? * views;
+    let readout = config.extract.readout();
+    let width = encoder.read_width(&readout)?;
     let images = dataset.train.len() + dataset.test_count();
     let pixels = data::Pixels::new(&config.data, &dataset.train, &[0]);
     let plain = PlainImages::all(&dataset.train, &pixels);
-    let indices: Vec<u32> = (0..(config.extract.batch_size * views).min(plain.len()) as u32).collect();
+    let indices: Vec<u32> = (0..config.extract.batch_size.min(plain.len()) as u32).collect();
     let read = || {
         let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&context.device);
         encoder.read(inputs, &readout).into_data();
@@ -150,15 +148,14 @@ fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> R
         read();
         made += indices.len();
     }
-    let passes = (images * views) as u64;
     let part = Part {
         stage: Stage::Extract,
         parameters: 0,
         steps: 0,
         epochs: 0.0,
-        flop_a_sample: flop * views as u64,
-        flop: flop * passes,
-        seconds: start.elapsed().as_secs_f64() / made as f64 * passes as f64,
+        flop_a_sample: flop,
+        flop: flop * images as u64,
+        seconds: start.elapsed().as_secs_f64() / made as f64 * images as f64,
         disk_bytes: images as u64 * (width as u64 * FLOAT + 1),
     };
     Ok((part, width))
@@ -186,10 +183,10 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Resul
     let samples = PlainImages::new(&dataset.train, split.train, &pixels)
         .augmented(config.finetune.augment.as_ref(), config.seed);
     let encoder = network.encoder.valid();
-    let map = full_map(config, &encoder)?;
-    let features = map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product());
-    let shape = shape(context, dataset, features, map);
-    let network = ImageClassifier::new(encoder, &shape, config.seed, &context.device.clone().autodiff());
+    let (readout, map) = full_readout(config, &encoder)?;
+    let shape = shape(context, dataset, encoder.read_width(&readout)?, map);
+    let device = context.device.clone().autodiff();
+    let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
     finetune(context, network, &samples, labels)
 }
 

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::{Context, label, training_stage};
 use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::ExtractConfig;
-use crate::data::{self, Images, Pixels, PlainImages, RotatedImages, Rotations};
+use crate::data::{self, Images, PlainImages};
 use crate::error::{Error, Result};
 use crate::features::{Features, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
-use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout, Views};
+use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::run_directory::{Existing, checkpoint_in};
 use crate::samples::{Batch, Samples};
@@ -58,16 +58,14 @@ pub fn extract(
     let config = &context.config;
     let place = checkpoint.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
     let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
-    let views = config.extract.views;
     let readout = config.extract.readout();
-    let width = encoder.read_width(&readout)? * views.rotations();
+    let width = encoder.read_width(&readout)?;
     context.begin(Stage::Extract)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
 
-    let origin =
-        Origin { checkpoint: digest, dataset: label(&dataset), layer: describe(&encoder, &readout, views) };
+    let origin = Origin { checkpoint: digest, dataset: label(&dataset), layer: describe(&encoder, &readout) };
     if let Some(summary) = finished(context, &origin) {
         reporter.report(Event::Note("the features are there already"));
         return Ok(summary);
@@ -77,9 +75,9 @@ pub fn extract(
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let pixels = &checkpoint.header.pixels;
-    let mut encode = |images: &Images, names: &[String]| {
-        let shown = Shown { images, rotations: views.rotations(), pixels };
-        let values = shown.encode(&encoder, &readout, config.extract.batch_size, &mut |count| {
+    let mut features_of = |images: &Images, names: &[String]| {
+        let plain = PlainImages::all(images, pixels);
+        let values = encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |count| {
             reporter.report(Event::TaskAdvanced(count as u64));
             match reporter.stop() {
                 None => Ok(()),
@@ -92,8 +90,8 @@ pub fn extract(
         })?;
         Ok(Features::new(values, images.labels.clone(), width).with_names(names))
     };
-    let train = encode(&dataset.train, &dataset.names.train)?;
-    let test = encode(&test_images, &dataset.names.test)?;
+    let train = features_of(&dataset.train, &dataset.names.train)?;
+    let test = features_of(&test_images, &dataset.names.test)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
@@ -210,49 +208,23 @@ pub(super) fn check_data(
     ))
 }
 
-/// The images as the encoder is to see them: as they are, or in all four rotations.
-pub(crate) struct Shown<'a> {
-    pub images: &'a Images,
-    pub rotations: usize,
-    pub pixels: &'a Pixels,
-}
-
-impl Shown<'_> {
-    /// The features of all images, `readout` of every view side by side; `advance` is told of every batch of images.
-    pub fn encode(
-        &self,
-        encoder: &Encoder,
-        readout: &Readout,
-        batch_size: usize,
-        advance: &mut dyn FnMut(usize) -> Result<()>,
-    ) -> Result<Vec<f32>> {
-        let device = encoder.device();
-        let width = encoder.read_width(readout)? * self.rotations;
-        let mut values = Vec::with_capacity(self.images.len() * width);
-        self.for_each_batch(batch_size, |batch, count| {
-            let (inputs, _) = batch.into_tensors(&device);
-            values.extend(encoder.read(inputs, readout).into_data().iter::<f32>());
-            advance(count)
-        })?;
-        Ok(values)
+/// What `readout` gives of all images, `batch_size` of them at a time; `advance` is told of every batch.
+pub(crate) fn encode(
+    encoder: &Encoder,
+    readout: &Readout,
+    images: &PlainImages,
+    batch_size: usize,
+    advance: &mut dyn FnMut(usize) -> Result<()>,
+) -> Result<Vec<f32>> {
+    let device = encoder.device();
+    let mut values = Vec::with_capacity(images.len() * encoder.read_width(readout)?);
+    let indices: Vec<u32> = (0..images.len() as u32).collect();
+    for indices in indices.chunks(batch_size) {
+        let (inputs, _) = Batch::new(images, 0, indices).into_tensors(&device);
+        values.extend(encoder.read(inputs, readout).into_data().iter::<f32>());
+        advance(indices.len())?;
     }
-
-    /// Calls `work` with the views of up to `images` images at a time, the views of an image behind each other,
-    /// and with the number of images.
-    fn for_each_batch(&self, images: usize, mut work: impl FnMut(Batch, usize) -> Result<()>) -> Result<()> {
-        let all = || (0..self.images.len() as u32).collect::<Vec<_>>();
-        let plain = PlainImages::all(self.images, self.pixels);
-        let rotated = RotatedImages::new(self.images, all(), Rotations::All, self.pixels, 0);
-        let samples: &dyn Samples = match self.rotations {
-            1 => &plain,
-            _ => &rotated,
-        };
-        let indices: Vec<u32> = (0..samples.len() as u32).collect();
-        for indices in indices.chunks(images * self.rotations) {
-            work(Batch::new(samples, 0, indices), indices.len() / self.rotations)?;
-        }
-        Ok(())
-    }
+    Ok(values)
 }
 
 /// The map that the features are, if they are one: a single block in one view.
@@ -269,7 +241,7 @@ pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<F
 }
 
 /// What the features are, in words.
-pub(crate) fn describe(encoder: &Encoder, readout: &Readout, views: Views) -> String {
+pub(crate) fn describe(encoder: &Encoder, readout: &Readout) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),
         false => readout.layers.join("+"),
@@ -278,5 +250,36 @@ pub(crate) fn describe(encoder: &Encoder, readout: &Readout, views: Views) -> St
         Some(side) => format!(" pooled to {side}x{side}"),
         None => String::new(),
     };
-    format!("{layers}{pool}{}", views.describe())
+    format!("{layers}{pool}{}", readout.views.describe())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Pixels, RotatedImages, Rotations};
+    use crate::model::{EncoderConfig, EncoderKind, Pool, Views};
+
+    #[test]
+    fn views_are_the_rotations_of_pretraining_in_their_order() {
+        let pixels = (0..3 * 32 * 32 * 3).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let images = Images { pixels, labels: vec![0, 1, 2], height: 32, width: 32 };
+        let (pixels, device) = (Pixels::Raw, Device::flex());
+        let config = EncoderConfig {
+            kind: EncoderKind::Compact,
+            widths: Some(vec![8, 8]),
+            pools: Some(vec![true, true]),
+            ..EncoderConfig::default()
+        };
+        let encoder = Encoder::new(&config, [32, 32, 3], &mut Initialiser::new(1, config.scheme(), &device));
+        let one = Readout { layers: vec!["block2".into()], pool: Pool::Two, views: Views::One };
+        let rotated = RotatedImages::new(&images, vec![0, 1, 2], Rotations::All, &pixels, 0);
+        let (inputs, _) = Batch::new(&rotated, 0, &(0..12).collect::<Vec<_>>()).into_tensors(&device);
+        let each: Vec<f32> = encoder.read(inputs, &one).into_data().iter::<f32>().collect();
+
+        let four = Readout { views: Views::Four, ..one };
+        let plain = PlainImages::all(&images, &pixels);
+        let together = encode(&encoder, &four, &plain, 2, &mut |_| Ok(())).unwrap();
+        assert_eq!(together, each);
+        assert_ne!(each[..32], each[32..64]);
+    }
 }

@@ -20,7 +20,7 @@ use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
 use crate::training::{self, Evaluation, Keep};
 
-pub(super) use full::full_map;
+pub(super) use full::full_readout;
 
 /// The file `finetune/summary.json`.
 #[derive(Clone, Debug, Serialize)]

@@ -8,7 +8,7 @@ use crate::config::{Config, ProbeConfig};
 use crate::data::{Dataset, Pixels, PlainImages, Split};
 use crate::error::{Error, Result};
 use crate::judge::{Labeled, accuracy, knn, ridge};
-use crate::model::{Encoder, Readout};
+use crate::model::{Encoder, Readout, Views};
 use crate::progress::EpochMetrics;
 use crate::samples::{Batch, Samples};
 
@@ -42,7 +42,7 @@ impl<'a> Probe<'a> {
         let (Some(probe), Some(validation)) = (&config.pretrain.probe, &split.validation) else {
             return Ok(None);
         };
-        let readout = Readout { layers: probe.layers.clone(), pool: probe.pool, mirrored: false };
+        let readout = Readout { layers: probe.layers.clone(), pool: probe.pool, views: Views::One };
         encoder.read_width(&readout)?;
         let labeled = |index: &u32| (*index as usize) < dataset.train.len();
         let labeled: Vec<u32> = split.train.iter().copied().filter(labeled).collect();

@@ -12,7 +12,7 @@ use crate::data::Split;
 use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::judge::statistics::{Interval, Statistics};
-use crate::model::{Encoder, Readout};
+use crate::model::{Encoder, Readout, Views};
 use crate::progress::{Event, Reporter};
 use crate::samples::Samples;
 
@@ -104,7 +104,7 @@ fn reads(
 ) -> Result<Vec<(String, Vec<Range<usize>>)>> {
     let evaluate = &context.config.evaluate;
     let width = |layer: &String| {
-        encoder.read_width(&Readout { layers: vec![layer.clone()], pool: evaluate.pool, mirrored: false })
+        encoder.read_width(&Readout { layers: vec![layer.clone()], pool: evaluate.pool, views: Views::One })
     };
     let widths = layers.iter().map(width).collect::<Result<Vec<usize>>>()?;
     let total: usize = widths.iter().sum();

@@ -7,11 +7,13 @@ use crate::checkpoint::Header;
 use crate::config::Config;
 use crate::data::{self, Dataset, Pixels, PlainImages};
 use crate::error::{Error, Result};
-use crate::model::{ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, RotationNetwork};
+use crate::model::{
+    ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork,
+};
 use crate::progress::{Event, Reporter, Stage};
 use crate::run_directory::checkpoint_in;
 use crate::samples::Samples;
-use crate::stages::extract::{check_data, load_encoder};
+use crate::stages::extract::{check_data, describe, feature_map, load_encoder};
 use crate::stages::{Context, label, training_stage};
 use crate::training;
 
@@ -30,10 +32,7 @@ pub(super) fn run(
             Some(load_encoder(&context.device, checkpoint_in(&place))?)
         }
     };
-    let map = match &pretrained {
-        Some((encoder, ..)) => full_map(config, encoder)?,
-        None => None,
-    };
+    let readout = pretrained.as_ref().map(|(encoder, ..)| full_readout(config, encoder)).transpose()?;
     context.begin(Stage::Finetune)?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
@@ -49,25 +48,26 @@ pub(super) fn run(
         }
         None => fresh_encoder(context, &dataset, &split.train),
     };
-    let map = match map {
-        None => full_map(config, &encoder)?,
-        map => map,
+    let (readout, map) = match readout {
+        Some(readout) => readout,
+        None => full_readout(config, &encoder)?,
     };
     let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
     let shape = ClassifierShape {
-        features: map.as_ref().map_or(encoder.features(), |map| map.shape.iter().product()),
+        features: encoder.read_width(&readout)?,
         hidden: config.finetune.hidden_widths(),
         batch_norm: config.finetune.batch_norm,
         classes: dataset.class_names.len(),
         map,
     };
     let device = context.device.clone().autodiff();
-    let network = ImageClassifier::new(encoder, &shape, config.seed, &device);
+    let network = ImageClassifier::new(encoder, readout.clone(), &shape, config.seed, &device);
     let stage_header = Header {
         stage: Stage::Finetune,
         classifier: Some(shape),
+        readout: Some(readout),
         epochs: 0,
         partial: None,
         steps: 0,
@@ -96,24 +96,31 @@ pub(super) fn run(
     Ok((trained, training::predict(&network, &test, &context.device)))
 }
 
-/// The map that a head of convolutions stands on: the one block that `extract.layers` names, or the last one.
-pub(in crate::stages) fn full_map(config: &Config, encoder: &Encoder) -> Result<Option<FeatureMap>> {
+/// What the classifier sees of the encoder, as section `extract` says; for a head of convolutions the map of one block,
+/// the last one where none is named.
+pub(in crate::stages) fn full_readout(
+    config: &Config,
+    encoder: &Encoder,
+) -> Result<(Readout, Option<FeatureMap>)> {
+    let mut extract = config.extract.clone();
     if config.finetune.head != HeadKind::Conv {
-        return Ok(None);
+        return Ok((extract.readout(), None));
     }
-    let layer = match &config.extract.layers[..] {
-        [] => encoder.block_names().pop().unwrap_or_default(),
-        [layer] => layer.clone(),
-        layers => {
-            let problem = format!("head `conv` stands on one block in mode `full`, got {}", layers.len());
-            return Err(Error::config("extract.layers", problem));
+    if extract.layers.is_empty() {
+        extract.layers.extend(encoder.block_names().pop());
+    }
+    let readout = extract.readout();
+    encoder.read_width(&readout)?;
+    match feature_map(encoder, &extract) {
+        Some(map) => Ok((readout, Some(map))),
+        None => {
+            let problem = format!(
+                "`conv` stands on one block in one view in mode `full`, got {}",
+                describe(encoder, &readout)
+            );
+            Err(Error::config("finetune.head", problem))
         }
-    };
-    let Some(shape) = encoder.block_shape(&layer) else {
-        let problem = format!("`{layer}` is none of {}", encoder.block_names().join(", "));
-        return Err(Error::config("extract.layers", problem));
-    };
-    Ok(Some(FeatureMap { layer, shape }))
+    }
 }
 
 /// An encoder as pretraining begins with, and what a checkpoint of it says; pixels are as the config says, with the

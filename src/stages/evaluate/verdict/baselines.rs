@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::config::{Baseline, Config, Overrides, PretrainConfig};
+use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::data::Rotations;
+use crate::model::HeadKind;
 
 /// What makes a baseline of a run's config.
 pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
@@ -13,10 +14,16 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
         Baseline::Patches => {
             untrained(&mut overrides);
             overrides.set("encoder", json!({ "kind": "patches" }));
-            overrides.set("extract.layers", json!([]));
-            overrides.set("extract.pool", "none");
+            last_layer(&mut overrides);
         }
         Baseline::Scratch => {
+            // The read-out of a frozen encoder is made for features of another task, in many views for their number.
+            if config.finetune.mode == FinetuneMode::Frozen {
+                overrides.set("extract.views", 1);
+                if config.finetune.head != HeadKind::Conv {
+                    last_layer(&mut overrides);
+                }
+            }
             overrides.set("finetune.mode", "full");
             overrides.set("finetune.from_scratch", true);
             overrides.set("finetune.augment", json!(config.pretrain.augment));
@@ -26,6 +33,11 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
         }
     }
     overrides
+}
+
+fn last_layer(overrides: &mut Overrides) {
+    overrides.set("extract.layers", json!([]));
+    overrides.set("extract.pool", "none");
 }
 
 fn untrained(overrides: &mut Overrides) {
