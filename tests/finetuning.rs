@@ -85,9 +85,8 @@ fn a_classifier_that_is_trained_with_its_encoder_sees_what_section_extract_names
         1,
         &["classifier.features was 128, is 32"],
     );
-    folder.succeed(&format!(
-        "finetune --quiet --force {SHORT} {COMPACT} --out a {FULL} --set finetune.hidden=[]"
-    ));
+    let plain = "--set extract.layers=[] --set extract.pool=none --set extract.views=1";
+    folder.succeed(&format!("finetune --quiet --force --out a {FULL} {plain} --set finetune.hidden=[]"));
     let after = tensors(&folder, "a/finetune/checkpoint.safetensors");
     assert_eq!(after["model.classifier.output.weight"].len(), 4 * 16 * 10);
     assert_ne!(after[last], before[last]);

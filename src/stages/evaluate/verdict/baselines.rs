@@ -77,6 +77,19 @@ pub(super) fn epochs(config: &Config, from_scratch: bool, images: usize, labels:
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ExtractConfig;
+    use crate::model::Views;
+
+    #[test]
+    fn a_network_from_scratch_is_read_as_itself_where_the_run_freezes_its_encoder() {
+        let extract =
+            ExtractConfig { layers: vec!["block1".into()], views: Views::Four, ..ExtractConfig::default() };
+        let mut config = Config { extract, ..Config::default() };
+        let read = |config: &Config| config.with(&settings(Baseline::Scratch, config)).unwrap().extract;
+        assert_eq!(read(&config), ExtractConfig::default());
+        config.finetune.mode = FinetuneMode::Full;
+        assert_eq!(read(&config), config.extract);
+    }
 
     #[test]
     fn fewer_labels_are_passed_over_more_often_within_reason() {
