@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use serde::Deserialize;
 
 use super::turns::TurnFinder;
@@ -11,13 +11,11 @@ use crate::config::{self, Overrides};
 use crate::data::{Images, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
-use crate::model::{
-    self, Classifier, ClassifierShape, Encoder, FeatureMoments, ImageClassifier, Network, Readout,
-};
+use crate::model::{self, Classifier, ClassifierShape, FeatureMoments, ImageClassifier, Network};
 use crate::progress::Stage;
 use crate::run_directory::{RunDirectory, checkpoint_in};
 use crate::samples::Batch;
-use crate::stages::{describe, encode, load_encoder};
+use crate::stages::{describe, load_encoder};
 
 /// A pretrained encoder with its rotation head.
 pub(super) struct Pretrained {
@@ -45,18 +43,12 @@ fn side(path: &Path, checkpoint: &Checkpoint) -> Result<usize> {
 
 /// From images to one logit a class, as `finetune` trained it.
 pub(super) struct ClassFinder {
-    network: Route,
+    network: ImageClassifier,
     pixels: Pixels,
     /// Names of the classes, by logit.
     pub classes: Vec<String>,
     /// Rows and columns of the images that it takes.
     pub side: usize,
-}
-
-/// The two ways from images to logits.
-enum Route {
-    Frozen { encoder: Encoder, readout: Readout, classifier: Classifier },
-    Full(ImageClassifier),
 }
 
 #[derive(Deserialize)]
@@ -103,7 +95,7 @@ pub(super) fn finetuned(
 }
 
 struct Loaded {
-    network: Route,
+    network: ImageClassifier,
     side: usize,
     pixels: Pixels,
 }
@@ -124,7 +116,7 @@ fn full(path: &Path, checkpoint: &Checkpoint, shape: &ClassifierShape, device: &
     let classifier = classifier(shape, checkpoint.part("classifier"), device);
     let classifier = classifier.map_err(refuse)?;
     Ok(Loaded {
-        network: Route::Full(ImageClassifier::of(encoder, readout, classifier)),
+        network: ImageClassifier::of(encoder, readout, classifier),
         side: side(path, checkpoint)?,
         pixels: checkpoint.header.pixels.clone(),
     })
@@ -160,7 +152,7 @@ fn frozen(
     Ok(Loaded {
         side: side(&place, &pretrained)?,
         pixels: pretrained.header.pixels,
-        network: Route::Frozen { encoder, readout, classifier },
+        network: ImageClassifier::of(encoder, readout, classifier),
     })
 }
 
@@ -186,24 +178,11 @@ fn classifier(
 
 impl ClassFinder {
     /// The logits of each image.
-    pub fn logits(&self, images: &Images) -> Result<Vec<Vec<f64>>> {
-        let count = images.len();
-        let logits = match &self.network {
-            Route::Frozen { encoder, readout, classifier } => {
-                let plain = PlainImages::all(images, &self.pixels);
-                let features = encode(encoder, readout, &plain, count.max(1), &mut |_| Ok(()))?;
-                let width = features.len() / count.max(1);
-                let features = TensorData::new(features, [count, width]);
-                classifier.logits(Tensor::from_data(features, &encoder.device()))
-            }
-            Route::Full(network) => {
-                let plain = PlainImages::all(images, &self.pixels);
-                let indices: Vec<u32> = (0..count as u32).collect();
-                let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&network.encoder.device());
-                network.logits(inputs)
-            }
-        };
-        let logits: Vec<f64> = logits.into_data().iter::<f64>().collect();
-        Ok(logits.chunks(self.classes.len()).map(<[f64]>::to_vec).collect())
+    pub fn logits(&self, images: &Images) -> Vec<Vec<f64>> {
+        let plain = PlainImages::all(images, &self.pixels);
+        let indices: Vec<u32> = (0..images.len() as u32).collect();
+        let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&self.network.encoder.device());
+        let logits: Vec<f64> = self.network.logits(inputs).into_data().iter::<f64>().collect();
+        logits.chunks(self.classes.len()).map(<[f64]>::to_vec).collect()
     }
 }

@@ -276,7 +276,8 @@ fn mean_over_places(map: Tensor<4>) -> Tensor<2> {
     map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
 }
 
-/// Encoder and classifier in one, from images to classes: what `finetune` trains in mode `full`.
+/// Encoder and classifier in one, from images to classes: what `finetune` trains in mode `full`,
+/// and what predicts in both modes.
 #[derive(Module, Debug)]
 pub struct ImageClassifier {
     /// The pretrained encoder.

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::data::{self, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate};
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
-use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme, Views};
+use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
 use crate::stages::load_encoder;
@@ -139,10 +139,7 @@ fn fill(
     look.turns = turns(&eye, &checkpoint, &images)?;
     match dataset.train.is_empty() {
         true => look.notes.push("No neighbours and no projection: these images have no classes.".into()),
-        false => {
-            let readout = Readout { views: Views::One, ..config.extract.readout() };
-            features(look, &eye, &images, &readout)?;
-        }
+        false => features(look, &eye, &images, &config.extract.readout())?,
     }
     mistakes(look, facts, &dataset)
 }

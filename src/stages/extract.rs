@@ -209,7 +209,7 @@ pub(super) fn check_data(
 }
 
 /// What `readout` gives of all images, `batch_size` of them at a time; `advance` is told of every batch.
-pub(crate) fn encode(
+fn encode(
     encoder: &Encoder,
     readout: &Readout,
     images: &PlainImages,

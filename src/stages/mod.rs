@@ -32,7 +32,7 @@ pub use evaluate::{
     Arm, EvaluateSummary, LabelCount, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
 };
 pub use extract::{ExtractSummary, extract};
-pub(crate) use extract::{describe, encode, load_encoder};
+pub(crate) use extract::{describe, load_encoder};
 pub use finetune::{FinetuneSummary, Sources, finetune};
 pub use pretrain::{PretrainSummary, pretrain};
 
