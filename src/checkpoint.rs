@@ -171,22 +171,19 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// [`load`](Self::load), or where the checkpoint is damaged the one before it, which then takes its place;
-    /// with what was wrong.
+    /// [`load`](Self::load), or where the checkpoint is damaged the one before it, with what was wrong.
     ///
     /// # Errors
     /// Those of [`load`](Self::load), if there is no good one.
-    pub fn recover(path: &Path) -> Result<(Self, Option<Error>)> {
+    pub fn load_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
         let damage = match Self::load(path) {
             Ok(checkpoint) => return Ok((checkpoint, None)),
             Err(damage) => damage,
         };
-        let previous = previous(path);
-        let Ok(checkpoint) = Self::load(&previous) else {
-            return Err(damage);
-        };
-        fs::rename(&previous, path).map_err(Error::io("replace", path))?;
-        Ok((checkpoint, Some(damage)))
+        match Self::load(&previous(path)) {
+            Ok(checkpoint) => Ok((checkpoint, Some(damage))),
+            Err(_) => Err(damage),
+        }
     }
 
     /// The parameters of one part of the network, without the part's name in front.
@@ -207,6 +204,14 @@ impl Checkpoint {
 /// Where the checkpoint before the one at `path` is kept.
 pub fn previous(path: &Path) -> PathBuf {
     path.with_extension("previous.safetensors")
+}
+
+/// Puts the checkpoint before the one at `path` in its place.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn restore_previous(path: &Path) -> Result<()> {
+    fs::rename(previous(path), path).map_err(Error::io("replace", path))
 }
 
 /// Gives the file at `path` a second name, under which it stays when the first one is replaced.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::read_json;
 use crate::judge::statistics::{Difference, Interval};
 use crate::predictions::Predictions;
@@ -80,7 +80,7 @@ pub struct Pair {
 /// [`Error::Checkpoint`] for a directory that is no run, and for damaged files in one.
 pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
     let results = runs.iter().map(RunResults::read).collect::<Result<_>>()?;
-    let configs = runs.iter().map(|run| read_json(&run.config())).collect::<Result<Vec<Value>>>()?;
+    let configs = runs.iter().map(RunDirectory::settings).collect::<Result<Vec<Value>>>()?;
     let predictions = runs.iter().map(predictions).collect::<Result<Vec<_>>>()?;
     let indices = 0..runs.len();
     let pairs = indices.clone().flat_map(|first| (first + 1..runs.len()).map(move |second| (first, second)));
@@ -90,13 +90,7 @@ pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
 
 impl RunResults {
     fn read(run: &RunDirectory) -> Result<Self> {
-        if !run.config().is_file() {
-            return Err(Error::checkpoint(
-                run.root(),
-                "is no run: it holds no config.json",
-                "name the directory of a run, as given with --out",
-            ));
-        }
+        run.any_config()?;
         let summary = |stage| -> Result<Value> {
             let path = run.summary(stage);
             if path.exists() { read_json(&path) } else { Ok(Value::Null) }

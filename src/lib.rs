@@ -37,6 +37,7 @@ pub mod resident;
 pub mod run_directory;
 pub mod run_results;
 pub mod samples;
+pub mod stage_directory;
 pub mod stages;
 pub mod sweep;
 mod tensor_file;

@@ -5,20 +5,19 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use walkdir::WalkDir;
 
-use crate::checkpoint::{self, DatasetLabel};
-use crate::config::Config;
+use crate::checkpoint::DatasetLabel;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::features::FeatureFiles;
 use crate::files::{create_directory, is_temporary, read_json, write_json};
-use crate::progress::{EpochMetrics, Stage};
-use crate::tensorboard::event_file_in;
+use crate::progress::Stage;
+use crate::stage_directory::StageDirectory;
 
-/// The name of the checkpoint to train on from.
-const CHECKPOINT: &str = "checkpoint.safetensors";
-/// The name of the checkpoint of the best epoch.
-const BEST: &str = "best.safetensors";
+/// The stages, in the order in which they are run.
+const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::Extract, Stage::Finetune];
 
 /// What to do about results that are already there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +48,9 @@ pub struct RunRecord {
     /// SHA-256 of their checkpoints (or of what else decided what was evaluated).
     #[serde(default, deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
     pub tested: Vec<String>,
+    /// The stage that was finished last; its config is what a later command begins with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latest: Option<Stage>,
 }
 
 /// A list, or a single string as version 0.1.0 wrote it.
@@ -76,11 +78,6 @@ impl RunDirectory {
         &self.root
     }
 
-    /// The config as resolved.
-    pub fn config(&self) -> PathBuf {
-        self.root.join("config.json")
-    }
-
     /// The record of program, machine and data.
     pub fn record(&self) -> PathBuf {
         self.root.join("run.json")
@@ -94,78 +91,130 @@ impl RunDirectory {
         })
     }
 
-    /// The checkpoint from which a stage goes on training.
+    /// The files of a stage's result.
+    pub fn files(&self, stage: Stage) -> StageDirectory {
+        StageDirectory::new(self.stage(stage))
+    }
+
+    /// The files of `evaluate`, which lie in it as those of a run do.
+    pub fn evaluation(&self) -> StageDirectory {
+        StageDirectory::new(self.root.join("evaluate"))
+    }
+
+    /// The config that a stage was run with; where the stage has none, that of the run, as version 0.1.0 wrote it.
+    pub fn config(&self, stage: Stage) -> PathBuf {
+        let own = self.files(stage).config();
+        if own.exists() { own } else { self.root.join("config.json") }
+    }
+
+    /// The config that a later command begins with: that of the stage finished last. Absent where there is none.
+    pub fn latest_config(&self) -> Option<PathBuf> {
+        let record: Option<RunRecord> = read_json(&self.record()).ok();
+        let latest = record.and_then(|record| record.latest);
+        let stages = latest.into_iter().chain(STAGES.into_iter().rev());
+        stages.map(|stage| self.config(stage)).find(|path| path.is_file())
+    }
+
+    /// [`latest_config`](Self::latest_config) of a run that must be there.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a directory that holds no run.
+    pub fn any_config(&self) -> Result<PathBuf> {
+        self.latest_config().ok_or_else(|| {
+            Error::checkpoint(
+                &self.root,
+                "is no run: no stage in it has a config.json",
+                "name the directory of a run, as given with --out",
+            )
+        })
+    }
+
+    /// The settings of all stages as one document: the config of the first, with the sections of later stages as these
+    /// were run. Where a later stage had another seed or other data, that is added to its section. Null where there is
+    /// no stage.
+    ///
+    /// # Errors
+    /// Those of [`read_json`].
+    pub fn settings(&self) -> Result<Value> {
+        let configs = STAGES.map(|stage| (stage.name(), self.config(stage)));
+        let evaluation = ("evaluate", self.evaluation().config());
+        let mut settings = Value::Null;
+        for (section, path) in configs.into_iter().chain([evaluation]).filter(|(_, path)| path.is_file()) {
+            let config: Value = read_json(&path)?;
+            if settings.is_null() {
+                settings = config;
+                continue;
+            }
+            settings[section] = config[section].clone();
+            for shared in ["seed", "data"] {
+                if config[shared] != settings[shared] && settings[section].is_object() {
+                    settings[section][shared] = config[shared].clone();
+                }
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Whether a stage of a run lies here, begun or finished.
+    pub fn exists(&self) -> bool {
+        self.record().is_file() || STAGES.iter().any(|&stage| self.stage(stage).is_dir())
+    }
+
+    /// The checkpoint of a stage from which it goes on training.
     pub fn checkpoint(&self, stage: Stage) -> PathBuf {
-        self.stage(stage).join(CHECKPOINT)
+        self.files(stage).checkpoint()
     }
 
     /// The checkpoint of a stage's best epoch, if it keeps that one.
     pub fn best(&self, stage: Stage) -> PathBuf {
-        self.stage(stage).join(BEST)
+        self.files(stage).best()
     }
 
     /// The checkpoint that is a stage's result: the best one where it is kept, else the last.
     pub fn result(&self, stage: Stage) -> PathBuf {
-        checkpoint_in(&self.stage(stage))
+        self.files(stage).result()
     }
 
     /// The features that `extract` writes.
     pub fn features(&self) -> FeatureFiles {
-        FeatureFiles::new(&self.stage(Stage::Extract))
+        self.files(Stage::Extract).features()
     }
 
     /// The result of a stage.
     pub fn summary(&self, stage: Stage) -> PathBuf {
-        self.stage(stage).join("summary.json")
+        self.files(stage).summary()
     }
 
     /// What the classifier answered to every test image.
     pub fn predictions(&self) -> PathBuf {
-        self.stage(Stage::Finetune).join("predictions.safetensors")
+        self.files(Stage::Finetune).predictions()
     }
 
     /// The lines of a stage's epochs.
     pub fn metrics(&self, stage: Stage) -> PathBuf {
-        self.stage(stage).join("metrics.jsonl")
+        self.files(stage).metrics()
     }
 
-    /// The same for TensorBoard.
-    pub fn events(&self, stage: Stage) -> PathBuf {
-        event_file_in(&self.stage(stage))
-    }
-
-    /// Makes room for a stage's results and writes the config it runs with; the caller has the run's [lock](Self::lock).
+    /// Removes the temporary files of processes that were killed while they wrote; the caller has the run's
+    /// [lock](Self::lock).
     ///
     /// # Errors
-    /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`].
-    pub fn begin(&self, stage: Stage, existing: Existing, config: &Config) -> Result<()> {
-        let results = [
-            checkpoint::previous(&self.checkpoint(stage)),
-            self.checkpoint(stage),
-            self.best(stage),
-            self.metrics(stage),
-            self.events(stage),
-            self.stage(stage).join("manifest.json"),
-            self.stage(stage).join("predictions.safetensors"),
-            self.summary(stage),
-        ];
-        match existing {
-            Existing::Resume => {}
-            Existing::Refuse => {
-                if results.iter().any(|path| path.exists()) {
-                    return Err(Error::OutputExists { path: self.stage(stage) });
-                }
-            }
-            Existing::Overwrite => {
-                for path in results.iter().filter(|path| path.exists()) {
-                    fs::remove_file(path).map_err(Error::io("replace", path))?;
-                }
+    /// [`Error::Io`].
+    pub fn remove_leftovers(&self) -> Result<()> {
+        let directories = self.places().flat_map(|place| [place.to_resume(), place]);
+        let below = directories.flat_map(|directory| WalkDir::new(directory.path()));
+        let here = WalkDir::new(&self.root).max_depth(1);
+        for entry in here.into_iter().chain(below).filter_map(Result::ok) {
+            if is_temporary(entry.file_name()) {
+                fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
             }
         }
-        create_directory(&self.stage(stage))?;
-        remove_leftovers(&self.root)?;
-        remove_leftovers(&self.stage(stage))?;
-        config.write(&self.config())
+        Ok(())
+    }
+
+    /// The directories that results are replaced in.
+    fn places(&self) -> impl Iterator<Item = StageDirectory> {
+        STAGES.map(|stage| self.files(stage)).into_iter().chain([self.evaluation()])
     }
 
     /// Updates `run.json`; `tested` is the digest of a checkpoint whose classifier was evaluated on the test set,
@@ -176,19 +225,25 @@ impl RunDirectory {
         dataset: DatasetLabel,
         tested: Option<&str>,
     ) -> Result<()> {
-        let (mut test_evaluations, mut all) = match self.record().exists() {
+        let (mut test_evaluations, mut all, latest) = match self.record().exists() {
             true => {
                 let record = read_json::<RunRecord>(&self.record())?;
-                (record.test_evaluations, record.tested)
+                (record.test_evaluations, record.tested, record.latest)
             }
-            false => (0, Vec::new()),
+            false => (0, Vec::new(), None),
         };
         if let Some(tested) = tested.filter(|tested| all.iter().all(|known| known != tested)) {
             test_evaluations += 1;
             all.push(tested.to_owned());
         }
-        let record = RunRecord { environment, dataset, test_evaluations, tested: all };
+        let record = RunRecord { environment, dataset, test_evaluations, tested: all, latest };
         write_json(&self.record(), &record)
+    }
+
+    /// Notes in `run.json` which stage was finished last.
+    pub fn record_latest(&self, stage: Stage) -> Result<()> {
+        let record: RunRecord = read_json(&self.record())?;
+        write_json(&self.record(), &RunRecord { latest: Some(stage), ..record })
     }
 
     /// Makes this process the only one that writes into the run, until the lock is dropped or the process ends.
@@ -216,26 +271,17 @@ impl RunDirectory {
         }
         let named = file.set_len(0);
         named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(Error::io("write", &path))?;
+        self.places().try_for_each(|place| place.recover())?;
         Ok(RunLock { _file: file })
     }
 
-    /// The first `epochs` lines of a stage's metrics.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if there are fewer, or one is damaged.
-    pub fn read_metrics(&self, stage: Stage, epochs: usize) -> Result<Vec<EpochMetrics>> {
-        let path = self.metrics(stage);
-        let damaged =
-            |problem: String| Error::checkpoint(&path, problem, "start this stage again with --force");
-        let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
-        let lines = text.lines().take(epochs).map(serde_json::from_str);
-        let lines: Vec<EpochMetrics> =
-            lines.collect::<Result<_, _>>().map_err(|error| damaged(format!("not readable: {error}")))?;
-        if lines.len() < epochs {
-            let problem = format!("holds {} epochs, the checkpoint {epochs}", lines.len());
-            return Err(damaged(problem));
+    /// Completes what a process that was killed left between an old result and its replacement, for commands that read
+    /// the run. Where another process is at work, or nothing may be written, that is left to the next.
+    pub fn settle(&self) {
+        let interrupted = self.places().any(|place| place.is_between());
+        if interrupted {
+            let _ = self.lock();
         }
-        Ok(lines)
     }
 }
 
@@ -243,28 +289,4 @@ impl RunDirectory {
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
-}
-
-/// Removes the temporary files of a process that was killed while it wrote.
-fn remove_leftovers(directory: &Path) -> Result<()> {
-    let entries = fs::read_dir(directory).map_err(Error::io("read", directory))?;
-    for entry in entries.filter_map(Result::ok) {
-        if is_temporary(&entry.file_name()) {
-            let path = entry.path();
-            fs::remove_file(&path).map_err(Error::io("remove", &path))?;
-        }
-    }
-    Ok(())
-}
-
-/// The checkpoint that is the result in a stage's directory; a path that is a file already is taken as it is.
-pub fn checkpoint_in(place: &Path) -> PathBuf {
-    if place.is_file() {
-        return place.to_path_buf();
-    }
-    let best = place.join(BEST);
-    match best.exists() {
-        true => best,
-        false => place.join(CHECKPOINT),
-    }
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
@@ -62,11 +62,6 @@ impl EventFile {
         let record = record(&epoch(metrics));
         self.file.write_all(&record).map_err(Error::io("write", &self.path))
     }
-}
-
-/// The event file in a stage's directory.
-pub fn event_file_in(directory: &Path) -> PathBuf {
-    directory.join(EVENT_FILE)
 }
 
 /// Bytes and number of the records that are whole, `most` of them at most.
@@ -195,7 +190,7 @@ mod tests {
     #[test]
     fn a_resumed_file_keeps_the_records_of_its_epochs_and_no_others() {
         let directory = tempfile::tempdir().unwrap();
-        let path = event_file_in(directory.path());
+        let path = directory.path().join(EVENT_FILE);
         let mut events = EventFile::open(path.clone(), &[]).unwrap();
         history(3).iter().for_each(|metrics| events.push(metrics).unwrap());
         let three = fs::read(&path).unwrap();

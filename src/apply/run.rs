@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::model::{self, Classifier, ClassifierShape, FeatureMoments, ImageClassifier, Network};
 use crate::progress::Stage;
-use crate::run_directory::{RunDirectory, checkpoint_in};
+use crate::run_directory::RunDirectory;
 use crate::samples::Batch;
+use crate::stage_directory::checkpoint_in;
 use crate::stages::{describe, load_encoder};
 
 /// A pretrained encoder with its rotation head.
@@ -138,13 +139,13 @@ fn frozen(
             "name its checkpoint with --checkpoint, or run `rotnet extract` and `rotnet finetune` again";
         return Err(Error::checkpoint(path, problem, hint));
     }
-    let extract = config::load(&run.config(), &Overrides::default())?.extract;
-    let readout = extract.readout();
-    let manifest = run.features().read_manifest();
+    let config = run.config(Stage::Finetune);
+    let readout = config::load(&config, &Overrides::default())?.extract.readout();
     let layer = describe(&encoder, &readout);
     let width = encoder.read_width(&readout)?;
-    if width != shape.features || manifest.is_ok_and(|manifest| manifest.origin.layer != layer) {
-        let problem = format!("was trained on other features than config.json now names ({layer}, {width})");
+    if width != shape.features {
+        let problem =
+            format!("was trained on other features than {} names ({layer}, {width})", config.display());
         return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
     }
     let classifier = classifier(shape, checkpoint.parameters.clone(), device);

@@ -30,6 +30,7 @@ pub struct CompareArguments {
 
 pub(super) fn execute(arguments: &CompareArguments) -> Result<()> {
     let runs: Vec<RunDirectory> = arguments.runs.iter().map(RunDirectory::new).collect();
+    runs.iter().for_each(RunDirectory::settle);
     let comparison = comparison::compare(&runs)?;
     match arguments.output.json {
         true => print_json(&comparison),

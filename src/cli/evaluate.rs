@@ -6,10 +6,11 @@ use super::table::Table;
 use super::{print_json, print_line};
 use crate::error::Result;
 use crate::judge::statistics::Interval;
+use crate::run_directory::RunDirectory;
 use crate::stages::{self, EvaluateSummary, RotationAccuracy, Verdict};
 
 pub(super) fn execute(arguments: &RunArguments) -> Result<()> {
-    let context = later_context(arguments, &[])?;
+    let context = later_context(arguments, RunDirectory::evaluation, &[])?;
     let summary = with_stage(arguments, &context, |reporter| stages::evaluate(&context, reporter))?;
     match arguments.settings.json {
         true => print_json(&summary),

@@ -44,8 +44,10 @@ pub struct ExportArguments {
 }
 
 pub(super) fn execute(arguments: &ExportArguments) -> Result<()> {
+    let run = RunDirectory::new(&arguments.run);
+    run.settle();
     let request = Request {
-        run: RunDirectory::new(&arguments.run),
+        run,
         what: arguments.what.clone(),
         formats: arguments.format.clone(),
         checkpoint: arguments.checkpoint.clone(),

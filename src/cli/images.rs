@@ -42,7 +42,9 @@ impl ImageArguments {
             overrides.set("device", device.as_str());
             overrides.set("devices", Vec::<String>::new());
         }
-        let config = config::load(&RunDirectory::new(&self.run).config(), &overrides)?;
+        let run = RunDirectory::new(&self.run);
+        run.settle();
+        let config = config::load(&run.any_config()?, &overrides)?;
         Ok(config.devices.into_iter().next().unwrap_or(config.device))
     }
 }

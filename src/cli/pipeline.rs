@@ -11,8 +11,9 @@ use super::{display, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
-use crate::progress::Reporter;
+use crate::progress::{Reporter, Stage};
 use crate::run_directory::{Existing, RunDirectory};
+use crate::stage_directory::StageDirectory;
 use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
 
 /// Where `run` without `--out` leaves its files.
@@ -60,7 +61,7 @@ pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
 }
 
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
-    let context = later_context(arguments, &[])?;
+    let context = later_context(arguments, |run| run.files(Stage::Extract), &[])?;
     let summary =
         with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
     match arguments.settings.json {
@@ -76,7 +77,11 @@ pub(super) fn finetune(
     from_scratch: bool,
 ) -> Result<()> {
     let more = from_scratch.then_some(["finetune.mode=full", "finetune.from_scratch=true"]);
-    let context = later_context(arguments, more.as_ref().map_or(&[], |more| more))?;
+    let context = later_context(
+        arguments,
+        |run| run.files(Stage::Finetune),
+        more.as_ref().map_or(&[], |more| more),
+    )?;
     let sources = Sources { checkpoint, features };
     let summary = with_stage(arguments, &context, |reporter| stages::finetune(&context, &sources, reporter))?;
     match arguments.settings.json {
@@ -85,17 +90,24 @@ pub(super) fn finetune(
     }
 }
 
-/// The context of a stage that reads what an earlier one wrote: without `--config`, the run's own config holds.
+/// The context of a command that reads what an earlier one wrote: without `--config`, the run's own config holds, that
+/// of the stage which is resumed or else of the stage finished last.
 ///
 /// `more` is set besides what the arguments set.
-pub(super) fn later_context(arguments: &RunArguments, more: &[&str]) -> Result<Context> {
+pub(super) fn later_context(
+    arguments: &RunArguments,
+    place: impl FnOnce(&RunDirectory) -> StageDirectory,
+    more: &[&str],
+) -> Result<Context> {
     let run = run_directory(arguments);
+    run.settle();
     let mut overrides = arguments.settings.overrides()?;
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
-    let config = match (&arguments.settings.config, run.config().is_file()) {
-        (None, true) => config::load(&run.config(), &overrides)?,
-        (Some(path), _) => config::load(path, &overrides)?,
-        (None, false) => config::resolve(config::QUICKSTART, "quickstart", &overrides)?,
+    let begun = arguments.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
+    let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
+    let config = match path {
+        Some(path) => config::load(&path, &overrides)?,
+        None => config::resolve(config::QUICKSTART, "quickstart", &overrides)?,
     };
     context(arguments, config)
 }
@@ -123,7 +135,7 @@ fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Con
 
 /// What the run that is to be resumed was begun with, if its steps are those of a budget.
 fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
-    let path = context.run.config();
+    let path = context.run.files(Stage::Pretrain).to_resume().config();
     if context.existing != Existing::Resume || !path.exists() {
         return Ok(None);
     }

@@ -12,9 +12,9 @@ use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
 use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, Overrides};
-use crate::device::guarded;
+use crate::device::{DeviceName, guarded};
 use crate::error::{Error, Result};
-use crate::files::read_json;
+use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
 use crate::run_directory::{Existing, RunDirectory, RunRecord};
 use crate::run_results::{ResultFile, differences, results};
@@ -25,7 +25,9 @@ use crate::stages::{self, Context, Sources};
 struct Reproduction {
     /// Results, stage by stage.
     stages: Vec<StageReproduction>,
-    /// What is otherwise than it was, where results differ.
+    /// Results that were not made from what the run holds now, and are not made again.
+    left_out: Vec<String>,
+    /// What has changed, where results differ.
     reasons: Vec<String>,
 }
 
@@ -49,32 +51,81 @@ pub struct ReproduceArguments {
 
 pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let original = RunDirectory::new(&arguments.run);
-    let expected = results(&original)?;
-    let stages: BTreeSet<&str> = expected.iter().map(|file| file.stage.name()).collect();
-    if !stages.contains(Stage::Pretrain.name()) {
+    original.settle();
+    let mut expected = results(&original)?;
+    let (stages, left_out) = stages_to_repeat(&original, &expected)?;
+    expected.retain(|file| stages.contains(&file.stage));
+    if stages.is_empty() {
         return Err(Error::checkpoint(
             &arguments.run,
-            "holds no finished pretraining to do again",
+            "holds no finished training to do again",
             "name the directory of a run that began with `rotnet run` or `rotnet pretrain`",
         ));
     }
-    let config = config::load(&original.config(), &overrides(arguments))?;
+    let overrides = overrides(arguments);
+    let configs = stages.iter().map(|&stage| Ok((stage, config::load(&original.config(stage), &overrides)?)));
+    let configs = configs.collect::<Result<Vec<(Stage, Config)>>>()?;
     let directory = tempfile::Builder::new()
         .prefix("rotnet-reproduce-")
         .tempdir()
         .map_err(Error::io("create", std::env::temp_dir()))?;
     let again = RunDirectory::new(directory.path());
-    on_threads(config.threads, || {
+    let devices: BTreeSet<DeviceName> = configs.iter().flat_map(|(_, config)| config.all_devices()).collect();
+    let threads = configs.iter().find_map(|(_, config)| config.threads);
+    on_threads(threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
-        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, &mut reporter))
+        guarded(&Vec::from_iter(devices), || run_stages(&again, &configs, &mut reporter))
     })??;
     let found = results(&again)?;
-    let reproduction = compare(&original, &again, &expected, &found)?;
+    let reproduction = compare(&original, &again, &expected, &found, left_out)?;
     match arguments.read.output.json {
         true => print_json(&reproduction)?,
         false => show(&reproduction)?,
     }
     judge(&arguments.run, &reproduction)
+}
+
+/// The finished stages that follow from each other and from nothing outside the run; and the others, in words.
+fn stages_to_repeat(run: &RunDirectory, results: &[ResultFile]) -> Result<(Vec<Stage>, Vec<String>)> {
+    let finished = |stage: Stage| results.iter().any(|file| file.stage == stage);
+    let (mut stages, mut left_out) = (Vec::new(), Vec::new());
+    let mut encoder = None;
+    if finished(Stage::Pretrain) {
+        encoder = Some(sha256_file(&run.result(Stage::Pretrain))?);
+        stages.push(Stage::Pretrain);
+    }
+    if finished(Stage::Extract) {
+        match Some(run.features().read_manifest()?.origin.checkpoint) == encoder {
+            true => stages.push(Stage::Extract),
+            false => left_out.push("extract: its features come from another checkpoint".to_owned()),
+        }
+    }
+    if finished(Stage::Finetune) {
+        match why_not_repeated(run, &stages, encoder)? {
+            None => stages.push(Stage::Finetune),
+            Some(reason) => left_out.push(format!("finetune: {reason}")),
+        }
+    }
+    Ok((stages, left_out))
+}
+
+/// What the classifier was made from that the run no longer holds; nothing where it can be made again.
+fn why_not_repeated(
+    run: &RunDirectory,
+    stages: &[Stage],
+    encoder: Option<String>,
+) -> Result<Option<&'static str>> {
+    let header = Checkpoint::load(&run.result(Stage::Finetune))?.header;
+    if header.input.is_some() && header.input != encoder {
+        return Ok(Some("its encoder or features come from another checkpoint"));
+    }
+    if header.encoder.is_some() {
+        return Ok(None);
+    }
+    let read = |stage| config::load(&run.config(stage), &Overrides::default());
+    let same = stages.contains(&Stage::Extract)
+        && read(Stage::Extract)?.extract.readout() == read(Stage::Finetune)?.extract.readout();
+    Ok((!same).then_some("its features are not those of the run any more"))
 }
 
 fn overrides(arguments: &ReproduceArguments) -> Overrides {
@@ -88,19 +139,16 @@ fn overrides(arguments: &ReproduceArguments) -> Overrides {
     overrides
 }
 
-fn run_stages(
-    run: &RunDirectory,
-    config: &Config,
-    wanted: &BTreeSet<&str>,
-    reporter: &mut dyn Reporter,
-) -> Result<()> {
-    let context = Context::new(run.clone(), config.clone(), data_home(), Existing::Refuse)?;
-    stages::pretrain(&context, reporter)?;
-    if wanted.contains(Stage::Extract.name()) {
-        stages::extract(&context, None, reporter)?;
-    }
-    if wanted.contains(Stage::Finetune.name()) {
-        stages::finetune(&context, &Sources::default(), reporter)?;
+fn run_stages(run: &RunDirectory, configs: &[(Stage, Config)], reporter: &mut dyn Reporter) -> Result<()> {
+    for (stage, config) in configs {
+        let mut context = Context::new(run.clone(), config.clone(), data_home(), Existing::Refuse)?;
+        // Other data shows in the results, with the reason.
+        context.allow_data_mismatch = true;
+        match stage {
+            Stage::Pretrain => drop(stages::pretrain(&context, reporter)?),
+            Stage::Extract => drop(stages::extract(&context, None, reporter)?),
+            Stage::Finetune => drop(stages::finetune(&context, &Sources::default(), reporter)?),
+        }
     }
     Ok(())
 }
@@ -110,6 +158,7 @@ fn compare(
     again: &RunDirectory,
     expected: &[ResultFile],
     found: &[ResultFile],
+    left_out: Vec<String>,
 ) -> Result<Reproduction> {
     let differing = differences(expected, found);
     let stages: Vec<StageReproduction> = [Stage::Pretrain, Stage::Extract, Stage::Finetune]
@@ -129,7 +178,7 @@ fn compare(
         None => Vec::new(),
         Some(first) => reasons(original, again, first.stage)?,
     };
-    Ok(Reproduction { stages, reasons })
+    Ok(Reproduction { stages, left_out, reasons })
 }
 
 /// What is recorded otherwise of the two runs, beginning with the first stage that differs.
@@ -163,6 +212,8 @@ fn show(reproduction: &Reproduction) -> Result<()> {
             _ => format!("{name}: other results in {}", stage.differing.join(", ")),
         })?;
     }
+    let mut left_out = reproduction.left_out.iter();
+    left_out.try_for_each(|reason| print_line(&format!("{reason}: not done again")))?;
     reproduction.reasons.iter().try_for_each(|reason| print_line(&format!("otherwise than then: {reason}")))
 }
 

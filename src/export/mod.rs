@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::files::create_directory;
 use crate::progress::{Reporter, Stage};
-use crate::run_directory::{RunDirectory, checkpoint_in};
+use crate::run_directory::RunDirectory;
+use crate::stage_directory::checkpoint_in;
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

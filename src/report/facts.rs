@@ -88,6 +88,11 @@ impl Facts {
     pub(super) fn read(directory: &Path, name: String) -> Self {
         let mut notes = Vec::new();
         let run = RunDirectory::new(directory);
+        run.settle();
+        let settings = run.settings().unwrap_or_else(|error| {
+            notes.push(error.to_string());
+            Value::Null
+        });
         let mut json = |path: PathBuf| match path.exists() {
             false => Value::Null,
             true => read_json(&path).unwrap_or_else(|error: Error| {
@@ -95,7 +100,7 @@ impl Facts {
                 Value::Null
             }),
         };
-        let (settings, record) = (json(run.config()), json(run.record()));
+        let record = json(run.record());
         let extraction = json(run.summary(Stage::Extract));
         let evaluation = json(directory.join("evaluate").join("summary.json"));
         let summaries = [Stage::Pretrain, Stage::Finetune].map(|stage| (stage, json(run.summary(stage))));
@@ -108,12 +113,10 @@ impl Facts {
             begun.then_some(Training { stage, epochs, planned: planned.map(|count| count as usize), summary })
         });
         let trainings = trainings.collect();
-        let config = match run.config().exists() {
-            false => None,
-            true => config::load(&run.config(), &Overrides::default())
-                .map_err(|error| notes.push(format!("config.json: {error}")))
-                .ok(),
-        };
+        let config = run.any_config().ok().and_then(|path| {
+            let config = config::load(&path, &Overrides::default());
+            config.map_err(|error| notes.push(format!("{}: {error}", path.display()))).ok()
+        });
         Self { run, name, config, settings, record, trainings, extraction, evaluation, notes }
     }
 
@@ -162,9 +165,7 @@ fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<Epoch> {
 
 /// Whether there is anything of a run in a directory.
 pub(super) fn is_run(directory: &Path) -> bool {
-    let run = RunDirectory::new(directory);
-    let stages = [Stage::Pretrain, Stage::Extract, Stage::Finetune];
-    run.record().is_file() || stages.iter().any(|&stage| run.stage(stage).is_dir())
+    RunDirectory::new(directory).exists()
 }
 
 /// The runs that a directory stands for: itself, or those below it where it is that of a sweep.

@@ -16,8 +16,9 @@ use crate::features::{Features, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
-use crate::run_directory::{Existing, checkpoint_in};
+use crate::run_directory::Existing;
 use crate::samples::{Batch, Samples};
+use crate::stage_directory::checkpoint_in;
 
 /// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
 /// cannot raise.
@@ -60,7 +61,7 @@ pub fn extract(
     let (encoder, checkpoint, digest) = load_encoder(&context.device, checkpoint_in(&place))?;
     let readout = config.extract.readout();
     let width = encoder.read_width(&readout)?;
-    context.begin(Stage::Extract)?;
+    context.check(&context.run.files(Stage::Extract))?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
@@ -71,6 +72,7 @@ pub fn extract(
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
+    let work = context.begin(Stage::Extract, config)?;
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
@@ -95,7 +97,7 @@ pub fn extract(
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
-    let files = context.run.features();
+    let files = work.directory().features();
     train.save(&files.train(), &origin)?;
     test.save(&files.test(), &origin)?;
     files.write_manifest(&Manifest {
@@ -117,7 +119,8 @@ pub fn extract(
         seconds,
     };
     context.run.record_run(context.environment(), label(&dataset), None)?;
-    write_json(&context.run.summary(Stage::Extract), &summary)?;
+    write_json(&work.directory().summary(), &summary)?;
+    context.finish(Stage::Extract, work)?;
     Ok(summary)
 }
 

@@ -18,6 +18,7 @@ use crate::judge::statistics::{Statistics, softmax};
 use crate::predictions::{Predictions, Source};
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
+use crate::stage_directory::Work;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
@@ -74,9 +75,10 @@ pub fn finetune(
         FinetuneMode::Frozen => frozen::run(context, sources, reporter)?,
         FinetuneMode::Full => full::run(context, sources, reporter)?,
     };
-    let checkpoint = sha256_file(&context.run.result(Stage::Finetune))?;
+    let directory = trained.work.directory().clone();
+    let checkpoint = sha256_file(&directory.result())?;
     let predictions = predictions(&trained, &checkpoint, logits);
-    predictions.save(&context.run.predictions())?;
+    predictions.save(&directory.predictions())?;
     let summary = FinetuneSummary {
         protocol: format!(
             "{}; {}, test set evaluated once afterwards, nothing selected on it",
@@ -95,7 +97,8 @@ pub fn finetune(
         dataset: trained.dataset,
     };
     context.run.record_run(context.environment(), summary.dataset.clone(), Some(&summary.checkpoint))?;
-    write_json(&context.run.summary(Stage::Finetune), &summary)?;
+    write_json(&directory.summary(), &summary)?;
+    context.finish(Stage::Finetune, trained.work)?;
     Ok(summary)
 }
 
@@ -130,6 +133,7 @@ struct Trained {
     labels: usize,
     history: Vec<EpochMetrics>,
     test_labels: Vec<u8>,
+    work: Work,
 }
 
 /// The evaluation on the test set, and its logits.

@@ -22,9 +22,10 @@ use crate::config::Config;
 use crate::data::Dataset;
 use crate::device;
 use crate::environment::Environment;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::Stage;
 use crate::run_directory::{Existing, RunDirectory, RunLock};
+use crate::stage_directory::{StageDirectory, Work};
 
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};
@@ -83,15 +84,43 @@ impl Context {
         Ok(())
     }
 
-    /// Takes the run, and makes room for a stage's results.
-    fn begin(&self, stage: Stage) -> Result<()> {
-        self.take()?;
-        self.run.begin(stage, self.existing, &self.config)
+    /// Looks before any work whether a stage may write its results; nothing is written but the lock of a run that is
+    /// there.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`], [`Error::RunInUse`].
+    fn check(&self, place: &StageDirectory) -> Result<()> {
+        if self.run.root().exists() {
+            self.take()?;
+        }
+        match self.existing {
+            Existing::Refuse if place.holds_results() => {
+                Err(Error::OutputExists { path: place.path().to_path_buf() })
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Whether the stage goes on from a checkpoint of this run.
-    fn resumes(&self, stage: Stage) -> bool {
-        self.existing == Existing::Resume && self.run.checkpoint(stage).exists()
+    /// Takes the run and makes room for a stage's results, once everything that can be checked before is; the config
+    /// that the stage runs with is noted first.
+    fn begin(&self, stage: Stage, config: &Config) -> Result<Work> {
+        self.take()?;
+        self.run.remove_leftovers()?;
+        let work = Work::begin(self.run.files(stage), self.existing)?;
+        config.write(&work.directory().config())?;
+        Ok(work)
+    }
+
+    /// Where the stage goes on, if it goes on from a checkpoint of this run.
+    fn resumed(&self, stage: Stage) -> Option<StageDirectory> {
+        let directory = self.run.files(stage).to_resume();
+        (self.existing == Existing::Resume && directory.checkpoint().exists()).then_some(directory)
+    }
+
+    /// Puts a finished stage in its place and notes that it is the latest.
+    fn finish(&self, stage: Stage, work: Work) -> Result<()> {
+        self.run.record_latest(stage)?;
+        work.finish()
     }
 
     fn environment(&self) -> Environment {

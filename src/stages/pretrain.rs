@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::pretext::Pretext;
 use super::probe::Probe;
-use super::training_stage::{self, Material};
+use super::training_stage::{self, Material, Trained};
 use super::{Context, label, warnings};
 use crate::checkpoint::{DatasetLabel, Header};
 use crate::data::{self, PlainImages};
@@ -45,7 +45,7 @@ pub struct PretrainSummary {
 /// Whatever [`crate::Error`] names: data, results in the way, disk, a loss that is not finite.
 pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<PretrainSummary> {
     let config = &context.config;
-    context.begin(Stage::Pretrain)?;
+    context.check(&context.run.files(Stage::Pretrain))?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
 
@@ -55,7 +55,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
     let mut network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
-    if config.encoder.is_fitted() && !context.resumes(Stage::Pretrain) {
+    if config.encoder.is_fitted() && context.resumed(Stage::Pretrain).is_none() {
         reporter.report(Event::Note("computing the untrained part of the encoder from the images"));
         let plain = PlainImages::new(pretext.pool, pretext.split.train.clone(), &pretext.pixels);
         network.encoder = network.encoder.fit(&plain, pretext.pixels.step(), config.seed);
@@ -73,7 +73,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         image,
         ..Header::untrained(Stage::Pretrain, config.seed, pixels, label(&dataset), recipe)
     };
-    let (_, history) = training_stage::run(
+    let Trained { history, work, .. } = training_stage::run(
         context,
         header,
         network,
@@ -97,9 +97,10 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         epochs: history.len(),
         last_epoch: history.last().cloned(),
         seconds: training_stage::seconds(&history),
-        checkpoint: sha256_file(&context.run.result(Stage::Pretrain))?,
+        checkpoint: sha256_file(&work.directory().result())?,
     };
     context.run.record_run(context.environment(), label(&dataset), None)?;
-    write_json(&context.run.summary(Stage::Pretrain), &summary)?;
+    write_json(&work.directory().summary(), &summary)?;
+    context.finish(Stage::Pretrain, work)?;
     Ok(summary)
 }

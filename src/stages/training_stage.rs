@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::Context;
-use crate::checkpoint::{Checkpoint, Header};
+use crate::checkpoint::{self, Checkpoint, Header};
 use crate::config::{Common, FinetuneConfig, PretrainConfig};
 use crate::device::computes_here;
 use crate::error::{Error, Result};
@@ -14,6 +14,7 @@ use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
 use crate::resident::Resident;
 use crate::samples::Samples;
+use crate::stage_directory::Work;
 use crate::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
 
@@ -75,11 +76,18 @@ impl Recipe<'_> {
     }
 }
 
+/// A network that was trained, and the directory with its checkpoint, which waits for the stage's summary.
+pub(super) struct Trained<N> {
+    /// The network that is kept, on the plain device.
+    pub network: N,
+    pub history: Vec<EpochMetrics>,
+    pub work: Work,
+}
+
 /// Trains `network` (on the device with automatic differentiation) as `recipe` says.
 ///
-/// The checkpoint in the run directory is replaced after every epoch, and within one as section `save` says;
-/// `header` describes it, how far it is trained aside. Gives the network that is kept, on the plain device, and all
-/// epochs' metrics.
+/// The run is touched only when all is checked. The checkpoint is then replaced after every epoch, and within one as
+/// section `save` says; `header` describes it, how far it is trained aside.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
@@ -87,15 +95,21 @@ pub(super) fn run<N: Network>(
     recipe: Recipe<'_>,
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
-) -> Result<(N, Vec<EpochMetrics>)> {
+) -> Result<Trained<N>> {
     let stage = header.stage;
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
-    let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
+    let replicas = Replicas::new(&context.devices)?;
+    let Resumed { network, from, history, damaged } =
+        resume(context, &header, network, &mut optimizer, reporter)?;
+    let work = context.begin(stage, &context.config)?;
+    let (latest, best) = (work.directory().checkpoint(), work.directory().best());
+    if damaged {
+        checkpoint::restore_previous(&latest)?;
+    }
     let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
         checkpoint(&header, network, optimizer, position)
     };
-    let (latest, best) = (context.run.checkpoint(stage), context.run.best(stage));
     if from == Position::default() {
         checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
     }
@@ -113,12 +127,12 @@ pub(super) fn run<N: Network>(
         seed: context.config.seed,
         label_smoothing: recipe.common.label_smoothing as f32,
         save: context.config.save.clone(),
-        replicas: Replicas::new(&context.devices)?,
+        replicas,
         resident: resident(samples, &context.devices).map(Arc::new),
     };
-    let events = context.run.events(stage);
+    let events = work.directory().events();
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
-    let mut lines = JsonLines::new(context.run.metrics(stage), history);
+    let mut lines = JsonLines::new(work.directory().metrics(), history);
     let network = training::train(
         network,
         &mut optimizer,
@@ -156,7 +170,7 @@ pub(super) fn run<N: Network>(
         network = model::load(network, Checkpoint::load(&best)?.parameters)
             .map_err(|problem| Checkpoint::refuse(&best, problem))?;
     }
-    Ok((network, lines.into_lines()))
+    Ok(Trained { network, history: lines.into_lines(), work })
 }
 
 /// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper
@@ -195,22 +209,29 @@ fn checkpoint<N: Network>(
     })
 }
 
-/// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one.
+/// Where a run goes on.
+struct Resumed<N> {
+    network: N,
+    from: Position,
+    history: Vec<EpochMetrics>,
+    /// Whether that is the checkpoint before the latest one, which is not readable.
+    damaged: bool,
+}
+
+/// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one; changes
+/// nothing in the run.
 fn resume<N: Network>(
     context: &Context,
     header: &Header,
     network: N,
     optimizer: &mut Optimizer,
     reporter: &mut dyn Reporter,
-) -> Result<(N, Position, Vec<EpochMetrics>)> {
-    let path = context.run.checkpoint(header.stage);
-    if !context.resumes(header.stage) {
-        return Ok((network, Position::default(), Vec::new()));
-    }
-    let (checkpoint, damage) = Checkpoint::recover(&path)?;
-    if let Some(damage) = damage {
-        reporter.report(Event::Warning(&format!("{damage}; going on from the checkpoint before it")));
-    }
+) -> Result<Resumed<N>> {
+    let Some(directory) = context.resumed(header.stage) else {
+        return Ok(Resumed { network, from: Position::default(), history: Vec::new(), damaged: false });
+    };
+    let path = directory.checkpoint();
+    let (checkpoint, damage) = Checkpoint::load_or_previous(&path)?;
     let found = checkpoint.header;
     if let Some(difference) = found.difference(header) {
         return Err(Error::checkpoint(
@@ -218,6 +239,9 @@ fn resume<N: Network>(
             format!("was written with another config, data set or version: {difference}"),
             "go on with what it was begun with, or start anew with --force",
         ));
+    }
+    if let Some(damage) = &damage {
+        reporter.report(Event::Warning(&format!("{damage}; going on from the checkpoint before it")));
     }
     if let Some(other) = found.other_device(header) {
         reporter.report(Event::Warning(&format!("{other}: the results are the same within rounding only")));
@@ -229,15 +253,15 @@ fn resume<N: Network>(
     let network = model::load(network, raw).map_err(refuse)?;
     let history = match found.epochs {
         0 => Vec::new(),
-        epochs => context.run.read_metrics(header.stage, epochs)?,
+        epochs => directory.read_metrics(epochs)?,
     };
     let steps = found.partial.as_ref().map_or(0, |partial| partial.steps);
     reporter.report(Event::Note(&match steps {
         0 => format!("resuming after epoch {}", found.epochs),
         steps => format!("resuming after step {steps} of epoch {}", found.epochs + 1),
     }));
-    let position = Position { epochs: found.epochs, partial: found.partial };
-    Ok((network, position, history))
+    let from = Position { epochs: found.epochs, partial: found.partial };
+    Ok(Resumed { network, from, history, damaged: damage.is_some() })
 }
 
 /// Number of parameters of a network.

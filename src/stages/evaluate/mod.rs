@@ -17,11 +17,12 @@ use super::{Context, label};
 use crate::checkpoint::DatasetLabel;
 use crate::config::{Config, ExtractConfig, ProbeHead};
 use crate::data::{self, DataConfig, Dataset, Split};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::Features;
-use crate::files::{create_directory, sha256, write_json};
+use crate::files::{sha256, write_json};
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::{Existing, RunDirectory, RunRecord, checkpoint_in};
+use crate::run_directory::{Existing, RunDirectory, RunRecord};
+use crate::stage_directory::{StageDirectory, Work, checkpoint_in};
 
 pub use probes::Probe;
 pub use rotation::{RotationAccuracy, RotationReport};
@@ -68,10 +69,14 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
         true => encoder.block_names(),
         false => config.evaluate.layers.clone(),
     };
-    let directory = RunDirectory::new(context.run.root().join(NAME));
-    begin(context, &directory)?;
+    let place = context.run.evaluation();
+    if place.is_finished() {
+        context.check(&place)?;
+    }
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
+    let work = begin(context, place)?;
+    let directory = RunDirectory::new(work.directory().path());
 
     let probed = probed_config(config, layers.clone(), dataset.train.len());
     let sub = sub_context(context, directory.clone(), probed)?;
@@ -116,33 +121,27 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
         verdict,
         test_evaluations: record.test_evaluations,
     };
-    write_json(&directory.root().join("summary.json"), &summary)?;
+    write_json(&work.directory().summary(), &summary)?;
+    work.finish()?;
     Ok(summary)
 }
 
-/// Takes the run, and makes room for the results.
-fn begin(context: &Context, directory: &RunDirectory) -> Result<()> {
+/// Takes the run, and makes room for the results. An evaluation that was cut short goes on by itself.
+fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
     context.take()?;
-    let summary = directory.root().join("summary.json");
-    match context.existing {
-        Existing::Refuse if summary.exists() => {
-            return Err(Error::OutputExists { path: directory.root().to_path_buf() });
-        }
-        Existing::Overwrite if summary.exists() => {
-            std::fs::remove_file(&summary).map_err(Error::io("replace", &summary))?;
-        }
-        _ => {}
-    }
-    create_directory(directory.root())
+    context.run.remove_leftovers()?;
+    let existing = match context.existing {
+        Existing::Refuse if !place.is_finished() => Existing::Resume,
+        existing => existing,
+    };
+    let work = Work::begin(place, existing)?;
+    context.config.write(&work.directory().config())?;
+    Ok(work)
 }
 
 /// A run of stages inside this one: results of a run that was cut short are gone on with.
 fn sub_context(context: &Context, run: RunDirectory, config: Config) -> Result<Context> {
-    let existing = match context.existing {
-        Existing::Overwrite => Existing::Overwrite,
-        _ => Existing::Resume,
-    };
-    let mut sub = Context::new(run, config, context.data_home.clone(), existing)?;
+    let mut sub = Context::new(run, config, context.data_home.clone(), Existing::Resume)?;
     sub.allow_data_mismatch = context.allow_data_mismatch;
     Ok(sub)
 }

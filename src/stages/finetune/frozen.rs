@@ -1,8 +1,10 @@
 //! Mode `frozen`: a classifier on features that `extract` wrote.
 
+use std::path::Path;
+
 use super::{Sources, Tested, Trained, choice, material, ridge};
 use crate::checkpoint::Header;
-use crate::config::FinetuneConfig;
+use crate::config::{self, Config, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
 use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features, Manifest};
@@ -10,6 +12,7 @@ use crate::files::sha256_file;
 use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
+use crate::stage_directory::{StageDirectory, Work};
 use crate::stages::{Context, training_stage};
 use crate::training;
 
@@ -20,18 +23,17 @@ pub(super) fn run(
     reporter: &mut dyn Reporter,
 ) -> Result<(Trained, Tested)> {
     let config = &context.config;
-    let files = match &sources.features {
-        Some(directory) => FeatureFiles::new(directory),
-        None => context.run.features(),
-    };
+    let directory = sources.features.clone().unwrap_or_else(|| context.run.stage(Stage::Extract));
+    let files = FeatureFiles::new(&directory);
+    context.check(&context.run.files(Stage::Finetune))?;
     let manifest = files.read_manifest()?;
+    check_readout(config, &directory)?;
     if sources.features.is_none() {
         check_origin(context, &files, &manifest.origin.checkpoint)?;
     }
     let map = frozen_map(&config.finetune, &manifest)?;
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
-    context.begin(Stage::Finetune)?;
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
 
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
@@ -66,6 +68,7 @@ pub(super) fn run(
         labels: train.len(),
         history: head.history,
         test_labels: test.labels().to_vec(),
+        work: head.work,
     };
     Ok((trained, training::predict(&head.network, &test, &context.device)))
 }
@@ -76,6 +79,7 @@ struct Head {
     history: Vec<EpochMetrics>,
     how: String,
     seconds: f64,
+    work: Work,
 }
 
 /// Trains or solves the classifier; leaves its checkpoint.
@@ -89,18 +93,18 @@ fn head(
 ) -> Result<Head> {
     let config = &context.config.finetune;
     if config.head == HeadKind::Ridge {
-        let ridge::Solved { network, how, seconds } =
+        let ridge::Solved { network, how, seconds, work } =
             ridge::solve(context, header, shape, train, validation)?;
-        return Ok(Head { network, history: Vec::new(), how, seconds });
+        return Ok(Head { network, history: Vec::new(), how, seconds, work });
     }
     let device = context.device.clone().autodiff();
     let moments = config.standardise.then(|| train.moments());
     let network = Classifier::new(shape, moments, context.config.seed, &device);
     let material = material(train, validation.map(|samples| samples as _), config);
-    let (network, history) =
+    let training_stage::Trained { network, history, work } =
         training_stage::run(context, header, network, config.into(), material, reporter)?;
     let seconds = training_stage::seconds(&history);
-    Ok(Head { network, history, how: choice(config).into(), seconds })
+    Ok(Head { network, history, how: choice(config).into(), seconds, work })
 }
 
 /// The map that a head of convolutions stands on.
@@ -117,6 +121,25 @@ fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<Fea
         (HeadKind::Conv, map) => Ok(map.clone()),
         (HeadKind::Linear | HeadKind::Mlp | HeadKind::Ridge, _) => Ok(None),
     }
+}
+
+/// The config must not say that the features are others than they are: it is what `predict` reads later.
+fn check_readout(config: &Config, directory: &Path) -> Result<()> {
+    let path = StageDirectory::new(directory).config();
+    if !path.exists() {
+        return Ok(());
+    }
+    let made = config::load(&path, &Overrides::default())?.extract;
+    if made.readout() == config.extract.readout() {
+        return Ok(());
+    }
+    Err(Error::Usage {
+        problem: format!(
+            "section extract of the config differs from that of {}, which the features were made with",
+            path.display()
+        ),
+        hint: "run `rotnet extract --force` with the same settings first, or leave them out here".into(),
+    })
 }
 
 /// Features in the run directory must come from the checkpoint beside them.

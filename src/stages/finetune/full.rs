@@ -11,8 +11,8 @@ use crate::model::{
     ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork,
 };
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::checkpoint_in;
 use crate::samples::Samples;
+use crate::stage_directory::checkpoint_in;
 use crate::stages::extract::{check_data, describe, feature_map, load_encoder};
 use crate::stages::{Context, label, training_stage};
 use crate::training;
@@ -33,7 +33,7 @@ pub(super) fn run(
         }
     };
     let readout = pretrained.as_ref().map(|(encoder, ..)| full_readout(config, encoder)).transpose()?;
-    context.begin(Stage::Finetune)?;
+    context.check(&context.run.files(Stage::Finetune))?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
@@ -76,7 +76,7 @@ pub(super) fn run(
         ..header.clone()
     };
     let material = material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune);
-    let (network, history) =
+    let training_stage::Trained { network, history, work } =
         training_stage::run(context, stage_header, network, (&config.finetune).into(), material, reporter)?;
     let test_images = dataset.open_test()?;
     let test = PlainImages::all(&test_images, &header.pixels);
@@ -92,6 +92,7 @@ pub(super) fn run(
         labels: train.len(),
         history,
         test_labels: test_images.labels.clone(),
+        work,
     };
     Ok((trained, training::predict(&network, &test, &context.device)))
 }

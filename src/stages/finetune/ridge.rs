@@ -10,6 +10,7 @@ use crate::judge::ridge::{Choice, PENALTIES, choose_by_folds, choose_on};
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::Stage;
 use crate::samples::Samples;
+use crate::stage_directory::Work;
 use crate::stages::Context;
 
 /// Parts of the training set that are left out in turn to choose the penalty.
@@ -22,6 +23,7 @@ pub(super) struct Solved {
     pub how: String,
     /// Wall time.
     pub seconds: f64,
+    pub work: Work,
 }
 
 /// Solves for `train` and leaves the checkpoint; the penalty is chosen on `validation`, or by folds where there is none.
@@ -62,12 +64,13 @@ pub(super) fn solve(
             learning_rate: 0.0,
         });
     }
-    Checkpoint { header, parameters, optimizer: Default::default() }
-        .save(&context.run.checkpoint(Stage::Finetune))?;
+    let work = context.begin(Stage::Finetune, &context.config)?;
+    Checkpoint { header, parameters, optimizer: Default::default() }.save(&work.directory().checkpoint())?;
     Ok(Solved {
         network,
         how: format!("solved in closed form, penalty {} chosen {chosen}", ridge.penalty),
         seconds: start.elapsed().as_secs_f64(),
+        work,
     })
 }
 
