@@ -195,21 +195,17 @@ impl RunDirectory {
         self.files(stage).metrics()
     }
 
-    /// Removes the temporary files of processes that were killed while they wrote; the caller has the run's
-    /// [lock](Self::lock).
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn remove_leftovers(&self) -> Result<()> {
+    /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it; the
+    /// caller has the run's [lock](Self::lock).
+    pub fn remove_leftovers(&self) {
         let directories = self.places().flat_map(|place| [place.to_resume(), place]);
         let below = directories.flat_map(|directory| WalkDir::new(directory.path()));
         let here = WalkDir::new(&self.root).max_depth(1);
         for entry in here.into_iter().chain(below).filter_map(Result::ok) {
             if is_temporary(entry.file_name()) {
-                fs::remove_file(entry.path()).map_err(Error::io("remove", entry.path()))?;
+                let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(())
     }
 
     /// The directories that results are replaced in.

@@ -47,12 +47,12 @@ fn a_budget_becomes_steps_that_can_be_made_again() {
     // Far more than the budget, for machines that are busy with other tests.
     let seconds = folder.json("a/pretrain/summary.json")["seconds"].as_f64().unwrap();
     assert!(seconds > 0.1 && seconds < 60.0, "{seconds}");
-    let config = folder.json("a/config.json");
+    let config = folder.json("a/pretrain/config.json");
     let steps = config["pretrain"]["steps"].as_u64().unwrap();
     assert!(steps > 10, "{steps}");
     assert_eq!(config["pretrain"]["epochs"].as_u64().unwrap(), steps.div_ceil(10));
     assert_eq!(epochs(&folder, "a"), steps.div_ceil(10) as usize);
-    folder.succeed("run --quiet --config a/config.json --out b");
+    folder.succeed("run --quiet --config a/pretrain/config.json --out b");
     assert_same_results(&folder, "a", "b");
     // The same command goes on with the steps that were found, whatever is measured now.
     folder.succeed(&format!(

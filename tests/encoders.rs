@@ -114,7 +114,7 @@ fn views_are_put_side_by_side_and_averaged_over_mirror_images() {
         assert_eq!((one, flipped), (&four[..32], &both[..32]));
         assert_ne!(four[32..], both[32..]);
     }
-    assert_eq!(folder.json("a/config.json")["extract"]["views"], "4+flip");
+    assert_eq!(folder.json("a/features/config.json")["extract"]["views"], "4+flip");
     folder.refuse(
         "extract --out a --quiet --force --set extract.views=3",
         2,

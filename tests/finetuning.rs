@@ -103,7 +103,7 @@ fn from_scratch_needs_no_checkpoint_and_resumes_exactly() {
     let summary = folder.json("a/finetune/summary.json");
     assert!(summary["protocol"].as_str().unwrap().contains("from scratch (supervised baseline)"));
     assert_eq!(summary["labels"], 30);
-    assert_eq!(folder.json("a/config.json")["finetune"]["from_scratch"], true);
+    assert_eq!(folder.json("a/finetune/config.json")["finetune"]["from_scratch"], true);
     assert!(!folder.path("a/pretrain").exists());
     let half = command.replace("finetune.epochs=2", "finetune.epochs=1");
     folder.succeed(&format!("{half} --out b"));

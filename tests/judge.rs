@@ -128,7 +128,7 @@ fn patches_are_a_baseline_and_convolutions_a_head() {
     assert_eq!(cells[1], [&Value::from("block2"), &Value::from("conv")]);
     assert!(summary["probes"][1]["validation_accuracy"].is_number());
     assert_eq!(summary["verdict"]["counts"][0]["arms"][1]["name"], "patches");
-    assert_eq!(folder.json("a/evaluate/verdict/patches/config.json")["encoder"]["kind"], "patches");
+    assert_eq!(folder.json("a/evaluate/verdict/patches/pretrain/config.json")["encoder"]["kind"], "patches");
 }
 
 #[test]

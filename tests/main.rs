@@ -18,8 +18,10 @@ mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
 #[cfg(feature = "remote")]
 mod relay; // a connection that is listened to
+mod replacing; // old results while new ones are made
 mod report; // the page about runs, and TensorBoard's files
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
+mod sequences; // random sequences of commands; ROTNET_SEQUENCES=2000 for the long form
 mod support;
 mod training_options; // every option of training: exact through a stop, and doing what it says
 mod verification; // the commands that check these promises

@@ -99,6 +99,16 @@ pub fn assert_same_results(folder: &Folder, one: &str, other: &str) {
     }
 }
 
+/// Writes `cifar-10-batches-bin` with 50 training and 20 test images into a folder.
+pub fn write_records(folder: &Path) {
+    let directory = folder.join("cifar-10-batches-bin");
+    fs::create_dir_all(&directory).unwrap();
+    for batch in 1..=5 {
+        fs::write(directory.join(format!("data_batch_{batch}.bin")), records(batch, 10)).unwrap();
+    }
+    fs::write(directory.join("test_batch.bin"), records(6, 20)).unwrap();
+}
+
 /// What a run of the binary left behind.
 pub struct Outcome {
     pub code: i32,
@@ -123,12 +133,7 @@ impl Folder {
     }
 
     pub fn write_data(&self, name: &str) {
-        let directory = self.path(name).join("cifar-10-batches-bin");
-        fs::create_dir_all(&directory).unwrap();
-        for batch in 1..=5 {
-            fs::write(directory.join(format!("data_batch_{batch}.bin")), records(batch, 10)).unwrap();
-        }
-        fs::write(directory.join("test_batch.bin"), records(6, 20)).unwrap();
+        write_records(&self.path(name));
     }
 
     /// Runs the binary in the folder; arguments are split at spaces.

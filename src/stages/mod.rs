@@ -79,6 +79,7 @@ impl Context {
     fn take(&self) -> Result<()> {
         if self.lock.get().is_none() {
             let lock = self.run.lock()?;
+            self.run.remove_leftovers();
             self.lock.get_or_init(|| lock);
         }
         Ok(())
@@ -105,7 +106,6 @@ impl Context {
     /// that the stage runs with is noted first.
     fn begin(&self, stage: Stage, config: &Config) -> Result<Work> {
         self.take()?;
-        self.run.remove_leftovers()?;
         let work = Work::begin(self.run.files(stage), self.existing)?;
         config.write(&work.directory().config())?;
         Ok(work)

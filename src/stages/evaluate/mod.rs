@@ -129,7 +129,6 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
 /// Takes the run, and makes room for the results. An evaluation that was cut short goes on by itself.
 fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
     context.take()?;
-    context.run.remove_leftovers()?;
     let existing = match context.existing {
         Existing::Refuse if !place.is_finished() => Existing::Resume,
         existing => existing,
