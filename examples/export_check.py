@@ -28,7 +28,7 @@ def first_images(folder):
 def main():
     run, data = Path(sys.argv[1]), sys.argv[2]
     export = Path(sys.argv[3]) if len(sys.argv) > 3 else run / "export"
-    settings = json.loads((run / "config.json").read_text())["extract"]
+    settings = json.loads((run / "features" / "config.json").read_text())["extract"]
     settings = {key: settings[key] for key in ("layers", "pool", "views") if key in settings}
     expected = np.load(export / "test.npy", mmap_mode="r")[:IMAGES]
     with torch.no_grad():

@@ -46,6 +46,12 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     attempt().map_err(Error::io("write", path))
 }
 
+/// A directory for files that are to be renamed into `directory` together; it goes when it is dropped.
+pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
+    let named = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempdir_in(directory);
+    named.map_err(Error::io("write", directory))
+}
+
 /// [`write_atomically`] of a value as indented JSON.
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     write_atomically(path, |out| {

@@ -40,6 +40,9 @@ fn a_refused_command_leaves_the_configs_as_they_were() {
     folder.refuse("finetune --quiet --seed 2 --out a --resume", 1, &["another config", "seed"]);
     folder.refuse("finetune --quiet --seed 2 --out a", 1, &["a/finetune already holds results"]);
     assert!(files(&folder, "a") == before);
+    let fewer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1");
+    folder.refuse(&format!("pretrain {fewer} --out a --resume"), 1, &["the config asks for", "--force"]);
+    assert!(files(&folder, "a") == before);
     // What a later stage is run with is noted there, and not with the stages before it.
     folder.succeed("finetune --quiet --seed 2 --set data.validation_images=10 --out a --force");
     assert_eq!(folder.json("a/pretrain/config.json")["seed"], 3);

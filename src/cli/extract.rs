@@ -11,7 +11,7 @@ use super::options::RunArguments;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
-which encoder it holds; without --config, the run's own config.json says which data.
+which encoder it holds; without --config, that of the stage finished last says which data.
 
 Examples:
   rotnet extract --out runs/a

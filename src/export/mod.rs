@@ -3,13 +3,15 @@
 mod encoder;
 mod features;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Serialize;
+use tempfile::TempDir;
 
 use crate::error::{Error, Result};
-use crate::files::create_directory;
+use crate::files::{create_directory, sync_directory, temporary_directory_in};
 use crate::progress::{Reporter, Stage};
 use crate::run_directory::RunDirectory;
 use crate::stage_directory::checkpoint_in;
@@ -71,7 +73,7 @@ pub struct ExportedFile {
 /// [`Error::OutputExists`] for a file that is there and not to be written over; [`Error::Checkpoint`] if the run has
 /// no such part or it is damaged; [`Error::Io`].
 pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportReport> {
-    let mut files = Files { request, written: Vec::new() };
+    let mut files = Files::new(request)?;
     if request.what.contains(&What::Encoder) {
         let place = request.checkpoint.clone();
         let place = place.unwrap_or_else(|| request.run.stage(Stage::Pretrain));
@@ -80,25 +82,39 @@ pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportRe
     if request.what.contains(&What::Features) {
         features::write(&request.run.features(), &mut files, reporter)?;
     }
-    Ok(ExportReport { files: files.written })
+    files.put_in_place()
 }
 
-/// The folder that is written into.
+/// The files of an export, which are put in their place together when all of them are written.
 struct Files<'a> {
     request: &'a Request,
-    written: Vec<ExportedFile>,
+    aside: TempDir,
+    written: Vec<(String, ExportedFile)>,
 }
 
-impl Files<'_> {
+impl<'a> Files<'a> {
+    fn new(request: &'a Request) -> Result<Self> {
+        create_directory(&request.to)?;
+        let aside = temporary_directory_in(&request.to)?;
+        Ok(Self { request, aside, written: Vec::new() })
+    }
+
     /// Writes one file by `write`.
     fn add(&mut self, name: &str, content: String, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.request.to.join(name);
         if path.exists() && !self.request.force {
             return Err(Error::OutputExists { path });
         }
-        create_directory(&self.request.to)?;
-        write(&path)?;
-        self.written.push(ExportedFile { path, content });
+        write(&self.aside.path().join(name))?;
+        self.written.push((name.to_owned(), ExportedFile { path, content }));
         Ok(())
+    }
+
+    fn put_in_place(self) -> Result<ExportReport> {
+        for (name, file) in &self.written {
+            fs::rename(self.aside.path().join(name), &file.path).map_err(Error::io("write", &file.path))?;
+        }
+        sync_directory(&self.request.to).map_err(Error::io("write", &self.request.to))?;
+        Ok(ExportReport { files: self.written.into_iter().map(|(_, file)| file).collect() })
     }
 }

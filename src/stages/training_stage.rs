@@ -101,7 +101,7 @@ pub(super) fn run<N: Network>(
     let mut optimizer = recipe.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
     let Resumed { network, from, history, damaged } =
-        resume(context, &header, network, &mut optimizer, reporter)?;
+        resume(context, &header, network, &mut optimizer, steps, reporter)?;
     let work = context.begin(stage, &context.config)?;
     let (latest, best) = (work.directory().checkpoint(), work.directory().best());
     if damaged {
@@ -218,13 +218,14 @@ struct Resumed<N> {
     damaged: bool,
 }
 
-/// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one; changes
-/// nothing in the run.
+/// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one; `steps`
+/// is what training is to come to. Changes nothing in the run.
 fn resume<N: Network>(
     context: &Context,
     header: &Header,
     network: N,
     optimizer: &mut Optimizer,
+    steps: u64,
     reporter: &mut dyn Reporter,
 ) -> Result<Resumed<N>> {
     let Some(directory) = context.resumed(header.stage) else {
@@ -238,6 +239,13 @@ fn resume<N: Network>(
             &path,
             format!("was written with another config, data set or version: {difference}"),
             "go on with what it was begun with, or start anew with --force",
+        ));
+    }
+    if found.steps > steps {
+        return Err(Error::checkpoint(
+            &path,
+            format!("has {} steps of training behind it, the config asks for {steps}", found.steps),
+            "ask for as many epochs or more, or start anew with --force",
         ));
     }
     if let Some(damage) = &damage {

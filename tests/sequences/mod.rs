@@ -30,20 +30,28 @@ fn no_sequence_of_commands_loses_a_result_or_records_what_is_not_so() {
     let now = || SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let first = number("ROTNET_SEED").unwrap_or_else(now);
     let program = Program::new();
-    let (start, mut played, mut steps) = (Instant::now(), 0, 0);
+    let (start, mut played, mut ends) = (Instant::now(), 0, [0; 3]);
     while wanted.map_or(start.elapsed() < PLAY, |wanted| played < wanted) {
         let seed = first.wrapping_add(played);
         let sequence = sequence(seed);
-        if let Err(violation) = play(&program, &sequence) {
-            let (sequence, violation) = shorten(&program, sequence, violation);
-            panic!("seed {seed}: {violation}\n\n{}", script(&sequence));
+        match play(&program, &sequence) {
+            Ok(found) => (0..3).for_each(|kind| ends[kind] += found[kind]),
+            Err(violation) => {
+                let (sequence, violation) = shorten(&program, sequence, violation);
+                panic!("seed {seed}: {violation}\n\n{}", script(&sequence));
+            }
         }
-        (played, steps) = (played + 1, steps + sequence.len());
+        played += 1;
         if played.is_multiple_of(100) {
-            println!("{played} sequences, {steps} commands, {:.0} s", start.elapsed().as_secs_f64());
+            println!("{played} sequences, {:.0} s", start.elapsed().as_secs_f64());
         }
     }
-    println!("{played} sequences of {steps} commands from seed {first}: 0 violations");
+    let [done, failed, stopped] = ends;
+    println!(
+        "{played} sequences from seed {first}, {} commands ({done} succeeded, {failed} failed, {stopped} were stopped or \
+         killed): 0 violations",
+        done + failed + stopped
+    );
 }
 
 fn sequence(seed: u64) -> Vec<Step> {
@@ -52,13 +60,14 @@ fn sequence(seed: u64) -> Vec<Step> {
     (0..length).map(|_| Step::draw(&mut random)).collect()
 }
 
-/// Plays a sequence from an empty folder; what it breaks, if anything.
-fn play(program: &Program, sequence: &[Step]) -> Result<(), String> {
+/// Plays a sequence from an empty folder. How its commands ended, or what it broke.
+fn play(program: &Program, sequence: &[Step]) -> Result<[usize; 3], String> {
     let mut world = World::new(program);
     for step in sequence {
         world.take(step).map_err(|violation| format!("{violation}\nafter: {}", step.shell()))?;
     }
-    world.reproduce()
+    world.reproduce()?;
+    Ok(world.ends)
 }
 
 /// Leaves steps out as long as a promise is broken without them.

@@ -60,6 +60,8 @@ pub struct World<'a> {
     program: &'a Program,
     /// As after the last step.
     files: Files,
+    /// Commands that succeeded, failed, and were stopped or killed.
+    pub ends: [usize; 3],
 }
 
 impl<'a> World<'a> {
@@ -79,7 +81,7 @@ impl<'a> World<'a> {
             picture.save(path(&format!("ph/{number}.png"))).unwrap();
         }
         fs::write(path("sweep.json"), SWEEP).unwrap();
-        let mut world = Self { folder, program, files: Files::new() };
+        let mut world = Self { folder, program, files: Files::new(), ends: [0; 3] };
         world.hand_over(&world.path(""));
         let base = "config --quiet --set data.kind=cifar10 --set encoder.kind=compact --set encoder.widths=[8,8] \
                     --set encoder.pools=[true,true] --set pretrain.epochs=1 --set pretrain.batch_size=16 \
@@ -158,6 +160,14 @@ impl<'a> World<'a> {
             }
         };
         ended.iter().try_for_each(check_end)?;
+        for ended in &ended {
+            let kind = match ended.status {
+                Some(0) => 0,
+                Some(1 | 2) => 1,
+                _ => 2,
+            };
+            self.ends[kind] += 1;
+        }
         let after = self.snapshot();
         self.check(&after, &ended)?;
         if let (Step::Run(arguments), [Ended { status: Some(0), .. }]) = (step, &ended[..]) {
