@@ -25,23 +25,12 @@ pub fn is_temporary(name: &OsStr) -> bool {
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
     let attempt = || -> io::Result<()> {
-        let mut temporary = tempfile::Builder::new()
-            .prefix(TEMPORARY_PREFIX)
-            .suffix(TEMPORARY_SUFFIX)
-            .tempfile_in(directory)?;
-        let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
-        write(&mut buffered)?;
-        buffered.flush()?;
-        drop(buffered);
+        let temporary = write_beside(path, write)?;
         allow_reading(temporary.as_file())?;
         temporary.as_file().sync_all()?;
         temporary.persist(path).map_err(|error| error.error)?;
-        sync_directory(directory)
+        sync_directory(directory_of(path))
     };
     attempt().map_err(Error::io("write", path))
 }
@@ -50,6 +39,72 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
 pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
     let named = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempdir_in(directory);
     named.map_err(Error::io("write", directory))
+}
+
+/// Writes new content for `path`, which stays as it is, into a temporary file in the same directory.
+fn write_beside(
+    path: &Path,
+    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<tempfile::NamedTempFile> {
+    let mut temporary = tempfile::Builder::new()
+        .prefix(TEMPORARY_PREFIX)
+        .suffix(TEMPORARY_SUFFIX)
+        .tempfile_in(directory_of(path))?;
+    let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    Ok(temporary)
+}
+
+/// Gives `path` other content, with its permissions, and keeps the file that it was as `original`, which must not be
+/// there or must hold the same bytes. At every moment `path` is whole, and the bytes that it held are under one of the
+/// two names.
+///
+/// # Errors
+/// [`Error::Io`]; `path` then holds what it held before.
+pub fn replace_keeping(path: &Path, original: &Path, content: &[u8]) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let temporary = write_beside(path, |out| out.write_all(content))?;
+        temporary.as_file().set_permissions(fs::metadata(path)?.permissions())?;
+        temporary.as_file().sync_all()?;
+        let kept = keep(path, original)?;
+        sync_directory(directory_of(path))?;
+        if let Err(error) = temporary.persist(path) {
+            if kept {
+                let _ = fs::remove_file(original);
+            }
+            return Err(error.error);
+        }
+        sync_directory(directory_of(path))
+    };
+    attempt().map_err(Error::io("replace", path))
+}
+
+/// Makes `original` a second name of `path`, or a copy where the file system has no hard links; gives whether it did,
+/// for it may hold the same bytes already: a process that was killed left it.
+fn keep(path: &Path, original: &Path) -> io::Result<bool> {
+    match fs::hard_link(path, original) {
+        Ok(()) => return Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            return match fs::read(path)? == fs::read(original)? {
+                true => Ok(false),
+                false => Err(error),
+            };
+        }
+        Err(_) => {}
+    }
+    let copy = write_beside(original, |out| io::copy(&mut File::open(path)?, out).map(drop))?;
+    copy.as_file().set_permissions(fs::metadata(path)?.permissions())?;
+    copy.as_file().sync_all()?;
+    copy.persist_noclobber(original).map(|_| true).map_err(|error| error.error)
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
 }
 
 /// [`write_atomically`] of a value as indented JSON.
@@ -139,6 +194,24 @@ mod tests {
         assert!(matches!(failed, Err(Error::Io { action: "write", .. })));
         assert_eq!(read_json::<i32>(&path).unwrap(), 1);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replaced_file_is_kept_under_another_name_that_is_never_written_over() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, original] = ["a", "a.orig"].map(|name| directory.path().join(name));
+        let content = |path: &Path| fs::read(path).unwrap();
+        fs::write(&path, b"old").unwrap();
+        // As after a kill between the two steps.
+        fs::write(&original, b"old").unwrap();
+        replace_keeping(&path, &original, b"new").unwrap();
+        assert_eq!((content(&path), content(&original)), (b"new".to_vec(), b"old".to_vec()));
+        assert!(replace_keeping(&path, &original, b"newer").is_err());
+        assert_eq!((content(&path), content(&original)), (b"new".to_vec(), b"old".to_vec()));
+        fs::remove_file(&original).unwrap();
+        replace_keeping(&path, &original, b"newer").unwrap();
+        assert_eq!((content(&path), content(&original)), (b"newer".to_vec(), b"new".to_vec()));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 
     #[test]

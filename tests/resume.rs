@@ -1,6 +1,9 @@
 //! Stopped, killed or damaged: once resumed, the result is that of a run that was left alone.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::pipeline::SHORT;
@@ -39,6 +42,47 @@ fn a_signal_saves_within_the_epoch_and_says_how_to_go_on() {
         folder.succeed(&format!("{command} --resume"));
         assert_same_results(&folder, "whole", signal);
     }
+}
+
+/// Starts `run` with arguments that are not split, waits for its first epoch, ends it by SIGTERM, and gives the command
+/// that it says to go on with.
+fn stopped_with(folder: &Folder, arguments: &[&OsStr], out: &Path) -> String {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_rotnet"));
+    let long = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=40");
+    command.arg("run").args(long.split_whitespace()).args(arguments);
+    let mut running = folder.spawn(&mut command);
+    running.wait_for(&folder.path("").join(out).join("pretrain/metrics.jsonl"));
+    running.signal("TERM");
+    let outcome = running.finish();
+    assert_eq!(outcome.code, 143, "{}", outcome.stderr);
+    assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
+    let (_, hint) = outcome.stderr.split_once("go on with `").unwrap();
+    hint.trim_end().strip_suffix('`').unwrap().to_owned()
+}
+
+#[test]
+fn the_command_to_go_on_with_can_be_pasted_into_a_shell() {
+    let folder = Folder::with_data();
+    let out = "it's; \"two\" $words [a]*";
+    let arguments = ["--set", r#"evaluate.heads=["ridge"]"#, "--out", out].map(OsStr::new);
+    let hint = stopped_with(&folder, &arguments, Path::new(out));
+    assert!(hint.contains(r#" --set 'evaluate.heads=["ridge"]' "#), "{hint}");
+    let outcome = folder.shell(&hint);
+    assert!(
+        outcome.code == 0 && folder.path(out).join("finetune/summary.json").exists(),
+        "{hint}\n{}",
+        outcome.stderr
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_argument_without_an_encoding_ends_in_no_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::with_data();
+    let out = OsStr::from_bytes(b"run\xff");
+    let hint = stopped_with(&folder, &["--out".as_ref(), out], Path::new(out));
+    assert!(hint.ends_with(r"--out $'run\377' --resume"), "{hint}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 use super::Failure;
 use crate::data::{Images, Photo, is_image, read_photo};
@@ -23,12 +23,18 @@ pub struct ImageFile {
     pub named: bool,
 }
 
-/// The files that `paths` name: files as they are, of folders all image files at any depth, sorted by name.
+/// The files that `paths` name: files as they are, of folders all image files at any depth, sorted by name. The folder
+/// `output`, where it lies below one of these, is passed over: what was written there are copies of the others.
 ///
 /// # Errors
 /// [`Error::Data`] for a folder without images; [`Error::Io`] for one that cannot be read. A path that does not exist
 /// is taken for a file, and fails where it is read.
-pub fn list(paths: &[PathBuf]) -> Result<Vec<ImageFile>> {
+pub fn list(paths: &[PathBuf], output: Option<&Path>) -> Result<Vec<ImageFile>> {
+    let output = output.and_then(|output| output.canonicalize().ok());
+    let is_output = |entry: &DirEntry| {
+        let folder = entry.depth() > 0 && entry.file_type().is_dir();
+        folder && output.is_some() && entry.path().canonicalize().ok() == output
+    };
     let mut files = Vec::new();
     for path in paths {
         if !path.is_dir() {
@@ -37,7 +43,8 @@ pub fn list(paths: &[PathBuf]) -> Result<Vec<ImageFile>> {
             continue;
         }
         let before = files.len();
-        for entry in WalkDir::new(path).follow_links(true).sort_by_file_name() {
+        let entries = WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
+        for entry in entries.filter_entry(|entry| !is_output(entry)) {
             let entry = entry.map_err(|error| Error::io("read", path)(error.into()))?;
             if entry.file_type().is_file() && is_image(entry.path()) {
                 files.push(in_folder(path, entry.into_path()));

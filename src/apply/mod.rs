@@ -1,4 +1,4 @@
-//! A finished run put to use on image files: [`predict()`] says what they show, [`orient()`] which way up they are.
+//! A finished run put to use on image files: [`predict()`] classifies them, [`orient()`] says which way up they are.
 //!
 //! An image is seen as the run's own images were: the largest square in its middle, resized to the size of those.
 
@@ -6,6 +6,7 @@ mod files;
 mod orient;
 mod predict;
 mod run;
+mod targets;
 mod turns;
 
 use serde::Serialize;
@@ -13,6 +14,7 @@ use serde::Serialize;
 pub use files::{ImageFile, list};
 pub use orient::{OrientRequest, Orientation, Orientations, orient};
 pub use predict::{Prediction, Predictions, predict};
+pub use targets::Fix;
 pub use turns::Turns;
 
 use crate::error::Error;

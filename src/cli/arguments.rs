@@ -96,9 +96,9 @@ Examples:
     Report(ReportArguments),
     /// Write a run's encoder and features for other programs
     Export(ExportArguments),
-    /// Say what image files show, by a finished run
+    /// Classify images with a trained run
     #[command(after_help = "\
-The middle square of an image is cut out and resized to the size of the run's images. A file that cannot be read is
+The middle square of an image is cut out and resized to the size of the run's images. A file that cannot be read is \
 one line of error; the others are done, and the exit status is 1.
 
 Examples:
@@ -107,11 +107,14 @@ Examples:
     Predict(PredictArguments),
     /// Say which way up image files are, and write upright copies
     #[command(after_help = "\
-Of folders, the images that are not upright are shown.
+Of folders, the images that are not upright are shown. No image is written over or removed: copies go into another \
+folder, and --in-place keeps each original beside the turned image. A file that is turned is encoded again, without its \
+metadata.
 
 Examples:
   rotnet orient --run runs/a ~/photos
-  rotnet orient --run runs/a ~/photos --fix ~/upright --sure 0.95")]
+  rotnet orient --run runs/a ~/photos --fix ~/upright --sure 0.95
+  rotnet orient --run runs/a ~/photos --in-place")]
     Orient(OrientArguments),
     /// Download, check, describe or generate data sets
     Data {
@@ -143,7 +146,7 @@ Examples:
     },
     /// Show that neither kills nor threads change a byte of the results
     #[command(after_help = "\
-Runs a shortened training again and again, in a temporary directory: left alone, killed (SIGKILL) at random moments
+Runs a shortened training again and again, in a temporary directory: left alone, killed (SIGKILL) at random moments \
 and resumed, with other numbers of threads. Exit status 1 if any result differs.
 
 Examples:

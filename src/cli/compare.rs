@@ -15,8 +15,8 @@ use crate::run_directory::RunDirectory;
 /// Options of `compare`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Opens no data set: the predictions that `finetune` kept are compared image by image (paired bootstrap). Runs on other test
-images are shown side by side, without that test.
+Opens no data set: the predictions that `finetune` kept are compared image by image (paired bootstrap). Runs on \
+other test images are shown side by side, without that test.
 
 Example:
   rotnet compare runs/a runs/b")]

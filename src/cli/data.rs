@@ -57,7 +57,7 @@ Examples:
     },
     /// Look for what keeps rotation from being learned, or gives it away
     #[command(after_help = "\
-Looks at the training images alone, never at the test set. What is measured and from where on it warns is told in
+Looks at the training images alone, never at the test set. What is measured and from where on it warns is told in \
 README.md, section 'Is rotation there to be learned?'.
 
 Example:

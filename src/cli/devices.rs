@@ -9,7 +9,7 @@ use crate::device_check::{DeviceCheck, check};
 use crate::error::{Error, Result};
 
 pub(super) const HELP: &str = "\
---check makes one training step on that device and on flex, and compares loss and gradients; exit status 1 if they
+--check makes one training step on that device and on flex, and compares loss and gradients; exit status 1 if they \
 differ by more than rounding. The network is that of the config.
 
 Examples:

@@ -14,7 +14,7 @@ use crate::run_directory::RunDirectory;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 encoder: encoder.safetensors with PyTorch's names and layout; examples/encoder.py loads it.
-features: {train,test}.npy (float32, a row an image) or .csv, and {train,test}-images.csv with number, name and
+features: {train,test}.npy (float32, a row an image) or .csv, and {train,test}-images.csv with number, name and \
 class of each image.
 
 Examples:

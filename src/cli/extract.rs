@@ -10,7 +10,7 @@ use super::options::RunArguments;
 /// Options of `extract`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says
+Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says \
 which encoder it holds; without --config, that of the stage finished last says which data.
 
 Examples:

@@ -74,12 +74,19 @@ pub(super) fn man(arguments: &ManArguments) -> Result<()> {
 fn grouped(command: clap::Command) -> clap::Command {
     let template = format!(
         "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}\nOptions:\n{{options}}{{after-help}}",
-        list(&command)
+        list(&command, screen())
     );
     command.help_template(template)
 }
 
-fn list(command: &clap::Command) -> String {
+/// Columns to write in: what clap takes for all other texts.
+fn screen() -> usize {
+    let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
+    let told = || std::env::var("COLUMNS").ok()?.parse().ok();
+    terminal.or_else(told).unwrap_or(SCREEN).min(SCREEN)
+}
+
+fn list(command: &clap::Command, screen: usize) -> String {
     let about = |name: &str| {
         let about = command.find_subcommand(name)?.get_about()?;
         Some((name.to_owned(), about.to_string()))
@@ -88,22 +95,22 @@ fn list(command: &clap::Command) -> String {
     for (group, names) in GROUPS {
         for (index, (name, about)) in names.iter().filter_map(|name| about(name)).enumerate() {
             let group = if index == 0 { group } else { "" };
-            text += &format!("  {group:<8} {name:<13} {}\n", wrapped(&about));
+            text += &format!("  {group:<8} {name:<13} {}\n", wrapped(&about, screen));
         }
     }
     text
 }
 
-/// Columns of a screen, and those in front of what a command does.
+/// Most columns of a line, as clap has it, and those in front of what a command does.
 const SCREEN: usize = 100;
 const MARGIN: usize = 25;
 
 /// Text that begins behind the margin, with its further lines indented to it.
-fn wrapped(text: &str) -> String {
+fn wrapped(text: &str, screen: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
         let last = lines.len() - 1;
-        match lines[last].chars().count() + 1 + word.chars().count() <= SCREEN - MARGIN {
+        match lines[last].chars().count() + 1 + word.chars().count() <= screen.saturating_sub(MARGIN) {
             _ if lines[last].is_empty() => lines[last].push_str(word),
             true => lines[last] += &format!(" {word}"),
             false => lines.push(word.to_owned()),
@@ -125,12 +132,50 @@ mod tests {
             let times = grouped.iter().filter(|&&grouped| grouped == name).count();
             assert_eq!(times, 1, "`{name}` is in {times} groups of the help");
         }
-        let list = list(&command);
-        assert!(list.lines().all(|line| line.chars().count() <= SCREEN), "{list}");
+        for screen in [SCREEN, 60] {
+            let list = list(&command, screen);
+            assert!(list.lines().all(|line| line.chars().count() <= screen), "{list}");
+        }
+        let list = list(&command, SCREEN);
         for subcommand in command.get_subcommands() {
             let named =
                 |line: &str| line.split_whitespace().take(2).any(|word| word == subcommand.get_name());
             assert!(list.lines().any(named), "{} is missing from\n{list}", subcommand.get_name());
+        }
+    }
+    /// The helps of a command and of all below it, with what they are called by.
+    fn helps(command: &mut clap::Command, name: String, found: &mut Vec<(String, String)>) {
+        found.push((name.clone(), command.render_help().to_string()));
+        for subcommand in command.get_subcommands_mut() {
+            let name = format!("{name} {}", subcommand.get_name());
+            helps(subcommand, name, found);
+        }
+    }
+
+    #[test]
+    fn a_paragraph_fills_its_lines_however_wide_the_screen() {
+        for screen in [100, 60] {
+            let mut found = Vec::new();
+            helps(&mut Arguments::command().term_width(screen), "rotnet".into(), &mut found);
+            assert!(found.len() > 20);
+            for (name, help) in found {
+                let lines: Vec<&str> = help.lines().collect();
+                for pair in lines.windows(2) {
+                    // Prose begins at the margin; a heading ends with a colon, and a colon begins a paragraph.
+                    let prose = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                    let begins = pair[1].split_whitespace().next().is_some_and(|word| word.ends_with(':'));
+                    if !prose(pair[0]) || !prose(pair[1]) || pair[0].ends_with(':') || begins {
+                        continue;
+                    }
+                    let next = pair[1].split_whitespace().next().unwrap_or_default();
+                    let filled = pair[0].chars().count() + 1 + next.chars().count();
+                    assert!(
+                        filled > screen,
+                        "{name}, {screen} columns: `{}` breaks before `{next}`",
+                        pair[0]
+                    );
+                }
+            }
         }
     }
 }

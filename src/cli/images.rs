@@ -24,7 +24,7 @@ pub struct ImageArguments {
     /// Print comma-separated values, a line an image
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// Where tensors live (default: as in the run's config)
+    /// Device to compute on (default: as in the run's config)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Threads to compute with (default: one a processor); results do not depend on it

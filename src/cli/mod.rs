@@ -18,6 +18,7 @@ mod plan;
 mod predict;
 mod report;
 mod reproduce;
+mod shell;
 mod signals;
 mod sweep;
 mod table;
@@ -41,25 +42,12 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
-                Error::Stopped { .. } => eprintln!("{error}; go on with `{}`", resuming_command()),
+                Error::Stopped { .. } => eprintln!("{error}; go on with `{}`", shell::resuming_command()),
                 _ => eprintln!("error: {error}; {}", error.hint()),
             }
             ExitCode::from(error.exit_code())
         }
     }
-}
-
-/// This command as typed, to go on where it ends.
-fn resuming_command() -> String {
-    let mut words: Vec<String> = std::env::args()
-        .filter(|word| word != "--force" && word != "--resume")
-        .map(|word| match word.contains(char::is_whitespace) {
-            true => format!("'{word}'"),
-            false => word,
-        })
-        .collect();
-    words.push("--resume".into());
-    words.join(" ")
 }
 
 fn execute(command: Command) -> Result<()> {

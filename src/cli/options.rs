@@ -44,13 +44,13 @@ pub struct Settings {
     /// End at an image file that cannot be read, instead of leaving it out
     #[arg(long)]
     pub strict: bool,
-    /// Where tensors live; `rotnet devices` lists what there is
+    /// Device to compute on; `rotnet devices` lists what there is
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Devices that share every training step, for example cuda:0,cuda:1 or ws://a:3000,ws://b:3000
     #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
     pub devices: Vec<String>,
-    /// Decides every random draw
+    /// Random seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
     /// Threads to compute with (default: one a processor); results do not depend on it

@@ -2,28 +2,32 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
-use crate::apply::{self, OrientRequest, Orientation, Orientations};
+use crate::apply::{self, Fix, OrientRequest, Orientation, Orientations};
 use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::run_directory::RunDirectory;
 
 /// Options of `orient`.
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("write").args(["fix", "in_place"]))]
 pub struct OrientArguments {
     #[command(flatten)]
     pub images: ImageArguments,
     /// Write upright copies of the images that are not upright into this folder
     #[arg(long, value_name = "OUT")]
     pub fix: Option<PathBuf>,
+    /// Turn the images that are not upright where they are, and keep each original beside as NAME.orig
+    #[arg(long)]
+    pub in_place: bool,
     /// Turn only images whose turn is at least so likely
-    #[arg(long, value_name = "P", default_value_t = 0.95, requires = "fix")]
+    #[arg(long, value_name = "P", default_value_t = 0.95, requires = "write")]
     pub sure: f64,
-    /// Write over copies that are already in --fix
-    #[arg(long, requires = "fix")]
+    /// Write over copies that are already in --fix; never over one of the images
+    #[arg(long, requires = "fix", conflicts_with = "in_place")]
     pub force: bool,
     /// Show the upright images of folders too
     #[arg(long)]
@@ -38,9 +42,11 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
             hint: "give a number from 0 to 1".into(),
         });
     }
-    let files = apply::list(&images.paths)?;
+    let files = apply::list(&images.paths, arguments.fix.as_deref())?;
     let run = RunDirectory::new(&images.run);
-    let request = OrientRequest { fix: arguments.fix.clone(), sure: arguments.sure, force: arguments.force };
+    let copies = arguments.fix.clone().map(|folder| Fix::Copies { folder, force: arguments.force });
+    let fix = copies.or(arguments.in_place.then_some(Fix::InPlace));
+    let request = OrientRequest { fix, sure: arguments.sure };
     let device = images.device()?;
     let work = || guarded(std::slice::from_ref(&device), || apply::orient(&run, &device, &files, &request));
     let found = on_threads(images.threads, work)??;
@@ -70,19 +76,28 @@ fn line(image: &Orientation) -> String {
         1 => format!("{}: turned 90 degrees counter-clockwise {:.3}", image.file, turns.probability),
         _ => format!("{}: turned 90 degrees clockwise {:.3}", image.file, turns.probability),
     };
-    if let Some(fixed) = &image.fixed {
-        line += &format!("; upright copy in {}", fixed.display());
+    match (&image.fixed, &image.original) {
+        (Some(fixed), None) => line += &format!("; upright copy in {}", fixed.display()),
+        (Some(_), Some(original)) => line += &format!("; turned, the original is {}", original.display()),
+        (None, Some(original)) => {
+            line += &format!("; left as it is: turned before, see {}", original.display())
+        }
+        (None, None) => {}
     }
     line
 }
 
 fn show_csv(found: &Orientations) -> Result<()> {
-    let header = ["file", "degrees", "probability", "p0", "p90", "p180", "p270", "fixed"].map(str::to_owned);
+    let header = ["file", "degrees", "probability", "p0", "p90", "p180", "p270", "fixed", "original"]
+        .map(str::to_owned);
     let rows = found.images.iter().map(|image| {
         let mut row =
             vec![image.file.clone(), image.turns.degrees.to_string(), image.turns.probability.to_string()];
         row.extend(image.turns.probabilities.iter().map(f64::to_string));
-        row.push(image.fixed.as_ref().map_or_else(String::new, |path| path.display().to_string()));
+        let path = |path: &Option<PathBuf>| {
+            path.as_ref().map_or_else(String::new, |path| path.display().to_string())
+        };
+        row.extend([path(&image.fixed), path(&image.original)]);
         row
     });
     csv(header.into(), rows)

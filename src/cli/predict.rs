@@ -1,4 +1,4 @@
-//! `rotnet predict`: what image files show.
+//! `rotnet predict`: image files classified by a trained run.
 
 use std::path::PathBuf;
 
@@ -26,7 +26,7 @@ pub struct PredictArguments {
 
 pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     let images = &arguments.images;
-    let files = apply::list(&images.paths)?;
+    let files = apply::list(&images.paths, None)?;
     let run = RunDirectory::new(&images.run);
     let encoder = arguments.checkpoint.clone();
     let device = images.device()?;

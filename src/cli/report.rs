@@ -13,7 +13,7 @@ use crate::report::{self, Request};
 /// Options of `report`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One file that needs no network. A run that is unfinished or still going is shown as far as it has come; the directory
+One file that needs no network. A run that is unfinished or still going is shown as far as it has come; the directory \
 of a sweep is shown with all its runs. Nothing is trained, and no number on the page is chosen on the test set.
 
 Examples:

@@ -18,10 +18,10 @@ use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
 /// Options of `sweep`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..],
-\"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; finished ones are skipped when the sweep is
-started again. Encoders and features that runs have in common are made once, in OUT/shared. Leaves OUT/{sweep.csv,
-summary.json}.
+FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
+\"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
+finished ones are skipped when the sweep is started again. Encoders and features that runs have in common are made \
+once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}.
 
 Examples:
   rotnet sweep configs/sweeps/labels.json --data ~/cifar --out runs/labels

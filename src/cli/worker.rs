@@ -7,9 +7,9 @@ use clap::Args;
 use crate::error::Result;
 
 pub(super) const HELP: &str = "\
-Prints the name under which `--device` and `--devices` of another rotnet reach it, and serves until it is stopped.
-A websocket (--listen) is not encrypted: use it within one machine or on a private network. Whatever other machines can
-reach needs a token, which clients read from the file that ROTNET_TOKEN_FILE names.
+Prints the name under which `--device` and `--devices` of another rotnet reach it, and serves until it is stopped. \
+A websocket (--listen) is not encrypted: use it within one machine or on a private network. Whatever other \
+machines can reach needs a token, which clients read from the file that ROTNET_TOKEN_FILE names.
 
 Examples:
   rotnet worker

@@ -11,14 +11,27 @@ use crate::error::{Error, Result};
 /// The config of `rotnet run` without arguments, compiled in.
 pub const QUICKSTART: &str = include_str!("../../configs/quickstart.json");
 
-/// Settings of the command line, which win over the file: `path.to.key` and the value.
+/// Settings that win over the file: `path.to.key` and the value.
 #[derive(Clone, Debug, Default)]
-pub struct Overrides(Vec<(String, Value)>);
+pub struct Overrides(Vec<Override>);
+
+#[derive(Clone, Debug)]
+struct Override {
+    key: String,
+    value: Value,
+    /// What messages have in front of the key.
+    origin: String,
+}
 
 impl Overrides {
     /// Sets one key.
-    pub fn set(&mut self, path: impl Into<String>, value: impl Into<Value>) {
-        self.0.push((path.into(), value.into()));
+    pub fn set(&mut self, key: impl Into<String>, value: impl Into<Value>) {
+        self.set_by("", key, value);
+    }
+
+    /// Sets one key; messages have `origin` in front of it.
+    pub fn set_by(&mut self, origin: &str, key: impl Into<String>, value: impl Into<Value>) {
+        self.0.push(Override { key: key.into(), value: value.into(), origin: origin.into() });
     }
 
     /// Takes a `section.key=value` of the command line; a value that is no JSON is a string.
@@ -32,8 +45,8 @@ impl Overrides {
                 hint: "for example --set pretrain.epochs=2".into(),
             });
         };
-        let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
-        self.set(path.trim(), value);
+        let value: Value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+        self.set_by("--set ", path.trim(), value);
         Ok(())
     }
 
@@ -46,6 +59,20 @@ impl Overrides {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// Where a key was set, and the key: by the last override that touches it, else in the file named `file`.
+    fn place(&self, file: &str, key: &str) -> String {
+        match self.0.iter().rev().find(|one| is_within(key, &one.key) || is_within(&one.key, key)) {
+            _ if key == "." => file.to_owned(),
+            Some(one) => format!("{}{key}", one.origin),
+            None => format!("{file}: {key}"),
+        }
+    }
+}
+
+/// Whether a key is another one or lies below it.
+fn is_within(key: &str, other: &str) -> bool {
+    key.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
 /// Reads a config file and lays the overrides over it.
@@ -68,20 +95,59 @@ pub fn resolve(text: &str, origin: &str, overrides: &Overrides) -> Result<Config
         return Err(Error::config(origin, "must be a JSON object"));
     };
     sections.remove("$schema");
-    let (kinds, others): (Vec<_>, Vec<_>) = overrides.0.iter().partition(|(path, _)| decides_keys(path));
-    for (path, value) in kinds {
-        change_kind(sections, path, value.clone())?;
+    let (kinds, others): (Vec<_>, Vec<_>) = overrides.0.iter().partition(|one| decides_keys(&one.key));
+    for Override { key, value, origin } in kinds {
+        change_kind(sections, key, value.clone()).map_err(|problem| refuse(origin, key, problem))?;
     }
-    for (path, value) in others {
-        assign(sections, path, value.clone())?;
+    for Override { key, value, origin } in others {
+        assign(sections, key, value.clone()).map_err(|problem| refuse(origin, key, problem))?;
     }
     let config: Config = serde_path_to_error::deserialize(document).map_err(|error| {
-        let path = error.path().to_string();
-        let path = if path == "." { origin.to_owned() } else { path };
-        Error::config(path, error.into_inner().to_string())
+        let key = error.path().to_string();
+        let problem = describe(&key, &error.into_inner().to_string());
+        Error::config(overrides.place(origin, &key), problem)
     })?;
-    config.validate()?;
+    config.validate().map_err(|error| match error {
+        Error::Config { path, problem } => Error::config(overrides.place(origin, &path), problem),
+        other => other,
+    })?;
     Ok(config)
+}
+
+fn refuse(origin: &str, key: &str, problem: String) -> Error {
+    Error::config(format!("{origin}{key}"), problem)
+}
+
+/// How alike two words are, of 1, from which on one is taken for the other mistyped: as clap takes its options.
+const ALIKE: f64 = 0.7;
+
+/// What serde says of the value of a key, with the nearest name for one that it does not know.
+pub fn describe(key: &str, message: &str) -> String {
+    let unknown = |what: &str| message.strip_prefix(what)?.split_once("`, expected ");
+    if let Some((word, names)) = unknown("unknown field `") {
+        let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+        // The key that is named may or may not be the section's.
+        let section = key.strip_suffix(word).unwrap_or(key).trim_end_matches('.');
+        let full =
+            |name: &str| if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") };
+        return match nearest(word, &names) {
+            Some(name) => format!("no such key (did you mean `{}`?)", full(name)),
+            None => format!("no such key; there are {}", names.join(", ")),
+        };
+    }
+    if let Some((word, names)) = unknown("unknown variant `") {
+        let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
+        if let Some(name) = nearest(word, &names) {
+            return format!("{message} (did you mean `{name}`?)");
+        }
+    }
+    message.to_owned()
+}
+
+fn nearest<'a>(word: &str, names: &[&'a str]) -> Option<&'a str> {
+    let likeness = |name: &&&str| strsim::jaro(word, name);
+    let nearest = names.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    (likeness(&nearest) > ALIKE).then_some(*nearest)
 }
 
 /// Whether a key says which other keys its section has.
@@ -90,7 +156,7 @@ fn decides_keys(path: &str) -> bool {
 }
 
 /// Sets the kind of a section; if that is another than before, the keys of the one before go.
-fn change_kind(sections: &mut Map<String, Value>, path: &str, kind: Value) -> Result<()> {
+fn change_kind(sections: &mut Map<String, Value>, path: &str, kind: Value) -> Result<(), String> {
     let section = path.strip_suffix(".kind").unwrap_or(path);
     let pointer = format!("/{}", section.replace('.', "/"));
     let before = Value::Object(sections.clone());
@@ -111,7 +177,7 @@ impl Config {
     }
 }
 
-fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result<()> {
+fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result<(), String> {
     let Some((section, rest)) = path.split_once('.') else {
         sections.insert(path.to_owned(), value);
         return Ok(());
@@ -119,7 +185,7 @@ fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result
     let inner = sections.entry(section).or_insert_with(|| Value::Object(Map::new()));
     match inner {
         Value::Object(inner) => assign(inner, rest, value),
-        other => Err(Error::config(path, format!("`{section}` is {other}, not a section"))),
+        other => Err(format!("`{section}` is {other}, not a section")),
     }
 }
 
@@ -137,15 +203,59 @@ mod tests {
     }
 
     #[test]
-    fn unknown_keys_wrong_types_and_ranges_are_named_by_path() {
-        let unknown = problem(r#"{"pretrain": {"epoch": 3}}"#);
-        assert!(unknown.contains("pretrain") && unknown.contains("epoch"), "{unknown}");
+    fn problems_are_named_by_file_and_path() {
         let wrong = problem(r#"{"pretrain": {"epochs": "ten"}}"#);
-        assert!(wrong.starts_with("pretrain.epochs: invalid type"), "{wrong}");
+        assert!(wrong.starts_with("test.json: pretrain.epochs: invalid type"), "{wrong}");
         assert_eq!(
             problem(r#"{"pretrain": {"batch_size": 0}}"#),
-            "pretrain.batch_size: must be at least 1, got 0"
+            "test.json: pretrain.batch_size: must be at least 1, got 0"
         );
+        assert_eq!(problem("[]"), "test.json: must be a JSON object");
+    }
+
+    #[test]
+    fn a_misspelled_name_is_answered_with_the_nearest_one() {
+        for (text, expected) in [
+            (
+                r#"{"pretrain": {"epoch": 3}}"#,
+                "pretrain.epoch: no such key (did you mean `pretrain.epochs`?)",
+            ),
+            (r#"{"pretain": {}}"#, "pretain: no such key (did you mean `pretrain`?)"),
+            (
+                r#"{"pretrain": {"sizes": [{"until": 0.4, "sise": 24}]}}"#,
+                "pretrain.sizes[0].sise: no such key (did you mean `pretrain.sizes[0].size`?)",
+            ),
+        ] {
+            assert_eq!(problem(text), format!("test.json: {expected}"));
+        }
+        let far = problem(r#"{"save": {"xyz": 3}}"#);
+        assert_eq!(far, "test.json: save.xyz: no such key; there are every_steps, every_minutes");
+        let kind = problem(r#"{"encoder": {"kind": "compct"}}"#);
+        assert!(
+            kind.starts_with("test.json: encoder.kind: unknown variant `compct`, expected one of"),
+            "{kind}"
+        );
+        assert!(kind.ends_with("(did you mean `compact`?)"), "{kind}");
+    }
+
+    #[test]
+    fn an_override_is_named_by_where_it_comes_from_and_everything_else_by_the_file() {
+        let problem = |overrides: &Overrides| resolve("{}", "test.json", overrides).unwrap_err().to_string();
+        let mut overrides = Overrides::default();
+        overrides.parse("finetune.epoch=3").unwrap();
+        assert_eq!(
+            problem(&overrides),
+            "--set finetune.epoch: no such key (did you mean `finetune.epochs`?)"
+        );
+        let mut overrides = Overrides::default();
+        overrides.set_by("sweep.json: ", "pretrain.batch_size", 0);
+        assert_eq!(problem(&overrides), "sweep.json: pretrain.batch_size: must be at least 1, got 0");
+        let mut overrides = Overrides::default();
+        overrides.set("threads", 0);
+        assert_eq!(problem(&overrides), "threads: must be at least 1, got 0");
+        overrides.parse("seed.epochs=3").unwrap();
+        let text = resolve(r#"{"seed": 1}"#, "test.json", &overrides).unwrap_err().to_string();
+        assert_eq!(text, "--set seed.epochs: `seed` is 1, not a section");
     }
 
     #[test]

@@ -25,6 +25,7 @@ use crate::training::{SaveConfig, ScheduleConfig};
 
 pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
+pub(crate) use load::describe;
 pub use load::{Overrides, QUICKSTART, load, resolve, schema};
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
 pub(crate) use training::Common;
@@ -36,9 +37,9 @@ pub struct Config {
     /// The command, the machine and the result to expect, in words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Decides every random draw: parameters, order of samples, splits.
+    /// Random seed: decides initial parameters, the order of samples and splits.
     pub seed: u64,
-    /// Where tensors live: `flex` (default); with the cargo feature of that name `ndarray`, `wgpu[:n|:cpu]`,
+    /// Device to compute on: `flex` (default); with the cargo feature of that name `ndarray`, `wgpu[:n|:cpu]`,
     /// `vulkan[:n]`, `metal[:n]`, `cuda[:n]` or `rocm[:n]`; with the feature `remote` `ws://host:port[/n]` or
     /// `iroh:ID[/n]`, the n-th device of a `rotnet worker`.
     pub device: DeviceName,

@@ -144,14 +144,22 @@ impl Photo {
         self
     }
 
-    /// Writes the image in the format that it was read from, whole or not at all: with its colour profile, without
-    /// other metadata, so that no tag turns it again.
+    /// Writes the image, [`encoded`](Self::encoded), whole or not at all.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn write(&self, path: &Path) -> Result<()> {
-        let encoded = self.encode().map_err(|error| Error::io("write", path)(io::Error::other(error)))?;
+        let encoded = self.encoded(path)?;
         write_atomically(path, |out| out.write_all(&encoded))
+    }
+
+    /// The image as the bytes of a file in the format that it was read from: with its colour profile, without other
+    /// metadata, so that no tag turns it again. `path` is where they are to go.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the encoder fails.
+    pub fn encoded(&self, path: &Path) -> Result<Vec<u8>> {
+        self.encode().map_err(|error| Error::io("write", path)(io::Error::other(error)))
     }
 
     fn encode(&self) -> image::ImageResult<Vec<u8>> {

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
@@ -97,23 +98,74 @@ fn a_tree_gives_labels_by_folder_and_images_without_at_the_end() {
     assert!(folder.limited(Some(10)).unwrap_err().to_string().contains("wants 10 images"));
 }
 
+/// Names of the images with labels: to train on, and to test on.
+fn sides(folder: &Folder) -> [BTreeSet<String>; 2] {
+    let train = folder.names[..folder.labeled].iter().cloned().collect();
+    [train, folder.test_names.iter().cloned().collect()]
+}
+
 #[test]
-fn without_a_test_folder_a_fifth_of_each_class_is_held_out_and_that_is_said() {
+fn without_a_test_folder_a_fifth_is_held_out_by_name_and_that_is_said() {
     let home = Home::new();
-    home.write_pictures("train/cat", 10);
-    home.write_pictures("train/dog", 15);
+    home.write_pictures("train/cat", 60);
+    home.write_pictures("train/dog/deeper", 40);
     let mut log = Log::default();
     let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
     let test = folder.test.clone().unwrap();
-    let dogs = test.labels.iter().filter(|&&label| label == 1).count();
-    assert_eq!((test.len(), dogs, folder.labeled), (5, 3, 20));
-    assert!(log.lines[0].contains("has no test folder: of 25 images"), "{:?}", log.lines);
-    // An image that is added moves no other: all test images but one at most are what they were.
-    home.write("train/dog/new.png", &picture(99, 99, ImageFormat::Png));
-    let again = home.open().unwrap().test.unwrap();
-    let kept = (0..test.len())
-        .filter(|&index| (0..again.len()).any(|other| again.image(other) == test.image(index)));
-    assert!(kept.count() >= 4);
+    assert!((10..=30).contains(&test.len()) && folder.labeled + test.len() == 100, "{}", test.len());
+    assert!((0..2).all(|label| test.labels.contains(&label)));
+    assert!(log.lines[0].contains("has no test folder: of 100 images"), "{:?}", log.lines);
+    assert_eq!(log.lines.len(), 1);
+}
+
+#[test]
+fn no_image_that_is_added_removed_or_broken_moves_another_between_training_and_test() {
+    let home = Home::new();
+    home.write_pictures("train/cat", 20);
+    home.write_pictures("train/dog", 15);
+    let [train, test] = sides(&home.open().unwrap());
+    assert!(train.len() > 10 && test.len() > 2, "{test:?}");
+    let assert_none_moved = |step: &str| {
+        let [now_train, now_test] = sides(&home.open().unwrap());
+        assert_eq!(train.intersection(&now_test).count(), 0, "{step}");
+        assert_eq!(test.intersection(&now_train).count(), 0, "{step}");
+    };
+    for number in 0..25 {
+        home.write(&format!("train/dog/new{number}.png"), &picture(99, 40 + number, ImageFormat::Png));
+        assert_none_moved(&format!("added {number}"));
+    }
+    home.write_pictures("train/bird", 9);
+    assert_none_moved("a class more");
+    for number in (0..15).step_by(2) {
+        fs::remove_file(home.root().join(format!("train/dog/{number}.png"))).unwrap();
+        assert_none_moved(&format!("removed {number}"));
+    }
+    home.write("train/cat/3.png", b"no image");
+    assert_none_moved("broken");
+}
+
+#[test]
+fn a_class_that_chance_leaves_without_test_images_is_named_and_one_without_training_images_is_refused() {
+    let held_out = |name: &String| tree::is_held_out(Path::new(&format!("train/x/{name}")));
+    let (test, train): (Vec<String>, Vec<String>) =
+        (0..40).map(|number| format!("{number}.png")).partition(held_out);
+    let home = Home::new();
+    home.write_pictures("train/cat", 40);
+    for (number, name) in train.iter().take(4).enumerate() {
+        home.write(&format!("train/rare/{name}"), &picture(90, 40 + number as u32, ImageFormat::Png));
+    }
+    let mut log = Log::default();
+    home.open_with(&DataConfig::default(), &mut log).unwrap();
+    assert!(log.lines[1].contains("no image of rare is held out"), "{:?}", log.lines);
+    fs::remove_dir_all(home.root().join("train/rare")).unwrap();
+    home.write(&format!("train/rare/{}", test[0]), &picture(90, 40, ImageFormat::Png));
+    let problem = home.problem();
+    assert!(
+        problem.contains("train/rare: the fifth that is held out as the test set takes all its images (1)"),
+        "{problem}"
+    );
+    home.write(&format!("train/rare/{}", train[0]), &picture(90, 41, ImageFormat::Png));
+    home.open().unwrap();
 }
 
 #[test]

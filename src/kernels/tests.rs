@@ -232,10 +232,11 @@ proptest! {
 
 #[test]
 fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
-    use crate::model::EncoderKind;
+    use crate::model::{EncoderConfig, EncoderKind};
+    let of_kind = |kind| EncoderConfig { kind, ..EncoderConfig::default() };
     let seed =
         ["conv 3x3 32x32x3 -> 32", "conv 3x3 15x15x32 -> 64", "conv 3x3 6x6x64 -> 64", "dense 1024 -> 64"];
-    assert_taken(EncoderKind::Seed, &seed);
+    assert_taken(&of_kind(EncoderKind::Seed), &seed);
     let nin = [
         "conv 5x5 32x32x3 -> 192",
         "conv 1x1 32x32x192 -> 160",
@@ -246,14 +247,27 @@ fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
         "Average pool 3/2 16x16x192",
         "conv 3x3 8x8x192 -> 192",
     ];
-    assert_taken(EncoderKind::RotnetNin, &nin);
+    assert_taken(&of_kind(EncoderKind::RotnetNin), &nin);
+    // The encoder of the results in README.md, as shipped.
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/cpu-10min.json");
+    let shipped = crate::config::load(&path, &Default::default()).unwrap().encoder;
+    let first = "conv 3x3 32x32x3 -> 32";
+    let compact = [
+        "conv 3x3 16x16x32 -> 64",
+        "conv 3x3 8x8x64 -> 128",
+        "conv 3x3 8x8x128 -> 128",
+        "conv 3x3 4x4x128 -> 128",
+    ];
+    assert_taken(&shipped, &[&[first], &compact[..]].concat());
+    let whitened = EncoderConfig { whiten: true, ..of_kind(EncoderKind::Compact) };
+    assert_taken(&whitened, &[&["conv 3x3 16x16x54 -> 64"], &compact[1..]].concat());
 }
 
-fn assert_taken(kind: crate::model::EncoderKind, layers: &[&str]) {
-    use crate::model::{EncoderConfig, Network, RotationNetwork};
+/// Both directions of the layers, on images of 32x32.
+fn assert_taken(config: &crate::model::EncoderConfig, layers: &[&str]) {
+    use crate::model::{Network, RotationNetwork};
     let device = Device::flex().autodiff();
-    let config = EncoderConfig { kind, ..EncoderConfig::default() };
-    let network = RotationNetwork::new(&config, [32, 32, 3], 1, &device);
+    let network = RotationNetwork::new(config, [32, 32, 3], 1, &device);
     let batch = Tensor::from_data(TensorData::new(numbers(2 * 3072, 5), [2, 3072]), &device);
     let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![1i32, 2], [2]), &device);
     profile::start();

@@ -32,6 +32,9 @@ pub struct SweepFile {
     /// Values of `data.label_draw`; none: that of the config.
     #[serde(default)]
     pub label_draws: Vec<u64>,
+    /// The file itself, as messages name it.
+    #[serde(skip)]
+    origin: String,
 }
 
 /// A run that is to be made.
@@ -64,13 +67,24 @@ pub fn read(path: &Path) -> Result<SweepFile> {
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let origin = path.display().to_string();
     let mut document = serde_json::Deserializer::from_str(&text);
-    let file = serde_path_to_error::deserialize(&mut document).map_err(|error| {
+    let file: SweepFile = serde_path_to_error::deserialize(&mut document).map_err(|error| {
         let key = error.path().to_string();
-        let key = if key == "." { origin.clone() } else { format!("{origin}: {key}") };
-        Error::config(key, error.into_inner().to_string())
+        let problem = config::describe(&key, &error.into_inner().to_string());
+        Error::config(if key == "." { origin.clone() } else { format!("{origin}: {key}") }, problem)
     })?;
-    document.end().map_err(|error| Error::config(origin, format!("not valid JSON: {error}")))?;
-    Ok(file)
+    document.end().map_err(|error| Error::config(&origin, format!("not valid JSON: {error}")))?;
+    Ok(SweepFile { origin, ..file })
+}
+
+impl SweepFile {
+    /// What messages have in front of a key of the file.
+    fn prefix(&self) -> String {
+        if self.origin.is_empty() { String::new() } else { format!("{}: ", self.origin) }
+    }
+
+    fn refuse(&self, key: &str, problem: impl Into<String>) -> Error {
+        Error::config(self.prefix() + key, problem)
+    }
 }
 
 /// All runs of a sweep, each checked before the first is begun; `common` is laid over every config, and counts less than
@@ -79,6 +93,7 @@ pub fn read(path: &Path) -> Result<SweepFile> {
 /// # Errors
 /// [`Error::Config`] naming the key, for the first config that is not usable.
 pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
+    let prefix = file.prefix();
     let variants = variants(file)?;
     let points = points(file)?;
     let text = fs::read_to_string(&file.config).map_err(Error::io("read", &file.config))?;
@@ -89,7 +104,7 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
     let total = [variants.len(), points.len(), seeds.len(), draws.len()];
     let total = total.into_iter().try_fold(1_usize, usize::checked_mul).unwrap_or(usize::MAX);
     if total > MAX_RUNS {
-        return Err(Error::config("grid", format!("makes {total} runs, at most {MAX_RUNS} are taken")));
+        return Err(file.refuse("grid", format!("makes {total} runs, at most {MAX_RUNS} are taken")));
     }
     let mut planned: Vec<Planned> = Vec::with_capacity(total);
     for (variant, settings) in &variants {
@@ -98,14 +113,14 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
                 for &draw in &draws {
                     let mut overrides = common.clone();
                     for (key, value) in settings.iter().chain(values) {
-                        overrides.set(key, value.clone());
+                        overrides.set_by(&prefix, key, value.clone());
                     }
-                    seed.into_iter().for_each(|seed| overrides.set("seed", seed));
-                    draw.into_iter().for_each(|draw| overrides.set("data.label_draw", draw));
+                    seed.into_iter().for_each(|seed| overrides.set_by(&prefix, "seed", seed));
+                    draw.into_iter().for_each(|draw| overrides.set_by(&prefix, "data.label_draw", draw));
                     let config = config::resolve(&text, &file.config.display().to_string(), &overrides)?;
                     let name = name(variant.as_deref(), values, &config);
                     if planned.iter().any(|other| other.name == name) {
-                        return Err(Error::config("grid", format!("makes the run {name} twice")));
+                        return Err(file.refuse("grid", format!("makes the run {name} twice")));
                     }
                     planned.push(Planned { name, variant: variant.clone(), values: values.clone(), config });
                 }
@@ -123,7 +138,7 @@ fn variants(file: &SweepFile) -> Result<Vec<(Option<String>, Settings)>> {
     }
     let mut variants: Vec<(Option<String>, Settings)> = Vec::new();
     for (name, settings) in &file.variants {
-        let refused = |problem: String| Error::config(format!("variants.{name}"), problem);
+        let refused = |problem: String| file.refuse(&format!("variants.{name}"), problem);
         let Value::Object(settings) = settings else {
             return Err(refused(format!("must be an object, got {settings}")));
         };
@@ -151,11 +166,11 @@ fn points(file: &SweepFile) -> Result<Vec<Settings>> {
             Value::Array(values) if !values.is_empty() => values,
             other => {
                 let problem = format!("must be a list of one value or more, got {other}");
-                return Err(Error::config(format!("grid.{key}"), problem));
+                return Err(file.refuse(&format!("grid.{key}"), problem));
             }
         };
         if points.len().saturating_mul(values.len()) > MAX_RUNS {
-            return Err(Error::config("grid", format!("makes more than {MAX_RUNS} runs")));
+            return Err(file.refuse("grid", format!("makes more than {MAX_RUNS} runs")));
         }
         let extended = points.into_iter().flat_map(|point| {
             values.iter().map(move |value| {

@@ -176,7 +176,7 @@ fn command(random: &mut impl Rng) -> String {
         11 => format!("report {run} --quiet --data data"),
         12 => format!("predict --run {run} ph --quiet"),
         13 => {
-            let to = pick(random, &["fixed"]);
+            let to = pick(random, &["fixed", "ph", "fixed/../ph"]);
             format!("orient --run {run} ph --quiet --fix {to} --sure 0 {}", sometimes(random, 2, "--force"))
         }
         14 => format!("export --run {run} --quiet --what encoder,features {}", sometimes(random, 2, "--force")),

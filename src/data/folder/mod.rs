@@ -18,7 +18,7 @@ use cache::{Cache, Part};
 pub use tree::has_images;
 use tree::{Entry, Tree};
 
-/// Broken files that a warning names; `rotnet data verify` names all.
+/// Broken files, or classes, that a warning names; `rotnet data verify` names all files.
 const NAMED: usize = 5;
 
 /// An opened folder.
@@ -66,12 +66,13 @@ pub fn open(
     };
     if tree.split {
         reporter.report(Event::Note(&format!(
-            "{} has no test folder: of {} images with labels, {} are held out as the test set, every class in \
-             its share",
+            "{} has no test folder: of {} images with labels, {} are held out as the test set, chosen by a digest \
+             of their names (about a fifth)",
             root.display(),
             tree.labeled + tree.test.len(),
             tree.test.len()
         )));
+        warn_untested(root, &tree.untested(), reporter);
     }
     let skipped: Vec<Skipped> =
         train.skipped.iter().chain(test.iter().flat_map(|part| &part.skipped)).cloned().collect();
@@ -126,6 +127,22 @@ fn names(entries: &[Entry], skipped: &[Skipped]) -> Vec<String> {
     let skipped: HashSet<&str> = skipped.iter().map(|file| file.name.as_str()).collect();
     let names = entries.iter().map(|entry| tree::name(&entry.path));
     names.filter(|name| !skipped.contains(name.as_str())).collect()
+}
+
+fn warn_untested(root: &Path, classes: &[&str], reporter: &mut dyn Reporter) {
+    if classes.is_empty() {
+        return;
+    }
+    let more = match classes.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    reporter.report(Event::Warning(&format!(
+        "{}: no image of {}{more} is held out, so that nothing is measured on these classes; add images, or name test \
+         images by folders test/CLASS/",
+        root.display(),
+        classes[..classes.len().min(NAMED)].join(", ")
+    )));
 }
 
 fn warn(root: &Path, skipped: &[Skipped], reporter: &mut dyn Reporter) {

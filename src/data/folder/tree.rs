@@ -2,13 +2,12 @@
 //!
 //! ```text
 //! train/CLASS/...     training images with labels, at any depth below CLASS
-//! test/CLASS/...      test images; without this folder a fifth of each class is the test set
+//! test/CLASS/...      test images; without this folder about a fifth of `train` is the test set
 //! unlabeled/...       images to pretrain on, at any depth
 //! ```
 //! A folder without `train` and `unlabeled` holds images without labels, at any depth. Names that begin with a dot
 //! are passed over.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
@@ -18,8 +17,8 @@ use crate::data::decode::is_image;
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
-/// One image in so many is a test image where there is no test folder.
-const TEST_SHARE: usize = 5;
+/// One image in so many, on average, is a test image where there is no test folder.
+const TEST_SHARE: u64 = 5;
 /// Most classes: a label is a byte.
 const MAX_CLASSES: usize = 256;
 const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or name a folder of images";
@@ -80,7 +79,10 @@ impl Tree {
             tree.refuse_empty_classes(&train)?;
             match test.is_dir() {
                 true => tree.test = tree.labeled(root, "test")?,
-                false => tree.hold_out(),
+                false => {
+                    tree.hold_out();
+                    tree.refuse_untrained_classes(&train)?;
+                }
             }
             tree.labeled = tree.train.len();
         }
@@ -114,31 +116,56 @@ impl Tree {
     }
 
     fn refuse_empty_classes(&self, train: &Path) -> Result<()> {
-        let mut empty = (0..self.classes.len())
-            .filter(|&class| !self.train.iter().any(|entry| entry.label == Some(class as u8)));
-        match empty.next() {
+        match (0..self.classes.len()).find(|&class| !has(&self.train, class)) {
             None => Ok(()),
             Some(class) => Err(Error::data(train.join(&self.classes[class]), "holds no image", HINT)),
         }
     }
 
-    /// Makes the first fifth of each class the test set. The order does not depend on the seed, so that every run
-    /// is tested on the same images, and an image that is added moves no other.
+    /// Makes about a fifth of the images the test set. Whether an image is one follows from its own path in the folder
+    /// of its class and from nothing else: every run is tested on the same images, and no image that is added, removed
+    /// or broken moves another one between training and test. (A path that two classes share falls to one side in
+    /// both.)
     fn hold_out(&mut self) {
-        let mut counts = BTreeMap::new();
-        for entry in &self.train {
-            *counts.entry(entry.label).or_insert(0) += 1;
-        }
-        let mut left: BTreeMap<_, usize> =
-            counts.into_iter().map(|(label, count)| (label, count / TEST_SHARE)).collect();
-        let (test, train) = std::mem::take(&mut self.train).into_iter().partition(|entry| {
-            let left = left.entry(entry.label).or_default();
-            let taken = *left > 0;
-            *left = left.saturating_sub(1);
-            taken
-        });
+        let (test, train) =
+            std::mem::take(&mut self.train).into_iter().partition(|entry| is_held_out(&entry.path));
         (self.test, self.train, self.split) = (test, train, true);
     }
+
+    /// Names of classes of which chance left no image in the test set.
+    pub fn untested(&self) -> Vec<&str> {
+        let untested = (0..self.classes.len()).filter(|&class| !has(&self.test, class));
+        untested.map(|class| self.classes[class].as_str()).collect()
+    }
+
+    /// An image that is held out stays so, be it the last one of its class.
+    fn refuse_untrained_classes(&self, train: &Path) -> Result<()> {
+        match (0..self.classes.len()).find(|&class| !has(&self.train, class)) {
+            None => Ok(()),
+            Some(class) => {
+                let all = self.test.iter().filter(|entry| entry.label == Some(class as u8)).count();
+                let problem = format!(
+                    "the fifth that is held out as the test set takes all its images ({all}), which leaves none to \
+                     train on"
+                );
+                let hint = "add images of this class, or name the test images by a folder test/CLASS/";
+                Err(Error::data(train.join(&self.classes[class]), problem, hint))
+            }
+        }
+    }
+}
+
+/// Whether there is an image of a class.
+fn has(entries: &[Entry], class: usize) -> bool {
+    entries.iter().any(|entry| entry.label == Some(class as u8))
+}
+
+/// Whether an image (`train/CLASS/...`) is a test image where there is no test folder: by the first 64 bits of the
+/// SHA-256 of its path in the folder of its class.
+pub(super) fn is_held_out(path: &Path) -> bool {
+    let in_class: PathBuf = path.components().skip(2).collect();
+    let digest = sha256(name(&in_class).as_bytes());
+    u64::from_str_radix(&digest[..16], 16).is_ok_and(|number| number < u64::MAX / TEST_SHARE)
 }
 
 /// Names of the folders in `train`, sorted.

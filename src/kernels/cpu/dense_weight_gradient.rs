@@ -37,6 +37,8 @@ pub fn dense_weight_gradient(
     let images = shape.batch.div_ceil(MOST_UNITS).max(FEWEST_IMAGES);
     let units = shape.batch.div_ceil(images);
     let weights = shape.weight_len();
+    assert_eq!((x.len(), dy.len()), (shape.batch * shape.input_len(), shape.batch * shape.output_len()));
+    assert!(dweight.len() == weights && dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
     let stride = weights + shape.out_channels;
     let mut sums = Scratch::take(units * stride);
     let arch = arch();
@@ -159,7 +161,8 @@ impl<S: Simd> Image<'_, S> {
         let line = shape.padded_width() * shape.in_channels;
         let start = (row * shape.row_piece() + at) * channels + first;
         assert!(start + (ROWS - 1) * channels + VECTORS * S::F32_LANES <= sums.len());
-        assert!(self.dy.len() >= height * width * channels);
+        assert!(height > 0 && width > 0 && self.dy.len() >= height * width * channels);
+        assert!(first + VECTORS * S::F32_LANES <= channels);
         let last = (height - 1 + row) * line + (width - 1) * shape.in_channels + at + ROWS;
         assert!(last <= self.x.len());
         // SAFETY: the largest offsets of each pointer are asserted above to lie within its slice: the last tile row

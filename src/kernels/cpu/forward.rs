@@ -133,6 +133,9 @@ impl WithSimd for Images<'_> {
                 None => x,
             };
             let argmax = argmax.get_mut(index * outputs..(index + 1) * outputs).unwrap_or(&mut []);
+            // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
+            assert!(x.len() >= shape.padded_height() * shape.padded_width() * shape.in_channels);
+            assert!(y.len() == outputs && (argmax.is_empty() || argmax.len() == outputs));
             let mut image = Image { simd, shape, x, y, argmax };
             if shape.pool {
                 image.pooled(packed);
@@ -236,8 +239,9 @@ impl<S: Simd> Image<'_, S> {
                 <= self.x.len()
         );
         debug_assert!(at.weights.len() == shape.depth() * VECTORS * S::F32_LANES);
+        debug_assert!(at.bias.len() == VECTORS * S::F32_LANES);
         // SAFETY: the asserted bounds cover every read: inputs of `ROWS` x `COLUMNS` pixels under the
-        // kernel, and `depth` rows of `VECTORS` weight vectors.
+        // kernel, `depth` rows of `VECTORS` weight vectors, and as many of the bias.
         unsafe {
             let mut sums = [[[simd.splat_f32s(0.0); VECTORS]; COLUMNS]; ROWS];
             for vector in 0..VECTORS {

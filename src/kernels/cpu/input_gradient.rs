@@ -69,10 +69,9 @@ impl<S: Simd> Gradient<'_, S> {
         assert!(weights.len() == vectors * channels * taps * S::F32_LANES);
         assert!(row + ROWS <= kernel && column + COLUMNS <= kernel);
         assert!(self.dy.len() >= self.bases.len() * channels);
-        debug_assert!(self.bases.iter().all(|&base| {
-            base as usize + self.steps[3] + (row + ROWS - 1) * row_stride + (column + COLUMNS) * stride
-                <= dx.len()
-        }));
+        let behind = (row + ROWS - 1) * row_stride + (column + COLUMNS) * stride;
+        assert!(self.bases.is_empty() || self.furthest(self.bases) + behind <= dx.len());
+        assert!(stride.is_multiple_of(S::F32_LANES) && self.routes.fit(channels, window));
         for vector in 0..vectors {
             for (position, &base) in self.bases.iter().enumerate() {
                 for place in 0..window {
@@ -81,8 +80,7 @@ impl<S: Simd> Gradient<'_, S> {
                         continue;
                     }
                     // SAFETY: set bits are channels, so `dy` and `weights` are read within the asserted
-                    // lengths; `dx` within the bound asserted in debug builds: `bases` and `steps` come
-                    // from the same shape as `dx`.
+                    // lengths; `dx` is read and written within the bound asserted for the furthest base.
                     unsafe {
                         let dx = dx.as_mut_ptr().add(
                             base as usize
@@ -102,6 +100,7 @@ impl<S: Simd> Gradient<'_, S> {
                             while bits != 0 {
                                 let channel = 64 * word + bits.trailing_zeros() as usize;
                                 bits &= bits - 1;
+                                debug_assert!(channel < channels);
                                 let gradient =
                                     simd.splat_f32s(*self.dy.get_unchecked(position * channels + channel));
                                 let weights = weights.as_ptr().add(
@@ -138,11 +137,13 @@ impl<S: Simd> Gradient<'_, S> {
         let vectors = stride / S::F32_LANES;
         assert!(weights.len() == vectors * channels * 9 * S::F32_LANES);
         assert!(self.dy.len() >= self.bases.len() * channels);
-        debug_assert!(self.bases.iter().all(|&base| base as usize + 3 * row_stride + 4 * stride <= dx.len()));
+        assert!(self.bases.is_empty() || self.furthest(self.bases) + 2 * row_stride + 3 * stride <= dx.len());
+        assert!(stride.is_multiple_of(S::F32_LANES) && self.routes.fit(channels, 4));
+        debug_assert!(self.steps[3] == row_stride + stride);
         for (vector, weights) in weights.chunks_exact(channels * 9 * S::F32_LANES).enumerate() {
             for (position, &base) in self.bases.iter().enumerate() {
-                // SAFETY: `dx` is read and written within the bound asserted in debug builds: `bases` comes
-                // from the same shape as `dx`.
+                // SAFETY: `dx` is read and written within the bound asserted for the furthest base, whose window
+                // reaches one row and one pixel beyond its last place.
                 unsafe {
                     let dx = dx.as_mut_ptr().add(base as usize + vector * S::F32_LANES);
                     let mut sums = [[simd.splat_f32s(0.0); 4]; 4];
@@ -174,6 +175,7 @@ impl<S: Simd> Gradient<'_, S> {
     ) {
         let channels = self.shape.out_channels;
         let dy = &self.dy[position * channels..][..channels];
+        debug_assert!(weights.len() == channels * 9 * S::F32_LANES);
         for (word, &bits) in self.routes.channels(position, 2 * ROW + COLUMN).iter().enumerate() {
             let mut bits = bits;
             while bits != 0 {

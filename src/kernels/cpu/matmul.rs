@@ -42,6 +42,7 @@ impl Product<'_> {
             return;
         }
         let readable = self.columns.next_multiple_of(S::F32_LANES);
+        debug_assert!(c_row >= self.columns || self.rows == 1);
         if self.depth > 0 {
             assert!((self.rows - 1) * self.a_row + (self.depth - 1) * self.a_step < self.a.len());
             assert!((self.depth - 1) * self.b_row + readable <= self.b.len());
@@ -96,6 +97,8 @@ impl Product<'_> {
         c: *mut f32,
         c_row: usize,
     ) {
+        debug_assert!(row + HEIGHT <= self.rows && column < self.columns);
+        debug_assert!(column + VECTORS * S::F32_LANES <= self.columns.next_multiple_of(S::F32_LANES));
         let zero = simd.splat_f32s(0.0);
         let mut sums = [[zero; VECTORS]; HEIGHT];
         // SAFETY: by the contract.

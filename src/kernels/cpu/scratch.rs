@@ -50,6 +50,7 @@ impl Deref for Scratch {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
+        debug_assert!(self.len <= 16 * self.lines.len());
         // SAFETY: `lines` holds at least `len` initialised floats in one allocation (`Line` is 16 floats
         // without padding), borrowed as long as `self`.
         unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
@@ -58,6 +59,7 @@ impl Deref for Scratch {
 
 impl DerefMut for Scratch {
     fn deref_mut(&mut self) -> &mut [f32] {
+        debug_assert!(self.len <= 16 * self.lines.len());
         // SAFETY: as in `deref`; `&mut self` makes the borrow unique.
         unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
     }

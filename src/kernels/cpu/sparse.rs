@@ -13,6 +13,8 @@ pub struct Routes {
     out_channels: usize,
     words: usize,
     window: usize,
+    /// Positions read so far; bits of others are of an earlier image.
+    filled: usize,
     /// `[position, window position, word]`: bit = channel.
     channels: Vec<u64>,
     /// `[block of 64 positions, word * 64 + channel]`: bit = position in the block.
@@ -31,6 +33,7 @@ impl Routes {
             out_channels,
             words,
             window,
+            filled: 0,
             channels: vec![0; positions * window * words],
             positions: vec![0; positions.div_ceil(BLOCK) * words * 64],
         }
@@ -40,6 +43,7 @@ impl Routes {
     #[inline(always)]
     pub fn fill(&mut self, routes: &[u8]) {
         let (words, window) = (self.words, self.window);
+        self.filled = routes.len() / self.out_channels;
         for word in 0..words {
             let width = (self.out_channels - 64 * word).min(64);
             for (block, rows) in routes.chunks(BLOCK * self.out_channels).enumerate() {
@@ -57,6 +61,18 @@ impl Routes {
                 self.positions[(block * words + word) * 64..][..64].copy_from_slice(&bits);
             }
         }
+    }
+
+    /// Whether bits of `channels` are below `out_channels`, for windows of so many places.
+    #[inline(always)]
+    pub fn fit(&self, out_channels: usize, window: usize) -> bool {
+        self.out_channels == out_channels && self.window == window
+    }
+
+    /// Whether `positions` of `block` are among those that were filled, for so many channels.
+    #[inline(always)]
+    pub fn fit_positions(&self, block: usize, positions: usize, out_channels: usize) -> bool {
+        self.out_channels == out_channels && block * BLOCK + positions <= self.filled
     }
 
     /// The channels whose gradient at `position` goes to `place` in the window, as words of 64 bits.

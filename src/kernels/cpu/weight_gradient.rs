@@ -57,6 +57,14 @@ pub struct Gradient<'a, S> {
 }
 
 impl<S: Simd> Gradient<'_, S> {
+    /// The largest offset of a place in a window of `bases`. A pass over at most 64 of them takes a few cycles beside the
+    /// products of one channel, so that bounds by it are asserted in every build.
+    #[inline(always)]
+    pub fn furthest(&self, bases: &[u32]) -> usize {
+        let step = self.steps.iter().fold(0, |most, &step| most.max(step));
+        bases.iter().fold(0, |most, &base| most.max(base)) as usize + step
+    }
+
     /// Adds this image's weight gradient to `sums` (`[out_channels, kernel, padded piece]`) and its bias
     /// gradient to `bias`. `x` is the padded image plus slack.
     #[inline(always)]
@@ -127,19 +135,18 @@ impl<S: Simd> Gradient<'_, S> {
         assert!(pass.sums.len() == sums_len(shape) && pass.bias.len() >= channels);
         assert!(row + ROWS <= shape.kernel && first + VECTORS * S::F32_LANES <= piece);
         assert!(dy.len() >= bases.len() * channels && places.len() >= bases.len() * channels);
-        debug_assert!(bases.iter().all(|&base| {
-            base as usize + self.steps[3] + (ROWS - 1) * row_stride + VECTORS * S::F32_LANES <= x.len()
-        }));
+        assert!(bases.len() <= BLOCK && self.routes.fit_positions(block, bases.len(), channels));
+        assert!(self.furthest(bases) + (ROWS - 1) * row_stride + VECTORS * S::F32_LANES <= x.len());
         let zero = simd.splat_f32s(0.0);
         for channel in 0..channels {
             let mut bits = self.routes.positions(block, channel);
             if bits == 0 {
                 continue;
             }
+            debug_assert!((64 - bits.leading_zeros()) as usize <= bases.len());
             // SAFETY: set bits are below `bases.len()`, so the reads of `bases`, `dy` and `places` are
             // within the asserted lengths; a place is masked to 0..=3. `x` and `sums` are read and written
-            // within the bounds asserted above (for `x` in debug builds: `bases` and `steps` come from the
-            // same shape as the padded image).
+            // within the bounds asserted above.
             unsafe {
                 let sums = pass.sums.as_mut_ptr().add((channel * shape.kernel + row) * piece + first);
                 let mut totals = [[zero; VECTORS]; ROWS];
@@ -267,7 +274,7 @@ impl WithSimd for Collect<'_> {
         assert!(self.units.iter().all(|unit| unit.len() == channels * stride));
         for (block, rows) in self.target.chunks_mut(EDGE * channels).enumerate() {
             let offset = self.offset + block * EDGE;
-            assert!(offset + EDGE <= stride);
+            assert!(offset + EDGE <= stride && EDGE.is_multiple_of(S::F32_LANES));
             for start in (0..channels).step_by(EDGE) {
                 let width = EDGE.min(channels - start);
                 let mut square = [[0f32; EDGE]; EDGE];
