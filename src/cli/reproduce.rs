@@ -124,6 +124,7 @@ fn why_not_repeated(
     }
     let read = |stage| config::load(&run.config(stage), &Overrides::default());
     let same = stages.contains(&Stage::Extract)
+        && run.features().read_manifest()?.origin.dataset == header.dataset
         && read(Stage::Extract)?.extract.readout() == read(Stage::Finetune)?.extract.readout();
     Ok((!same).then_some("its features are not those of the run any more"))
 }

@@ -121,6 +121,11 @@ impl DataConfig {
         Self { directory: None, cache: None, strict: false, ..self.clone() }
     }
 
+    /// The part that decides which images of the files there are, and in what size.
+    pub fn images(&self) -> impl PartialEq + use<> {
+        (self.kind, self.coarse_labels, self.image_size, self.train_images)
+    }
+
     /// Checks what can be checked without the files.
     ///
     /// # Errors

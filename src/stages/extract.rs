@@ -72,7 +72,7 @@ pub fn extract(
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
-    let work = context.begin(Stage::Extract, config)?;
+    let work = context.begin(Stage::Extract)?;
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();

@@ -13,7 +13,7 @@ mod training_stage;
 mod warnings;
 
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 
@@ -38,6 +38,7 @@ pub use finetune::{FinetuneSummary, Sources, finetune};
 pub use pretrain::{PretrainSummary, pretrain};
 
 /// What a stage needs to know besides its section of the config.
+#[derive(Clone)]
 pub struct Context {
     /// Where the run's files are.
     pub run: RunDirectory,
@@ -53,7 +54,7 @@ pub struct Context {
     pub existing: Existing,
     /// Take a checkpoint to another data set than it was trained on.
     pub allow_data_mismatch: bool,
-    lock: OnceLock<RunLock>,
+    lock: Arc<OnceLock<RunLock>>,
 }
 
 impl Context {
@@ -71,7 +72,7 @@ impl Context {
             data_home,
             existing,
             allow_data_mismatch: false,
-            lock: OnceLock::new(),
+            lock: Arc::default(),
         })
     }
 
@@ -103,11 +104,11 @@ impl Context {
     }
 
     /// Takes the run and makes room for a stage's results, once everything that can be checked before is; the config
-    /// that the stage runs with is noted first.
-    fn begin(&self, stage: Stage, config: &Config) -> Result<Work> {
+    /// is noted first.
+    fn begin(&self, stage: Stage) -> Result<Work> {
         self.take()?;
         let work = Work::begin(self.run.files(stage), self.existing)?;
-        config.write(&work.directory().config())?;
+        self.config.write(&work.directory().config())?;
         Ok(work)
     }
 

@@ -102,7 +102,7 @@ pub(super) fn run<N: Network>(
     let replicas = Replicas::new(&context.devices)?;
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, steps, reporter)?;
-    let work = context.begin(stage, &context.config)?;
+    let work = context.begin(stage)?;
     let (latest, best) = (work.directory().checkpoint(), work.directory().best());
     if damaged {
         checkpoint::restore_previous(&latest)?;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{Sources, Tested, Trained, choice, material, ridge};
 use crate::checkpoint::Header;
-use crate::config::{self, Config, FinetuneConfig, Overrides};
+use crate::config::{self, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
 use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features, Manifest};
@@ -22,12 +22,12 @@ pub(super) fn run(
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<(Trained, Tested)> {
-    let config = &context.config;
     let directory = sources.features.clone().unwrap_or_else(|| context.run.stage(Stage::Extract));
     let files = FeatureFiles::new(&directory);
     context.check(&context.run.files(Stage::Finetune))?;
     let manifest = files.read_manifest()?;
-    check_readout(config, &directory)?;
+    let context = &as_extracted(context, &directory)?;
+    let config = &context.config;
     if sources.features.is_none() {
         check_origin(context, &files, &manifest.origin.checkpoint)?;
     }
@@ -123,23 +123,30 @@ fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<Fea
     }
 }
 
-/// The config must not say that the features are others than they are: it is what `predict` reads later.
-fn check_readout(config: &Config, directory: &Path) -> Result<()> {
+/// The context with a config that tells of the features what they are: `predict` reads there how to make others.
+///
+/// # Errors
+/// [`Error::Usage`] where the config asks for features other than these.
+fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
     let path = StageDirectory::new(directory).config();
     if !path.exists() {
-        return Ok(());
+        return Ok(context.clone());
     }
-    let made = config::load(&path, &Overrides::default())?.extract;
-    if made.readout() == config.extract.readout() {
-        return Ok(());
+    let made = config::load(&path, &Overrides::default())?;
+    let mut config = context.config.clone();
+    if made.extract.readout() != config.extract.readout() || made.data.images() != config.data.images() {
+        return Err(Error::Usage {
+            problem: format!(
+                "the config asks for features other than those in {}: section extract, or the images of section data, \
+                 is not that of {}",
+                directory.display(),
+                path.display()
+            ),
+            hint: "run `rotnet extract --force` with these settings first, or leave them out here".into(),
+        });
     }
-    Err(Error::Usage {
-        problem: format!(
-            "section extract of the config differs from that of {}, which the features were made with",
-            path.display()
-        ),
-        hint: "run `rotnet extract --force` with the same settings first, or leave them out here".into(),
-    })
+    config.data.directory = made.data.directory;
+    Ok(Context { config, ..context.clone() })
 }
 
 /// Features in the run directory must come from the checkpoint beside them.

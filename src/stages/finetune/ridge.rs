@@ -64,7 +64,7 @@ pub(super) fn solve(
             learning_rate: 0.0,
         });
     }
-    let work = context.begin(Stage::Finetune, &context.config)?;
+    let work = context.begin(Stage::Finetune)?;
     Checkpoint { header, parameters, optimizer: Default::default() }.save(&work.directory().checkpoint())?;
     Ok(Solved {
         network,
