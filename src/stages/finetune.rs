@@ -21,6 +21,7 @@ use crate::samples::Samples;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
+pub(super) use ridge::bytes as ridge_bytes;
 
 /// The file `finetune/summary.json`.
 #[derive(Clone, Debug, Serialize)]
