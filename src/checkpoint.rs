@@ -14,7 +14,7 @@ use crate::tensor_file::{self, Format};
 
 const FORMAT: Format = Format {
     name: "rotnet-checkpoint",
-    version: 3,
+    version: 4,
     hint: "name a checkpoint that `rotnet pretrain` or `rotnet finetune` of this version wrote, or run it again",
 };
 

@@ -106,6 +106,18 @@ pub enum Error {
         /// How far it came, and what of it is saved.
         state: String,
     },
+    /// The work needs more memory than it may take.
+    #[error("{what}: needs {:.1} GB of memory, the limit here is {:.1} GB", giga(*needed), giga(*limit))]
+    Memory {
+        /// The work.
+        what: String,
+        /// Bytes it would take at its peak.
+        needed: u64,
+        /// Bytes it may take.
+        limit: u64,
+        /// How to do with less.
+        hint: String,
+    },
     /// A result did not come out the same again.
     #[error("{problem}")]
     Verification {
@@ -189,6 +201,7 @@ impl Error {
             | Self::Checkpoint { hint, .. }
             | Self::Download { hint, .. }
             | Self::Device { hint, .. }
+            | Self::Memory { hint, .. }
             | Self::Verification { hint, .. } => hint.clone(),
         }
     }
@@ -201,6 +214,10 @@ impl Error {
             _ => 1,
         }
     }
+}
+
+fn giga(bytes: u64) -> f64 {
+    bytes as f64 / 1e9
 }
 
 fn io_hint(kind: io::ErrorKind) -> &'static str {

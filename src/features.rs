@@ -1,29 +1,61 @@
-//! Feature files: what `extract` hands to `finetune`.
+//! Feature files: what `extract` hands to `finetune`; written and read as streams.
 
+use std::borrow::Cow;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
-use burn::tensor::TensorData;
+use safetensors::Dtype;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::DatasetLabel;
 use crate::error::{Error, Result};
-use crate::files::{read_json, write_json};
-use crate::model::{FeatureMap, FeatureMoments, Parameters};
+use crate::files::{PositionedFile, read_json, write_json};
+use crate::judge::Labeled;
+use crate::model::{FeatureMap, FeatureMoments};
 use crate::samples::Samples;
-use crate::tensor_file::{self, Format};
+use crate::tensor_file::{self, Content, Format, Opened, Writer};
 
-const FORMAT: Format = Format { name: "rotnet-features", version: 2, hint: "run `rotnet extract` again" };
+const FORMAT: Format = Format { name: "rotnet-features", version: 3, hint: "run `rotnet extract` again" };
 
 /// Stands between the names of images: no name of a file holds one.
 const SEPARATOR: &str = "\0";
 
-/// Features and labels of a set of images, in the order of the images.
+/// Names of the tensors.
+const FEATURES: &str = "features";
+const LABELS: &str = "labels";
+const NAMES: &str = "names";
+
+/// Bytes of numbers up to which a file of features is read into memory: half a gibibyte, 60,000 images of 2,200
+/// features. More stay in the file and are read when they are looked at.
+pub const MOST_IN_MEMORY: u64 = 1 << 29;
+/// Numbers that are looked at together in a pass over all of them: 1 MiB, half a second-level cache.
+const BLOCK: usize = 1 << 18;
+
+/// Features and labels of a set of images, in the order of the images: in memory, or in a file that is read when they
+/// are looked at. Some of the images, or of the columns, share the numbers with the whole.
 pub struct Features {
-    values: Vec<f32>,
+    store: Arc<Store>,
+    /// Rows of the store that these images are; all in their order where absent.
+    rows: Option<Vec<u32>>,
+    /// Columns of the store that these features are.
+    columns: Vec<Range<usize>>,
     labels: Vec<u8>,
     names: Vec<String>,
+}
+
+/// Numbers of images, row by row.
+struct Store {
+    numbers: Numbers,
     width: usize,
+    /// Why a batch could not be read.
+    failure: OnceLock<io::Error>,
+}
+
+enum Numbers {
+    Memory(Vec<f32>),
+    File { path: PathBuf, file: PositionedFile, start: u64 },
 }
 
 /// Where a set of features comes from.
@@ -108,7 +140,13 @@ impl Features {
     /// `values` holds `width` numbers for each label.
     pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
-        Self { values, labels, names: Vec::new(), width }
+        Self {
+            store: Arc::new(Store::memory(values, width)),
+            rows: None,
+            columns: vec![0..width],
+            labels,
+            names: Vec::new(),
+        }
     }
 
     /// With the name of each image; none where the number of an image is all there is.
@@ -119,7 +157,7 @@ impl Features {
 
     /// Images, and numbers an image.
     pub fn shape(&self) -> [usize; 2] {
-        [self.labels.len(), self.width]
+        [self.labels.len(), self.values()]
     }
 
     /// Labels in the order of the images.
@@ -132,80 +170,156 @@ impl Features {
         &self.names
     }
 
-    /// The features of some of the images.
+    /// Some of the images; the numbers stay where they are.
     pub fn subset(&self, indices: &[u32]) -> Self {
-        let rows = indices.iter().flat_map(|&index| self.row(index as usize));
         Self {
-            values: rows.copied().collect(),
+            store: Arc::clone(&self.store),
+            rows: Some(indices.iter().map(|&index| self.place(index as usize) as u32).collect()),
+            columns: self.columns.clone(),
             labels: indices.iter().map(|&index| self.labels[index as usize]).collect(),
             names: indices.iter().filter_map(|&index| self.names.get(index as usize).cloned()).collect(),
-            width: self.width,
         }
     }
 
-    /// All numbers, `[images, width]`, row by row.
-    pub fn numbers(&self) -> &[f32] {
-        &self.values
-    }
-
-    /// Some of the columns, in the order of the ranges.
+    /// Some of the columns, in the order of the ranges; the numbers stay where they are.
     pub fn columns(&self, ranges: &[Range<usize>]) -> Self {
-        let rows = self.values.chunks_exact(self.width);
-        let parts = rows.flat_map(|row| ranges.iter().flat_map(|range| &row[range.clone()]));
         Self {
-            values: parts.copied().collect(),
+            store: Arc::clone(&self.store),
+            rows: self.rows.clone(),
+            columns: ranges.iter().flat_map(|range| self.stored_columns(range)).collect(),
             labels: self.labels.clone(),
             names: self.names.clone(),
-            width: ranges.iter().map(Range::len).sum(),
+        }
+    }
+
+    /// Columns of the store that are columns of this.
+    fn stored_columns(&self, range: &Range<usize>) -> Vec<Range<usize>> {
+        let mut first = 0;
+        let mut found = Vec::new();
+        for stored in &self.columns {
+            let from = range.start.clamp(first, first + stored.len());
+            let to = range.end.clamp(from, first + stored.len());
+            if from < to {
+                found.push(stored.start + from - first..stored.start + to - first);
+            }
+            first += stored.len();
+        }
+        found
+    }
+
+    /// The row of the store that is the image of an index.
+    fn place(&self, index: usize) -> usize {
+        self.rows.as_ref().map_or(index, |rows| rows[index] as usize)
+    }
+
+    /// All numbers `[images, width]`, row by row, some images at a time.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn each_block(&self, take: &mut dyn FnMut(&[f32]) -> Result<()>) -> Result<()> {
+        let [images, width] = self.shape();
+        let rows = (BLOCK / width.max(1)).clamp(1, images.max(1));
+        let mut block = vec![0.0; rows * width];
+        for first in (0..images).step_by(rows) {
+            let block = &mut block[..rows.min(images - first) * width];
+            self.gather(first.., block).map_err(|error| self.store.error(error))?;
+            take(block)?;
+        }
+        Ok(())
+    }
+
+    /// Writes as many images as `target` takes.
+    fn gather(&self, indices: impl IntoIterator<Item = usize>, target: &mut [f32]) -> io::Result<()> {
+        let mut scratch = Vec::new();
+        for (row, index) in target.chunks_exact_mut(self.values().max(1)).zip(indices) {
+            self.store.read(self.place(index), &self.columns, row, &mut scratch)?;
+        }
+        Ok(())
+    }
+
+    /// All numbers in memory, `[images, width]`, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn numbers(&self) -> Result<Cow<'_, [f32]>> {
+        if let (Numbers::Memory(values), None, [all]) = (&self.store.numbers, &self.rows, &self.columns[..])
+            && *all == (0..self.store.width)
+        {
+            return Ok(Cow::Borrowed(values));
+        }
+        let mut numbers = vec![0.0; self.labels.len() * self.values()];
+        self.gather(0.., &mut numbers).map_err(|error| self.store.error(error))?;
+        Ok(Cow::Owned(numbers))
+    }
+
+    /// With `values`, which are their [`numbers`](Self::numbers), as what a read-out is fitted to.
+    pub fn labeled<'a>(&'a self, values: &'a [f32], classes: usize) -> Labeled<'a> {
+        Labeled { values, labels: &self.labels, width: self.values(), classes }
+    }
+
+    /// Bytes of numbers in memory that these share with others.
+    pub fn held(&self) -> u64 {
+        match &self.store.numbers {
+            Numbers::Memory(values) => size_of_val(&values[..]) as u64,
+            Numbers::File { .. } => 0,
         }
     }
 
     /// Mean and standard deviation of each feature over the images.
-    pub fn moments(&self) -> FeatureMoments {
-        FeatureMoments::of(&self.values, self.width)
+    ///
+    /// # Errors
+    /// [`Error::Io`] if they cannot be read.
+    pub fn moments(&self) -> Result<FeatureMoments> {
+        let [images, width] = self.shape();
+        FeatureMoments::of_blocks([images, width], |take| {
+            self.each_block(&mut |block| {
+                take(block);
+                Ok(())
+            })
+        })
     }
 
-    /// The features of one image.
-    pub fn row(&self, index: usize) -> &[f32] {
-        &self.values[index * self.width..(index + 1) * self.width]
+    /// Writes them, whole or not at all.
+    #[cfg(test)]
+    pub(crate) fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
+        let mut writer = FeatureWriter::create(path, origin, &self.labels, &self.names, self.values())?;
+        self.each_block(&mut |block| writer.push(block))?;
+        writer.finish()
     }
 
-    /// Writes `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where images have names, `names`
-    /// (u8, UTF-8, with a zero between them), whole or not at all.
-    pub fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
-        let mut tensors = Parameters::from([
-            ("features".to_owned(), TensorData::new(self.values.clone(), self.shape())),
-            ("labels".to_owned(), TensorData::new(self.labels.clone(), [self.labels.len()])),
-        ]);
-        if !self.names.is_empty() {
-            let names = self.names.join(SEPARATOR).into_bytes();
-            let length = names.len();
-            tensors.insert("names".to_owned(), TensorData::new(names, [length]));
-        }
-        tensor_file::write(path, &FORMAT, origin, &tensors)
-    }
-
-    /// Reads features that must come from `origin` and have labels under `classes`.
+    /// Opens features that must come from `origin` and have labels under `classes`; the numbers stay in the file where
+    /// they are many ([`MOST_IN_MEMORY`]).
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged or comes from somewhere else.
     pub fn load(path: &Path, origin: &Origin, classes: usize) -> Result<Self> {
+        Self::load_within(path, origin, classes, MOST_IN_MEMORY)
+    }
+
+    /// [`load`](Self::load) that keeps up to so many bytes of numbers in memory.
+    pub(crate) fn load_within(path: &Path, origin: &Origin, classes: usize, most: u64) -> Result<Self> {
         let refuse = |problem: String| Error::checkpoint(path, problem, FORMAT.hint);
-        let (found, mut tensors): (Origin, _) = tensor_file::read(path, &FORMAT)?;
-        if found != *origin {
+        let keep = |name: &str, bytes: u64| name != FEATURES || bytes <= most;
+        let Opened { content, file } = tensor_file::open::<Origin>(path, &FORMAT, keep)?;
+        let Content { header, mut kept, mut rest } = content;
+        if header != *origin {
             return Err(refuse("does not belong to the manifest beside it".into()));
         }
-        let names = tensors.remove("names");
-        let mut take = |name: &str| {
-            let missing = || refuse(format!("holds no tensor `{name}`"));
-            tensors.remove(name).ok_or_else(missing)
+        let wrong_type = |_| refuse("its tensors are of another type".into());
+        let (shape, numbers) = match (kept.remove(FEATURES), rest.remove(FEATURES)) {
+            (Some(data), _) => {
+                (data.shape().to_vec(), Numbers::Memory(data.try_into_vec::<f32>().map_err(wrong_type)?))
+            }
+            (None, Some(place)) if place.floats => {
+                (place.shape, Numbers::File { path: path.to_path_buf(), file, start: place.start })
+            }
+            (None, Some(_)) => return Err(refuse("its tensors are of another type".into())),
+            (None, None) => return Err(refuse(format!("holds no tensor `{FEATURES}`"))),
         };
-        let (values, labels) = (take("features")?, take("labels")?);
-        let [images, width] = values.shape()[..] else {
+        let [images, width] = shape[..] else {
             return Err(refuse("its features are not a matrix".into()));
         };
-        let wrong_type = |_| refuse("its tensors are of another type".into());
-        let values = values.try_into_vec::<f32>().map_err(wrong_type)?;
+        let labels = kept.remove(LABELS).ok_or_else(|| refuse(format!("holds no tensor `{LABELS}`")))?;
         let labels = labels.try_into_vec::<u8>().map_err(wrong_type)?;
         if labels.len() != images || width == 0 {
             return Err(refuse(format!("{images} rows of features, {} labels", labels.len())));
@@ -213,19 +327,68 @@ impl Features {
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
             return Err(refuse(format!("holds label {label}, there are {classes} classes")));
         }
-        let names = match names {
-            Some(names) => names.try_into_vec::<u8>().map_err(wrong_type)?,
+        let names = match kept.remove(NAMES) {
+            Some(names) => split_names(names.try_into_vec::<u8>().map_err(wrong_type)?).map_err(refuse)?,
             None => Vec::new(),
-        };
-        let names = match (names.is_empty(), String::from_utf8(names)) {
-            (true, _) => Vec::new(),
-            (false, Ok(names)) => names.split(SEPARATOR).map(str::to_owned).collect(),
-            (false, Err(_)) => return Err(refuse("its names are not text".into())),
         };
         if !names.is_empty() && names.len() != labels.len() {
             return Err(refuse(format!("{} names, {} images", names.len(), labels.len())));
         }
-        Ok(Self { names, ..Self::new(values, labels, width) })
+        let store = Arc::new(Store { numbers, width, failure: OnceLock::new() });
+        Ok(Self { store, rows: None, columns: vec![0..width], labels, names })
+    }
+}
+
+/// Bytes of numbers of a shape (images, numbers an image) that [`Features::load`] holds in memory.
+pub fn held([images, width]: [usize; 2]) -> u64 {
+    let bytes = images as u64 * width as u64 * size_of::<f32>() as u64;
+    if bytes <= MOST_IN_MEMORY { bytes } else { 0 }
+}
+
+fn split_names(bytes: Vec<u8>) -> Result<Vec<String>, String> {
+    match (bytes.is_empty(), String::from_utf8(bytes)) {
+        (true, _) => Ok(Vec::new()),
+        (false, Ok(names)) => Ok(names.split(SEPARATOR).map(str::to_owned).collect()),
+        (false, Err(_)) => Err("its names are not text".into()),
+    }
+}
+
+impl Store {
+    fn memory(values: Vec<f32>, width: usize) -> Self {
+        Self { numbers: Numbers::Memory(values), width, failure: OnceLock::new() }
+    }
+
+    /// Writes some columns of a row to `target`.
+    fn read(
+        &self,
+        row: usize,
+        columns: &[Range<usize>],
+        mut target: &mut [f32],
+        scratch: &mut Vec<u8>,
+    ) -> io::Result<()> {
+        let first = row * self.width;
+        for range in columns {
+            let part;
+            (part, target) = target.split_at_mut(range.len());
+            match &self.numbers {
+                Numbers::Memory(values) => part.copy_from_slice(&values[first..][range.clone()]),
+                Numbers::File { file, start, .. } => {
+                    scratch.resize(size_of_val(part), 0);
+                    let place = (first + range.start) as u64 * size_of::<f32>() as u64;
+                    file.read_exact_at(scratch, start + place)?;
+                    let (numbers, _) = scratch.as_chunks();
+                    part.iter_mut().zip(numbers).for_each(|(part, bytes)| *part = f32::from_le_bytes(*bytes));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn error(&self, error: io::Error) -> Error {
+        match &self.numbers {
+            Numbers::File { path, .. } => Error::io("read", path)(error),
+            Numbers::Memory(_) => Error::io("read", "")(error),
+        }
     }
 }
 
@@ -235,15 +398,71 @@ impl Samples for Features {
     }
 
     fn values(&self) -> usize {
-        self.width
+        self.columns.iter().map(Range::len).sum()
     }
 
     fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
-        let rows = inputs.chunks_exact_mut(self.width);
-        for ((row, label), &index) in rows.zip(labels).zip(indices) {
-            row.copy_from_slice(self.row(index as usize));
-            *label = self.labels[index as usize];
+        if let Err(error) = self.gather(indices.iter().map(|&index| index as usize), inputs) {
+            // The first one is told by `failure`.
+            let _ = self.store.failure.set(error);
         }
+        labels.iter_mut().zip(indices).for_each(|(label, &index)| *label = self.labels[index as usize]);
+    }
+
+    fn failure(&self) -> Option<Error> {
+        let failure = self.store.failure.get()?;
+        Some(self.store.error(io::Error::new(failure.kind(), failure.to_string())))
+    }
+}
+
+/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where
+/// images have names, `names` (u8, UTF-8, with a zero between them).
+pub struct FeatureWriter {
+    writer: Writer,
+    labels: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl FeatureWriter {
+    /// Begins the file of the images of these labels and names (or none), `width` numbers an image.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be written.
+    pub fn create(
+        path: &Path,
+        origin: &Origin,
+        labels: &[u8],
+        names: &[String],
+        width: usize,
+    ) -> Result<Self> {
+        let names = names.join(SEPARATOR).into_bytes();
+        let mut tensors = vec![
+            (FEATURES.to_owned(), Dtype::F32, vec![labels.len(), width]),
+            (LABELS.to_owned(), Dtype::U8, vec![labels.len()]),
+        ];
+        if !names.is_empty() {
+            tensors.push((NAMES.to_owned(), Dtype::U8, vec![names.len()]));
+        }
+        let writer = Writer::create(path, &FORMAT, origin, tensors)?;
+        Ok(Self { writer, labels: labels.to_vec(), names })
+    }
+
+    /// Writes the features of the next images.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Checkpoint`] if there are more than labels.
+    pub fn push(&mut self, rows: &[f32]) -> Result<()> {
+        self.writer.put_numbers(rows)
+    }
+
+    /// Gives the file its name; without this it never was there.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Checkpoint`] if images are missing. What was there before stays.
+    pub fn finish(mut self) -> Result<()> {
+        self.writer.put(&self.labels)?;
+        self.writer.put(&self.names)?;
+        self.writer.finish()
     }
 }
 

@@ -2,43 +2,106 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Write};
-use std::path::Path;
+use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
 const TEMPORARY_PREFIX: &str = ".rotnet-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
+/// Bytes that are written at a time.
+const BUFFER: usize = 1 << 18;
 
-/// Whether this is the name of a temporary file of [`write_atomically`], which a killed process leaves behind.
+/// Whether this is the name of a temporary file of [`AtomicFile`], which a killed process leaves behind.
 pub fn is_temporary(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
 }
 
-/// Writes `path` through a temporary file in the same directory: write, fsync, rename, fsync of the directory.
-/// The directory must exist: one that went away during the work is no place to leave results in.
+/// A file that gets its name when it is whole: a temporary one in the same directory, which goes away when this is
+/// dropped before [`commit`](Self::commit). The directory must exist: one that went away during the work is no place to
+/// leave results in.
+#[derive(Debug)]
+pub struct AtomicFile {
+    path: PathBuf,
+    out: BufWriter<NamedTempFile>,
+}
+
+impl AtomicFile {
+    /// Begins a file that will be `path`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the directory cannot be written to.
+    pub fn create(path: &Path) -> Result<Self> {
+        let temporary = temporary_beside(path).map_err(Error::io("write", path))?;
+        Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(BUFFER, temporary) })
+    }
+
+    /// The name that it will have.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file its name: fsync, rename, fsync of the directory.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the path then holds what it held before.
+    pub fn commit(self) -> Result<()> {
+        let Self { path, out } = self;
+        let attempt = || -> io::Result<()> {
+            let temporary = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            allow_reading(temporary.as_file())?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(&path).map_err(|error| error.error)?;
+            sync_directory(directory_of(&path))
+        };
+        attempt().map_err(Error::io("write", &path))
+    }
+}
+
+impl Write for AtomicFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.out.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Seek for AtomicFile {
+    fn seek(&mut self, place: SeekFrom) -> io::Result<u64> {
+        self.out.seek(place)
+    }
+}
+
+/// Writes `path` as an [`AtomicFile`].
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
-    let attempt = || -> io::Result<()> {
-        let temporary = write_beside(path, write)?;
-        allow_reading(temporary.as_file())?;
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|error| error.error)?;
-        sync_directory(directory_of(path))
-    };
-    attempt().map_err(Error::io("write", path))
+    let mut file = AtomicFile::create(path)?;
+    write(&mut file).map_err(Error::io("write", path))?;
+    file.commit()
+}
+
+fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
+    temporary_names().tempfile_in(directory_of(path))
+}
+
+fn temporary_names() -> tempfile::Builder<'static, 'static> {
+    let mut names = tempfile::Builder::new();
+    names.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
+    names
 }
 
 /// A directory for files that are to be renamed into `directory` together; it goes when it is dropped.
 pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
-    let named = tempfile::Builder::new().prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX).tempdir_in(directory);
-    named.map_err(Error::io("write", directory))
+    temporary_names().tempdir_in(directory).map_err(Error::io("write", directory))
 }
 
 /// Writes new content for `path`, which stays as it is, into a temporary file in the same directory.
@@ -46,11 +109,8 @@ fn write_beside(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<tempfile::NamedTempFile> {
-    let mut temporary = tempfile::Builder::new()
-        .prefix(TEMPORARY_PREFIX)
-        .suffix(TEMPORARY_SUFFIX)
-        .tempfile_in(directory_of(path))?;
-    let mut buffered = BufWriter::with_capacity(1 << 18, temporary.as_file_mut());
+    let mut temporary = temporary_beside(path)?;
+    let mut buffered = BufWriter::with_capacity(BUFFER, temporary.as_file_mut());
     write(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
@@ -124,6 +184,37 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     serde_json::from_slice(&text).map_err(|error| {
         Error::checkpoint(path, format!("not readable: {error}"), "run the stage that writes it again")
     })
+}
+
+/// A file that any number of threads read at places of their own.
+#[derive(Debug)]
+pub struct PositionedFile {
+    #[cfg(unix)]
+    file: File,
+    #[cfg(not(unix))]
+    file: std::sync::Mutex<File>,
+}
+
+impl PositionedFile {
+    /// Reads as many bytes as `target` takes from `place` on.
+    pub fn read_exact_at(&self, target: &mut [u8], place: u64) -> io::Result<()> {
+        #[cfg(unix)]
+        return std::os::unix::fs::FileExt::read_exact_at(&self.file, target, place);
+        #[cfg(not(unix))]
+        {
+            let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            file.seek(SeekFrom::Start(place))?;
+            file.read_exact(target)
+        }
+    }
+}
+
+impl From<File> for PositionedFile {
+    fn from(file: File) -> Self {
+        #[cfg(not(unix))]
+        let file = std::sync::Mutex::new(file);
+        Self { file }
+    }
 }
 
 /// Creates a directory and its parents.

@@ -1,7 +1,7 @@
 //! What a classifier answered to every test image: kept with the run, so that nothing that is asked about it later
 //! (`compare`, `report`) has to open the test set again.
 //!
-//! `finetune/predictions.safetensors` (format `rotnet-predictions`, version 1) holds `probabilities` (f32
+//! `finetune/predictions.safetensors` (format `rotnet-predictions`, version 2) holds `probabilities` (f32
 //! `[images, classes]`, each row adding up to 1) and `labels` (u8 `[images]`), both in the order of the test set.
 
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::model::Parameters;
 use crate::tensor_file::{self, Format};
 
 const FORMAT: Format =
-    Format { name: "rotnet-predictions", version: 1, hint: "run `rotnet finetune --force` again" };
+    Format { name: "rotnet-predictions", version: 2, hint: "run `rotnet finetune --force` again" };
 
 /// Where predictions come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

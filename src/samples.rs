@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
+use crate::error::Error;
 use crate::resident::{Pictures, Place, Resident};
 
 /// A set of labeled samples that can be asked for in any order.
@@ -23,6 +24,10 @@ pub trait Samples: Sync {
     /// Writes the samples of the given indices as they are in `epoch` (counted from 0; augmentation differs by epoch):
     /// `values` numbers each into `inputs`, one label each into `labels`.
     fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]);
+    /// Why [`Samples::fill`] could not read samples: what it gave since is not to be used. Absent while all went well.
+    fn failure(&self) -> Option<Error> {
+        None
+    }
     /// The images that samples are turned, moved and mirrored copies of; nothing where they are something else.
     fn pictures(&self) -> Option<Pictures<'_>> {
         None

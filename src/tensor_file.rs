@@ -1,27 +1,37 @@
-//! Safetensors files that describe and check themselves.
+//! Safetensors files that describe and check themselves, written and read as streams.
 //!
 //! Every checkpoint and every feature file is a safetensors file (<https://github.com/huggingface/safetensors>)
 //! whose metadata has one key, `rotnet`, with a JSON document: `format`, `version` (of that format), `digest`
-//! (SHA-256 over the header, and the names and bytes of all tensors in alphabetical order) and the writer's own
-//! `header`.
+//! (SHA-256 over the header, over name, type, shape and place of all tensors in alphabetical order, and over all bytes
+//! behind the JSON) and the writer's own `header`.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::fs;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use burn::tensor::{DType, TensorData};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{hexadecimal, write_atomically};
+use crate::files::{AtomicFile, PositionedFile, hexadecimal};
 use crate::model::Parameters;
 
 const METADATA_KEY: &str = "rotnet";
+/// Bytes in front of the JSON, which tell its length.
+const PREFIX: u64 = 8;
+/// Longest JSON, that of the safetensors crate.
+const MAX_JSON: u64 = 100_000_000;
+/// Bytes read, and numbers converted, at a time; large enough that calls cost nothing beside hashing.
+const CHUNK: usize = 1 << 18;
+/// Stands for the digest until it is known; as long as one.
+const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 #[derive(Serialize, Deserialize)]
 struct Envelope {
@@ -41,25 +51,140 @@ pub struct Format {
     pub hint: &'static str,
 }
 
+/// Tensors by name, as they lie in a file.
+type Layout = BTreeMap<String, TensorInfo>;
+
 /// Writes tensors and header, whole or not at all. The same content gives the same bytes.
 pub fn write(path: &Path, format: &Format, header: &impl Serialize, tensors: &Parameters) -> Result<()> {
     let unusable = |problem: String| Error::checkpoint(path, problem, format.hint);
-    let views = tensors
-        .iter()
-        .map(|(name, data)| Ok((name, view(data)?)))
-        .collect::<Result<Vec<_>, String>>()
-        .map_err(unusable)?;
-    let header = serde_json::to_value(header).map_err(|error| unusable(error.to_string()))?;
-    let envelope = Envelope {
-        format: format.name.into(),
-        version: format.version,
-        digest: digest(&header, tensors),
-        header,
+    let entry =
+        |(name, data): (&String, &TensorData)| Ok((name.clone(), dtype(data)?, data.shape().to_vec()));
+    let entries = tensors.iter().map(entry).collect::<Result<_, String>>().map_err(unusable)?;
+    let mut writer = Writer::create(path, format, header, entries)?;
+    for name in writer.order() {
+        writer.put(tensors[&name].as_bytes())?;
+    }
+    writer.finish()
+}
+
+/// A file of tensors that is written bit by bit, and is there whole or not at all.
+pub struct Writer {
+    out: AtomicFile,
+    envelope: Envelope,
+    layout: Layout,
+    hasher: Sha256,
+    /// Bytes of tensors still to come.
+    left: u64,
+    hint: &'static str,
+}
+
+impl Writer {
+    /// Begins a file of tensors of these names, types and shapes.
+    pub fn create(
+        path: &Path,
+        format: &Format,
+        header: &impl Serialize,
+        entries: Vec<(String, Dtype, Vec<usize>)>,
+    ) -> Result<Self> {
+        let unusable = |problem: String| Error::checkpoint(path, problem, format.hint);
+        let header = serde_json::to_value(header).map_err(|error| unusable(error.to_string()))?;
+        let (layout, length) = lay_out(entries);
+        let hasher = begin_digest(&header, &layout);
+        let envelope = Envelope {
+            format: format.name.into(),
+            version: format.version,
+            digest: NO_DIGEST.into(),
+            header,
+        };
+        let front = front(&envelope, &layout).map_err(unusable)?;
+        let mut out = AtomicFile::create(path)?;
+        out.write_all(&front).map_err(Error::io("write", path))?;
+        Ok(Self { out, envelope, layout, hasher, left: length as u64, hint: format.hint })
+    }
+
+    /// The names of the tensors in the order in which their bytes are to come.
+    fn order(&self) -> Vec<String> {
+        in_order(&self.layout).into_iter().map(|(name, _)| name.to_owned()).collect()
+    }
+
+    /// Writes the next bytes of the tensors, which come by type (F32 before U8), then by name.
+    pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        self.left = match self.left.checked_sub(bytes.len() as u64) {
+            Some(left) => left,
+            None => return Err(self.misfit("is given more bytes than its tensors have")),
+        };
+        self.hasher.update(bytes);
+        let written = self.out.write_all(bytes);
+        written.map_err(Error::io("write", self.out.path()))
+    }
+
+    /// [`put`](Self::put) of numbers.
+    pub fn put_numbers(&mut self, numbers: &[f32]) -> Result<()> {
+        let mut bytes = Vec::with_capacity(CHUNK.min(4 * numbers.len()));
+        for numbers in numbers.chunks(CHUNK / 4) {
+            bytes.clear();
+            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            self.put(&bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the digest in its place and gives the file its name.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Checkpoint`] if bytes are missing. What was there before stays.
+    pub fn finish(mut self) -> Result<()> {
+        if self.left > 0 {
+            return Err(self.misfit("is given fewer bytes than its tensors have"));
+        }
+        let Self { mut out, mut envelope, layout, hasher, hint, .. } = self;
+        envelope.digest = hexadecimal(&hasher.finalize());
+        let front = front(&envelope, &layout);
+        let front = front.map_err(|problem| Error::checkpoint(out.path(), problem, hint))?;
+        let written = out.seek(SeekFrom::Start(0)).and_then(|_| out.write_all(&front));
+        written.map_err(Error::io("write", out.path()))?;
+        out.commit()
+    }
+
+    fn misfit(&mut self, problem: &str) -> Error {
+        Error::checkpoint(self.out.path(), problem, self.hint)
+    }
+}
+
+/// Where tensors lie, as the safetensors crate lays them out (by type, the widest first, then by name), and how long
+/// they are together.
+fn lay_out(mut entries: Vec<(String, Dtype, Vec<usize>)>) -> (Layout, usize) {
+    entries.sort_by(|one, other| (Reverse(one.1), &one.0).cmp(&(Reverse(other.1), &other.0)));
+    let mut end = 0;
+    let place = |(name, dtype, shape): (String, Dtype, Vec<usize>)| {
+        let start = end;
+        end += shape.iter().product::<usize>() * dtype.bitsize() / 8;
+        (name, TensorInfo { dtype, shape, data_offsets: (start, end) })
     };
-    let json = serde_json::to_string(&envelope).map_err(|error| unusable(error.to_string()))?;
-    let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|error| unusable(error.to_string()))?;
-    write_atomically(path, |out| out.write_all(&bytes))
+    (entries.into_iter().map(place).collect(), end)
+}
+
+/// In the order of their bytes; those without bytes by type and name.
+fn in_order(layout: &Layout) -> Vec<(&str, &TensorInfo)> {
+    let mut order: Vec<_> = layout.iter().map(|(name, info)| (name.as_str(), info)).collect();
+    order.sort_by_key(|(name, info)| (info.data_offsets, Reverse(info.dtype), *name));
+    order
+}
+
+/// What stands in front of the bytes of the tensors; as long for one digest as for another.
+fn front(envelope: &Envelope, layout: &Layout) -> Result<Vec<u8>, String> {
+    let text = serde_json::to_string(envelope).map_err(|error| error.to_string())?;
+    let metadata = HashMap::from([(METADATA_KEY.to_owned(), text)]);
+    let tensors = in_order(layout).into_iter().map(|(name, info)| (name.to_owned(), info.clone()));
+    let metadata = Metadata::new(Some(metadata), tensors.collect()).map_err(|error| error.to_string())?;
+    let mut json = serde_json::to_string(&metadata).map_err(|error| error.to_string())?.into_bytes();
+    json.resize(json.len().next_multiple_of(PREFIX as usize), b' ');
+    Ok([&(json.len() as u64).to_le_bytes()[..], &json].concat())
+}
+
+fn begin_digest(header: &Value, layout: &Layout) -> Sha256 {
+    let layout = serde_json::to_value(layout).unwrap_or_default();
+    Sha256::new().chain_update(header.to_string()).chain_update(layout.to_string())
 }
 
 /// Reads what [`write`] wrote.
@@ -67,99 +192,207 @@ pub fn write(path: &Path, format: &Format, header: &impl Serialize, tensors: &Pa
 /// # Errors
 /// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is cut, changed, of another format or version.
 pub fn read<H: DeserializeOwned>(path: &Path, format: &Format) -> Result<(H, Parameters)> {
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    parse(&bytes, format).map_err(|problem| Error::checkpoint(path, problem, format.hint))
+    open(path, format, |_, _| true).map(|opened| (opened.content.header, opened.content.kept))
 }
 
-fn parse<H: DeserializeOwned>(bytes: &[u8], format: &Format) -> Result<(H, Parameters), String> {
-    let damaged = |error: &dyn std::fmt::Display| format!("damaged or cut short ({error})");
-    let (_, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| damaged(&error))?;
-    let file = SafeTensors::deserialize(bytes).map_err(|error| damaged(&error))?;
-    let json = metadata
-        .metadata()
-        .as_ref()
-        .and_then(|metadata| metadata.get(METADATA_KEY))
-        .ok_or("a safetensors file, but not written by rotnet")?;
-    let envelope: Envelope = serde_json::from_str(json).map_err(|error| damaged(&error))?;
+/// A file whose content is what its digest says.
+pub struct Opened<H> {
+    /// What was found in it.
+    pub content: Content<H>,
+    /// To read the rest from; it stays this file, whatever its name comes to stand for.
+    pub file: PositionedFile,
+}
+
+/// What a file holds.
+pub struct Content<H> {
+    /// The writer's.
+    pub header: H,
+    /// The tensors that are kept in memory.
+    pub kept: Parameters,
+    /// Those that are not.
+    pub rest: BTreeMap<String, Place>,
+}
+
+/// A tensor in a file.
+pub struct Place {
+    /// Where its bytes begin.
+    pub start: u64,
+    /// Whether it holds f32 (else u8).
+    pub floats: bool,
+    /// Its shape.
+    pub shape: Vec<usize>,
+}
+
+/// Reads a file once, in pieces, checks it, and keeps the tensors that `keep` is true of (by name and bytes).
+///
+/// # Errors
+/// As for [`read`].
+pub fn open<H: DeserializeOwned>(
+    path: &Path,
+    format: &Format,
+    keep: impl Fn(&str, u64) -> bool,
+) -> Result<Opened<H>> {
+    let attempt = || -> Result<_, Problem> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        let content = parse(&mut file, length, format, keep)?;
+        Ok(Opened { content, file: file.into() })
+    };
+    attempt().map_err(|problem| match problem {
+        Problem::Io(error) => Error::io("read", path)(error),
+        Problem::Content(problem) => Error::checkpoint(path, problem, format.hint),
+    })
+}
+
+/// Why a file is not usable.
+#[derive(Debug)]
+enum Problem {
+    Io(io::Error),
+    Content(String),
+}
+
+impl From<io::Error> for Problem {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl From<String> for Problem {
+    fn from(problem: String) -> Self {
+        Self::Content(problem)
+    }
+}
+
+fn damaged(error: impl std::fmt::Display) -> Problem {
+    Problem::Content(format!("damaged or cut short ({error})"))
+}
+
+fn parse<H: DeserializeOwned>(
+    source: &mut impl Read,
+    length: u64,
+    format: &Format,
+    keep: impl Fn(&str, u64) -> bool,
+) -> Result<Content<H>, Problem> {
+    let (start, envelope, layout) = parse_front(source, length)?;
     if envelope.format != format.name || envelope.version != format.version {
-        return Err(format!(
+        return Err(Problem::Content(format!(
             "holds {} version {}, expected {} version {}",
             envelope.format, envelope.version, format.name, format.version
-        ));
+        )));
     }
-    let mut tensors = Parameters::new();
-    for (name, view) in file.iter() {
-        tensors.insert(name.to_owned(), data(&view)?);
+    let mut hasher = begin_digest(&envelope.header, &layout);
+    let (mut kept, mut rest) = (Parameters::new(), BTreeMap::new());
+    for (name, info) in in_order(&layout) {
+        let (from, to) = info.data_offsets;
+        let (bytes, floats) = ((to - from) as u64, info.dtype == Dtype::F32);
+        if !floats && info.dtype != Dtype::U8 {
+            let problem = format!("holds a tensor of type {}, expected F32 or U8", info.dtype);
+            return Err(problem.into());
+        }
+        let shape = info.shape.clone();
+        if !keep(name, bytes) {
+            each_chunk(source, bytes, |chunk| hasher.update(chunk))?;
+            rest.insert(name.to_owned(), Place { start: start + from as u64, floats, shape });
+            continue;
+        }
+        let data = match floats {
+            true => TensorData::new(read_numbers(source, bytes, &mut hasher)?, shape),
+            false => TensorData::new(read_bytes(source, bytes, &mut hasher)?, shape),
+        };
+        kept.insert(name.to_owned(), data);
     }
-    if digest(&envelope.header, &tensors) != envelope.digest {
-        return Err("damaged: its content does not match its digest".into());
+    if hexadecimal(&hasher.finalize()) != envelope.digest {
+        return Err(Problem::Content("damaged: its content does not match its digest".into()));
     }
     let header = serde_json::from_value(envelope.header)
         .map_err(|error| format!("its header is not understood: {error}"))?;
-    Ok((header, tensors))
+    Ok(Content { header, kept, rest })
 }
 
-fn view(data: &TensorData) -> Result<TensorView<'_>, String> {
-    let dtype = match data.dtype() {
-        DType::F32 => Dtype::F32,
-        DType::U8 => Dtype::U8,
-        other => return Err(format!("tensors of type {other:?} are not stored")),
-    };
-    TensorView::new(dtype, data.shape().to_vec(), data.as_bytes()).map_err(|error| error.to_string())
-}
-
-fn data(view: &TensorView<'_>) -> Result<TensorData, String> {
-    let shape = view.shape().to_vec();
-    match view.dtype() {
-        Dtype::F32 => {
-            let numbers: Vec<f32> = view
-                .data()
-                .chunks_exact(4)
-                .map(|bytes| f32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-                .collect();
-            Ok(TensorData::new(numbers, shape))
-        }
-        Dtype::U8 => Ok(TensorData::new(view.data().to_vec(), shape)),
-        other => Err(format!("holds a tensor of type {other:?}, expected F32 or U8")),
+/// Where the bytes of the tensors begin, and what is said of them.
+fn parse_front(source: &mut impl Read, length: u64) -> Result<(u64, Envelope, Layout), Problem> {
+    let mut prefix = [0; PREFIX as usize];
+    if length < PREFIX {
+        return Err(damaged("no header"));
     }
+    source.read_exact(&mut prefix)?;
+    let json = u64::from_le_bytes(prefix);
+    if json > MAX_JSON.min(length - PREFIX) {
+        return Err(damaged("invalid length of the header"));
+    }
+    let start = PREFIX + json;
+    let mut text = vec![0; json as usize];
+    source.read_exact(&mut text)?;
+    let metadata: Metadata = serde_json::from_slice(&text).map_err(damaged)?;
+    if start + metadata.data_len() as u64 != length {
+        return Err(damaged("its tensors do not fill the file"));
+    }
+    let envelope = metadata.metadata().as_ref().and_then(|metadata| metadata.get(METADATA_KEY));
+    let envelope = envelope.ok_or_else(|| "a safetensors file, but not written by rotnet".to_owned())?;
+    let envelope = serde_json::from_str(envelope).map_err(damaged)?;
+    let layout = metadata.tensors().into_iter().map(|(name, info)| (name, info.clone())).collect();
+    Ok((start, envelope, layout))
 }
 
-fn digest(header: &Value, tensors: &Parameters) -> String {
-    let mut hasher = Sha256::new();
-    hasher.update(header.to_string().as_bytes());
-    for (name, data) in tensors {
-        hasher.update(name.as_bytes());
-        hasher.update([0]);
-        hasher.update(data.as_bytes());
+fn each_chunk(source: &mut impl Read, bytes: u64, mut take: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = vec![0; CHUNK.min(bytes as usize)];
+    let mut left = bytes as usize;
+    while left > 0 {
+        let chunk = &mut buffer[..CHUNK.min(left)];
+        source.read_exact(chunk)?;
+        take(chunk);
+        left -= chunk.len();
     }
-    hexadecimal(&hasher.finalize())
+    Ok(())
+}
+
+fn read_numbers(source: &mut impl Read, bytes: u64, hasher: &mut Sha256) -> io::Result<Vec<f32>> {
+    let mut numbers = Vec::with_capacity(bytes as usize / 4);
+    each_chunk(source, bytes, |chunk| {
+        hasher.update(chunk);
+        let (chunks, _) = chunk.as_chunks();
+        numbers.extend(chunks.iter().map(|&bytes| f32::from_le_bytes(bytes)));
+    })?;
+    Ok(numbers)
+}
+
+fn read_bytes(source: &mut impl Read, bytes: u64, hasher: &mut Sha256) -> io::Result<Vec<u8>> {
+    let mut all = Vec::with_capacity(bytes as usize);
+    each_chunk(source, bytes, |chunk| {
+        hasher.update(chunk);
+        all.extend_from_slice(chunk);
+    })?;
+    Ok(all)
+}
+
+fn dtype(data: &TensorData) -> Result<Dtype, String> {
+    match data.dtype() {
+        DType::F32 => Ok(Dtype::F32),
+        DType::U8 => Ok(Dtype::U8),
+        other => Err(format!("tensors of type {other:?} are not stored")),
+    }
 }
 
 /// The file with the digest that its content has, where it can be parsed that far: what a forger would write.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn signed(bytes: &[u8]) -> Vec<u8> {
     let resign = || {
-        let (_, metadata) = SafeTensors::read_metadata(bytes).ok()?;
-        let file = SafeTensors::deserialize(bytes).ok()?;
-        let json = metadata.metadata().as_ref()?.get(METADATA_KEY)?;
-        let mut envelope: Envelope = serde_json::from_str(json).ok()?;
-        let tensors = file
-            .iter()
-            .map(|(name, view)| Some((name.to_owned(), data(&view).ok()?)))
-            .collect::<Option<Parameters>>()?;
-        envelope.digest = digest(&envelope.header, &tensors);
-        let views = file.tensors();
-        let json = serde_json::to_string(&envelope).ok()?;
-        let metadata = HashMap::from([(METADATA_KEY.to_owned(), json)]);
-        safetensors::serialize(views, Some(metadata)).ok()
+        let (start, mut envelope, layout) = parse_front(&mut &*bytes, bytes.len() as u64).ok()?;
+        let data = &bytes[start as usize..];
+        let digest = begin_digest(&envelope.header, &layout).chain_update(data);
+        envelope.digest = hexadecimal(&digest.finalize());
+        Some([&front(&envelope, &layout).ok()?, data].concat())
     };
     resign().unwrap_or_else(|| bytes.to_vec())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::fs;
+
     use proptest::prelude::*;
+
+    use super::*;
 
     const FORMAT: Format = Format { name: "rotnet-test", version: 3, hint: "write it again" };
 
@@ -172,8 +405,17 @@ mod tests {
         ])
     }
 
+    /// Names, types, shapes and bits.
     fn same(one: &Parameters, other: &Parameters) -> bool {
-        digest(&Value::Null, one) == digest(&Value::Null, other)
+        let content = |(name, data): (&String, &TensorData)| {
+            (name.clone(), data.dtype(), data.shape().to_vec(), data.as_bytes().to_vec())
+        };
+        one.iter().map(content).eq(other.iter().map(content))
+    }
+
+    fn parse_all<H: DeserializeOwned>(bytes: &[u8]) -> Result<(H, Parameters), Problem> {
+        let content = parse(&mut &*bytes, bytes.len() as u64, &FORMAT, |_, _| true)?;
+        Ok((content.header, content.kept))
     }
 
     proptest! {
@@ -196,11 +438,11 @@ mod tests {
             let mut bytes = fs::read(&path).unwrap();
             let position = position % bytes.len();
             bytes[position] ^= flip;
-            if let Ok((header, tensors)) = parse::<Value>(&bytes, &FORMAT) {
+            if let Ok((header, tensors)) = parse_all::<Value>(&bytes) {
                 prop_assert_eq!(header, "header");
                 prop_assert!(same(&tensors, &original));
             }
-            prop_assert!(parse::<String>(&bytes[..position], &FORMAT).is_err());
+            prop_assert!(parse_all::<String>(&bytes[..position]).is_err());
         }
     }
 
@@ -211,6 +453,86 @@ mod tests {
         write(&path, &Format { version: 4, ..FORMAT }, &"header", &sample(vec![1.0])).unwrap();
         let error = read::<String>(&path, &FORMAT).unwrap_err().to_string();
         assert!(error.contains("rotnet-test version 4, expected rotnet-test version 3"), "{error}");
+    }
+
+    /// Replaces text in front of the data by other text of the same length, the digest left as it is.
+    fn forged(bytes: &[u8], from: &str, to: &str) -> Vec<u8> {
+        assert_eq!(from.len(), to.len());
+        let places: Vec<usize> = (0..bytes.len() - from.len())
+            .filter(|&place| bytes[place..].starts_with(from.as_bytes()))
+            .collect();
+        assert_eq!(places.len(), 1, "{from}");
+        let mut forged = bytes.to_vec();
+        forged[places[0]..][..to.len()].copy_from_slice(to.as_bytes());
+        forged
+    }
+
+    #[test]
+    fn another_shape_type_name_or_place_of_the_same_bytes_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.safetensors");
+        let floats = |count: usize| TensorData::new(vec![0.0_f32; count], [count / 2, 2]);
+        let tensors = Parameters::from([
+            ("a".to_owned(), floats(8)),
+            ("b".to_owned(), floats(8)),
+            ("c".to_owned(), TensorData::new(vec![0_u8; 16], [16])),
+        ]);
+        write(&path, &FORMAT, &"header", &tensors).unwrap();
+        let bytes = fs::read(&path).unwrap();
+        assert!(same(&parse_all::<String>(&bytes).unwrap().1, &tensors));
+        let forgeries = [
+            (r#""a":{"dtype":"F32","shape":[4,2]"#, r#""a":{"dtype":"F32","shape":[2,4]"#),
+            (r#""c":{"dtype":"U8","shape":[16]"#, r#""c":{"dtype":"F32","shape":[4]"#),
+            (r#""a":{"#, r#""d":{"#),
+        ];
+        for (from, to) in forgeries {
+            let forged = forged(&bytes, from, to);
+            // A reader that does not know of the digest takes it.
+            safetensors::SafeTensors::deserialize(&forged).unwrap();
+            let found = parse_all::<String>(&forged);
+            let Err(Problem::Content(problem)) = found else { panic!("{to} was taken") };
+            assert!(problem.contains("digest"), "{problem}");
+        }
+        let swapped = forged(&forged(&bytes, r#""a":{"#, r#""x":{"#), r#""b":{"#, r#""a":{"#);
+        let swapped = forged(&swapped, r#""x":{"#, r#""b":{"#);
+        assert!(parse_all::<String>(&swapped).is_err());
+        assert!(same(&parse_all::<String>(&signed(&bytes)).unwrap().1, &tensors));
+    }
+
+    #[test]
+    fn tensors_that_are_not_kept_are_checked_and_found_in_their_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.safetensors");
+        let numbers: Vec<f32> = (0..300_000).map(|number| number as f32).collect();
+        write(&path, &FORMAT, &"header", &sample(numbers)).unwrap();
+        let opened =
+            open::<String>(&path, &FORMAT, |name, bytes| name == "labels" && bytes == 300_000).unwrap();
+        assert_eq!(opened.content.kept.keys().collect::<Vec<_>>(), ["labels"]);
+        let place = &opened.content.rest["weight"];
+        assert_eq!((place.floats, &place.shape[..]), (true, &[300_000][..]));
+        let mut bytes = [0; 8];
+        opened.file.read_exact_at(&mut bytes, place.start + 4 * 123_456).unwrap();
+        assert_eq!(bytes, [123_456_f32.to_le_bytes(), 123_457_f32.to_le_bytes()].concat()[..]);
+
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[place.start as usize + 700_000] ^= 1;
+        fs::write(&path, bytes).unwrap();
+        let error = open::<String>(&path, &FORMAT, |name, _| name == "labels").err().unwrap();
+        assert!(error.to_string().contains("digest"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_not_given_all_its_bytes_is_not_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x.safetensors");
+        let entries = || vec![("a".to_owned(), Dtype::F32, vec![2])];
+        let mut writer = Writer::create(&path, &FORMAT, &"header", entries()).unwrap();
+        writer.put_numbers(&[1.0]).unwrap();
+        assert!(writer.finish().is_err());
+        let mut writer = Writer::create(&path, &FORMAT, &"header", entries()).unwrap();
+        assert!(writer.put_numbers(&[1.0, 2.0, 3.0]).is_err());
+        drop(writer);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use super::{Files, Format};
-use crate::error::Result;
+use std::io::Write;
+
+use crate::error::{Error, Result};
 use crate::features::{FeatureFiles, Features};
-use crate::files::write_atomically;
+use crate::files::AtomicFile;
 use crate::progress::{Event, Reporter, Unit};
 
 /// Writes the features of both parts of the data set, and what each row belongs to.
@@ -54,14 +56,13 @@ fn write_npy(path: &Path, rows: &Features) -> Result<()> {
     let unpadded = PREFIX + header.len() + 1;
     header += &" ".repeat(unpadded.next_multiple_of(64) - unpadded);
     header.push('\n');
-    write_atomically(path, |out| {
-        out.write_all(b"\x93NUMPY\x01\x00")?;
-        out.write_all(&(header.len() as u16).to_le_bytes())?;
-        out.write_all(header.as_bytes())?;
-        (0..images)
-            .flat_map(|image| rows.row(image))
-            .try_for_each(|value| out.write_all(&value.to_le_bytes()))
-    })
+    let mut out = AtomicFile::create(path)?;
+    let mut put = |bytes: &[u8]| out.write_all(bytes).map_err(Error::io("write", path));
+    put(b"\x93NUMPY\x01\x00")?;
+    put(&(header.len() as u16).to_le_bytes())?;
+    put(header.as_bytes())?;
+    rows.each_block(&mut |block| block.iter().try_for_each(|value| put(&value.to_le_bytes())))?;
+    out.commit()
 }
 
 /// Bytes in front of the header of an npy file.
@@ -70,22 +71,29 @@ const PREFIX: usize = 10;
 /// `image,label,class`, and the features on request. `image` is the number of the image in its part of the data set,
 /// counted from 0 through all files; of images that are files, their `file` is the second column.
 fn write_csv(path: &Path, rows: &Features, classes: &[String], values: bool) -> Result<()> {
-    let [images, width] = rows.shape();
-    let width = if values { width } else { 0 };
-    write_atomically(path, |out| {
-        let mut lines = csv::Writer::from_writer(out);
-        let file = (!rows.names().is_empty()).then_some("file");
-        let columns = ["image"].into_iter().chain(file).chain(["label", "class"]).map(str::to_owned);
-        lines.write_record(columns.chain((0..width).map(|feature| format!("f{feature}"))))?;
-        for (image, &label) in (0..images).zip(rows.labels()) {
-            let file = rows.names().get(image).cloned();
-            let class = classes.get(usize::from(label)).cloned().unwrap_or_default();
-            let row = rows.row(image)[..width].iter().map(f32::to_string);
-            let known = [image.to_string()].into_iter().chain(file).chain([label.to_string(), class]);
-            lines.write_record(known.chain(row))?;
-        }
-        lines.flush()
-    })
+    let [_, width] = rows.shape();
+    let unwritten = |error: csv::Error| Error::io("write", path)(error.into());
+    let mut lines = csv::Writer::from_writer(AtomicFile::create(path)?);
+    let file = (!rows.names().is_empty()).then_some("file");
+    let columns = ["image"].into_iter().chain(file).chain(["label", "class"]).map(str::to_owned);
+    let numbers = if values { 0..width } else { 0..0 };
+    let header = columns.chain(numbers.map(|feature| format!("f{feature}")));
+    lines.write_record(header).map_err(unwritten)?;
+    let mut images = rows.labels().iter().enumerate();
+    let mut put = |(image, &label): (usize, &u8), row: &[f32]| {
+        let file = rows.names().get(image).cloned();
+        let class = classes.get(usize::from(label)).cloned().unwrap_or_default();
+        let known = [image.to_string()].into_iter().chain(file).chain([label.to_string(), class]);
+        lines.write_record(known.chain(row.iter().map(f32::to_string))).map_err(unwritten)
+    };
+    match values {
+        true => rows.each_block(&mut |block| {
+            block.chunks_exact(width).zip(images.by_ref()).try_for_each(|(row, image)| put(image, row))
+        })?,
+        false => images.try_for_each(|image| put(image, &[]))?,
+    }
+    let out = lines.into_inner().map_err(|error| Error::io("write", path)(error.into_error()))?;
+    out.commit()
 }
 
 #[cfg(test)]

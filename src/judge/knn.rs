@@ -51,6 +51,19 @@ pub struct GridPoint {
     pub accuracy: f64,
 }
 
+/// Bytes that [`nearest`] takes at its peak, the features of both included.
+pub fn memory(references: usize, queries: usize, width: usize, count: usize) -> u64 {
+    let float = size_of::<f32>() as u64;
+    let found = queries as u64 * count as u64 * size_of::<(u32, f32)>() as u64;
+    let ranked = QUERIES.min(queries) as u64 * count as u64 * size_of::<(u32, f32)>() as u64;
+    let working = (width + QUERIES.min(queries)) as u64 * REFERENCES as u64 * float;
+    (references as u64 + queries as u64) * width as u64 * float
+        + references as u64 * float
+        + found
+        + ranked
+        + working
+}
+
 /// The `count` rows of `references` nearest to each row of `queries` (all of them where they are fewer), all rows
 /// `width` numbers long.
 ///

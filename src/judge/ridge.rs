@@ -76,6 +76,25 @@ impl Ridge {
     }
 }
 
+/// Bytes that [`choose_on`] takes at its peak, the features of `samples` and of `validation` included.
+pub fn memory_on(samples: usize, validation: usize, width: usize, classes: usize, penalties: usize) -> u64 {
+    let [problem, solving] = problem::memory(samples, width, classes);
+    let float = size_of::<f32>();
+    let weights = penalties * (width + 1) * classes * float;
+    let scores = penalties * validation * classes * float;
+    ((samples + validation) * width * float + weights + scores) as u64 + problem + solving
+}
+
+/// Bytes that [`choose_by_folds`] takes at its peak, the features of `samples` included.
+pub fn memory_by_folds(samples: usize, width: usize, classes: usize, penalties: usize, folds: usize) -> u64 {
+    let [whole, _] = problem::memory(samples, width, classes);
+    let left_out = samples.div_ceil(folds.max(1));
+    let [problem, solving] = problem::memory(samples - left_out, width, classes);
+    let float = size_of::<f32>();
+    let scores = penalties * samples * classes * float;
+    ((samples + left_out) * width * float + scores) as u64 + whole + problem + solving
+}
+
 /// Fits to `train` with one penalty.
 pub fn fit(train: Labeled<'_>, penalty: f64) -> Ridge {
     let moments = FeatureMoments::of(train.values, train.width);

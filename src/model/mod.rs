@@ -14,6 +14,8 @@ mod patches;
 mod readout;
 mod whitening;
 
+use std::convert::Infallible;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
@@ -123,24 +125,45 @@ const LEAST_DEVIATION: f32 = 1e-6;
 impl FeatureMoments {
     /// Of `values` `[samples, width]`.
     pub fn of(values: &[f32], width: usize) -> Self {
-        let count = (values.len() / width) as f64;
+        let shape = [values.len() / width, width];
+        let Ok(moments) = Self::of_blocks(shape, |take| {
+            take(values);
+            Ok::<(), Infallible>(())
+        });
+        moments
+    }
+
+    /// Of samples `[samples, width]` of which `pass` gives some rows at a time, all in their order, each time it is
+    /// called. How many at a time changes no bit.
+    ///
+    /// # Errors
+    /// What `pass` fails with.
+    pub fn of_blocks<E>(
+        [samples, width]: [usize; 2],
+        mut pass: impl FnMut(&mut dyn FnMut(&[f32])) -> Result<(), E>,
+    ) -> Result<Self, E> {
+        let count = samples as f64;
         let mut mean = vec![0f64; width];
         let mut squares = vec![0f64; width];
-        for row in values.chunks_exact(width) {
-            for (sum, value) in mean.iter_mut().zip(row) {
-                *sum += f64::from(*value);
+        pass(&mut |rows| {
+            for row in rows.chunks_exact(width) {
+                for (sum, value) in mean.iter_mut().zip(row) {
+                    *sum += f64::from(*value);
+                }
             }
-        }
+        })?;
         mean.iter_mut().for_each(|sum| *sum /= count);
-        for row in values.chunks_exact(width) {
-            for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                *sum += (f64::from(*value) - mean).powi(2);
+        pass(&mut |rows| {
+            for row in rows.chunks_exact(width) {
+                for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
+                    *sum += (f64::from(*value) - mean).powi(2);
+                }
             }
-        }
-        Self {
+        })?;
+        Ok(Self {
             mean: mean.into_iter().map(|mean| mean as f32).collect(),
             deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
-        }
+        })
     }
 
     /// What a feature is multiplied with to have deviation 1; features that hardly vary are left at their scale.

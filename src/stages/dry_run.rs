@@ -7,17 +7,17 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::full_readout;
+use super::finetune::{full_readout, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, Recipe};
 use super::{Context, label};
 use crate::checkpoint::DatasetLabel;
 use crate::config::FinetuneMode;
-use crate::data::{self, Dataset, PlainImages, labeled_split};
+use crate::data::{self, DataKind, Dataset, PlainImages, labeled_split};
 use crate::environment::{Environment, peak_memory};
 use crate::error::Result;
-use crate::features::Features;
+use crate::features::{self, Features};
 use crate::kernels;
 use crate::model::{
     Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, RotationNetwork,
@@ -46,8 +46,8 @@ pub struct DryRun {
     pub stages: Vec<Part>,
     /// Wall time of all stages, in seconds, as measured on a few steps.
     pub seconds: f64,
-    /// Memory of the process while measuring, in bytes, and what the features take besides; absent where the system
-    /// does not tell it.
+    /// Memory of the process at its peak, in bytes: that while measuring, and what a stage holds besides; absent where
+    /// the system does not tell it.
     pub memory_bytes: Option<u64>,
     /// What the stages leave on the disk, in bytes.
     pub disk_bytes: u64,
@@ -88,11 +88,11 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
     let device = context.device.clone().autodiff();
     let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
     let mut stages = vec![pretrain(context, &dataset, &network)?];
-    let mut features = 0;
+    let mut held = Held::default();
     if all_stages {
         dataset.refuse_no_labels()?;
         let (part, width) = extract(context, &dataset, &network)?;
-        features = part.disk_bytes;
+        held = Held::new(context, &dataset, width)?;
         stages.push(part);
         stages.push(match config.finetune.mode {
             FinetuneMode::Frozen => frozen(context, &dataset, &network.encoder, width)?,
@@ -103,10 +103,50 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
         environment: context.environment(),
         dataset: label(&dataset),
         seconds: stages.iter().map(|part| part.seconds).sum(),
-        memory_bytes: peak_memory().map(|bytes| bytes + features),
+        memory_bytes: peak_memory().map(|measured| held.peak(measured)),
         disk_bytes: stages.iter().map(|part| part.disk_bytes).sum(),
         stages,
     })
+}
+
+/// Bytes that stages hold at their peaks and that measuring a few of their steps does not show.
+#[derive(Default)]
+struct Held {
+    /// Images, which are measured, but are there only while a stage needs them; none where they are in a mapped file.
+    images: u64,
+    /// Of the test set, which `extract` holds beside them.
+    test_images: u64,
+    /// Features, and what is computed of all of them at once.
+    features: u64,
+}
+
+impl Held {
+    fn new(context: &Context, dataset: &Dataset, width: usize) -> Result<Self> {
+        let config = &context.config;
+        let bytes = match config.data.kind {
+            DataKind::Folder => 0,
+            _ => dataset.image_shape().iter().product::<usize>() as u64,
+        };
+        let [train, test] = [dataset.train.len(), dataset.test_count()];
+        let mut features = features::held([train, width]).max(features::held([test, width]));
+        if config.finetune.head == HeadKind::Ridge {
+            let classes = dataset.class_names.len();
+            let labels = labeled_split(&dataset.train.labels, classes, &config.data, config.seed)?;
+            let validation = labels.validation.as_ref().map(Vec::len);
+            let solving = ridge_bytes(labels.train.len(), validation, width, classes);
+            features = features.max(features::held([train, width]) + solving);
+        }
+        if config.finetune.mode == FinetuneMode::Full {
+            features = 0;
+        }
+        Ok(Self { images: bytes * train as u64, test_images: bytes * test as u64, features })
+    }
+
+    /// Of the stage that takes most, where so much was measured with the images in memory.
+    fn peak(&self, measured: u64) -> u64 {
+        let with_images = measured + self.test_images;
+        with_images.max(measured.saturating_sub(self.images) + self.features)
+    }
 }
 
 fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<Part> {
@@ -168,7 +208,7 @@ fn frozen(context: &Context, dataset: &Dataset, encoder: &Encoder, width: usize)
     let count = labels.train.len().min(2 * config.finetune.batch_size);
     let values = (0..count * width).map(|index| (index % 251) as f32 / 251.0).collect();
     let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
-    let moments = config.finetune.standardise.then(|| features.moments());
+    let moments = config.finetune.standardise.then(|| features.moments()).transpose()?;
     let device = context.device.clone().autodiff();
     let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
     let network = Classifier::new(&shape, moments, config.seed, &device);

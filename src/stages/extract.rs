@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::ExtractConfig;
 use crate::data::{self, Images, PlainImages};
 use crate::error::{Error, Result};
-use crate::features::{Features, Manifest, Origin};
+use crate::features::{FeatureWriter, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
@@ -77,10 +77,13 @@ pub fn extract(
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
     let pixels = &checkpoint.header.pixels;
-    let mut features_of = |images: &Images, names: &[String]| {
+    let files = work.directory().features();
+    let mut features_of = |path: PathBuf, images: &Images, names: &[String]| {
         let plain = PlainImages::all(images, pixels);
-        let values = encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |count| {
-            reporter.report(Event::TaskAdvanced(count as u64));
+        let mut writer = FeatureWriter::create(&path, &origin, &images.labels, names, width)?;
+        encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |rows| {
+            writer.push(rows)?;
+            reporter.report(Event::TaskAdvanced((rows.len() / width) as u64));
             match reporter.stop() {
                 None => Ok(()),
                 Some(stop) => Err(Error::Stopped {
@@ -90,21 +93,21 @@ pub fn extract(
                 }),
             }
         })?;
-        Ok(Features::new(values, images.labels.clone(), width).with_names(names))
+        Ok::<_, Error>(writer)
     };
-    let train = features_of(&dataset.train, &dataset.names.train)?;
-    let test = features_of(&test_images, &dataset.names.test)?;
+    let train = features_of(files.train(), &dataset.train, &dataset.names.train)?;
+    let test = features_of(files.test(), &test_images, &dataset.names.test)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
-    let files = work.directory().features();
-    train.save(&files.train(), &origin)?;
-    test.save(&files.test(), &origin)?;
+    train.finish()?;
+    test.finish()?;
+    let [train, test] = [dataset.train.len(), test_images.len()].map(|images| [images, width]);
     files.write_manifest(&Manifest {
         classes: dataset.class_names.clone(),
         map: feature_map(&encoder, &config.extract),
-        train: train.shape(),
-        test: test.shape(),
+        train,
+        test,
         train_digest: sha256_file(&files.train())?,
         test_digest: sha256_file(&files.test())?,
         origin: origin.clone(),
@@ -113,8 +116,8 @@ pub fn extract(
         dataset: origin.dataset,
         checkpoint: origin.checkpoint,
         layer: origin.layer,
-        train: train.shape(),
-        test: test.shape(),
+        train,
+        test,
         images_per_second: total as f64 / seconds,
         seconds,
     };
@@ -211,23 +214,22 @@ pub(super) fn check_data(
     ))
 }
 
-/// What `readout` gives of all images, `batch_size` of them at a time; `advance` is told of every batch.
+/// What `readout` gives of all images, row by row, `batch_size` images at a time, to `take`.
 fn encode(
     encoder: &Encoder,
     readout: &Readout,
     images: &PlainImages,
     batch_size: usize,
-    advance: &mut dyn FnMut(usize) -> Result<()>,
-) -> Result<Vec<f32>> {
+    take: &mut dyn FnMut(&[f32]) -> Result<()>,
+) -> Result<()> {
     let device = encoder.device();
-    let mut values = Vec::with_capacity(images.len() * encoder.read_width(readout)?);
     let indices: Vec<u32> = (0..images.len() as u32).collect();
     for indices in indices.chunks(batch_size) {
         let (inputs, _) = Batch::new(images, 0, indices).into_tensors(&device);
-        values.extend(encoder.read(inputs, readout).into_data().iter::<f32>());
-        advance(indices.len())?;
+        let rows: Vec<f32> = encoder.read(inputs, readout).into_data().iter::<f32>().collect();
+        take(&rows)?;
     }
-    Ok(values)
+    Ok(())
 }
 
 /// The map that the features are, if they are one: a single block in one view.
@@ -281,7 +283,12 @@ mod tests {
 
         let four = Readout { views: Views::Four, ..one };
         let plain = PlainImages::all(&images, &pixels);
-        let together = encode(&encoder, &four, &plain, 2, &mut |_| Ok(())).unwrap();
+        let mut together = Vec::new();
+        let mut take = |rows: &[f32]| {
+            together.extend_from_slice(rows);
+            Ok(())
+        };
+        encode(&encoder, &four, &plain, 2, &mut take).unwrap();
         assert_eq!(together, each);
         assert_ne!(each[..32], each[32..64]);
     }

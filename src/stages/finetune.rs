@@ -22,6 +22,7 @@ use crate::stage_directory::Work;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
+pub(super) use ridge::bytes as ridge_bytes;
 
 /// The file `finetune/summary.json`.
 #[derive(Clone, Debug, Serialize)]

@@ -6,6 +6,7 @@ mod evaluate;
 mod extract;
 mod finetune;
 mod measure;
+mod memory;
 mod pretext;
 mod pretrain;
 mod probe;

@@ -122,6 +122,8 @@ pub fn train<'a, N: Network>(
         let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
         network = trained;
         examine(&optimizer.evaluated(&network), &mut metrics);
+        // Those that `examine` looks at may lie in the same file.
+        refuse_unreadable(samples)?;
         reporter.report(Event::EpochFinished(&metrics));
         let position = Position { epochs: epoch + 1, partial: None };
         if !save(&network, optimizer, position, Some(&metrics))? {
@@ -159,6 +161,8 @@ fn train_epoch<'a, N: Network>(
             || plan.replicas.step(network, optimizer, current, samples.group(), plan.label_smoothing),
             || upcoming.map(made),
         );
+        // Before anything of it is saved.
+        refuse_unreadable(samples)?;
         let (trained, loss, correct) = outcome;
         network = trained;
         batch = next;
@@ -178,6 +182,10 @@ fn train_epoch<'a, N: Network>(
         }
     }
     Ok((network, meter.finish()?))
+}
+
+fn refuse_unreadable(samples: &dyn Samples) -> Result<()> {
+    samples.failure().map_or(Ok(()), Err)
 }
 
 fn stop_if_asked(reporter: &dyn Reporter, stage: Stage, place: impl FnOnce() -> String) -> Result<()> {

@@ -113,6 +113,23 @@ impl Problem {
     }
 }
 
+/// Bytes of a problem, and what solving it takes besides.
+pub(super) fn memory(samples: usize, width: usize, classes: usize) -> [u64; 2] {
+    let (samples, width, classes) = (samples as u64, width as u64, classes as u64);
+    let (float, double) = (size_of::<f32>() as u64, size_of::<f64>() as u64);
+    match samples <= width {
+        // The rows and their products; the products once more, and the weight.
+        true => [
+            samples * width * float + samples * samples * double,
+            samples * samples * double + width * classes * double,
+        ],
+        // The products; centred, and to be factorised.
+        false => {
+            [(width + classes) * width * double, 2 * width * width * double + 2 * width * classes * double]
+        }
+    }
+}
+
 impl Sums {
     fn new(data: Labeled<'_>, moments: &FeatureMoments, indices: &[u32]) -> Self {
         let (width, classes) = (data.width, data.classes);

@@ -4,7 +4,7 @@ use burn::module::Module;
 use serde_json::{Value, json};
 
 use super::super::Context;
-use crate::config::ProbeHead;
+use crate::config::{EvaluateConfig, ProbeHead};
 use crate::error::{Error, Result};
 use crate::features::Features;
 use crate::judge::statistics::softmax;
@@ -38,12 +38,27 @@ pub(super) struct Choice {
 }
 
 impl Parts {
-    fn labeled<'a>(&self, features: &'a Features) -> Labeled<'a> {
-        Labeled {
-            values: features.numbers(),
-            labels: features.labels(),
-            width: features.values(),
-            classes: self.classes,
+    /// The features of both parts, for a head that wants all of them in memory.
+    fn with_numbers<T>(&self, fit: impl FnOnce(Labeled<'_>, Labeled<'_>) -> T) -> Result<T> {
+        let numbers = (self.train.numbers()?, self.validation.numbers()?);
+        let train = self.train.labeled(&numbers.0, self.classes);
+        Ok(fit(train, self.validation.labeled(&numbers.1, self.classes)))
+    }
+
+    /// Bytes that a head takes at its peak, with all features in memory; nothing where it reads them as a stream.
+    pub(super) fn memory(&self, head: ProbeHead, config: &EvaluateConfig) -> u64 {
+        let ([train, width], validation) = (self.train.shape(), self.validation.len());
+        let held = self.train.held();
+        match head {
+            ProbeHead::Knn => {
+                let most = config.knn_neighbours.iter().copied().max().unwrap_or(0);
+                held + knn::memory(train, validation, width, most)
+            }
+            ProbeHead::Ridge => {
+                let penalties = config.ridge_penalties.len();
+                held + ridge::memory_on(train, validation, width, self.classes, penalties)
+            }
+            ProbeHead::Linear | ProbeHead::Mlp | ProbeHead::Conv => 0,
         }
     }
 }
@@ -56,21 +71,22 @@ pub(super) fn fit(
     reporter: &mut dyn Reporter,
 ) -> Result<Option<Choice>> {
     let config = &context.config.evaluate;
-    let (train, validation) = (parts.labeled(&parts.train), parts.labeled(&parts.validation));
     match head {
         ProbeHead::Knn => {
             let grid =
                 knn::Grid { k: config.knn_neighbours.clone(), temperatures: config.knn_temperatures.clone() };
-            let (points, _) = knn::judge(train, validation, &grid);
+            let (points, _) = parts.with_numbers(|train, validation| knn::judge(train, validation, &grid))?;
             let best =
                 knn::best(&points).ok_or_else(|| Error::config("evaluate.knn_neighbours", "is empty"))?;
             // As written in the config: the nearest f64 to an f32 has more digits.
             let temperature: f64 = best.temperature.to_string().parse().unwrap_or_default();
             let chosen = json!({ "neighbours": best.k, "temperature": temperature });
-            Ok(Some(Choice { chosen, accuracy: best.accuracy, fitted: Fitted::Knn(best, train.classes) }))
+            Ok(Some(Choice { chosen, accuracy: best.accuracy, fitted: Fitted::Knn(best, parts.classes) }))
         }
         ProbeHead::Ridge => {
-            let choice = ridge::choose_on(train, validation, &config.ridge_penalties);
+            let choice = parts.with_numbers(|train, validation| {
+                ridge::choose_on(train, validation, &config.ridge_penalties)
+            })?;
             let accuracy = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
             let chosen = json!({ "penalty": choice.ridge.penalty });
             Ok(Some(Choice { chosen, accuracy, fitted: Fitted::Ridge(Box::new(choice)) }))
@@ -97,6 +113,7 @@ fn network(
             Err(error) => return Err(error),
         };
         let accuracy = training::evaluate(&network, &parts.validation, &context.device).accuracy;
+        parts.validation.failure().map_or(Ok(()), Err)?;
         if best.as_ref().is_none_or(|(_, most, _)| accuracy > *most) {
             best = Some((rate, accuracy, network));
         }
@@ -125,7 +142,7 @@ fn train(
         map: None,
     };
     let autodiff = device.clone().autodiff();
-    let network = Classifier::new(&shape, Some(parts.train.moments()), config.seed, &autodiff);
+    let network = Classifier::new(&shape, Some(parts.train.moments()?), config.seed, &autodiff);
     let steps = training::steps_an_epoch(&parts.train, evaluate.batch_size) * evaluate.epochs as u64;
     let rule = OptimizerConfig { learning_rate, ..config.finetune.optimizer.clone() };
     let mut optimizer = Optimizer::new(&rule).with_schedule(&config.finetune.schedule, steps);
@@ -176,23 +193,29 @@ impl Reporter for StopOnly<'_> {
 
 impl Fitted {
     /// Probabilities of the classes, `[images, classes]`; `train` are the features that nearest neighbours are sought in.
-    pub(super) fn probabilities(&self, context: &Context, train: &Features, test: &Features) -> Vec<f32> {
-        match self {
+    pub(super) fn probabilities(
+        &self,
+        context: &Context,
+        train: &Features,
+        test: &Features,
+    ) -> Result<Vec<f32>> {
+        Ok(match self {
             Self::Knn(point, classes) => {
-                let found = knn::nearest(train.numbers(), test.numbers(), test.values(), point.k);
+                let found = knn::nearest(&train.numbers()?, &test.numbers()?, test.values(), point.k);
                 found.vote(train.labels(), *classes, point.k, point.temperature)
             }
             Self::Ridge(choice) => {
-                let mut scores = choice.ridge.scores(test.numbers());
+                let mut scores = choice.ridge.scores(&test.numbers()?);
                 scores.iter_mut().for_each(|score| *score /= choice.temperature as f32);
                 softmax(&mut scores, choice.ridge.bias.len());
                 scores
             }
             Self::Network(network) => {
                 let (evaluation, mut logits) = training::predict(&**network, test, &context.device);
+                test.failure().map_or(Ok(()), Err)?;
                 softmax(&mut logits, evaluation.confusion.len());
                 logits
             }
-        }
+        })
     }
 }

@@ -100,7 +100,7 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     drop(test_images);
     let test = Features::load(&directory.features().test(), &manifest.origin, classes)?;
     let train = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    let mut probes = chosen.test(&sub, &train, &split, &test);
+    let mut probes = chosen.test(&sub, &train, &split, &test)?;
     probes.extend(convolutions);
     let opened = |digest: &str| context.run.record_run(context.environment(), label(&dataset), Some(digest));
     for probe in &probes {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::super::Context;
+use super::super::{Context, memory};
 use super::heads::{Choice, Parts, fit, stopped};
 use crate::config::ProbeHead;
 use crate::data::Split;
@@ -67,9 +67,15 @@ pub(super) fn choose(
         ));
     }
     let mut cells: Vec<Cell> = Vec::new();
-    for (layer, columns) in reads(context, layers, encoder)? {
-        let parts =
-            Parts { train: train.columns(&columns), validation: validation.columns(&columns), classes };
+    let reads = reads(context, layers, encoder)?;
+    let parts_of = |columns: &[Range<usize>]| Parts {
+        train: train.columns(columns),
+        validation: validation.columns(columns),
+        classes,
+    };
+    check_memory(context, reads.iter().map(|(_, columns)| parts_of(columns)), reporter)?;
+    for (layer, columns) in reads {
+        let parts = parts_of(&columns);
         for &head in heads {
             if let Some(stop) = reporter.stop() {
                 return Err(stopped(stop));
@@ -87,6 +93,31 @@ pub(super) fn choose(
     }
     Ok(Chosen(cells))
 }
+
+/// Says what the heads take that want all features in memory, and refuses what does not fit.
+fn check_memory(
+    context: &Context,
+    parts: impl Iterator<Item = Parts>,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let config = &context.config.evaluate;
+    let needs = parts.flat_map(|parts| {
+        let needs =
+            config.heads.iter().map(move |&head| (parts.memory(head, config), head, parts.train.shape()));
+        needs.collect::<Vec<_>>()
+    });
+    match needs.max_by_key(|(needed, ..)| *needed) {
+        None | Some((0, ..)) => Ok(()),
+        Some((needed, head, [images, width])) => {
+            let what = format!("evaluate: {} on {images} x {width} features", head.name());
+            memory::require(&what, needed, LESS, reporter)
+        }
+    }
+}
+
+/// How to do with less memory.
+const LESS: &str = "take fewer images (evaluate.train_images), narrower features (evaluate.pool, evaluate.layers), or \
+                    leave `knn` and `ridge` out of evaluate.heads";
 
 /// The probe with the highest validation accuracy, the first where several are.
 pub(super) fn best(probes: &[Probe]) -> Option<&Probe> {
@@ -133,15 +164,15 @@ impl Chosen {
         all: &Features,
         split: &Split,
         test: &Features,
-    ) -> Vec<Probe> {
+    ) -> Result<Vec<Probe>> {
         let train = all.subset(&split.train);
         let probe = |cell: &Cell| {
             let test = test.columns(&cell.columns);
             let train = train.columns(&cell.columns);
-            let probabilities = cell.choice.fitted.probabilities(context, &train, &test);
+            let probabilities = cell.choice.fitted.probabilities(context, &train, &test)?;
             let classes = probabilities.len() / test.labels().len().max(1);
             let statistics = Statistics::new(&probabilities, test.labels(), classes);
-            Probe {
+            Ok(Probe {
                 layer: cell.layer.clone(),
                 head: cell.head.name().into(),
                 features: test.values(),
@@ -150,7 +181,7 @@ impl Chosen {
                 test_accuracy: statistics.accuracy,
                 test_interval: statistics.accuracy_interval,
                 calibration_error: statistics.calibration_error,
-            }
+            })
         };
         self.0.iter().map(probe).collect()
     }

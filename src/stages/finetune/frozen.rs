@@ -34,12 +34,14 @@ pub(super) fn run(
     let map = frozen_map(&config.finetune, &manifest)?;
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
-    training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
-
     let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     drop(all);
+    if config.finetune.head == HeadKind::Ridge {
+        ridge::check_memory(&train, validation.as_ref(), classes, reporter)?;
+    }
+    training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
     let shape = ClassifierShape {
         features: train.values(),
         hidden: config.finetune.hidden_widths(),
@@ -54,7 +56,12 @@ pub(super) fn run(
         ..Header::untrained(Stage::Finetune, config.seed, Pixels::Raw, dataset, recipe)
     };
     let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
+    let labels = train.len();
+    // Where they are in memory they make room for those of the test set.
+    drop((train, validation));
     let test = Features::load(&files.test(), &manifest.origin, classes)?;
+    let tested = training::predict(&head.network, &test, &context.device);
+    test.failure().map_or(Ok(()), Err)?;
     let trained = Trained {
         what: match config.finetune.head {
             HeadKind::Conv => "frozen encoder, convolutions on its map",
@@ -65,12 +72,12 @@ pub(super) fn run(
         seconds: head.seconds,
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
-        labels: train.len(),
+        labels,
         history: head.history,
         test_labels: test.labels().to_vec(),
         work: head.work,
     };
-    Ok((trained, training::predict(&head.network, &test, &context.device)))
+    Ok((trained, tested))
 }
 
 /// A classifier on features, and how it came about.
@@ -98,7 +105,7 @@ fn head(
         return Ok(Head { network, history: Vec::new(), how, seconds, work });
     }
     let device = context.device.clone().autodiff();
-    let moments = config.standardise.then(|| train.moments());
+    let moments = config.standardise.then(|| train.moments()).transpose()?;
     let network = Classifier::new(shape, moments, context.config.seed, &device);
     let material = material(train, validation.map(|samples| samples as _), config);
     let training_stage::Trained { network, history, work } =

@@ -5,16 +5,19 @@ use std::time::Instant;
 use crate::checkpoint::{Checkpoint, Header};
 use crate::error::{Error, Result};
 use crate::features::Features;
-use crate::judge::Labeled;
-use crate::judge::ridge::{Choice, PENALTIES, choose_by_folds, choose_on};
+use crate::judge::ridge::{self, Choice, PENALTIES, choose_by_folds, choose_on};
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
-use crate::progress::Stage;
+use crate::progress::{Reporter, Stage};
 use crate::samples::Samples;
 use crate::stage_directory::Work;
-use crate::stages::Context;
+use crate::stages::{Context, memory};
 
 /// Parts of the training set that are left out in turn to choose the penalty.
 const FOLDS: usize = 5;
+
+/// How to do with less memory.
+const LESS: &str = "take fewer labels (data.labels_per_class), narrower features (extract.pool, extract.layers), or the \
+                    head `linear`, which reads them as a stream";
 
 /// A solved classifier.
 pub(super) struct Solved {
@@ -26,6 +29,35 @@ pub(super) struct Solved {
     pub work: Work,
 }
 
+/// Says what solving takes, and refuses what does not fit into memory.
+///
+/// # Errors
+/// [`Error::Memory`].
+pub(super) fn check_memory(
+    train: &Features,
+    validation: Option<&Features>,
+    classes: usize,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let [images, width] = train.shape();
+    let needed = train.held() + bytes(images, validation.map(Samples::len), width, classes);
+    let what = format!("ridge regression on {images} x {width} features");
+    memory::require(&what, needed, LESS, reporter)
+}
+
+/// Bytes at the peak, features included.
+pub(in crate::stages) fn bytes(
+    images: usize,
+    validation: Option<usize>,
+    width: usize,
+    classes: usize,
+) -> u64 {
+    match validation {
+        Some(validation) => ridge::memory_on(images, validation, width, classes, PENALTIES.len()),
+        None => ridge::memory_by_folds(images, width, classes, PENALTIES.len(), FOLDS),
+    }
+}
+
 /// Solves for `train` and leaves the checkpoint; the penalty is chosen on `validation`, or by folds where there is none.
 pub(super) fn solve(
     context: &Context,
@@ -35,15 +67,15 @@ pub(super) fn solve(
     validation: Option<&Features>,
 ) -> Result<Solved> {
     let start = Instant::now();
+    let numbers = (train.numbers()?, validation.map(Features::numbers).transpose()?);
+    let train = train.labeled(&numbers.0, shape.classes);
+    let validation = validation.zip(numbers.1.as_deref());
+    let validation = validation.map(|(features, values)| features.labeled(values, shape.classes));
     let (choice, chosen) = match validation {
-        Some(validation) => (
-            choose_on(labeled(train, shape), labeled(validation, shape), &PENALTIES),
-            "on the validation images".to_owned(),
-        ),
-        None => (
-            choose_by_folds(labeled(train, shape), &PENALTIES, FOLDS),
-            format!("by {FOLDS} folds of the training images"),
-        ),
+        Some(validation) => (choose_on(train, validation, &PENALTIES), "on the validation images".to_owned()),
+        None => {
+            (choose_by_folds(train, &PENALTIES, FOLDS), format!("by {FOLDS} folds of the training images"))
+        }
     };
     let Choice { ridge, temperature, .. } = choice;
     // Scores are near each other; divided by the temperature their softmax is calibrated.
@@ -72,13 +104,4 @@ pub(super) fn solve(
         seconds: start.elapsed().as_secs_f64(),
         work,
     })
-}
-
-fn labeled<'a>(features: &'a Features, shape: &ClassifierShape) -> Labeled<'a> {
-    Labeled {
-        values: features.numbers(),
-        labels: features.labels(),
-        width: features.values(),
-        classes: shape.classes,
-    }
 }
