@@ -1,21 +1,26 @@
 //! Feature files: what `extract` hands to `finetune`; written and read as streams.
 
+mod manifest;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
 use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
-use safetensors::Dtype;
-use serde::{Deserialize, Serialize};
-
-use crate::checkpoint::DatasetLabel;
 use crate::error::{Error, Result};
-use crate::files::{PositionedFile, read_json, write_json};
 use crate::judge::Labeled;
-use crate::model::{FeatureMap, FeatureMoments};
+use crate::model::FeatureMoments;
 use crate::samples::Samples;
-use crate::tensor_file::{self, Content, Format, Opened, Writer};
+use crate::tensor_file::{self, Content, Format, Opened};
+use store::{Numbers, Store};
+
+pub use manifest::{FeatureFiles, Manifest, Origin};
+pub use writer::FeatureWriter;
 
 const FORMAT: Format = Format { name: "rotnet-features", version: 3, hint: "run `rotnet extract` again" };
 
@@ -45,108 +50,16 @@ pub struct Features {
     names: Vec<String>,
 }
 
-/// Numbers of images, row by row.
-struct Store {
-    numbers: Numbers,
-    width: usize,
-    /// Why a batch could not be read.
-    failure: OnceLock<io::Error>,
-}
-
-enum Numbers {
-    Memory(Vec<f32>),
-    File { path: PathBuf, file: PositionedFile, start: u64 },
-}
-
-/// Where a set of features comes from.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Origin {
-    /// SHA-256 of the checkpoint file.
-    pub checkpoint: String,
-    /// The data set encoded.
-    pub dataset: DatasetLabel,
-    /// The layer whose output they are.
-    pub layer: String,
-}
-
-/// The file `manifest.json` beside the features.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
-    /// Where they come from.
-    pub origin: Origin,
-    /// Names of the classes, by label.
-    pub classes: Vec<String>,
-    /// The map that the features of an image are; absent where they are none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub map: Option<FeatureMap>,
-    /// Shape of the training features: images, numbers an image.
-    pub train: [usize; 2],
-    /// Shape of the test features.
-    pub test: [usize; 2],
-    /// SHA-256 of `train.safetensors`.
-    pub train_digest: String,
-    /// SHA-256 of `test.safetensors`.
-    pub test_digest: String,
-}
-
-/// The files of a directory of features.
-pub struct FeatureFiles {
-    directory: PathBuf,
-}
-
-impl FeatureFiles {
-    /// The files in `directory`, whether they are there or not.
-    pub fn new(directory: &Path) -> Self {
-        Self { directory: directory.to_path_buf() }
-    }
-
-    /// Training features.
-    pub fn train(&self) -> PathBuf {
-        self.directory.join("train.safetensors")
-    }
-
-    /// Test features.
-    pub fn test(&self) -> PathBuf {
-        self.directory.join("test.safetensors")
-    }
-
-    /// The manifest, which is written last: where it is, the features are whole.
-    pub fn manifest(&self) -> PathBuf {
-        self.directory.join("manifest.json")
-    }
-
-    /// Reads the manifest.
-    ///
-    /// # Errors
-    /// [`Error::Checkpoint`] if there is none or it is damaged.
-    pub fn read_manifest(&self) -> Result<Manifest> {
-        if !self.manifest().exists() {
-            return Err(Error::checkpoint(
-                &self.directory,
-                "holds no features",
-                "run `rotnet extract` first, or name them with --features",
-            ));
-        }
-        read_json(&self.manifest())
-    }
-
-    /// Writes the manifest.
-    pub fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        write_json(&self.manifest(), manifest)
-    }
-}
-
 impl Features {
     /// `values` holds `width` numbers for each label.
     pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
-        Self {
-            store: Arc::new(Store::memory(values, width)),
-            rows: None,
-            columns: vec![0..width],
-            labels,
-            names: Vec::new(),
-        }
+        Self::all_of(Store::memory(values, width), labels)
+    }
+
+    fn all_of(store: Store, labels: Vec<u8>) -> Self {
+        let all = 0..store.width;
+        Self { store: Arc::new(store), rows: None, columns: vec![all], labels, names: Vec::new() }
     }
 
     /// With the name of each image; none where the number of an image is all there is.
@@ -334,8 +247,8 @@ impl Features {
         if !names.is_empty() && names.len() != labels.len() {
             return Err(refuse(format!("{} names, {} images", names.len(), labels.len())));
         }
-        let store = Arc::new(Store { numbers, width, failure: OnceLock::new() });
-        Ok(Self { store, rows: None, columns: vec![0..width], labels, names })
+        let store = Store { numbers, width, failure: OnceLock::new() };
+        Ok(Self { names, ..Self::all_of(store, labels) })
     }
 }
 
@@ -350,45 +263,6 @@ fn split_names(bytes: Vec<u8>) -> Result<Vec<String>, String> {
         (true, _) => Ok(Vec::new()),
         (false, Ok(names)) => Ok(names.split(SEPARATOR).map(str::to_owned).collect()),
         (false, Err(_)) => Err("its names are not text".into()),
-    }
-}
-
-impl Store {
-    fn memory(values: Vec<f32>, width: usize) -> Self {
-        Self { numbers: Numbers::Memory(values), width, failure: OnceLock::new() }
-    }
-
-    /// Writes some columns of a row to `target`.
-    fn read(
-        &self,
-        row: usize,
-        columns: &[Range<usize>],
-        mut target: &mut [f32],
-        scratch: &mut Vec<u8>,
-    ) -> io::Result<()> {
-        let first = row * self.width;
-        for range in columns {
-            let part;
-            (part, target) = target.split_at_mut(range.len());
-            match &self.numbers {
-                Numbers::Memory(values) => part.copy_from_slice(&values[first..][range.clone()]),
-                Numbers::File { file, start, .. } => {
-                    scratch.resize(size_of_val(part), 0);
-                    let place = (first + range.start) as u64 * size_of::<f32>() as u64;
-                    file.read_exact_at(scratch, start + place)?;
-                    let (numbers, _) = scratch.as_chunks();
-                    part.iter_mut().zip(numbers).for_each(|(part, bytes)| *part = f32::from_le_bytes(*bytes));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn error(&self, error: io::Error) -> Error {
-        match &self.numbers {
-            Numbers::File { path, .. } => Error::io("read", path)(error),
-            Numbers::Memory(_) => Error::io("read", "")(error),
-        }
     }
 }
 
@@ -412,77 +286,5 @@ impl Samples for Features {
     fn failure(&self) -> Option<Error> {
         let failure = self.store.failure.get()?;
         Some(self.store.error(io::Error::new(failure.kind(), failure.to_string())))
-    }
-}
-
-/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where
-/// images have names, `names` (u8, UTF-8, with a zero between them).
-pub struct FeatureWriter {
-    writer: Writer,
-    labels: Vec<u8>,
-    names: Vec<u8>,
-}
-
-impl FeatureWriter {
-    /// Begins the file of the images of these labels and names (or none), `width` numbers an image.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if it cannot be written.
-    pub fn create(
-        path: &Path,
-        origin: &Origin,
-        labels: &[u8],
-        names: &[String],
-        width: usize,
-    ) -> Result<Self> {
-        let names = names.join(SEPARATOR).into_bytes();
-        let mut tensors = vec![
-            (FEATURES.to_owned(), Dtype::F32, vec![labels.len(), width]),
-            (LABELS.to_owned(), Dtype::U8, vec![labels.len()]),
-        ];
-        if !names.is_empty() {
-            tensors.push((NAMES.to_owned(), Dtype::U8, vec![names.len()]));
-        }
-        let writer = Writer::create(path, &FORMAT, origin, tensors)?;
-        Ok(Self { writer, labels: labels.to_vec(), names })
-    }
-
-    /// Writes the features of the next images.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if there are more than labels.
-    pub fn push(&mut self, rows: &[f32]) -> Result<()> {
-        self.writer.put_numbers(rows)
-    }
-
-    /// Gives the file its name; without this it never was there.
-    ///
-    /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if images are missing. What was there before stays.
-    pub fn finish(mut self) -> Result<()> {
-        self.writer.put(&self.labels)?;
-        self.writer.put(&self.names)?;
-        self.writer.finish()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_come_back_with_their_images_and_only_where_there_are_some() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("features");
-        let dataset = DatasetLabel { name: "a".into(), fingerprint: "b".into() };
-        let origin = Origin { checkpoint: "c".into(), dataset, layer: "d".into() };
-        let plain = || Features::new(vec![1.0, 2.0, 3.0], vec![0, 1, 2], 1);
-        plain().save(&path, &origin).unwrap();
-        assert!(Features::load(&path, &origin, 3).unwrap().names().is_empty());
-        let names = ["a/1.png", "a/\n2.png", "b/ü.png"].map(str::to_owned);
-        plain().with_names(&names).save(&path, &origin).unwrap();
-        let loaded = Features::load(&path, &origin, 3).unwrap();
-        assert_eq!(loaded.names(), names);
-        assert_eq!(loaded.subset(&[2, 0]).names(), ["b/ü.png", "a/1.png"]);
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
@@ -28,7 +28,8 @@ pub fn is_temporary(name: &OsStr) -> bool {
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
-    out: BufWriter<NamedTempFile>,
+    out: BufWriter<File>,
+    temporary: TempPath,
 }
 
 impl AtomicFile {
@@ -38,7 +39,8 @@ impl AtomicFile {
     /// [`Error::Io`] if the directory cannot be written to.
     pub fn create(path: &Path) -> Result<Self> {
         let temporary = temporary_beside(path).map_err(Error::io("write", path))?;
-        Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(BUFFER, temporary) })
+        let (file, temporary) = temporary.into_parts();
+        Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(BUFFER, file), temporary })
     }
 
     /// The name that it will have.
@@ -51,11 +53,11 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`]; the path then holds what it held before.
     pub fn commit(self) -> Result<()> {
-        let Self { path, out } = self;
+        let Self { path, out, temporary } = self;
         let attempt = || -> io::Result<()> {
-            let temporary = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            allow_reading(temporary.as_file())?;
-            temporary.as_file().sync_all()?;
+            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+            allow_reading(&file)?;
+            file.sync_all()?;
             temporary.persist(&path).map_err(|error| error.error)?;
             sync_directory(directory_of(&path))
         };

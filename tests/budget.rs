@@ -132,3 +132,27 @@ fn a_dry_run_measures_and_writes_nothing() {
     assert!(!folder.path("data/scenes").exists() && !folder.path("c").exists());
     folder.refuse("run --dry-run --budget 1m", 2, &["--dry-run"]);
 }
+
+#[test]
+fn a_dry_run_counts_features_only_where_they_are_held() {
+    let folder = Folder::with_data();
+    // 5,000 and 1,000 images of 16 x 16 x 192 numbers: those of training stay on the disk.
+    let (train, test) = (5_000 * 49_152 * 4, 1_000 * 49_152 * 4);
+    let told = |options: &str| {
+        let dry = "run --quiet --dry-run --json --set data.kind=scenes --set encoder.kind=compact \
+                   --set encoder.widths=[192] --set encoder.pools=[true] --set pretrain.batch_size=4 \
+                   --set extract.layers=[\"block1\"] --set extract.batch_size=4 --set finetune.batch_size=8 --out a";
+        let outcome = folder.succeed(&format!("{dry} {options}"));
+        let result: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+        (result["memory_bytes"].as_u64(), result["stages"][1]["disk_bytes"].as_u64().unwrap())
+    };
+    let (memory, disk) = told("");
+    assert!(disk > train + test, "{disk}");
+    // Only Linux tells what a process takes.
+    if let Some(memory) = memory {
+        assert!(memory > test && memory < train, "{memory}");
+        // The rows, a fold's rows, both centred, and their products.
+        let solved = told("--set finetune.head=ridge --set finetune.hidden=null").0.unwrap();
+        assert!(solved > 3 * train && solved < 4 * train, "{solved}");
+    }
+}

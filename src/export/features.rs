@@ -124,4 +124,22 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(text, "image,file,label,class\n0,\"cat/a, b.png\",1,\"dog, wet\"\n1,dog/c.png,0,cat\n");
     }
+
+    #[test]
+    fn rows_of_many_blocks_are_all_there_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (images, width) = (5, 120_000);
+        let values: Vec<f32> = (0..images * width).map(|number| number as f32).collect();
+        let rows = Features::new(values.clone(), (0..images as u8).collect(), width);
+        let path = directory.path().join("a");
+        write_npy(&path, &rows).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        let (numbers, _) = bytes[bytes.len() - 4 * values.len()..].as_chunks();
+        assert!(numbers.iter().map(|&bytes| f32::from_le_bytes(bytes)).eq(values));
+        write_csv(&path, &rows, &[], true).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let starts: Vec<String> =
+            text.lines().skip(1).map(|line| line.split(',').take(4).collect::<Vec<_>>().join(",")).collect();
+        assert_eq!(starts, ["0,0,,0", "1,1,,120000", "2,2,,240000", "3,3,,360000", "4,4,,480000"]);
+    }
 }

@@ -14,7 +14,7 @@ const UNKNOWN: u64 = 8 << 30;
 /// [`Error::Memory`], with `hint`.
 pub(super) fn require(what: &str, needed: u64, hint: &str, reporter: &mut dyn Reporter) -> Result<()> {
     require_within(what, needed, memory().unwrap_or(UNKNOWN) / 4 * 3, hint)?;
-    reporter.report(Event::Note(&format!("{what}: takes {:.2} GB of memory", needed as f64 / 1e9)));
+    reporter.report(Event::Note(&format!("{what}: takes about {:.2} GB of memory", needed as f64 / 1e9)));
     Ok(())
 }
 
