@@ -66,7 +66,8 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let again = RunDirectory::new(directory.path());
     on_threads(config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
-        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, &mut reporter))
+        let tested = expected.iter().any(|file| original.root().join(&file.file) == original.predictions());
+        guarded(&config.all_devices(), || run_stages(&again, &config, &stages, tested, &mut reporter))
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found)?;
@@ -92,6 +93,7 @@ fn run_stages(
     run: &RunDirectory,
     config: &Config,
     wanted: &BTreeSet<&str>,
+    tested: bool,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let context = Context::new(run.clone(), config.clone(), data_home(), Existing::Refuse)?;
@@ -100,7 +102,10 @@ fn run_stages(
         stages::extract(&context, None, reporter)?;
     }
     if wanted.contains(Stage::Finetune.name()) {
-        stages::finetune(&context, &Sources::default(), reporter)?;
+        match tested {
+            true => stages::finetune(&context, &Sources::default(), reporter)?,
+            false => stages::train_classifier(&context, &Sources::default(), reporter)?,
+        };
     }
     Ok(())
 }

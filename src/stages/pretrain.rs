@@ -73,7 +73,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         image,
         ..Header::untrained(Stage::Pretrain, config.seed, pixels, label(&dataset), recipe)
     };
-    let (_, history) = training_stage::run(
+    let history = training_stage::run(
         context,
         header,
         network,

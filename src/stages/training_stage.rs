@@ -78,8 +78,8 @@ impl Recipe<'_> {
 /// Trains `network` (on the device with automatic differentiation) as `recipe` says.
 ///
 /// The checkpoint in the run directory is replaced after every epoch, and within one as section `save` says;
-/// `header` describes it, how far it is trained aside. Gives the network that is kept, on the plain device, and all
-/// epochs' metrics.
+/// `header` describes it, how far it is trained aside. Gives all epochs' metrics; the network that is kept is the run's
+/// result on disk.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
@@ -87,7 +87,7 @@ pub(super) fn run<N: Network>(
     recipe: Recipe<'_>,
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
-) -> Result<(N, Vec<EpochMetrics>)> {
+) -> Result<Vec<EpochMetrics>> {
     let stage = header.stage;
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
@@ -119,7 +119,7 @@ pub(super) fn run<N: Network>(
     let events = context.run.events(stage);
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
     let mut lines = JsonLines::new(context.run.metrics(stage), history);
-    let network = training::train(
+    training::train(
         network,
         &mut optimizer,
         samples,
@@ -151,12 +151,7 @@ pub(super) fn run<N: Network>(
             Ok(selection.goes_on(metrics.epoch))
         },
     )?;
-    let mut network = optimizer.evaluated(&network);
-    if recipe.common.keep == Keep::Best && best.exists() {
-        network = model::load(network, Checkpoint::load(&best)?.parameters)
-            .map_err(|problem| Checkpoint::refuse(&best, problem))?;
-    }
-    Ok((network, lines.into_lines()))
+    Ok(lines.into_lines())
 }
 
 /// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper

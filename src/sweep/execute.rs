@@ -77,7 +77,8 @@ fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn
         let context = context(sweep, &shared.pretrain, pretraining(config))?;
         stages::pretrain(&context, reporter)?;
     }
-    let mut sources = Sources { checkpoint: Some(shared.pretrain.stage(Stage::Pretrain)), features: None };
+    let mut sources =
+        Sources { checkpoint: Some(shared.pretrain.stage(Stage::Pretrain)), features: None, split: None };
     if config.finetune.mode == FinetuneMode::Frozen {
         if !shared.features.summary(Stage::Extract).exists() {
             let context = context(sweep, &shared.features, pretraining(config))?;

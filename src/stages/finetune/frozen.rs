@@ -1,6 +1,6 @@
 //! Mode `frozen`: a classifier on features that `extract` wrote.
 
-use super::{Sources, Tested, Trained, choice, material, ridge};
+use super::{Sources, Trained, choice, kept_accuracy, material, ridge};
 use crate::checkpoint::Header;
 use crate::config::FinetuneConfig;
 use crate::data::{self, Pixels};
@@ -11,19 +11,11 @@ use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
 use crate::stages::{Context, training_stage};
-use crate::training;
 
-/// Trains the classifier and predicts the test images.
-pub(super) fn run(
-    context: &Context,
-    sources: &Sources,
-    reporter: &mut dyn Reporter,
-) -> Result<(Trained, Tested)> {
+/// Trains the classifier.
+pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<Trained> {
     let config = &context.config;
-    let files = match &sources.features {
-        Some(directory) => FeatureFiles::new(directory),
-        None => context.run.features(),
-    };
+    let files = files(context, sources);
     let manifest = files.read_manifest()?;
     if sources.features.is_none() {
         check_origin(context, &files, &manifest.origin.checkpoint)?;
@@ -34,7 +26,14 @@ pub(super) fn run(
     context.begin(Stage::Finetune)?;
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
 
-    let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
+    let mut recipe = config.recipe(Stage::Finetune);
+    let chosen = match &sources.split {
+        Some(split) => {
+            recipe["split"] = split.digest().into();
+            split.clone()
+        }
+        None => data::labeled_split(all.labels(), classes, &config.data, config.seed)?,
+    };
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     drop(all);
@@ -45,36 +44,51 @@ pub(super) fn run(
         classes,
         map,
     };
-    let (dataset, recipe) = (manifest.origin.dataset.clone(), config.recipe(Stage::Finetune));
+    let dataset = manifest.origin.dataset.clone();
     let header = Header {
         classifier: Some(shape.clone()),
         input: Some(manifest.origin.checkpoint.clone()),
         ..Header::untrained(Stage::Finetune, config.seed, Pixels::Raw, dataset, recipe)
     };
     let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
-    let test = Features::load(&files.test(), &manifest.origin, classes)?;
-    let trained = Trained {
-        what: match config.finetune.head {
-            HeadKind::Conv => "frozen encoder, convolutions on its map",
-            HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
-            HeadKind::Ridge => "frozen encoder, ridge regression of one-hot labels on its features",
-        },
+    Ok(Trained {
         how: head.how,
         seconds: head.seconds,
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
         labels: train.len(),
+        validation: head.validation,
         history: head.history,
-        test_labels: test.labels().to_vec(),
-    };
-    Ok((trained, training::predict(&head.network, &test, &context.device)))
+    })
 }
 
-/// A classifier on features, and how it came about.
+/// The features that are trained and tested on.
+fn files(context: &Context, sources: &Sources) -> FeatureFiles {
+    match &sources.features {
+        Some(directory) => FeatureFiles::new(directory),
+        None => context.run.features(),
+    }
+}
+
+/// The test features, which must come from the same encoder as those that `checkpoint` was trained on.
+pub(super) fn test_features(context: &Context, sources: &Sources, checkpoint: &Header) -> Result<Features> {
+    let files = files(context, sources);
+    let manifest = files.read_manifest()?;
+    if checkpoint.input.as_ref() != Some(&manifest.origin.checkpoint) {
+        return Err(Error::checkpoint(
+            files.manifest(),
+            "these features come from another encoder than those that the classifier was trained on",
+            "run `rotnet finetune --force` on them",
+        ));
+    }
+    Features::load(&files.test(), &manifest.origin, manifest.classes.len())
+}
+
+/// How a classifier on features came about.
 struct Head {
-    network: Classifier,
     history: Vec<EpochMetrics>,
     how: String,
+    validation: Option<f64>,
     seconds: f64,
 }
 
@@ -89,18 +103,17 @@ fn head(
 ) -> Result<Head> {
     let config = &context.config.finetune;
     if config.head == HeadKind::Ridge {
-        let ridge::Solved { network, how, seconds } =
+        let ridge::Solved { how, validation, seconds } =
             ridge::solve(context, header, shape, train, validation)?;
-        return Ok(Head { network, history: Vec::new(), how, seconds });
+        return Ok(Head { history: Vec::new(), how, validation, seconds });
     }
     let device = context.device.clone().autodiff();
     let moments = config.standardise.then(|| train.moments());
     let network = Classifier::new(shape, moments, context.config.seed, &device);
     let material = material(train, validation.map(|samples| samples as _), config);
-    let (network, history) =
-        training_stage::run(context, header, network, config.into(), material, reporter)?;
+    let history = training_stage::run(context, header, network, config.into(), material, reporter)?;
     let seconds = training_stage::seconds(&history);
-    Ok(Head { network, history, how: choice(config).into(), seconds })
+    Ok(Head { validation: kept_accuracy(config, &history), history, how: choice(config).into(), seconds })
 }
 
 /// The map that a head of convolutions stands on.

@@ -15,11 +15,12 @@ use crate::stages::Context;
 /// Parts of the training set that are left out in turn to choose the penalty.
 const FOLDS: usize = 5;
 
-/// A solved classifier.
+/// How a classifier was solved.
 pub(super) struct Solved {
-    pub network: Classifier,
     /// How the penalty was chosen, and which one it is.
     pub how: String,
+    /// Accuracy on the validation images, which the penalty was chosen by; absent where there are none.
+    pub validation: Option<f64>,
     /// Wall time.
     pub seconds: f64,
 }
@@ -43,6 +44,7 @@ pub(super) fn solve(
             format!("by {FOLDS} folds of the training images"),
         ),
     };
+    let best = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
     let Choice { ridge, temperature, .. } = choice;
     // Scores are near each other; divided by the temperature their softmax is calibrated.
     let scaled = |values: Vec<f32>| values.into_iter().map(|value| value / temperature as f32).collect();
@@ -65,7 +67,7 @@ pub(super) fn solve(
     Checkpoint { header, parameters, optimizer: Default::default() }
         .save(&context.run.checkpoint(Stage::Finetune))?;
     Ok(Solved {
-        network,
+        validation: validation.map(|_| best),
         how: format!("solved in closed form, penalty {} chosen {chosen}", ridge.penalty),
         seconds: start.elapsed().as_secs_f64(),
     })
