@@ -71,7 +71,7 @@ fn openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Opening>, 
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
-        One(Entry),
+        One(String),
         Several(Vec<Entry>),
     }
     let opening = |entry| match entry {
@@ -79,7 +79,7 @@ fn openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Opening>, 
         Entry::Opening(opening) => opening,
     };
     Ok(match Either::deserialize(deserializer)? {
-        Either::One(entry) => vec![opening(entry)],
+        Either::One(digest) => vec![opening(Entry::Digest(digest))],
         Either::Several(entries) => entries.into_iter().map(opening).collect(),
     })
 }

@@ -92,12 +92,13 @@ pub(super) fn run<N: Network>(
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
     let (network, from, history) = resume(context, &header, network, &mut optimizer, reporter)?;
-    let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
-        checkpoint(&header, network, optimizer, position)
+    let checkpoint = |network: &N, kept: &N, optimizer: &Optimizer, position: Position| {
+        checkpoint(&header, network, kept, optimizer, position)
     };
     let (latest, best) = (context.run.checkpoint(stage), context.run.best(stage));
     if from == Position::default() {
-        checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
+        let kept = optimizer.evaluated(&network);
+        checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
     let mut selection = Selection::new(recipe.keep_by, recipe.common.patience, &history);
     let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
@@ -135,8 +136,8 @@ pub(super) fn run<N: Network>(
             }
         },
         reporter,
-        &mut |network, optimizer, position, metrics| {
-            let checkpoint = checkpoint(network, optimizer, position)?;
+        &mut |network, kept, optimizer, position, metrics| {
+            let checkpoint = checkpoint(network, kept, optimizer, position)?;
             let Some(metrics) = metrics else {
                 checkpoint.save(&latest)?;
                 return Ok(true);
@@ -166,10 +167,11 @@ fn resident(samples: &dyn Samples, devices: &[Device]) -> Option<Resident> {
 fn checkpoint<N: Network>(
     header: &Header,
     network: &N,
+    kept: &N,
     optimizer: &Optimizer,
     position: Position,
 ) -> Result<Checkpoint> {
-    let parameters = model::collect(&optimizer.evaluated(network));
+    let parameters = model::collect(kept);
     if let Some(parameter) = model::not_finite(&parameters) {
         return Err(Error::NotFinite {
             stage: header.stage.name(),
@@ -248,4 +250,42 @@ pub(super) fn seconds(history: &[EpochMetrics]) -> f64 {
 /// The name that messages give to the work of a stage.
 pub(super) fn announce(stage: Stage, what: &str, reporter: &mut dyn Reporter) {
     reporter.report(Event::StageStarted(stage, what));
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::checkpoint::DatasetLabel;
+    use crate::data::Pixels;
+    use crate::model::{Dense, Initialiser, RotationNetwork, Scheme};
+    use crate::training::OptimizerConfig;
+
+    #[test]
+    fn a_network_with_a_parameter_that_is_not_finite_is_not_saved() {
+        let device = Device::flex().autodiff();
+        let mut network = RotationNetwork::new(&Default::default(), [32, 32, 3], 1, &device);
+        let dataset = DatasetLabel { name: "none".into(), fingerprint: String::new() };
+        let header = Header::untrained(Stage::Pretrain, 1, Pixels::Raw, dataset, serde_json::Value::Null);
+        let optimizer = Optimizer::new(&OptimizerConfig::default());
+        let save = |network: &RotationNetwork| {
+            let kept = optimizer.evaluated(network);
+            checkpoint(&header, network, &kept, &optimizer, Position::default())
+        };
+        assert!(save(&network).is_ok());
+        let mut initialiser = Initialiser::new(1, Scheme::Glorot, &device);
+        let mut head = Dense::new(64, 4, false, &mut initialiser);
+        let mut bias = vec![0_f32; 4];
+        bias[2] = f32::NAN;
+        head.bias = Param::from_data(TensorData::new(bias, [4]), &device);
+        network.head = head;
+        match save(&network).map(drop) {
+            Err(Error::NotFinite { parameter, stage: "pretrain", step: 0, .. }) => {
+                assert_eq!(parameter, "head.bias")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
