@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tempfile::TempPath;
+use tempfile::{NamedTempFile, TempPath};
 
 use crate::error::{Error, Result};
 
@@ -110,7 +110,7 @@ pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
 fn write_beside(
     path: &Path,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<tempfile::NamedTempFile> {
+) -> io::Result<NamedTempFile> {
     let mut temporary = temporary_beside(path)?;
     let mut buffered = BufWriter::with_capacity(BUFFER, temporary.as_file_mut());
     write(&mut buffered)?;

@@ -43,27 +43,46 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The data set of the last stage.
     pub dataset: DatasetLabel,
-    /// How many classifiers of this run were evaluated on the test set.
+    /// How many numbers of this run were taken on the test set.
     pub test_evaluations: u32,
-    /// SHA-256 of their checkpoints (or of what else decided what was evaluated).
-    #[serde(default, deserialize_with = "one_or_several", skip_serializing_if = "Vec::is_empty")]
-    pub tested: Vec<String>,
+    /// What they were.
+    #[serde(default, deserialize_with = "openings", skip_serializing_if = "Vec::is_empty")]
+    pub tested: Vec<Opening>,
     /// The stage that was finished last; its config is what a later command begins with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<Stage>,
 }
 
-/// A list, or a single string as version 0.1.0 wrote it.
-fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+/// An opening of the test set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// SHA-256 of the checkpoint that was evaluated (or of what else decided the number).
+    pub digest: String,
+    /// What it was for, in words.
+    pub purpose: String,
+}
+
+/// A list of openings; as earlier versions wrote it, digests alone or a single one.
+fn openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Opening>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Entry {
+        Digest(String),
+        Opening(Opening),
+    }
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {
         One(String),
-        Several(Vec<String>),
+        Several(Vec<Entry>),
     }
+    let opening = |entry| match entry {
+        Entry::Digest(digest) => Opening { digest, purpose: "not recorded".into() },
+        Entry::Opening(opening) => opening,
+    };
     Ok(match Either::deserialize(deserializer)? {
-        Either::One(digest) => vec![digest],
-        Either::Several(digests) => digests,
+        Either::One(digest) => vec![opening(Entry::Digest(digest))],
+        Either::Several(entries) => entries.into_iter().map(opening).collect(),
     })
 }
 
@@ -213,13 +232,13 @@ impl RunDirectory {
         STAGES.map(|stage| self.files(stage)).into_iter().chain([self.evaluation()])
     }
 
-    /// Updates `run.json`; `tested` is the digest of a checkpoint whose classifier was evaluated on the test set,
-    /// which counts once, however often a run that was cut short then does it.
+    /// Updates `run.json`; `tested` is an opening of the test set, which counts once by its digest, however often a run
+    /// that was cut short then does it.
     pub fn record_run(
         &self,
         environment: Environment,
         dataset: DatasetLabel,
-        tested: Option<&str>,
+        tested: Option<Opening>,
     ) -> Result<()> {
         let (mut test_evaluations, mut all, latest) = match self.record().exists() {
             true => {
@@ -228,9 +247,9 @@ impl RunDirectory {
             }
             false => (0, Vec::new(), None),
         };
-        if let Some(tested) = tested.filter(|tested| all.iter().all(|known| known != tested)) {
+        if let Some(tested) = tested.filter(|tested| all.iter().all(|known| known.digest != tested.digest)) {
             test_evaluations += 1;
-            all.push(tested.to_owned());
+            all.push(tested);
         }
         let record = RunRecord { environment, dataset, test_evaluations, tested: all, latest };
         write_json(&self.record(), &record)
@@ -285,4 +304,27 @@ impl RunDirectory {
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn openings_are_read_as_every_version_wrote_them() {
+        let read = |tested: &str| -> Vec<Opening> {
+            let document = format!(r#"{{"tested": {tested}}}"#);
+            #[derive(Deserialize)]
+            struct Tested {
+                #[serde(deserialize_with = "openings")]
+                tested: Vec<Opening>,
+            }
+            serde_json::from_str::<Tested>(&document).unwrap().tested
+        };
+        let old = |digest: &str| Opening { digest: digest.into(), purpose: "not recorded".into() };
+        assert_eq!(read(r#""a""#), [old("a")]);
+        assert_eq!(read(r#"["a", "b"]"#), [old("a"), old("b")]);
+        let new = Opening { digest: "b".into(), purpose: "finetune: frozen".into() };
+        assert_eq!(read(r#"["a", {"digest": "b", "purpose": "finetune: frozen"}]"#), [old("a"), new]);
+    }
 }

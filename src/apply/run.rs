@@ -11,12 +11,12 @@ use crate::config::{self, Overrides};
 use crate::data::{Images, Pixels, PlainImages};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
-use crate::model::{self, Classifier, ClassifierShape, FeatureMoments, ImageClassifier, Network};
+use crate::model::{ClassifierShape, ImageClassifier, Network};
 use crate::progress::Stage;
 use crate::run_directory::RunDirectory;
 use crate::samples::Batch;
 use crate::stage_directory::checkpoint_in;
-use crate::stages::{describe, load_encoder};
+use crate::stages::{describe, load_classifier, load_encoder, load_image_classifier};
 
 /// A pretrained encoder with its rotation head.
 pub(super) struct Pretrained {
@@ -88,7 +88,7 @@ pub(super) fn finetuned(
         )));
     }
     let network = match checkpoint.header.encoder {
-        Some(_) => full(&path, &checkpoint, &shape, device)?,
+        Some(_) => full(&path, &checkpoint, device)?,
         None => frozen(run, encoder, &path, &checkpoint, &shape, device)?,
     };
     let Loaded { network, side, pixels } = network;
@@ -101,23 +101,9 @@ struct Loaded {
     pixels: Pixels,
 }
 
-fn full(path: &Path, checkpoint: &Checkpoint, shape: &ClassifierShape, device: &Device) -> Result<Loaded> {
-    let (encoder, _, _) = load_encoder(device, path.to_path_buf())?;
-    let refuse = |problem: String| Checkpoint::refuse(path, problem);
-    let Some(readout) = checkpoint.header.readout.clone() else {
-        return Err(refuse("does not say what its classifier sees of the encoder".into()));
-    };
-    let width = encoder.read_width(&readout).map_err(|error| refuse(error.to_string()))?;
-    if width != shape.features {
-        return Err(refuse(format!(
-            "its classifier takes {} features, its encoder gives {width}",
-            shape.features
-        )));
-    }
-    let classifier = classifier(shape, checkpoint.part("classifier"), device);
-    let classifier = classifier.map_err(refuse)?;
+fn full(path: &Path, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded> {
     Ok(Loaded {
-        network: ImageClassifier::of(encoder, readout, classifier),
+        network: load_image_classifier(device, path, checkpoint)?,
         side: side(path, checkpoint)?,
         pixels: checkpoint.header.pixels.clone(),
     })
@@ -148,33 +134,13 @@ fn frozen(
             format!("was trained on other features than {} names ({layer}, {width})", config.display());
         return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
     }
-    let classifier = classifier(shape, checkpoint.parameters.clone(), device);
+    let classifier = load_classifier(shape, checkpoint.parameters.clone(), device);
     let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
     Ok(Loaded {
         side: side(&place, &pretrained)?,
         pixels: pretrained.header.pixels,
         network: ImageClassifier::of(encoder, readout, classifier),
     })
-}
-
-/// A classifier with the parameters of a checkpoint, standardising or not as they say.
-fn classifier(
-    shape: &ClassifierShape,
-    parameters: model::Parameters,
-    device: &Device,
-) -> Result<Classifier, String> {
-    let stored: usize = parameters.values().map(|data| data.num_elements()).sum();
-    if shape.weights() > stored {
-        return Err("holds fewer numbers than its classifier has weights".into());
-    }
-    let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
-    if places.is_some_and(|places| places != shape.features) {
-        return Err(format!("its classifier takes {} features, which are no map of blocks", shape.features));
-    }
-    let standardised = parameters.keys().any(|name| name.starts_with("standardise."));
-    let neutral = FeatureMoments { mean: vec![0.0; shape.features], deviation: vec![1.0; shape.features] };
-    let classifier = Classifier::new(shape, standardised.then_some(neutral), 0, device);
-    model::load(classifier, parameters)
 }
 
 impl ClassFinder {

@@ -62,10 +62,12 @@ Example:
     Extract(ExtractArguments),
     /// Train and test the classifier, on features or end to end on images
     #[command(after_help = "\
-Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy.
+Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy, or with
+--no-test with the validation accuracy, by which settings are chosen; later --resume tests what was trained.
 
 Examples:
   rotnet finetune --out runs/a
+  rotnet finetune --out runs/a --no-test --set data.validation_images=5000
   rotnet finetune --out runs/a --set finetune.mode=full --set finetune.epochs=3 --force")]
     Finetune {
         #[command(flatten)]
@@ -79,6 +81,9 @@ Examples:
         /// Train a fresh encoder with the classifier: the supervised baseline (finetune.mode full, finetune.from_scratch)
         #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
         from_scratch: bool,
+        /// Leave the test set closed
+        #[arg(long)]
+        no_test: bool,
     },
     /// Judge the encoder of a run: every block by every head, and the verdict
     #[command(after_help = "\

@@ -7,7 +7,7 @@ use super::{print_json, print_line};
 use crate::error::Result;
 use crate::judge::statistics::Interval;
 use crate::run_directory::RunDirectory;
-use crate::stages::{self, EvaluateSummary, RotationAccuracy, Verdict};
+use crate::stages::{self, EvaluateSummary, LeftOut, RotationAccuracy, Verdict};
 
 pub(super) fn execute(arguments: &RunArguments) -> Result<()> {
     let context = later_context(arguments, RunDirectory::evaluation, &[])?;
@@ -41,8 +41,11 @@ fn show(summary: &EvaluateSummary) -> Result<()> {
     if let Some(verdict) = &summary.verdict {
         show_verdict(verdict)?;
     }
+    for LeftOut { name, reason } in &summary.left_out {
+        print_line(&format!("left out `{name}`: {reason}"))?;
+    }
     print_line(&format!(
-        "classifiers evaluated on the test set by this run so far: {}",
+        "numbers taken on the test set by this run so far: {} (run.json says what for)",
         summary.test_evaluations
     ))
 }
@@ -89,8 +92,15 @@ pub(super) fn interval([low, high]: Interval) -> String {
 
 fn show_verdict(verdict: &Verdict) -> Result<()> {
     print_line(&format!("\nverdict: {}", verdict.protocol))?;
-    let mut table =
-        Table::new(["labels a class", "encoder", "test", "95 % interval", "seconds", "gain of pretraining"]);
+    let mut table = Table::new([
+        "labels a class",
+        "encoder",
+        "test",
+        "95 % interval",
+        "seconds",
+        "gain of pretraining",
+        "adjusted p",
+    ]);
     for count in &verdict.counts {
         for arm in &count.arms {
             let labels = match count.labels_per_class {
@@ -104,7 +114,8 @@ fn show_verdict(verdict: &Verdict) -> Result<()> {
             });
             let test = format!("{:.4}", arm.test_accuracy);
             let seconds = format!("{:.1}", arm.seconds);
-            table.row([labels, arm.name.clone(), test, interval(arm.test_interval), seconds, gain]);
+            let p_value = arm.adjusted_p_value.map_or_else(String::new, |value| format!("{value:.2e}"));
+            table.row([labels, arm.name.clone(), test, interval(arm.test_interval), seconds, gain, p_value]);
         }
     }
     print_line(&table.to_string())?;

@@ -32,6 +32,7 @@ use serde::Serialize;
 
 use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
+use crate::stages::Sources;
 use arguments::Command;
 use options::Settings;
 
@@ -58,8 +59,9 @@ fn execute(command: Command) -> Result<()> {
             let (run, checkpoint) = arguments.into_parts();
             pipeline::extract(&run, checkpoint)
         }
-        Command::Finetune { run, checkpoint, features, from_scratch } => {
-            pipeline::finetune(&run, checkpoint, features, from_scratch)
+        Command::Finetune { run, checkpoint, features, from_scratch, no_test } => {
+            let sources = Sources { checkpoint, features, split: None };
+            pipeline::finetune(&run, &sources, from_scratch, no_test)
         }
         Command::Evaluate(run) => evaluate::execute(&run),
         Command::Sweep(arguments) => sweep::execute(&arguments),

@@ -72,18 +72,23 @@ pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> 
 
 pub(super) fn finetune(
     arguments: &RunArguments,
-    checkpoint: Option<PathBuf>,
-    features: Option<PathBuf>,
+    sources: &Sources,
     from_scratch: bool,
+    no_test: bool,
 ) -> Result<()> {
-    let more = from_scratch.then_some(["finetune.mode=full", "finetune.from_scratch=true"]);
-    let context = later_context(
-        arguments,
-        |run| run.files(Stage::Finetune),
-        more.as_ref().map_or(&[], |more| more),
-    )?;
-    let sources = Sources { checkpoint, features };
-    let summary = with_stage(arguments, &context, |reporter| stages::finetune(&context, &sources, reporter))?;
+    let mut more = Vec::new();
+    if from_scratch {
+        more.extend(["finetune.mode=full", "finetune.from_scratch=true"]);
+        // The rate in a recipe is one for a pretrained encoder; one that is asked for here is refused by the config.
+        if !arguments.settings.set.iter().any(|set| set.starts_with("finetune.encoder_rate=")) {
+            more.push("finetune.encoder_rate=1");
+        }
+    }
+    let context = later_context(arguments, |run| run.files(Stage::Finetune), &more)?;
+    let summary = with_stage(arguments, &context, |reporter| match no_test {
+        true => stages::train_classifier(&context, sources, reporter),
+        false => stages::finetune(&context, sources, reporter),
+    })?;
     match arguments.settings.json {
         true => print_json(&summary),
         false => show_finetune(&summary),
@@ -207,5 +212,9 @@ fn show_finetune(summary: &FinetuneSummary) -> Result<()> {
         summary.protocol, summary.labels, summary.dataset.name
     ))?;
     show_warnings(&summary.warnings)?;
-    print_line(&format!("Test accuracy: {:.4}", summary.test_accuracy))
+    print_line(&match (summary.test_accuracy, summary.validation_accuracy) {
+        (Some(accuracy), _) => format!("Test accuracy: {accuracy:.4}"),
+        (None, Some(accuracy)) => format!("Validation accuracy: {accuracy:.4}"),
+        (None, None) => "No accuracy: data.validation_images is 0, and the test set stays closed".into(),
+    })
 }

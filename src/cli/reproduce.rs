@@ -74,7 +74,8 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
     let threads = configs.iter().find_map(|(_, config)| config.threads);
     on_threads(threads, || {
         let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
-        guarded(&Vec::from_iter(devices), || run_stages(&again, &configs, &mut reporter))
+        let tested = expected.iter().any(|file| original.root().join(&file.file) == original.predictions());
+        guarded(&Vec::from_iter(devices), || run_stages(&again, &configs, tested, &mut reporter))
     })??;
     let found = results(&again)?;
     let reproduction = compare(&original, &again, &expected, &found, left_out)?;
@@ -140,7 +141,14 @@ fn overrides(arguments: &ReproduceArguments) -> Overrides {
     overrides
 }
 
-fn run_stages(run: &RunDirectory, configs: &[(Stage, Config)], reporter: &mut dyn Reporter) -> Result<()> {
+/// Runs the stages; the test set is opened where it was.
+fn run_stages(
+    run: &RunDirectory,
+    configs: &[(Stage, Config)],
+    tested: bool,
+    reporter: &mut dyn Reporter,
+) -> Result<()> {
+    let sources = Sources::default();
     for (stage, config) in configs {
         let mut context = Context::new(run.clone(), config.clone(), data_home(), Existing::Refuse)?;
         // Other data shows in the results, with the reason.
@@ -148,7 +156,8 @@ fn run_stages(run: &RunDirectory, configs: &[(Stage, Config)], reporter: &mut dy
         match stage {
             Stage::Pretrain => drop(stages::pretrain(&context, reporter)?),
             Stage::Extract => drop(stages::extract(&context, None, reporter)?),
-            Stage::Finetune => drop(stages::finetune(&context, &Sources::default(), reporter)?),
+            Stage::Finetune if tested => drop(stages::finetune(&context, &sources, reporter)?),
+            Stage::Finetune => drop(stages::train_classifier(&context, &sources, reporter)?),
         }
     }
     Ok(())

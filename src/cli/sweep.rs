@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::options::OutputArguments;
 use super::pipeline::data_home;
@@ -13,7 +13,7 @@ use super::{display, on_threads, print_json, print_line};
 use crate::config::Overrides;
 use crate::device::{DeviceName, guarded};
 use crate::error::Result;
-use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
+use crate::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tested};
 
 /// Options of `sweep`.
 #[derive(Args, Debug)]
@@ -21,10 +21,14 @@ use crate::sweep::{self, Group, Planned, Sweep, SweepSummary};
 FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
 \"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
 finished ones are skipped when the sweep is started again. Encoders and features that runs have in common are made \
-once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}.
+once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}: accuracy on the validation images \
+(data.validation_images), by which settings are chosen. The test set stays closed without --test, and is opened when \
+all runs are trained.
 
 Examples:
-  rotnet sweep configs/sweeps/labels.json --data ~/cifar --out runs/labels
+  rotnet sweep rates.json --data ~/cifar --set data.validation_images=5000
+  rotnet sweep rates.json --data ~/cifar --set data.validation_images=5000 --test best
+  rotnet sweep configs/sweeps/labels.json --data ~/cifar --out runs/labels --test
   rotnet sweep configs/sweeps/labels.json --dry-run")]
 pub struct SweepArguments {
     /// The sweep
@@ -42,6 +46,9 @@ pub struct SweepArguments {
     /// Threads to compute with (default: one a processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
+    /// Open the test set at the end, once a run: for `all` runs, or for those with the `best` mean validation accuracy
+    #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "all")]
+    pub test: Option<TestedRuns>,
     /// What a sweep does anyway; taken so that every command that was stopped goes on with it
     #[arg(long, hide = true)]
     pub resume: bool,
@@ -50,6 +57,13 @@ pub struct SweepArguments {
     pub dry_run: bool,
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// Values of `--test`.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum TestedRuns {
+    All,
+    Best,
 }
 
 pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
@@ -69,6 +83,11 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
     let sweep = Sweep {
         description: file.description,
         planned,
+        tested: match arguments.test {
+            None => Tested::None,
+            Some(TestedRuns::All) => Tested::All,
+            Some(TestedRuns::Best) => Tested::Best,
+        },
         out: arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(stem)),
         data_home: data_home(),
     };
@@ -102,7 +121,7 @@ fn show(summary: &SweepSummary) -> Result<()> {
     let mut titles: Vec<String> = Vec::new();
     titles.extend(with_variants.then(|| "variant".to_owned()));
     titles.extend(keys.iter().cloned());
-    titles.extend(["runs", "test accuracy", "deviation"].map(str::to_owned));
+    titles.extend(["runs", "validation accuracy", "test accuracy"].map(str::to_owned));
     let mut table = Table::new(titles);
     for group in &summary.groups {
         let mut cells: Vec<String> = Vec::new();
@@ -112,14 +131,20 @@ fn show(summary: &SweepSummary) -> Result<()> {
         table.row(cells);
     }
     print_line(&table.to_string())?;
-    print_line("mean and standard deviation over seeds and label draws; each classifier tested once")
+    print_line(
+        "mean ± standard deviation over seeds and label draws; each classifier tested once at most, after all training",
+    )
 }
 
 fn numbers(group: &Group) -> [String; 3] {
-    let number = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), |value| format!("{value:.4}"));
+    let number = |spread: Option<Spread>| match spread {
+        None => "-".to_owned(),
+        Some(Spread { mean, deviation: None, .. }) => format!("{mean:.4}"),
+        Some(Spread { mean, deviation: Some(deviation), .. }) => format!("{mean:.4} ± {deviation:.4}"),
+    };
     let runs = match group.failed {
         0 => group.runs.to_string(),
         failed => format!("{} ({failed} failed)", group.runs),
     };
-    [runs, number(group.mean), number(group.deviation)]
+    [runs, number(group.validation), number(group.test)]
 }

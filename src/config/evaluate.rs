@@ -45,10 +45,12 @@ impl ProbeHead {
 pub enum Baseline {
     /// The same network, untrained, with the same read-out and head.
     Random,
-    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head; in mode `frozen` only.
+    /// Whitened random patches (Coates and Ng 2011), untrained, with the same head; in mode `frozen` only, and not with
+    /// the head `conv`.
     Patches,
     /// The same network, trained with the labels alone, on as many images as pretraining saw but in no more than
-    /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`.
+    /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`, at the full rate; with a linear
+    /// classifier where the run's is `ridge`.
     Scratch,
 }
 
@@ -70,7 +72,7 @@ pub struct EvaluateConfig {
     /// Training images that the probes are fitted to and chosen on, the first ones; null: all. Bounds time, memory and
     /// disk of the probe matrix.
     pub train_images: Option<usize>,
-    /// So many of them are held out for choices; 0, or where `data.validation_images` is not 0: those of the run.
+    /// So many of them are held out for choices, where pretraining held none out; otherwise those that it held out.
     pub validation_images: usize,
     /// Blocks to probe; none: every block. They are also probed all together, side by side.
     pub layers: Vec<String>,
@@ -95,7 +97,8 @@ pub struct EvaluateConfig {
     pub batch_size: usize,
     /// `mlp`: widths of the hidden layers.
     pub hidden: Vec<usize>,
-    /// What the run's features are compared with; none: no verdict.
+    /// What the run's features are compared with, as far as it can be had (what cannot is named with the reason); none: no
+    /// verdict.
     pub baselines: Vec<Baseline>,
     /// With fewer labels, the verdict's classifiers are trained for more passes over them, up to so many, so that they
     /// make as many steps as with all.

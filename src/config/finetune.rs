@@ -50,7 +50,7 @@ pub struct FinetuneConfig {
     #[serde(skip_serializing_if = "is_false")]
     pub from_scratch: bool,
     /// In mode `full`: what the learning rate is multiplied by for the encoder, 0 to 10; 0 leaves its weights, but not
-    /// the running statistics of its norms, as they are.
+    /// the running statistics of its norms, as they are. 1 with `from_scratch`.
     #[serde(skip_serializing_if = "is_one")]
     pub encoder_rate: f64,
     /// In mode `full`: random changes to the images; absent or null: none.
@@ -121,6 +121,13 @@ impl FinetuneConfig {
         self.validate_head()?;
         if !(0.0..=MAX_RATE).contains(&self.encoder_rate) {
             let problem = format!("must be at least 0 and at most {MAX_RATE}, got {}", self.encoder_rate);
+            return Err(Error::config("finetune.encoder_rate", problem));
+        }
+        if self.from_scratch && self.encoder_rate != 1.0 {
+            let problem = format!(
+                "must be 1 with finetune.from_scratch, where it would hold a fresh encoder back, got {}",
+                self.encoder_rate
+            );
             return Err(Error::config("finetune.encoder_rate", problem));
         }
         if let Some(augment) = &self.augment {

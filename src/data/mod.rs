@@ -167,6 +167,13 @@ impl Dataset {
         }
     }
 
+    /// For tests: images of one class, in no file.
+    #[cfg(test)]
+    pub(crate) fn made_up(train: Images) -> Self {
+        let classes = vec!["one".to_owned()];
+        Self::of_files("made up".into(), "f".repeat(64), classes, PathBuf::new(), train, Test::Cifar10)
+    }
+
     /// Number of test images, by the size of their file where they have one, which stays closed.
     pub fn test_count(&self) -> usize {
         let (name, record) = match &self.test {

@@ -4,6 +4,7 @@ use rand::seq::SliceRandom;
 
 use super::config::DataConfig;
 use crate::error::{Error, Result};
+use crate::files::sha256;
 use crate::random::{Purpose, generator};
 
 /// Indices of training images, ascending; no image is in both parts.
@@ -13,6 +14,16 @@ pub struct Split {
     pub train: Vec<u32>,
     /// Held out; absent if nothing is to be held out.
     pub validation: Option<Vec<u32>>,
+}
+
+impl Split {
+    /// SHA-256 of the indices of both parts.
+    pub fn digest(&self) -> String {
+        let validation = self.validation.as_deref().unwrap_or_default();
+        let counts = [self.train.len() as u32, validation.len() as u32];
+        let numbers = counts.iter().chain(&self.train).chain(validation);
+        sha256(&numbers.flat_map(|number| number.to_le_bytes()).collect::<Vec<u8>>())
+    }
 }
 
 /// Holds out `data.validation_images` images, every class in its share; the rest is for training.

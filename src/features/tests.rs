@@ -121,7 +121,7 @@ fn train(features: &dyn Samples, moments: FeatureMoments, device: &Device) -> (R
         &plan,
         &mut |_, _| {},
         &mut Silent,
-        &mut |_, _, _, _| {
+        &mut |_, _, _, _, _| {
             saved += 1;
             Ok(true)
         },

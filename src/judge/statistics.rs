@@ -129,6 +129,8 @@ pub struct Difference {
     pub gained: usize,
     /// Samples that the first alone classifies rightly.
     pub lost: usize,
+    /// Of McNemar's exact test: the chance of gains and losses at least as unequal if both were as likely (two-sided).
+    pub p_value: f64,
 }
 
 impl Difference {
@@ -138,7 +140,14 @@ impl Difference {
             .map(|((first, second), label)| i8::from(second == label) - i8::from(first == label))
             .collect();
         let count = |value: i8| gains.iter().filter(|&&gain| gain == value).count();
-        Self { difference: mean(&gains), interval: interval(&gains), gained: count(1), lost: count(-1) }
+        let (gained, lost) = (count(1), count(-1));
+        Self {
+            difference: mean(&gains),
+            interval: interval(&gains),
+            gained,
+            lost,
+            p_value: mcnemar(gained, lost),
+        }
     }
 
     /// Whether the interval leaves 0 out: the samples alone do not explain the difference.
@@ -168,6 +177,33 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let mean = values.iter().sum::<f64>() / count;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
+}
+
+/// McNemar's test (1947) in its exact form: a two-sided sign test of the samples that one alone classifies rightly.
+fn mcnemar(gained: usize, lost: usize) -> f64 {
+    let (count, fewer) = (gained + lost, gained.min(lost));
+    // Of the binomial coefficients of `count`, each from the one before; over 2^count, in logarithms.
+    let mut logarithm = -(count as f64) * std::f64::consts::LN_2;
+    let mut tail = logarithm.exp();
+    for chosen in 1..=fewer {
+        logarithm += ((count - chosen + 1) as f64 / chosen as f64).ln();
+        tail += logarithm.exp();
+    }
+    (2.0 * tail).min(1.0)
+}
+
+/// p-values adjusted for all being looked at (Holm 1979): those under a level are together wrong with at most that
+/// chance, however they depend on each other.
+pub fn holm(values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
+    let mut adjusted = vec![0.0; values.len()];
+    let mut least = 0.0_f64;
+    for (rank, &index) in order.iter().enumerate() {
+        least = least.max(((values.len() - rank) as f64 * values[index]).min(1.0));
+        adjusted[index] = least;
+    }
+    adjusted
 }
 
 fn mean(gains: &[i8]) -> f64 {
@@ -247,6 +283,30 @@ mod tests {
         let apart = Difference::new(&wrong(0, 300), &wrong(500, 780), &labels);
         assert_eq!((apart.gained, apart.lost), (300, 280));
         assert!(!apart.is_more_than_chance());
+    }
+
+    #[test]
+    fn the_exact_test_is_the_binomial_tail_of_the_samples_that_differ() {
+        assert_eq!(mcnemar(0, 0), 1.0);
+        assert_eq!(mcnemar(3, 3), 1.0);
+        assert!((mcnemar(5, 0) - 2.0 / 32.0).abs() < 1e-12);
+        // (1 + 10 + 45) / 1024, twice; the same whichever of both is ahead.
+        assert!((mcnemar(8, 2) - 112.0 / 1024.0).abs() < 1e-12);
+        assert_eq!(mcnemar(2, 8), mcnemar(8, 2));
+        // Computed with fractions; 2^10,000 is beyond any f64.
+        assert!((mcnemar(600, 400) - 2.728_464e-10).abs() < 1e-13, "{:e}", mcnemar(600, 400));
+        assert!((mcnemar(5_100, 4_900) - 0.046_60).abs() < 1e-4, "{}", mcnemar(5_100, 4_900));
+    }
+
+    #[test]
+    fn holm_multiplies_the_smallest_most_and_keeps_the_order() {
+        let near = |found: Vec<f64>, expected: &[f64]| {
+            found.len() == expected.len() && found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-12)
+        };
+        // The example of R's p.adjust(c(0.01, 0.04, 0.03, 0.005), "holm").
+        assert!(near(holm(&[0.01, 0.04, 0.03, 0.005]), &[0.03, 0.06, 0.06, 0.02]));
+        assert!(near(holm(&[0.6, 0.5]), &[1.0, 1.0]));
+        assert!(near(holm(&[0.02]), &[0.02]) && holm(&[]).is_empty());
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub use encoder::{Encoder, EncoderConfig, EncoderKind};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
 pub use norm::BatchNorm;
+pub(crate) use norm::{MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
 pub use patches::{Activation, Dictionary};
 pub use readout::{Pool, Readout, Views};

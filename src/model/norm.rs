@@ -7,7 +7,7 @@ use super::Initialiser;
 use crate::kernels::{self, NormOptions};
 
 /// Share of the newest batch in the running statistics (PyTorch's default).
-const MOMENTUM: f64 = 0.1;
+pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance (PyTorch's default).
 const EPSILON: f32 = 1e-5;
 
@@ -57,4 +57,9 @@ impl BatchNorm {
 fn updated(running: Tensor<1>, newest: Tensor<1>) -> Tensor<1> {
     let kept = running.inner().mul_scalar(1.0 - MOMENTUM);
     Tensor::from_inner(kept + newest.inner().mul_scalar(MOMENTUM))
+}
+
+/// Whether the parameter of that name is a running statistic of batch normalisation.
+pub(crate) fn is_running(name: &str) -> bool {
+    name.ends_with(".running_mean") || name.ends_with(".running_variance")
 }

@@ -17,8 +17,9 @@ pub fn collect(module: &impl Module) -> Parameters {
 
 /// The first parameter with a value that is infinite or not a number.
 pub fn not_finite(parameters: &Parameters) -> Option<&String> {
-    let finite = |data: &TensorData| {
-        data.as_slice::<f32>().map_or(true, |values| values.iter().all(|value| value.is_finite()))
+    let finite = |data: &TensorData| match data.as_slice::<f32>() {
+        Ok(values) => values.iter().all(|value| value.is_finite()),
+        Err(_) => data.iter::<f64>().all(f64::is_finite),
     };
     parameters.iter().find_map(|(name, data)| (!finite(data)).then_some(name))
 }
@@ -111,5 +112,29 @@ impl ModuleMapper for Loader {
             let trained = old.is_require_grad();
             Tensor::from_data(data, &old.device()).set_require_grad(trained)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::DType;
+
+    use super::*;
+
+    #[test]
+    fn a_number_that_is_not_finite_is_found_in_a_tensor_of_any_type() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for kind in [DType::F64, DType::F32, DType::F16, DType::BF16] {
+                let data = |value: f32| TensorData::new(vec![1.0, value], [2]).convert_dtype(kind);
+                let mut parameters = Parameters::from([("a".to_owned(), data(2.0))]);
+                assert_eq!(not_finite(&parameters), None, "{kind:?}");
+                parameters.insert("b".to_owned(), data(wrong));
+                assert_eq!(not_finite(&parameters).map(String::as_str), Some("b"), "{kind:?} {wrong}");
+            }
+        }
+        assert_eq!(
+            not_finite(&Parameters::from([("n".to_owned(), TensorData::new(vec![7_i64], [1]))])),
+            None
+        );
     }
 }

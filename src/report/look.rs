@@ -12,13 +12,15 @@ use super::facts::Facts;
 use super::picture;
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
-use crate::data::{self, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate};
+use crate::data::{
+    self, DataConfig, Dataset, Images, Pixels, PlainImages, RotatedImages, Rotation, Rotations, rotate,
+};
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{Batch, Samples};
-use crate::stages::load_encoder;
+use crate::stages::{load_encoder, pretraining_split};
 
 /// Images whose features are compared.
 const POOL: usize = 2_000;
@@ -125,7 +127,8 @@ fn fill(
         let problem = format!("is another data set than the run's ({})", trained_on.name);
         return Err(Error::data(&dataset.directory, problem, "name the run's with --data"));
     }
-    let (pool, split) = dataset.pretraining(&config.data, config.seed)?;
+    let (pool, all) = dataset.pretraining(&DataConfig { validation_images: 0, ..config.data.clone() }, 0)?;
+    let split = pretraining_split(&checkpoint.header, &dataset, &config.data)?.unwrap_or(all);
     let (mut indices, source) = match split.validation {
         Some(validation) if validation.len() >= SHOWN => (validation, "validation images (not trained on)"),
         _ => (split.train, "training images"),

@@ -120,7 +120,20 @@ fn protocol(facts: &Facts) -> Markup {
                 Some(count) => { "The test set was used " strong { (count) } " times for numbers of this run: the more often, the less a choice between them is worth." }
             }
         }
+        @let purposes = purposes(&facts.record);
+        @if !purposes.is_empty() {
+            details {
+                summary { "What the test set was used for" }
+                ul { @for purpose in &purposes { li { (purpose) } } }
+            }
+        }
     }
+}
+
+/// What `run.json` says that the test set was opened for; nothing where an earlier version wrote it.
+fn purposes(record: &Value) -> Vec<String> {
+    let tested = record["tested"].as_array().into_iter().flatten();
+    tested.filter_map(|opening| opening["purpose"].as_str().map(str::to_owned)).collect()
 }
 
 fn lines(facts: &Facts) -> Vec<Line> {

@@ -5,6 +5,7 @@ mod dry_run;
 mod evaluate;
 mod extract;
 mod finetune;
+mod held_out;
 mod measure;
 mod memory;
 mod pretext;
@@ -31,11 +32,13 @@ use crate::stage_directory::{StageDirectory, Work};
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};
 pub use evaluate::{
-    Arm, EvaluateSummary, LabelCount, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
+    Arm, EvaluateSummary, LabelCount, LeftOut, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
 };
 pub use extract::{ExtractSummary, extract};
 pub(crate) use extract::{describe, load_encoder};
-pub use finetune::{FinetuneSummary, Sources, finetune};
+pub use finetune::{FinetuneSummary, Sources, finetune, test_classifier, train_classifier};
+pub(crate) use finetune::{load_classifier, load_image_classifier};
+pub(crate) use held_out::pretraining_split;
 pub use pretrain::{PretrainSummary, pretrain};
 
 /// What a stage needs to know besides its section of the config.

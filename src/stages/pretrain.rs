@@ -73,7 +73,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         image,
         ..Header::untrained(Stage::Pretrain, config.seed, pixels, label(&dataset), recipe)
     };
-    let Trained { history, work, .. } = training_stage::run(
+    let Trained { history, work } = training_stage::run(
         context,
         header,
         network,

@@ -76,10 +76,8 @@ impl Recipe<'_> {
     }
 }
 
-/// A network that was trained, and the directory with its checkpoint, which waits for the stage's summary.
-pub(super) struct Trained<N> {
-    /// The network that is kept, on the plain device.
-    pub network: N,
+/// All epochs of a training, and the directory with its checkpoint, which waits for the stage's summary.
+pub(super) struct Trained {
     pub history: Vec<EpochMetrics>,
     pub work: Work,
 }
@@ -95,7 +93,7 @@ pub(super) fn run<N: Network>(
     recipe: Recipe<'_>,
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
-) -> Result<Trained<N>> {
+) -> Result<Trained> {
     let stage = header.stage;
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
@@ -107,11 +105,12 @@ pub(super) fn run<N: Network>(
     if damaged {
         checkpoint::restore_previous(&latest)?;
     }
-    let checkpoint = |network: &N, optimizer: &Optimizer, position: Position| {
-        checkpoint(&header, network, optimizer, position)
+    let checkpoint = |network: &N, kept: &N, optimizer: &Optimizer, position: Position| {
+        checkpoint(&header, network, kept, optimizer, position)
     };
     if from == Position::default() {
-        checkpoint(&network, &optimizer, Position::default())?.save(&latest)?;
+        let kept = optimizer.evaluated(&network);
+        checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
     let mut selection = Selection::new(recipe.keep_by, recipe.common.patience, &history);
     let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
@@ -133,7 +132,7 @@ pub(super) fn run<N: Network>(
     let events = work.directory().events();
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
     let mut lines = JsonLines::new(work.directory().metrics(), history);
-    let network = training::train(
+    training::train(
         network,
         &mut optimizer,
         samples,
@@ -149,8 +148,8 @@ pub(super) fn run<N: Network>(
             }
         },
         reporter,
-        &mut |network, optimizer, position, metrics| {
-            let checkpoint = checkpoint(network, optimizer, position)?;
+        &mut |network, kept, optimizer, position, metrics| {
+            let checkpoint = checkpoint(network, kept, optimizer, position)?;
             let Some(metrics) = metrics else {
                 checkpoint.save(&latest)?;
                 return Ok(true);
@@ -165,12 +164,7 @@ pub(super) fn run<N: Network>(
             Ok(selection.goes_on(metrics.epoch))
         },
     )?;
-    let mut network = optimizer.evaluated(&network);
-    if recipe.common.keep == Keep::Best && best.exists() {
-        network = model::load(network, Checkpoint::load(&best)?.parameters)
-            .map_err(|problem| Checkpoint::refuse(&best, problem))?;
-    }
-    Ok(Trained { network, history: lines.into_lines(), work })
+    Ok(Trained { history: lines.into_lines(), work })
 }
 
 /// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper
@@ -185,10 +179,11 @@ fn resident(samples: &dyn Samples, devices: &[Device]) -> Option<Resident> {
 fn checkpoint<N: Network>(
     header: &Header,
     network: &N,
+    kept: &N,
     optimizer: &Optimizer,
     position: Position,
 ) -> Result<Checkpoint> {
-    let parameters = model::collect(&optimizer.evaluated(network));
+    let parameters = model::collect(kept);
     if let Some(parameter) = model::not_finite(&parameters) {
         return Err(Error::NotFinite {
             stage: header.stage.name(),
@@ -285,4 +280,42 @@ pub(super) fn seconds(history: &[EpochMetrics]) -> f64 {
 /// The name that messages give to the work of a stage.
 pub(super) fn announce(stage: Stage, what: &str, reporter: &mut dyn Reporter) {
     reporter.report(Event::StageStarted(stage, what));
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::Param;
+    use burn::tensor::TensorData;
+
+    use super::*;
+    use crate::checkpoint::DatasetLabel;
+    use crate::data::Pixels;
+    use crate::model::{Dense, Initialiser, RotationNetwork, Scheme};
+    use crate::training::OptimizerConfig;
+
+    #[test]
+    fn a_network_with_a_parameter_that_is_not_finite_is_not_saved() {
+        let device = Device::flex().autodiff();
+        let mut network = RotationNetwork::new(&Default::default(), [32, 32, 3], 1, &device);
+        let dataset = DatasetLabel { name: "none".into(), fingerprint: String::new() };
+        let header = Header::untrained(Stage::Pretrain, 1, Pixels::Raw, dataset, serde_json::Value::Null);
+        let optimizer = Optimizer::new(&OptimizerConfig::default());
+        let save = |network: &RotationNetwork| {
+            let kept = optimizer.evaluated(network);
+            checkpoint(&header, network, &kept, &optimizer, Position::default())
+        };
+        assert!(save(&network).is_ok());
+        let mut initialiser = Initialiser::new(1, Scheme::Glorot, &device);
+        let mut head = Dense::new(64, 4, false, &mut initialiser);
+        let mut bias = vec![0_f32; 4];
+        bias[2] = f32::NAN;
+        head.bias = Param::from_data(TensorData::new(bias, [4]), &device);
+        network.head = head;
+        match save(&network).map(drop) {
+            Err(Error::NotFinite { parameter, stage: "pretrain", step: 0, .. }) => {
+                assert_eq!(parameter, "head.bias")
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

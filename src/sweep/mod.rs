@@ -7,6 +7,6 @@ mod plan;
 mod results;
 mod shared;
 
-pub use execute::{Sweep, execute};
+pub use execute::{Sweep, Tested, execute};
 pub use plan::{Planned, SweepFile, plan, read};
-pub use results::{Group, Row, SweepSummary};
+pub use results::{Group, Row, Spread, SweepSummary};

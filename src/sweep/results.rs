@@ -36,16 +36,29 @@ pub struct Group {
     pub variant: Option<String>,
     /// The point of the grid.
     pub values: Map<String, Value>,
-    /// Runs with a test accuracy.
+    /// Runs with a result.
     pub runs: usize,
     /// Runs that failed.
     pub failed: usize,
-    /// Mean test accuracy.
-    pub mean: Option<f64>,
-    /// Standard deviation of the test accuracy between runs (divided by one less than their number); absent for one run.
-    pub deviation: Option<f64>,
+    /// Accuracy on the validation split; absent where nothing is held out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation: Option<Spread>,
+    /// Accuracy on the test set; absent while it is closed.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub test: Option<Spread>,
     /// Mean rotation accuracy in the last epoch of pretraining; absent without pretraining.
     pub rotation_accuracy: Option<f64>,
+}
+
+/// A number over several runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    /// Runs that have it.
+    pub runs: usize,
+    /// Its mean.
+    pub mean: f64,
+    /// Its standard deviation between runs (divided by one less than their number); absent for one run.
+    pub deviation: Option<f64>,
 }
 
 /// One run.
@@ -64,7 +77,9 @@ pub struct Row {
     pub label_draw: u64,
     /// Labels that the classifier was shown.
     pub labels: Option<u64>,
-    /// Accuracy on the test set.
+    /// Accuracy on the validation split of what is kept; absent where nothing is held out.
+    pub validation_accuracy: Option<f64>,
+    /// Accuracy on the test set; absent while it is closed.
     pub test_accuracy: Option<f64>,
     /// Its bootstrap interval, 95 %, over the test images.
     pub test_interval: Option<Interval>,
@@ -112,6 +127,7 @@ impl Row {
             seed: planned.config.seed,
             label_draw: planned.config.data.label_draw,
             labels: finetune["labels"].as_u64(),
+            validation_accuracy: finetune["validation_accuracy"].as_f64(),
             test_accuracy: finetune["test_accuracy"].as_f64(),
             test_interval: serde_json::from_value(interval.clone()).ok(),
             rotation_accuracy: pretrain["last_epoch"]["accuracy"].as_f64(),
@@ -142,21 +158,39 @@ impl SweepSummary {
             runs: rows.to_vec(),
         }
     }
+
+    /// Indices of the runs of the group with the best mean validation accuracy, the first where several are.
+    pub(super) fn best(&self) -> Vec<usize> {
+        let mean = |group: &Group| group.validation.map_or(f64::NEG_INFINITY, |spread| spread.mean);
+        let best =
+            self.groups.iter().reduce(|best, group| if mean(group) > mean(best) { group } else { best });
+        let Some(best) = best else {
+            return Vec::new();
+        };
+        let of_best = |row: &Row| row.variant == best.variant && row.values == best.values;
+        self.runs.iter().enumerate().filter(|(_, row)| of_best(row)).map(|(index, _)| index).collect()
+    }
+}
+
+impl Spread {
+    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let values: Vec<f64> = values.collect();
+        let (mean, deviation) = (!values.is_empty()).then(|| mean_and_deviation(&values))?;
+        Some(Self { runs: values.len(), mean, deviation })
+    }
 }
 
 impl Group {
     fn new(first: &Row, members: &[&Row]) -> Self {
-        let accuracies: Vec<f64> = members.iter().filter_map(|row| row.test_accuracy).collect();
-        let rotations: Vec<f64> = members.iter().filter_map(|row| row.rotation_accuracy).collect();
-        let some = |values: &[f64]| (!values.is_empty()).then(|| mean_and_deviation(values));
         Self {
             variant: first.variant.clone(),
             values: first.values.clone(),
-            runs: accuracies.len(),
+            runs: members.iter().filter(|row| row.failure.is_none()).count(),
             failed: members.iter().filter(|row| row.failure.is_some()).count(),
-            mean: some(&accuracies).map(|(mean, _)| mean),
-            deviation: some(&accuracies).and_then(|(_, deviation)| deviation),
-            rotation_accuracy: some(&rotations).map(|(mean, _)| mean),
+            validation: Spread::of(members.iter().filter_map(|row| row.validation_accuracy)),
+            test: Spread::of(members.iter().filter_map(|row| row.test_accuracy)),
+            rotation_accuracy: Spread::of(members.iter().filter_map(|row| row.rotation_accuracy))
+                .map(|spread| spread.mean),
         }
     }
 }
@@ -172,9 +206,8 @@ fn csv(rows: &[Row]) -> String {
     let keys: Vec<&String> = rows.first().map(|row| row.values.keys().collect()).unwrap_or_default();
     let mut titles = vec!["run".to_owned(), "variant".into()];
     titles.extend(keys.iter().map(|&key| key.clone()));
-    let rest =
-        ["seed", "label_draw", "labels", "test_accuracy", "test_low", "test_high", "rotation_accuracy"];
-    titles.extend(rest.map(str::to_owned));
+    titles.extend(["seed", "label_draw", "labels", "validation_accuracy"].map(str::to_owned));
+    titles.extend(["test_accuracy", "test_low", "test_high", "rotation_accuracy"].map(str::to_owned));
     titles.extend(["shared_seconds", "seconds", "failure"].map(str::to_owned));
     let mut table = line(&titles);
     for row in rows {
@@ -186,6 +219,7 @@ fn csv(rows: &[Row]) -> String {
         }));
         cells.extend([row.seed.to_string(), row.label_draw.to_string()]);
         cells.push(row.labels.map_or_else(String::new, |labels| labels.to_string()));
+        cells.push(number(row.validation_accuracy));
         cells.push(number(row.test_accuracy));
         cells.push(number(row.test_interval.map(|interval| interval[0])));
         cells.push(number(row.test_interval.map(|interval| interval[1])));
@@ -219,6 +253,7 @@ mod tests {
             seed,
             label_draw: 0,
             labels: None,
+            validation_accuracy: accuracy.map(|accuracy| accuracy + 0.125),
             test_accuracy: accuracy,
             test_interval: accuracy.map(|accuracy| [accuracy, accuracy]),
             rotation_accuracy: Some(0.5),
@@ -234,9 +269,12 @@ mod tests {
         let rows = [row(1, 1, Some(0.4)), row(2, 1, Some(0.7)), row(1, 2, Some(0.6)), row(2, 2, None)];
         let summary = SweepSummary::new("d", 5, &rows);
         let [first, second] = &summary.groups[..] else { panic!("two groups") };
-        assert_eq!((first.runs, first.failed, first.mean), (2, 0, Some(0.5)));
-        assert!((first.deviation.unwrap() - 0.02_f64.sqrt()).abs() < 1e-12);
-        assert_eq!((second.runs, second.failed, second.deviation), (1, 1, None));
+        let test = first.test.unwrap();
+        assert_eq!((first.runs, first.failed, test.runs, test.mean), (2, 0, 2, 0.5));
+        assert!((test.deviation.unwrap() - 0.02_f64.sqrt()).abs() < 1e-12);
+        assert_eq!(first.validation.unwrap().mean, 0.625);
+        assert_eq!((second.runs, second.failed, second.test.unwrap().deviation), (1, 1, None));
+        assert_eq!(summary.best(), [1, 3]);
         assert_eq!((summary.planned, summary.done), (5, 4));
     }
 
@@ -245,7 +283,7 @@ mod tests {
         let table = csv(&[row(1, 7, Some(0.25)), row(1, 8, None)]);
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[0].starts_with("run,variant,pretrain.epochs,seed,"));
-        assert_eq!(lines[1], "1-7,,1,7,0,,0.25,0.25,0.25,0.5,2,1.5,");
-        assert_eq!(lines[2], "1-8,,1,8,0,,,,,0.5,2,1.5,\"diverged, \"\"badly\"\"\"");
+        assert_eq!(lines[1], "1-7,,1,7,0,,0.375,0.25,0.25,0.25,0.5,2,1.5,");
+        assert_eq!(lines[2], "1-8,,1,8,0,,,,,,0.5,2,1.5,\"diverged, \"\"badly\"\"\"");
     }
 }

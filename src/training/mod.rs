@@ -1,5 +1,6 @@
 //! The one training loop: pretraining, frozen and full fine-tuning all go through [`train`].
 
+mod averaged;
 mod evaluation;
 mod metrics;
 mod optimizer;
@@ -85,9 +86,10 @@ impl<'a> Plan<'a> {
 /// Looks at the network to keep after an epoch, and adds what it finds to the epoch's metrics.
 pub type Examine<'a, N> = dyn FnMut(&N, &mut EpochMetrics) + 'a;
 
-/// Saves network and optimizer as they are at a position, with the epoch's metrics where that ends an epoch; gives
-/// whether to train on.
-pub type Save<'a, N> = dyn FnMut(&N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<bool> + 'a;
+/// Saves the network that is trained, the one to keep (see [`Optimizer::evaluated`]) and the optimizer as they are at a
+/// position, with the epoch's metrics where that ends an epoch; gives whether to train on. At the end of an epoch the
+/// network to keep has the running statistics of its own weights, within one those of the trained network.
+pub type Save<'a, N> = dyn FnMut(&N, &N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<bool> + 'a;
 
 /// Trains `network` on `samples`, in a new order every epoch.
 ///
@@ -121,12 +123,13 @@ pub fn train<'a, N: Network>(
         let meter = Meter::new(plan.stage, epoch, done);
         let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;
         network = trained;
-        examine(&optimizer.evaluated(&network), &mut metrics);
+        let kept = averaged::kept(optimizer, &network, samples, plan, epoch);
+        examine(&kept, &mut metrics);
         // Those that `examine` looks at may lie in the same file.
         refuse_unreadable(samples)?;
         reporter.report(Event::EpochFinished(&metrics));
         let position = Position { epochs: epoch + 1, partial: None };
-        if !save(&network, optimizer, position, Some(&metrics))? {
+        if !save(&network, &kept, optimizer, position, Some(&metrics))? {
             break;
         }
         if epoch + 1 < epochs {
@@ -175,7 +178,7 @@ fn train_epoch<'a, N: Network>(
         // The end of an epoch is saved by the caller, with the epoch's metrics.
         if batch.is_some() && (clock.due(meter.steps()) || reporter.stop().is_some()) {
             let position = Position { epochs, partial: Some(meter.sums()?) };
-            save(&network, optimizer, position, None)?;
+            save(&network, &optimizer.evaluated(&network), optimizer, position, None)?;
             stop_if_asked(reporter, plan.stage, || {
                 format!("after step {} of epoch {}", meter.steps(), epochs + 1)
             })?;

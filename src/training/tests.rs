@@ -106,11 +106,11 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
         &plan,
         &mut |_, _| {},
         &mut reporter,
-        &mut |network, optimizer, position, _| {
+        &mut |network, kept, optimizer, position, _| {
             last = Saved {
                 position,
                 steps: optimizer.steps(),
-                evaluated: collect(&optimizer.evaluated(network)),
+                evaluated: collect(kept),
                 optimizer: optimizer.state(network),
             };
             Ok(true)
@@ -136,6 +136,93 @@ fn a_stop_within_an_epoch_changes_no_bit_whatever_the_optimizer() {
             assert_eq!(resumed, whole, "{kind} {average:?}");
         }
     }
+}
+
+#[test]
+fn averaged_weights_have_batch_statistics_of_their_own() {
+    let rule = serde_json::from_str(r#"{"kind": "sgd", "learning_rate": 0.5}"#).unwrap();
+    let Saved { evaluated, optimizer, .. } = trained(&rule, Some(0.9), &Saved::default(), usize::MAX);
+    let numbers = |data: &burn::tensor::TensorData| data.iter::<f64>().collect::<Vec<f64>>();
+    let (weight, bias) = (&evaluated["hidden.0.dense.weight"], &evaluated["hidden.0.dense.bias"]);
+    let (weight, bias) = (numbers(weight), numbers(bias));
+    // Mean and variance of each batch of the last epoch by the averaged weights, and their mean over the batches.
+    let order = epoch_order(&SAMPLES, 1, EPOCHS - 1);
+    let batches: Vec<&[u32]> = order.chunks(8).collect();
+    let (mut means, mut variances) = (vec![0.0; 5], vec![0.0; 5]);
+    for indices in &batches {
+        let (mut inputs, mut labels) = (vec![0_f32; indices.len() * 6], vec![0; indices.len()]);
+        SAMPLES.fill(EPOCHS as u64 - 1, indices, &mut inputs, &mut labels);
+        for unit in 0..5 {
+            let output = |row: &[f32]| {
+                let sum: f64 =
+                    row.iter().enumerate().map(|(k, &x)| f64::from(x) * weight[k * 5 + unit]).sum();
+                sum + bias[unit]
+            };
+            let outputs: Vec<f64> = inputs.chunks(6).map(output).collect();
+            let count = outputs.len() as f64;
+            let mean = outputs.iter().sum::<f64>() / count;
+            let variance = outputs.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+            means[unit] += mean / batches.len() as f64;
+            variances[unit] += variance / batches.len() as f64;
+        }
+    }
+    for (name, expected) in [("running_mean", means), ("running_variance", variances)] {
+        let found = numbers(&evaluated[&format!("hidden.0.norm.{name}")]);
+        let near = found.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-5 * (1.0 + b.abs()));
+        assert!(near, "{name}: {found:?} {expected:?}");
+        let raw = numbers(&optimizer[&format!("raw.hidden.0.norm.{name}")]);
+        assert!(raw.iter().zip(&found).all(|(a, b)| (a - b).abs() > 1e-4), "{name}: {raw:?} {found:?}");
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_finite_ends_the_training_and_names_the_step() {
+    /// The twentieth sample is beyond what an f32 squares.
+    struct Wild;
+    impl Samples for Wild {
+        fn len(&self) -> usize {
+            50
+        }
+        fn values(&self) -> usize {
+            6
+        }
+        fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+            SAMPLES.fill(epoch, indices, inputs, labels);
+            let wild = indices.iter().position(|&index| index == 20);
+            wild.into_iter().for_each(|place| inputs[place * 6..][..6].fill(f32::INFINITY));
+        }
+    }
+    let device = Device::flex();
+    let shape = ClassifierShape { features: 6, hidden: vec![], batch_norm: false, classes: 3, map: None };
+    let network = Classifier::new(&shape, None, 1, &device.clone().autodiff());
+    let mut optimizer = Optimizer::new(&OptimizerConfig::default());
+    let plan = Plan {
+        stage: Stage::Finetune,
+        steps: 7,
+        before: Vec::new(),
+        from: Position::default(),
+        batch_size: 8,
+        seed: 1,
+        label_smoothing: 0.0,
+        save: SaveConfig::default(),
+        replicas: Replicas::new(&[device]).unwrap(),
+        resident: None,
+    };
+    let mut saves = 0;
+    let mut save = |_: &Classifier, _: &Classifier, _: &Optimizer, _, _: Option<&EpochMetrics>| {
+        saves += 1;
+        Ok(true)
+    };
+    let mut reporter = StopAfter(usize::MAX);
+    let outcome = train(network, &mut optimizer, &Wild, &plan, &mut |_, _| {}, &mut reporter, &mut save);
+    let at = epoch_order(&Wild, 1, 0).iter().position(|&index| index == 20).unwrap() / 8 + 1;
+    match outcome.map(drop) {
+        Err(Error::Diverged { stage: "finetune", loss, epoch: 1, step, .. }) => {
+            assert!(!loss.is_finite() && step >= at, "{loss} {step} {at}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(saves, 0);
 }
 
 /// Parameters after two epochs on turned and moved images, made on the host or by the device, on `count` replicas.
@@ -166,7 +253,7 @@ fn trained_on_images(resident: bool, count: usize) -> Parameters {
         resident: resident.then(|| Arc::new(Resident::new(&samples.pictures().unwrap(), &devices).unwrap())),
     };
     let mut optimizer = Optimizer::new(&OptimizerConfig::default());
-    let mut save = |_: &Classifier, _: &Optimizer, _, _: Option<&EpochMetrics>| Ok(true);
+    let mut save = |_: &Classifier, _: &Classifier, _: &Optimizer, _, _: Option<&EpochMetrics>| Ok(true);
     let mut reporter = StopAfter(usize::MAX);
     let trained =
         train(network, &mut optimizer, &samples, &plan, &mut |_, _| {}, &mut reporter, &mut save).unwrap();

@@ -4,54 +4,93 @@
 use serde_json::json;
 
 use super::super::Context;
-use super::super::finetune::{Sources, finetune};
+use super::super::finetune::{Sources, test_classifier, train_classifier};
 use super::probes::Probe;
 use super::{extract, sub_context};
-use crate::config::{Overrides, ProbeHead};
+use crate::config::{Config, Overrides, ProbeHead};
+use crate::data::Split;
 use crate::error::Result;
 use crate::predictions::Predictions;
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::RunDirectory;
+use crate::run_directory::{Opening, RunDirectory};
 
-/// Trains and tests the head on every block; `sub` is the context of the other probes' extraction.
+/// A head that is trained; the test set is still closed.
+pub(super) struct Trained {
+    context: Context,
+    sources: Sources,
+    layer: String,
+    /// Features an image.
+    features: usize,
+    /// Accuracy on the validation images.
+    validation: f64,
+}
+
+/// The config of the head on a block; `probed` is that of the other probes' extraction.
+pub(super) fn config(probed: &Config, layer: &str, split: &Split) -> Result<Config> {
+    let mut overrides = Overrides::default();
+    // How many there are, for choices that need some; which ones, `Sources::split` says.
+    overrides.set("data.validation_images", split.validation.as_ref().map_or(0, Vec::len));
+    overrides.set("data.labels_per_class", json!(null));
+    overrides.set("extract.layers", json!([layer]));
+    overrides.set("extract.pool", "none");
+    overrides.set("extract.views", 1);
+    overrides.set("finetune.mode", "frozen");
+    overrides.set("finetune.head", "conv");
+    overrides.set("finetune.hidden", json!(null));
+    overrides.set("finetune.standardise", false);
+    // Those of mode `full` alone.
+    overrides.set("finetune.augment", json!(null));
+    overrides.set("finetune.encoder_rate", 1.0);
+    overrides.set("finetune.epochs", probed.evaluate.epochs);
+    overrides.set("finetune.batch_size", probed.evaluate.batch_size);
+    probed.with(&overrides)
+}
+
+/// Trains the head on every block; `sub` is the context of the other probes' extraction.
 pub(super) fn train(
     context: &Context,
     sub: &Context,
     layers: &[String],
-    validation: Option<&[u32]>,
+    split: &Split,
     reporter: &mut dyn Reporter,
-) -> Result<Vec<Probe>> {
-    let mut probes = Vec::new();
+) -> Result<Vec<Trained>> {
+    let mut trained = Vec::new();
     for layer in layers {
-        let mut overrides = Overrides::default();
-        overrides.set("data.validation_images", validation.map_or(0, <[u32]>::len));
-        overrides.set("data.labels_per_class", json!(null));
-        overrides.set("extract.layers", json!([layer]));
-        overrides.set("extract.pool", "none");
-        overrides.set("extract.views", 1);
-        overrides.set("finetune.mode", "frozen");
-        overrides.set("finetune.head", "conv");
-        overrides.set("finetune.hidden", json!(null));
-        overrides.set("finetune.standardise", false);
-        overrides.set("finetune.epochs", context.config.evaluate.epochs);
-        overrides.set("finetune.batch_size", context.config.evaluate.batch_size);
         let run = RunDirectory::new(sub.run.root().join("conv").join(layer));
-        let context_of_layer = sub_context(context, run.clone(), sub.config.with(&overrides)?)?;
+        let of_layer = sub_context(context, run, config(&sub.config, layer, split)?)?;
         reporter.report(Event::Note(&format!("evaluate: {layer}, conv")));
-        let extracted = extract(&context_of_layer, Some(context.run.stage(Stage::Pretrain)), reporter)?;
-        let summary = finetune(&context_of_layer, &Sources::default(), reporter)?;
-        let last = summary.last_epoch.and_then(|epoch| epoch.validation_accuracy);
-        let statistics = Predictions::load(&run.predictions())?.statistics();
-        probes.push(Probe {
+        let extracted = extract(&of_layer, Some(context.run.stage(Stage::Pretrain)), reporter)?;
+        let sources = Sources { split: Some(split.clone()), ..Sources::default() };
+        let summary = train_classifier(&of_layer, &sources, reporter)?;
+        trained.push(Trained {
+            context: of_layer,
+            sources,
             layer: layer.clone(),
-            head: ProbeHead::Conv.name().into(),
             features: extracted.train[1],
+            validation: summary.validation_accuracy.unwrap_or(0.0),
+        });
+    }
+    Ok(trained)
+}
+
+impl Trained {
+    /// Opens the test set, and says what for.
+    pub(super) fn test(self, reporter: &mut dyn Reporter) -> Result<(Probe, Opening)> {
+        let Self { context, sources, layer, features, validation } = self;
+        let head = ProbeHead::Conv.name();
+        let purpose = format!("evaluate: probe {layer} {head}");
+        let summary = test_classifier(&context, &sources, None, &purpose, reporter)?;
+        let statistics = Predictions::load(&context.run.predictions())?.statistics();
+        let probe = Probe {
+            layer,
+            head: head.into(),
+            features,
             chosen: json!({}),
-            validation_accuracy: last.unwrap_or(0.0),
+            validation_accuracy: validation,
             test_accuracy: statistics.accuracy,
             test_interval: statistics.accuracy_interval,
             calibration_error: statistics.calibration_error,
-        });
+        };
+        Ok((probe, Opening { digest: summary.checkpoint, purpose }))
     }
-    Ok(probes)
 }

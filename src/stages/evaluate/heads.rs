@@ -166,7 +166,7 @@ fn train(
         &plan,
         &mut |_, _| {},
         &mut quiet,
-        &mut |_, _, _, _| Ok(true),
+        &mut |_, _, _, _, _| Ok(true),
     );
     match trained {
         Ok(network) => Ok(network.valid()),

@@ -6,27 +6,29 @@
 
 mod convolution;
 mod heads;
+mod prepare;
 mod probes;
 mod rotation;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
 
-use super::extract::{check_data, extract, load_encoder};
+use super::extract::extract;
 use super::{Context, label};
 use crate::checkpoint::DatasetLabel;
 use crate::config::{Config, ExtractConfig, ProbeHead};
-use crate::data::{self, DataConfig, Dataset, Split};
+use crate::data::{DataConfig, Split};
 use crate::error::Result;
 use crate::features::Features;
-use crate::files::{sha256, write_json};
+use crate::files::{read_json, sha256, write_json};
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::{Existing, RunDirectory, RunRecord};
-use crate::stage_directory::{StageDirectory, Work, checkpoint_in};
+use crate::run_directory::{Existing, Opening, RunDirectory, RunRecord};
+use crate::stage_directory::{StageDirectory, Work};
+use prepare::{Prepared, prepare};
 
 pub use probes::Probe;
 pub use rotation::{RotationAccuracy, RotationReport};
-pub use verdict::{Arm, LabelCount, Verdict};
+pub use verdict::{Arm, LabelCount, LeftOut, Verdict};
 
 /// Name of the directory in the run, and of the config section.
 const NAME: &str = "evaluate";
@@ -45,6 +47,8 @@ pub struct EvaluateSummary {
     pub rotation: Option<RotationReport>,
     /// What the probes were fitted to and chosen on, and how the test set was used.
     pub protocol: String,
+    /// Digest of the indices of the images that probes are fitted to and chosen on.
+    pub split: String,
     /// Every block, and all of them side by side, by every head.
     pub probes: Vec<Probe>,
     /// The probe with the highest validation accuracy; absent without probes.
@@ -53,7 +57,10 @@ pub struct EvaluateSummary {
     /// Whether pretraining helped; absent without baselines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// How many classifiers of the run have been evaluated on the test set so far, these included.
+    /// Baselines that were asked for and that this run cannot be compared with.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub left_out: Vec<LeftOut>,
+    /// How many numbers of the run have been taken on the test set so far, these included.
     pub test_evaluations: u32,
 }
 
@@ -62,64 +69,73 @@ pub struct EvaluateSummary {
 /// # Errors
 /// Whatever [`crate::Error`] names: no pretrained checkpoint, data, disk, results in the way.
 pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<EvaluateSummary> {
-    let config = &context.config;
-    let (encoder, checkpoint, digest) =
-        load_encoder(&context.device, checkpoint_in(&context.run.stage(Stage::Pretrain)))?;
-    let layers = match config.evaluate.layers.is_empty() {
-        true => encoder.block_names(),
-        false => config.evaluate.layers.clone(),
-    };
     let place = context.run.evaluation();
     if place.is_finished() {
         context.check(&place)?;
     }
-    let dataset = data::open(&config.data, &context.data_home, reporter)?;
-    check_data(context, &checkpoint, &dataset, reporter)?;
+    let prepared = prepare(context, reporter)?;
+    let Prepared { config, encoder, checkpoint, digest, layers, dataset, held_out, split, .. } = prepared;
     let work = begin(context, place)?;
     let directory = RunDirectory::new(work.directory().path());
+    let own = sub_context(context, context.run.clone(), config)?;
 
-    let probed = probed_config(config, layers.clone(), dataset.train.len());
-    let sub = sub_context(context, directory.clone(), probed)?;
+    let probed = probed_config(&own.config, layers.clone(), dataset.train.len());
+    let sub = sub_context(&own, directory.clone(), probed)?;
     reporter.report(Event::Note("evaluate: features of every block"));
-    extract(&sub, Some(context.run.stage(Stage::Pretrain)), reporter)?;
+    extract(&sub, Some(own.run.stage(Stage::Pretrain)), reporter)?;
     let manifest = directory.features().read_manifest()?;
     let classes = manifest.classes.len();
     let all = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    let split = probe_split(&dataset, config, all.labels().len())?;
     let chosen = probes::choose(&sub, &all, &split, &layers, &encoder, classes, reporter)?;
     drop(all);
-    let convolutions = match config.evaluate.heads.contains(&ProbeHead::Conv) {
-        true => convolution::train(context, &sub, &layers, split.validation.as_deref(), reporter)?,
+    let convolutions = match own.config.evaluate.heads.contains(&ProbeHead::Conv) {
+        true => convolution::train(&own, &sub, &layers, &split, reporter)?,
         false => Vec::new(),
     };
-    let verdict = verdict::train(context, &directory, &dataset, reporter)?;
+    let candidates = match &prepared.comparison {
+        Some(comparison) => Some(verdict::train(&own, &directory, &dataset, comparison, reporter)?),
+        None => None,
+    };
 
     // Every choice is made: from here on the test set is open.
+    let opened = |decided_by: String, purpose: String| {
+        let opening = Opening { digest: sha256(format!("{digest} {decided_by}").as_bytes()), purpose };
+        context.run.record_run(context.environment(), label(&dataset), Some(opening))
+    };
     let test_images = dataset.open_test()?;
-    let rotation = rotation::report(&sub, &checkpoint, encoder, &dataset, &test_images, reporter)?;
+    if rotation::told(&checkpoint) {
+        opened("rotation".into(), "evaluate: rotation accuracy".into())?;
+    }
+    let rotation = rotation::report(&sub, &checkpoint, encoder, &dataset, held_out, &test_images, reporter)?;
     drop(test_images);
     let test = Features::load(&directory.features().test(), &manifest.origin, classes)?;
     let train = Features::load(&directory.features().train(), &manifest.origin, classes)?;
+    for (layer, head, chosen) in chosen.names() {
+        opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
+    }
     let mut probes = chosen.test(&sub, &train, &split, &test)?;
-    probes.extend(convolutions);
-    let opened = |digest: &str| context.run.record_run(context.environment(), label(&dataset), Some(digest));
-    for probe in &probes {
-        opened(&probe.digest(&digest))?;
+    for trained in convolutions {
+        let (probe, opening) = trained.test(reporter)?;
+        context.run.record_run(context.environment(), label(&dataset), Some(opening))?;
+        probes.push(probe);
     }
-    for digest in verdict.iter().flat_map(Verdict::checkpoints) {
-        opened(digest)?;
-    }
-    let record: RunRecord = crate::files::read_json(&context.run.record())?;
+    let verdict = match candidates {
+        Some(candidates) => Some(candidates.test(&own, &dataset, reporter)?),
+        None => None,
+    };
+    let record: RunRecord = read_json(&context.run.record())?;
     let summary = EvaluateSummary {
         dataset: label(&dataset),
         classes: manifest.classes,
-        checkpoint: digest,
         rotation,
         protocol: protocol(&split),
+        split: split.digest(),
         best: probes::best(&probes).cloned(),
         probes,
         verdict,
+        left_out: prepared.left_out,
         test_evaluations: record.test_evaluations,
+        checkpoint: digest,
     };
     write_json(&work.directory().summary(), &summary)?;
     work.finish()?;
@@ -150,7 +166,7 @@ fn probed_config(config: &Config, layers: Vec<String>, available: usize) -> Conf
     let evaluate = &config.evaluate;
     let limit = evaluate.train_images.map_or(available, |images| images.min(available));
     Config {
-        data: DataConfig { train_images: Some(limit), ..config.data.clone() },
+        data: DataConfig { train_images: Some(limit), validation_images: 0, ..config.data.clone() },
         extract: ExtractConfig {
             layers,
             pool: evaluate.pool,
@@ -161,22 +177,6 @@ fn probed_config(config: &Config, layers: Vec<String>, available: usize) -> Conf
     }
 }
 
-/// Of the first `limit` training images those to fit to and those to choose on: what the run held out, or where that is
-/// nothing, what the section `evaluate` says.
-fn probe_split(dataset: &Dataset, config: &Config, limit: usize) -> Result<Split> {
-    let among = |indices: Vec<u32>| -> Vec<u32> {
-        indices.into_iter().filter(|&index| (index as usize) < limit).collect()
-    };
-    if config.data.validation_images > 0 {
-        let split = dataset.split(&config.data, config.seed)?;
-        return Ok(Split { train: among(split.train), validation: split.validation.map(among) });
-    }
-    // A quarter at most, where there are few images.
-    let held_out = config.evaluate.validation_images.min(limit / 4);
-    let data = DataConfig { validation_images: held_out, labels_per_class: None, ..config.data.clone() };
-    data::split(&dataset.train.labels[..limit], dataset.class_names.len(), &data, config.seed)
-}
-
 fn protocol(split: &Split) -> String {
     format!(
         "frozen encoder; each head fitted to the features of {} labeled training images, its choices (and the best \
@@ -184,11 +184,4 @@ fn protocol(split: &Split) -> String {
         split.train.len(),
         split.validation.as_ref().map_or(0, Vec::len)
     )
-}
-
-impl Probe {
-    /// What decides this probe, for the count of test evaluations.
-    fn digest(&self, checkpoint: &str) -> String {
-        sha256(format!("{checkpoint} {} {} {}", self.layer, self.head, self.chosen).as_bytes())
-    }
 }

@@ -9,7 +9,7 @@ use super::super::{Context, memory};
 use super::heads::{Choice, Parts, fit, stopped};
 use crate::config::ProbeHead;
 use crate::data::Split;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::Features;
 use crate::judge::statistics::{Interval, Statistics};
 use crate::model::{Encoder, Readout, Views};
@@ -60,12 +60,6 @@ pub(super) fn choose(
     let heads = &context.config.evaluate.heads;
     let train = all.subset(&split.train);
     let validation = all.subset(split.validation.as_deref().unwrap_or_default());
-    if validation.labels().is_empty() {
-        return Err(Error::config(
-            "evaluate.validation_images",
-            "holds out nothing to choose on; set it, or data.validation_images, to 1 or more",
-        ));
-    }
     let mut cells: Vec<Cell> = Vec::new();
     let reads = reads(context, layers, encoder)?;
     let parts_of = |columns: &[Range<usize>]| Parts {
@@ -157,6 +151,11 @@ fn reads(
 }
 
 impl Chosen {
+    /// Layer, head and choice of every probe.
+    pub(super) fn names(&self) -> impl Iterator<Item = (&str, &'static str, &Value)> {
+        self.0.iter().map(|cell| (cell.layer.as_str(), cell.head.name(), &cell.choice.chosen))
+    }
+
     /// Judges every probe on the test features; `all` are the training features that nearest neighbours are sought in.
     pub(super) fn test(
         &self,

@@ -34,12 +34,19 @@ pub struct RotationAccuracy {
     pub by_class: Vec<Option<f64>>,
 }
 
-/// Judges the rotation head of a checkpoint; nothing where it holds none.
+/// Whether a checkpoint holds a rotation head.
+pub(super) fn told(checkpoint: &Checkpoint) -> bool {
+    !checkpoint.part("head").is_empty()
+}
+
+/// Judges the rotation head of a checkpoint on the training images `held_out` and on the test images; nothing where it
+/// holds none.
 pub(super) fn report(
     context: &Context,
     checkpoint: &Checkpoint,
     encoder: Encoder,
     dataset: &Dataset,
+    held_out: Option<Vec<u32>>,
     test: &Images,
     reporter: &mut dyn Reporter,
 ) -> Result<Option<RotationReport>> {
@@ -65,11 +72,6 @@ pub(super) fn report(
             confusion: evaluation.confusion,
             by_class: by_class(&logits, &labels, dataset.class_names.len()),
         }
-    };
-    let config = &context.config;
-    let held_out = match config.data.validation_images {
-        0 => None,
-        _ => dataset.split(&config.data, config.seed)?.validation,
     };
     Ok(Some(RotationReport {
         validation: held_out.map(|indices| judge(&dataset.train, indices)),

@@ -1,6 +1,7 @@
 //! The verdict: did pretraining help, by how much, and up to how many labels?
 
 mod baselines;
+mod compare;
 mod sentence;
 
 use std::path::Path;
@@ -9,19 +10,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::super::Context;
-use super::super::finetune::{Sources, finetune};
+use super::super::extract::{describe, load_encoder};
+use super::super::finetune::{Sources, test_classifier, train_classifier};
 use super::super::pretrain::pretrain;
 use super::{extract, sub_context};
-use crate::config::{Baseline, Config, FinetuneMode, Overrides};
+use crate::config::{self, Baseline, Config, FinetuneMode, Overrides};
 use crate::data::Dataset;
-use crate::error::{Error, Result};
-use crate::files::{read_json, sha256_file};
+use crate::error::Result;
+use crate::features::Origin;
+use crate::files::read_json;
 use crate::judge::statistics::{Difference, Interval};
 use crate::predictions::Predictions;
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::RunDirectory;
-use baselines::{epochs, settings};
-use sentence::sentence;
+use crate::run_directory::{Opening, RunDirectory};
+use baselines::epochs;
+
+pub(super) use compare::Comparison;
 
 /// Whether pretraining helped, by how much, and up to how many labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -54,13 +58,28 @@ pub struct Arm {
     pub test_accuracy: f64,
     /// Its bootstrap interval, 95 %.
     pub test_interval: Interval,
+    /// Accuracy on the validation split; absent where nothing is held out.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub validation_accuracy: Option<f64>,
     /// Wall time of everything it took: pretraining, extraction, training of the classifier.
     pub seconds: f64,
     /// What pretraining gained over it, image by image; absent for the pretrained encoder itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gain: Option<Difference>,
+    /// The p-value of the gain, adjusted for all gains of the verdict (Holm); absent for the pretrained encoder itself.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub adjusted_p_value: Option<f64>,
     /// SHA-256 of the checkpoint of the classifier.
     pub checkpoint: String,
+}
+
+/// A baseline that was asked for and that the run cannot be compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// Name of the arm that everything is compared with.
@@ -72,127 +91,170 @@ struct Start {
     sources: Sources,
     /// As the run's, but for what makes the baseline.
     config: Config,
-    /// The layer that the features are of; absent where the encoder is trained on, or is another one.
-    layer: Option<String>,
     seconds: f64,
 }
 
-/// Trains and tests the classifiers of all arms at every label count.
+/// The classifiers of a verdict, trained; the test set is still closed.
+pub(super) struct Candidates {
+    counts: Vec<(usize, Vec<Candidate>)>,
+    protocol: String,
+}
+
+/// A classifier that is trained.
+struct Candidate {
+    name: &'static str,
+    context: Context,
+    sources: Sources,
+    /// Labels that it was shown.
+    labels: usize,
+    /// Of its encoder and of itself.
+    seconds: f64,
+}
+
+/// Trains the classifiers of all arms at every label count.
 pub(super) fn train(
     context: &Context,
     directory: &RunDirectory,
     dataset: &Dataset,
+    comparison: &Comparison,
     reporter: &mut dyn Reporter,
-) -> Result<Option<Verdict>> {
-    let evaluate = &context.config.evaluate;
-    if evaluate.baselines.is_empty() || evaluate.labels_per_class.is_empty() {
-        return Ok(None);
-    }
+) -> Result<Candidates> {
     let root = directory.root().join("verdict");
     let mut starts = vec![pretrained(context, &root, reporter)?];
-    let frozen = context.config.finetune.mode == FinetuneMode::Frozen;
-    for &baseline in evaluate.baselines.iter().filter(|&&baseline| frozen || baseline != Baseline::Patches) {
-        starts.push(start(context, &root, baseline, reporter)?);
-    }
-    let compared = |start: &&Start| start.layer.is_some() && start.layer != starts[0].layer;
-    if let Some(other) = starts.iter().find(compared) {
-        return Err(Error::checkpoint(
-            context.run.features().manifest(),
-            format!(
-                "the features are of {:?}, those of `{}` of {:?}",
-                starts[0].layer, other.name, other.layer
-            ),
-            "run `rotnet extract --force` with the same section `extract` first",
-        ));
+    for (baseline, config) in &comparison.baselines {
+        starts.push(start(context, &root, *baseline, config, comparison.seed, reporter)?);
     }
     let mut counts = Vec::new();
-    for labels_per_class in possible(context, dataset, reporter)? {
-        reporter.report(Event::Note(&match labels_per_class {
-            0 => "evaluate: verdict with all labels".to_owned(),
-            labels => format!("evaluate: verdict with {labels} labels a class"),
-        }));
-        let mut arms: Vec<(Arm, Predictions)> = Vec::new();
-        let mut labels = 0;
-        for start in &starts {
-            let (arm, predictions, shown) = arm(context, &root, dataset, start, labels_per_class, reporter)?;
-            let gain = arms.first().map(|(_, first)| {
-                Difference::new(&predictions.predicted(), &first.predicted(), &first.labels)
-            });
-            labels = shown;
-            arms.push((Arm { gain, ..arm }, predictions));
-        }
-        let arms = arms.into_iter().map(|(arm, _)| arm).collect();
-        counts.push(LabelCount { labels_per_class, labels, arms });
+    for &labels_per_class in &comparison.labels_per_class {
+        reporter.report(Event::Note(&format!("evaluate: verdict with {}", in_words(labels_per_class))));
+        let arms = starts.iter().map(|start| arm(context, &root, dataset, start, labels_per_class, reporter));
+        counts.push((labels_per_class, arms.collect::<Result<_>>()?));
     }
-    Ok(Some(Verdict { sentence: sentence(&counts), protocol: protocol(&context.config), counts }))
+    Ok(Candidates { counts, protocol: comparison.protocol.clone() })
 }
 
-/// The label counts that there are labels for, the fewest first, all at the end.
-fn possible(context: &Context, dataset: &Dataset, reporter: &mut dyn Reporter) -> Result<Vec<usize>> {
-    let config = &context.config;
-    let split = dataset.labeled_split(&config.data, config.seed)?;
-    let mut members = vec![0; dataset.class_names.len()];
-    split.train.iter().for_each(|&index| members[usize::from(dataset.train.labels[index as usize])] += 1);
-    let least = members.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
-    let (mut counts, left_out): (Vec<usize>, Vec<usize>) =
-        config.evaluate.labels_per_class.iter().partition(|&&count| count < least || count == 0);
-    if !left_out.is_empty() {
-        let text = format!("the smallest class has {least} labels: left out {left_out:?} labels a class");
-        reporter.report(Event::Note(&text));
+fn in_words(labels_per_class: usize) -> String {
+    match labels_per_class {
+        0 => "all labels".to_owned(),
+        labels => format!("{labels} labels a class"),
     }
-    counts.sort_by_key(|&count| if count == 0 { usize::MAX } else { count });
-    counts.dedup();
-    Ok(counts)
+}
+
+impl Candidates {
+    /// Opens the test set for every classifier.
+    pub(super) fn test(
+        &self,
+        context: &Context,
+        dataset: &Dataset,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Verdict> {
+        let mut counts = Vec::new();
+        for (labels_per_class, candidates) in &self.counts {
+            let mut arms: Vec<Arm> = Vec::new();
+            let mut first: Option<Predictions> = None;
+            for candidate in candidates {
+                let (mut arm, predictions) =
+                    candidate.test(context, dataset, &in_words(*labels_per_class), reporter)?;
+                match &first {
+                    None => first = Some(predictions),
+                    Some(first) => {
+                        let (own, labels) = (first.predicted(), &first.labels);
+                        arm.gain = Some(Difference::new(&predictions.predicted(), &own, labels));
+                    }
+                }
+                arms.push(arm);
+            }
+            let labels = candidates.first().map_or(0, |candidate| candidate.labels);
+            counts.push(LabelCount { labels_per_class: *labels_per_class, labels, arms });
+        }
+        compare::adjust(&mut counts);
+        Ok(Verdict { sentence: sentence::sentence(&counts), protocol: self.protocol.clone(), counts })
+    }
+}
+
+impl Candidate {
+    fn test(
+        &self,
+        context: &Context,
+        dataset: &Dataset,
+        labels: &str,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(Arm, Predictions)> {
+        let purpose = format!("evaluate: verdict, {} with {labels}", self.name);
+        let summary = test_classifier(&self.context, &self.sources, Some(dataset), &purpose, reporter)?;
+        let opening = Opening { digest: summary.checkpoint.clone(), purpose };
+        context.run.record_run(context.environment(), summary.dataset.clone(), Some(opening))?;
+        let predictions = Predictions::load(&self.context.run.predictions())?;
+        let statistics = predictions.statistics();
+        let arm = Arm {
+            name: self.name.into(),
+            test_accuracy: statistics.accuracy,
+            test_interval: statistics.accuracy_interval,
+            validation_accuracy: summary.validation_accuracy,
+            seconds: self.seconds,
+            gain: None,
+            adjusted_p_value: None,
+            checkpoint: summary.checkpoint,
+        };
+        Ok((arm, predictions))
+    }
 }
 
 /// The run's own encoder, and its features where they are there.
 fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Result<Start> {
     let place = context.run.stage(Stage::Pretrain);
     let mut seconds = seconds_of(&context.run.summary(Stage::Pretrain));
-    let mut sources = Sources { checkpoint: Some(place.clone()), features: None };
-    if context.config.finetune.mode == FinetuneMode::Full {
-        let config = context.config.clone();
-        return Ok(Start { name: PRETRAINED, sources, config, layer: None, seconds });
+    let mut sources = Sources { checkpoint: Some(place.clone()), ..Sources::default() };
+    let config = context.config.clone();
+    if config.finetune.mode == FinetuneMode::Full {
+        return Ok(Start { name: PRETRAINED, sources, config, seconds });
     }
-    let digest = sha256_file(&context.run.result(Stage::Pretrain))?;
+    let (encoder, _, digest) = load_encoder(&context.device, context.run.result(Stage::Pretrain))?;
+    let layer = describe(&encoder, &config.extract.readout());
+    // The run's own features may be older, or of another read-out.
+    let images = |path: &Path| config::load(path, &Overrides::default()).map(|made| made.data.images());
+    let same_images = images(&context.run.config(Stage::Extract)).is_ok_and(|made| made == config.data.images());
+    let fits = |origin: &Origin| origin.checkpoint == digest && origin.layer == layer && same_images;
     let own = context.run.features().read_manifest().ok();
-    let run = match own.filter(|manifest| manifest.origin.checkpoint == digest) {
+    let run = match own.filter(|manifest| fits(&manifest.origin)) {
         Some(_) => context.run.clone(),
         None => {
             let run = RunDirectory::new(root.join(PRETRAINED));
-            let sub = sub_context(context, run.clone(), context.config.clone())?;
-            extract(&sub, Some(place), reporter)?;
+            extract(&sub_context(context, run.clone(), config.clone())?, Some(place), reporter)?;
             run
         }
     };
     seconds += seconds_of(&run.summary(Stage::Extract));
     sources.features = Some(run.stage(Stage::Extract));
-    let layer = Some(run.features().read_manifest()?.origin.layer);
-    Ok(Start { name: PRETRAINED, sources, config: context.config.clone(), layer, seconds })
+    Ok(Start { name: PRETRAINED, sources, config, seconds })
 }
 
-/// The encoder of a baseline, and its features.
-fn start(context: &Context, root: &Path, baseline: Baseline, reporter: &mut dyn Reporter) -> Result<Start> {
-    let config = context.config.with(&settings(baseline, &context.config))?;
+/// The encoder of a baseline, with first parameters of `seed`, and its features.
+fn start(
+    context: &Context,
+    root: &Path,
+    baseline: Baseline,
+    config: &Config,
+    seed: u64,
+    reporter: &mut dyn Reporter,
+) -> Result<Start> {
     let run = RunDirectory::new(root.join(baseline.name()));
     let mut start =
-        Start { name: baseline.name(), sources: Sources::default(), config, layer: None, seconds: 0.0 };
+        Start { name: baseline.name(), sources: Sources::default(), config: config.clone(), seconds: 0.0 };
     if baseline == Baseline::Scratch {
         return Ok(start);
     }
-    let sub = sub_context(context, run.clone(), start.config.clone())?;
+    let sub = sub_context(context, run.clone(), Config { seed, ..config.clone() })?;
     pretrain(&sub, reporter)?;
     start.sources.checkpoint = Some(run.stage(Stage::Pretrain));
-    if start.config.finetune.mode == FinetuneMode::Frozen {
+    if config.finetune.mode == FinetuneMode::Frozen {
         start.seconds = extract(&sub, None, reporter)?.seconds;
         start.sources.features = Some(run.stage(Stage::Extract));
-        let layer = run.features().read_manifest()?.origin.layer;
-        start.layer = (baseline == Baseline::Random).then_some(layer);
     }
     Ok(start)
 }
 
-/// A classifier on an encoder, trained on so many labels of each class and tested.
+/// A classifier on an encoder, trained on so many labels of each class.
 fn arm(
     context: &Context,
     root: &Path,
@@ -200,7 +262,7 @@ fn arm(
     start: &Start,
     labels_per_class: usize,
     reporter: &mut dyn Reporter,
-) -> Result<(Arm, Predictions, usize)> {
+) -> Result<Candidate> {
     let name = match labels_per_class {
         0 => "labels-all".to_owned(),
         labels => format!("labels-{labels}"),
@@ -219,43 +281,19 @@ fn arm(
     let shown = dataset.labeled_split(&config.data, config.seed)?.train.len();
     overrides.set("finetune.epochs", epochs(&context.config, from_scratch, images, shown));
     let config = start.config.with(&overrides)?;
-    let run = RunDirectory::new(root.join(start.name).join(name));
-    let sub = sub_context(context, run.clone(), config)?;
-    let summary = finetune(&sub, &start.sources, reporter)?;
-    let predictions = Predictions::load(&run.predictions())?;
-    let arm = Arm {
-        name: start.name.into(),
-        test_accuracy: summary.test_accuracy,
-        test_interval: summary.statistics.accuracy_interval,
+    let sub = sub_context(context, RunDirectory::new(root.join(start.name).join(name)), config)?;
+    let summary = train_classifier(&sub, &start.sources, reporter)?;
+    Ok(Candidate {
+        name: start.name,
+        context: sub,
+        sources: start.sources.clone(),
+        labels: summary.labels,
         seconds: start.seconds + summary.seconds,
-        gain: None,
-        checkpoint: summary.checkpoint,
-    };
-    Ok((arm, predictions, summary.labels))
+    })
 }
 
 /// The wall time that a summary tells; 0 where there is none.
 fn seconds_of(summary: &Path) -> f64 {
     let document: Option<Value> = read_json(summary).ok();
     document.and_then(|document| document.get("seconds")?.as_f64()).unwrap_or(0.0)
-}
-
-fn protocol(config: &Config) -> String {
-    let what = match config.finetune.mode {
-        FinetuneMode::Frozen => "the same read-out and classifier on each frozen encoder",
-        FinetuneMode::Full => "each encoder fine-tuned together with the same classifier",
-    };
-    format!(
-        "{what}, `patches` with its own read-out; with fewer labels more passes, for the same number of steps, but at \
-         most {}; `scratch` trained end to end on as many images as pretraining saw, within that; the same labels drawn by seed {}, section `finetune` as in the run; each classifier tested \
-         once, after its training; intervals by paired bootstrap over the test images, one seed",
-        config.evaluate.most_epochs, config.seed
-    )
-}
-
-impl Verdict {
-    /// The digests of all classifiers that were tested.
-    pub(super) fn checkpoints(&self) -> impl Iterator<Item = &str> {
-        self.counts.iter().flat_map(|count| &count.arms).map(|arm| arm.checkpoint.as_str())
-    }
 }

@@ -1,8 +1,8 @@
 //! Mode `frozen`: a classifier on features that `extract` wrote.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{Sources, Tested, Trained, choice, material, ridge};
+use super::{Sources, Trained, choice, kept_accuracy, material, ridge};
 use crate::checkpoint::Header;
 use crate::config::{self, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
@@ -14,15 +14,10 @@ use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
 use crate::stage_directory::{StageDirectory, Work};
 use crate::stages::{Context, training_stage};
-use crate::training;
 
-/// Trains the classifier and predicts the test images.
-pub(super) fn run(
-    context: &Context,
-    sources: &Sources,
-    reporter: &mut dyn Reporter,
-) -> Result<(Trained, Tested)> {
-    let directory = sources.features.clone().unwrap_or_else(|| context.run.stage(Stage::Extract));
+/// Trains the classifier.
+pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<Trained> {
+    let directory = directory(context, sources);
     let files = FeatureFiles::new(&directory);
     context.check(&context.run.files(Stage::Finetune))?;
     let manifest = files.read_manifest()?;
@@ -34,7 +29,14 @@ pub(super) fn run(
     let map = frozen_map(&config.finetune, &manifest)?;
     let classes = manifest.classes.len();
     let all = Features::load(&files.train(), &manifest.origin, classes)?;
-    let chosen = data::labeled_split(all.labels(), classes, &config.data, config.seed)?;
+    let mut recipe = config.recipe(Stage::Finetune);
+    let chosen = match &sources.split {
+        Some(split) => {
+            recipe["split"] = split.digest().into();
+            split.clone()
+        }
+        None => data::labeled_split(all.labels(), classes, &config.data, config.seed)?,
+    };
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));
     drop(all);
@@ -49,42 +51,49 @@ pub(super) fn run(
         classes,
         map,
     };
-    let (dataset, recipe) = (manifest.origin.dataset.clone(), config.recipe(Stage::Finetune));
+    let dataset = manifest.origin.dataset.clone();
     let header = Header {
         classifier: Some(shape.clone()),
         input: Some(manifest.origin.checkpoint.clone()),
         ..Header::untrained(Stage::Finetune, config.seed, Pixels::Raw, dataset, recipe)
     };
     let head = head(context, header, &shape, &train, validation.as_ref(), reporter)?;
-    let labels = train.len();
-    // Where they are in memory they make room for those of the test set.
-    drop((train, validation));
-    let test = Features::load(&files.test(), &manifest.origin, classes)?;
-    let tested = training::predict(&head.network, &test, &context.device);
-    test.failure().map_or(Ok(()), Err)?;
-    let trained = Trained {
-        what: match config.finetune.head {
-            HeadKind::Conv => "frozen encoder, convolutions on its map",
-            HeadKind::Linear | HeadKind::Mlp => "frozen encoder, dense classifier on its features",
-            HeadKind::Ridge => "frozen encoder, ridge regression of one-hot labels on its features",
-        },
+    Ok(Trained {
         how: head.how,
         seconds: head.seconds,
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
-        labels,
+        labels: train.len(),
+        validation: head.validation,
         history: head.history,
-        test_labels: test.labels().to_vec(),
         work: head.work,
-    };
-    Ok((trained, tested))
+    })
 }
 
-/// A classifier on features, and how it came about.
+/// Where the features are that are trained and tested on.
+fn directory(context: &Context, sources: &Sources) -> PathBuf {
+    sources.features.clone().unwrap_or_else(|| context.run.stage(Stage::Extract))
+}
+
+/// The test features, which must come from the same encoder as those that `checkpoint` was trained on.
+pub(super) fn test_features(context: &Context, sources: &Sources, checkpoint: &Header) -> Result<Features> {
+    let files = FeatureFiles::new(&directory(context, sources));
+    let manifest = files.read_manifest()?;
+    if checkpoint.input.as_ref() != Some(&manifest.origin.checkpoint) {
+        return Err(Error::checkpoint(
+            files.manifest(),
+            "these features come from another encoder than those that the classifier was trained on",
+            "run `rotnet finetune --force` on them",
+        ));
+    }
+    Features::load(&files.test(), &manifest.origin, manifest.classes.len())
+}
+
+/// How a classifier on features came about.
 struct Head {
-    network: Classifier,
     history: Vec<EpochMetrics>,
     how: String,
+    validation: Option<f64>,
     seconds: f64,
     work: Work,
 }
@@ -100,18 +109,19 @@ fn head(
 ) -> Result<Head> {
     let config = &context.config.finetune;
     if config.head == HeadKind::Ridge {
-        let ridge::Solved { network, how, seconds, work } =
+        let ridge::Solved { how, validation, seconds, work } =
             ridge::solve(context, header, shape, train, validation)?;
-        return Ok(Head { network, history: Vec::new(), how, seconds, work });
+        return Ok(Head { history: Vec::new(), how, validation, seconds, work });
     }
     let device = context.device.clone().autodiff();
     let moments = config.standardise.then(|| train.moments()).transpose()?;
     let network = Classifier::new(shape, moments, context.config.seed, &device);
     let material = material(train, validation.map(|samples| samples as _), config);
-    let training_stage::Trained { network, history, work } =
+    let training_stage::Trained { history, work } =
         training_stage::run(context, header, network, config.into(), material, reporter)?;
     let seconds = training_stage::seconds(&history);
-    Ok(Head { network, history, how: choice(config).into(), seconds, work })
+    let validation = kept_accuracy(config, &history);
+    Ok(Head { validation, history, how: choice(config).into(), seconds, work })
 }
 
 /// The map that a head of convolutions stands on.

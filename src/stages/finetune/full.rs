@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{Sources, Tested, Trained, choice, material};
+use super::{Sources, Trained, choice, kept_accuracy, material};
 use crate::checkpoint::Header;
 use crate::config::Config;
 use crate::data::{self, Dataset, Pixels, PlainImages};
@@ -15,14 +15,13 @@ use crate::samples::Samples;
 use crate::stage_directory::checkpoint_in;
 use crate::stages::extract::{check_data, describe, feature_map, load_encoder};
 use crate::stages::{Context, label, training_stage};
-use crate::training;
 
-/// Trains encoder and classifier and predicts the test images.
+/// Trains encoder and classifier; gives the data set too, whose test images are still closed.
 pub(super) fn run(
     context: &Context,
     sources: &Sources,
     reporter: &mut dyn Reporter,
-) -> Result<(Trained, Tested)> {
+) -> Result<(Trained, Dataset)> {
     let config = &context.config;
     let pretrained = match config.finetune.from_scratch {
         true => None,
@@ -76,25 +75,19 @@ pub(super) fn run(
         ..header.clone()
     };
     let material = material(&train, validation.as_ref().map(|samples| samples as _), &config.finetune);
-    let training_stage::Trained { network, history, work } =
+    let training_stage::Trained { history, work } =
         training_stage::run(context, stage_header, network, (&config.finetune).into(), material, reporter)?;
-    let test_images = dataset.open_test()?;
-    let test = PlainImages::all(&test_images, &header.pixels);
     let trained = Trained {
-        what: match config.finetune.from_scratch {
-            true => "encoder and classifier trained end to end from scratch (supervised baseline)",
-            false => "encoder and classifier trained end to end from the pretrained encoder",
-        },
         how: choice(&config.finetune).into(),
         seconds: training_stage::seconds(&history),
         dataset: label(&dataset),
         classes: dataset.class_names.clone(),
         labels: train.len(),
+        validation: kept_accuracy(&config.finetune, &history),
         history,
-        test_labels: test_images.labels.clone(),
         work,
     };
-    Ok((trained, training::predict(&network, &test, &context.device)))
+    Ok((trained, dataset))
 }
 
 /// What the classifier sees of the encoder, as section `extract` says; for a head of convolutions the map of one block,

@@ -21,9 +21,10 @@ const LESS: &str = "take fewer labels (data.labels_per_class), narrower features
 
 /// A solved classifier.
 pub(super) struct Solved {
-    pub network: Classifier,
     /// How the penalty was chosen, and which one it is.
     pub how: String,
+    /// Accuracy on the validation images, which the penalty was chosen by; absent where there are none.
+    pub validation: Option<f64>,
     /// Wall time.
     pub seconds: f64,
     pub work: Work,
@@ -77,6 +78,7 @@ pub(super) fn solve(
             (choose_by_folds(train, &PENALTIES, FOLDS), format!("by {FOLDS} folds of the training images"))
         }
     };
+    let best = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
     let Choice { ridge, temperature, .. } = choice;
     // Scores are near each other; divided by the temperature their softmax is calibrated.
     let scaled = |values: Vec<f32>| values.into_iter().map(|value| value / temperature as f32).collect();
@@ -99,7 +101,7 @@ pub(super) fn solve(
     let work = context.begin(Stage::Finetune)?;
     Checkpoint { header, parameters, optimizer: Default::default() }.save(&work.directory().checkpoint())?;
     Ok(Solved {
-        network,
+        validation: validation.map(|_| best),
         how: format!("solved in closed form, penalty {} chosen {chosen}", ridge.penalty),
         seconds: start.elapsed().as_secs_f64(),
         work,

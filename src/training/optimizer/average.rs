@@ -33,7 +33,7 @@ impl Average {
 
     /// The network with averages in place of its parameters, where there are any.
     pub(super) fn put_into<N: Network>(&self, network: N) -> N {
-        network.map(&mut Replace { path: Path::default(), average: self })
+        put_into(network, &self.parameters)
     }
 
     /// Goes on from saved averages; those of parameters that are not `averaged` (running statistics) are left out.
@@ -48,9 +48,14 @@ impl Average {
     }
 }
 
+/// The network with the numbers of `parameters`, flattened by name, in place of its own, where there are any.
+pub(in crate::training) fn put_into<N: Network>(network: N, parameters: &BTreeMap<String, Tensor<1>>) -> N {
+    network.map(&mut Replace { path: Path::default(), parameters })
+}
+
 struct Replace<'a> {
     path: Path,
-    average: &'a Average,
+    parameters: &'a BTreeMap<String, Tensor<1>>,
 }
 
 impl ModuleMapper for Replace<'_> {
@@ -63,7 +68,7 @@ impl ModuleMapper for Replace<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.average.parameters.get(&self.path.name()) {
+        match self.parameters.get(&self.path.name()) {
             Some(average) => param.map(|old| average.clone().reshape(old.dims())),
             None => param,
         }

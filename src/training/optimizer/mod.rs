@@ -17,6 +17,7 @@ use crate::model::{Network, Parameters, Path, collect};
 use crate::training::ScheduleConfig;
 
 use average::Average;
+pub(super) use average::put_into;
 
 pub use config::{Moments, Momentum, OptimizerConfig, Rule};
 
@@ -112,8 +113,13 @@ impl Optimizer {
         })
     }
 
-    /// The network to validate and to keep, without automatic differentiation: with the averaged parameters, where an
-    /// average is kept.
+    /// Whether it keeps an average of the parameters.
+    pub fn averages(&self) -> bool {
+        self.average.is_some()
+    }
+
+    /// The network without automatic differentiation: with the averaged parameters, where an average is kept, and the
+    /// running statistics of `network` itself.
     pub fn evaluated<N: Network>(&self, network: &N) -> N {
         let network = network.valid();
         match &self.average {

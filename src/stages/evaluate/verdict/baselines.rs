@@ -4,7 +4,27 @@ use serde_json::json;
 
 use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::data::Rotations;
-use crate::model::HeadKind;
+use crate::model::{EncoderKind, HeadKind};
+
+/// Why a run of this config cannot be compared with a baseline; nothing where it can.
+pub(super) fn obstacle(baseline: Baseline, config: &Config) -> Option<&'static str> {
+    let untrained = !config.encoder.is_trainable();
+    match baseline {
+        Baseline::Random if untrained => Some("the run's own encoder is not trained"),
+        Baseline::Scratch if untrained => Some("the run's encoder has nothing to train"),
+        Baseline::Random | Baseline::Scratch => None,
+        Baseline::Patches if config.finetune.mode == FinetuneMode::Full => {
+            Some("patches cannot be trained on, as finetune.mode `full` does")
+        }
+        Baseline::Patches if config.finetune.head == HeadKind::Conv => {
+            Some("patches are no map of a block, which the head `conv` stands on")
+        }
+        Baseline::Patches if config.encoder.kind == EncoderKind::Patches => {
+            Some("the run's own encoder is of patches")
+        }
+        Baseline::Patches => None,
+    }
+}
 
 /// What makes a baseline of a run's config.
 pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
@@ -26,6 +46,13 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
             }
             overrides.set("finetune.mode", "full");
             overrides.set("finetune.from_scratch", true);
+            // A lower one spares a pretrained encoder, and would hold a fresh one back.
+            overrides.set("finetune.encoder_rate", 1.0);
+            if config.finetune.head == HeadKind::Ridge {
+                // Solved on features, of which there are none before the encoder is trained. A linear classifier is
+                // of the same form; without any, the verdict would lack its strongest baseline.
+                overrides.set("finetune.head", "linear");
+            }
             overrides.set("finetune.augment", json!(config.pretrain.augment));
             overrides.set("finetune.optimizer", json!(config.pretrain.optimizer));
             overrides.set("finetune.schedule", json!(config.pretrain.schedule));
@@ -47,6 +74,7 @@ fn untrained(overrides: &mut Overrides) {
     }
     overrides.set("pretrain.sizes", json!([]));
     overrides.set("pretrain.keep", "last");
+    overrides.set("pretrain.keep_by", "task");
 }
 
 /// Images that a network saw in pretraining on so many, each rotation counted.
@@ -89,6 +117,20 @@ mod tests {
         assert_eq!(read(&config), ExtractConfig::default());
         config.finetune.mode = FinetuneMode::Full;
         assert_eq!(read(&config), config.extract);
+    }
+
+    #[test]
+    fn a_network_from_scratch_is_trained_at_the_full_rate_and_with_a_head_that_can_be() {
+        let mut config = Config::default();
+        let scratch = |config: &Config| config.with(&settings(Baseline::Scratch, config)).unwrap().finetune;
+        config.finetune.mode = FinetuneMode::Full;
+        for rate in [0.0, 0.5, 10.0] {
+            config.finetune.encoder_rate = rate;
+            assert_eq!(scratch(&config).encoder_rate, 1.0);
+        }
+        let mut config = Config::default();
+        config.finetune.head = HeadKind::Ridge;
+        assert_eq!((scratch(&config).head, scratch(&config).mode), (HeadKind::Linear, FinetuneMode::Full));
     }
 
     #[test]

@@ -1,0 +1,102 @@
+//! What the verdict compares: decided before any work, and judged with all comparisons in view.
+
+use super::baselines::{obstacle, settings};
+use super::{LabelCount, LeftOut};
+use crate::config::{Baseline, Config, FinetuneMode};
+use crate::data::Dataset;
+use crate::error::Result;
+use crate::judge::statistics::holm;
+use crate::model::HeadKind;
+use crate::progress::{Event, Reporter};
+
+/// What the verdict compares.
+pub(in super::super) struct Comparison {
+    /// Each with its config.
+    pub baselines: Vec<(Baseline, Config)>,
+    /// The fewest first, all at the end.
+    pub labels_per_class: Vec<usize>,
+    /// Of the first parameters of the untrained encoder, as pretraining had them.
+    pub seed: u64,
+    /// How the numbers come about.
+    pub protocol: String,
+}
+
+impl Comparison {
+    /// The comparison that section `evaluate` asks for, nothing where none is left of it; and the baselines that cannot
+    /// be had.
+    pub(in super::super) fn prepare(
+        config: &Config,
+        seed: u64,
+        dataset: &Dataset,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(Option<Self>, Vec<LeftOut>)> {
+        let evaluate = &config.evaluate;
+        let (mut baselines, mut left_out) = (Vec::new(), Vec::new());
+        if evaluate.labels_per_class.is_empty() {
+            return Ok((None, left_out));
+        }
+        for &baseline in &evaluate.baselines {
+            match obstacle(baseline, config) {
+                None => baselines.push((baseline, config.with(&settings(baseline, config))?)),
+                Some(reason) => {
+                    left_out.push(LeftOut { name: baseline.name().into(), reason: reason.into() });
+                }
+            }
+        }
+        if baselines.is_empty() {
+            return Ok((None, left_out));
+        }
+        let labels_per_class = possible(config, dataset, reporter)?;
+        let looks = baselines.len() * labels_per_class.len();
+        let protocol = protocol(config, looks, &left_out);
+        Ok((Some(Self { baselines, labels_per_class, seed, protocol }), left_out))
+    }
+}
+
+/// The label counts that there are labels for, the fewest first, all at the end.
+fn possible(config: &Config, dataset: &Dataset, reporter: &mut dyn Reporter) -> Result<Vec<usize>> {
+    let split = dataset.labeled_split(&config.data, config.seed)?;
+    let mut members = vec![0; dataset.class_names.len()];
+    split.train.iter().for_each(|&index| members[usize::from(dataset.train.labels[index as usize])] += 1);
+    let least = members.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
+    let (mut counts, left_out): (Vec<usize>, Vec<usize>) =
+        config.evaluate.labels_per_class.iter().partition(|&&count| count < least || count == 0);
+    if !left_out.is_empty() {
+        let text = format!("the smallest class has {least} labels: left out {left_out:?} labels a class");
+        reporter.report(Event::Note(&text));
+    }
+    counts.sort_by_key(|&count| if count == 0 { usize::MAX } else { count });
+    counts.dedup();
+    Ok(counts)
+}
+
+fn protocol(config: &Config, looks: usize, left_out: &[LeftOut]) -> String {
+    let what = match config.finetune.mode {
+        FinetuneMode::Frozen => "the same read-out and classifier on each frozen encoder",
+        FinetuneMode::Full => "each encoder fine-tuned together with the same classifier",
+    };
+    let head = match config.finetune.head {
+        HeadKind::Ridge => " and a linear classifier, for ridge regression is not trained",
+        _ => "",
+    };
+    let left_out: String =
+        left_out.iter().map(|LeftOut { name, reason }| format!("; without `{name}`: {reason}")).collect();
+    format!(
+        "{what}, `patches` with its own read-out; with fewer labels more passes, for the same number of steps, but at \
+         most {}; `scratch` trained end to end at the full rate{head}, on as many images as pretraining saw, within \
+         that; the same labels drawn by seed {}, section `finetune` as in the run; each classifier tested once, after \
+         all training; 95 % intervals by paired bootstrap over the test images, each for itself; ahead is what an \
+         exact McNemar test says at 5 %, its p-values adjusted for {looks} comparisons (Holm); one seed{left_out}",
+        config.evaluate.most_epochs, config.seed
+    )
+}
+
+/// Adjusts the p-values of all gains for their number.
+pub(super) fn adjust(counts: &mut [LabelCount]) {
+    let mut arms: Vec<_> =
+        counts.iter_mut().flat_map(|count| &mut count.arms).filter(|arm| arm.gain.is_some()).collect();
+    let values: Vec<f64> = arms.iter().filter_map(|arm| Some(arm.gain.as_ref()?.p_value)).collect();
+    for (arm, adjusted) in arms.iter_mut().zip(holm(&values)) {
+        arm.adjusted_p_value = Some(adjusted);
+    }
+}

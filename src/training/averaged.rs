@@ -1,0 +1,59 @@
+//! The network to keep where weights are averaged: batch normalisation needs the statistics of these weights, not of the
+//! last ones, so they are estimated anew over training images, as in stochastic weight averaging (Izmailov,
+//! Podoprikhin, Garipov, Vetrov, Wilson 2018; PyTorch's `swa_utils.update_bn`).
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+
+use super::optimizer::put_into;
+use super::{Optimizer, Plan, epoch_order};
+use crate::model::{MOMENTUM, Network, collect, is_running};
+use crate::samples::{Batch, Samples};
+
+/// Most batches that statistics are estimated over. 64 batches of 256 rotated images put a channel's mean within 1/128 of
+/// its deviation, if an image counted as one value only; their forward passes are 3 % of an epoch of `compact.json` (782
+/// steps of three passes).
+const BATCHES: usize = 64;
+
+/// The network to keep after an epoch, without automatic differentiation. A function of the averaged weights and the
+/// first batches of that epoch alone, in their order and with their augmentation but in the images' own size.
+pub(super) fn kept<N: Network>(
+    optimizer: &Optimizer,
+    network: &N,
+    samples: &dyn Samples,
+    plan: &Plan<'_>,
+    epoch: usize,
+) -> N {
+    let kept = optimizer.evaluated(network);
+    let plain = plan.replicas.main();
+    let tensors = |numbers: &BTreeMap<String, Vec<f64>>| -> BTreeMap<String, Tensor<1>> {
+        let tensor = |numbers: &Vec<f64>| {
+            let numbers: Vec<f32> = numbers.iter().map(|&number| number as f32).collect();
+            Tensor::from_floats(&numbers[..], plain)
+        };
+        numbers.iter().map(|(name, numbers)| (name.clone(), tensor(numbers))).collect()
+    };
+    let running = collect(&kept).into_iter().filter(|(name, _)| is_running(name));
+    let mut sums: BTreeMap<String, Vec<f64>> =
+        running.map(|(name, data)| (name, vec![0.0; data.num_elements()])).collect();
+    if !optimizer.averages() || sums.is_empty() {
+        return kept;
+    }
+    let zeros = tensors(&sums);
+    let order = epoch_order(samples, plan.seed, epoch);
+    let batches: Vec<&[u32]> = order.chunks(plan.batch_size * samples.group()).take(BATCHES).collect();
+    for indices in &batches {
+        // Clones of a module share their running statistics, `valid` copies them.
+        let network = put_into(kept.valid(), &zeros).train();
+        let (inputs, _) = Batch::new(samples, epoch as u64, indices).into_tensors(&plain.clone().autodiff());
+        drop(network.logits(inputs));
+        // From zeros, a running statistic is that of the batch times the momentum.
+        let found = collect(&network.valid());
+        for (name, sum) in &mut sums {
+            let values = found[name].iter::<f64>().map(|value| value / MOMENTUM / batches.len() as f64);
+            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
+        }
+    }
+    put_into(kept, &tensors(&sums))
+}
