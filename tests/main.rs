@@ -7,6 +7,7 @@ mod devices; // names of devices, several in a step, listing and checking them
 mod disk; // full disks, directories that cannot be written or went away
 mod encoders; // every encoder, read-out and head through the stages
 mod export; // encoder and features for other programs
+mod fairness; // every config goes through `evaluate`, no baseline is held back, the test set is opened last
 mod finetuning; // a frozen encoder, rates by part, from scratch
 #[cfg(feature = "wgpu")]
 mod gpu; // graphics cards, on a software renderer and without drivers
