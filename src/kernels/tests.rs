@@ -81,7 +81,7 @@ proptest! {
         height in 5usize..12,
         width in 5usize..12,
         inputs in 1usize..20,
-        outputs in 8usize..40,
+        outputs in 1usize..40,
         kernel in prop::sample::select(vec![1usize, 3, 5, 6]),
         same in any::<bool>(),
         relu in any::<bool>(),

@@ -14,9 +14,11 @@ use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
 use super::simd::{arch, load, store};
 
-/// Most units of the fixed split (their sums are the price: weights x units).
+/// Most units of the fixed split. Their sums (weights x units) are the price: 8x8x64 -> 128, batch 256, one Zen 5 core,
+/// AVX-512, other work beside, best of 9 interleaved calls: 28 ms with 4, 29 with 16, 48 with 32, 54 with 64.
 const MOST_UNITS: usize = 16;
-/// Fewest images of a unit.
+/// Fewest images of a unit. What decides it is that a batch of 32 makes 8 units for threads; on one thread larger is
+/// faster: 8x8x64 -> 128, batch 32, measured as above: 3.1 ms with 4, 2.8 with 8 and 16.
 const FEWEST_IMAGES: usize = 4;
 /// Output channels must fill whole vectors of every instruction set.
 const CHANNEL_MULTIPLE: usize = 16;
@@ -61,7 +63,8 @@ pub fn dense_weight_gradient(
     }
 }
 
-/// Numbers that one task adds up.
+/// Numbers that one task adds up. Decided by the tasks that it leaves for threads (64 -> 128: 18); for the time of the
+/// whole gradient it makes no difference: 3.0 to 3.1 ms from 512 to all of them, batch 32, measured as above.
 const COLLECT: usize = 4_096;
 
 #[inline(always)]

@@ -84,12 +84,11 @@ impl ConvShape {
     }
 }
 
-/// Can the kernels of this module run `shape` well? (They run every shape correctly.)
+/// Can the kernels of this module run `shape` well? (They run every shape correctly.) Few channels out are no reason
+/// against them: both passes of 3x3 over 32 images, one Zen 5 core, other work beside, best of 8: 16x16x32 -> 1 with pool
+/// 2.7 ms (burn's operations 9.5), 32x32x3 -> 1 1.9 (2.6), 8x8x64 -> 1 1.1 (3.3).
 pub fn uses_fast_path(shape: &ConvShape) -> bool {
-    matches!(shape.kernel, 1 | 3 | 5 | 6)
-        && shape.padding < shape.kernel
-        && shape.positions() > 0
-        && shape.out_channels >= 8
+    matches!(shape.kernel, 1 | 3 | 5 | 6) && shape.padding < shape.kernel && shape.positions() > 0
 }
 
 /// Splits `0..total` into pieces of at most `largest`, as equal as possible and longer ones first.
