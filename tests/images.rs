@@ -341,6 +341,7 @@ fn orient_refuses_to_write_over_an_image_before_it_writes_anything() {
         ("album --fix album", 2, own),
         ("album --fix album --force", 2, own),
         ("album --fix ./other/../album --force", 2, own),
+        ("album --fix new/../album", 2, "leads through new, which is not there"),
         ("album --fix alias --force", 2, own),
         ("alias --fix album --force", 2, own),
         ("album/trip --fix album/trip --force", 2, own),

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::files::ImageFile;
 use crate::data::Photo;
@@ -44,6 +44,21 @@ pub(super) struct Targets<'a> {
     sources: HashSet<Identity>,
 }
 
+/// Refuses a folder behind one that is not there yet: once that is made, the path may lead to the images themselves.
+fn refuse_detour(folder: &Path) -> Result<()> {
+    let mut above = PathBuf::new();
+    for part in folder.components() {
+        if part == Component::ParentDir && !above.as_os_str().is_empty() && !above.exists() {
+            return Err(Error::Usage {
+                problem: format!("{} leads through {}, which is not there", folder.display(), above.display()),
+                hint: "name the folder for --fix without `..`".into(),
+            });
+        }
+        above.push(part);
+    }
+    Ok(())
+}
+
 impl<'a> Targets<'a> {
     /// Decides on all places. Nothing is written.
     ///
@@ -52,7 +67,10 @@ impl<'a> Targets<'a> {
     /// [`Error::OutputExists`] if it is taken.
     pub fn plan(files: &[ImageFile], fix: &'a Fix) -> Result<Self> {
         let paths: Vec<PathBuf> = match fix {
-            Fix::Copies { folder, .. } => files.iter().map(|file| folder.join(&file.name)).collect(),
+            Fix::Copies { folder, .. } => {
+                refuse_detour(folder)?;
+                files.iter().map(|file| folder.join(&file.name)).collect()
+            }
             // A symbolic link stays one: what it leads to is turned.
             Fix::InPlace => {
                 let place = |path: &PathBuf| if path.is_symlink() { resolved(path) } else { path.clone() };
