@@ -21,7 +21,7 @@ pub(super) struct Recipe {
 
 impl Recipe {
     /// # Errors
-    /// [`Error::Checkpoint`] for a checkpoint whose recipe is not that of a pretraining.
+    /// [`crate::Error::Checkpoint`] for a checkpoint whose recipe is not that of a pretraining.
     pub(super) fn of(header: &Header) -> Result<Self> {
         Self::deserialize(&header.recipe).map_err(|error| {
             Checkpoint::refuse("pretrain".as_ref(), format!("does not say how it was pretrained: {error}"))
@@ -33,7 +33,7 @@ impl Recipe {
 /// cannot be told, since the data set is another one, or was `opened` with fewer images.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for a checkpoint that does not say.
+/// [`crate::Error::Checkpoint`] for a checkpoint that does not say.
 pub(crate) fn pretraining_split(
     header: &Header,
     dataset: &Dataset,
