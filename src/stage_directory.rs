@@ -282,7 +282,8 @@ impl Work {
 impl Drop for Work {
     /// A replacement that came to nothing leaves nothing behind.
     fn drop(&mut self) {
-        let came_to_nothing = !self.finished && self.directory != self.place && !self.directory.holds_results();
+        let came_to_nothing =
+            !self.finished && self.directory != self.place && !self.directory.holds_results();
         if came_to_nothing {
             let _ = remove(&self.directory.path);
         }

@@ -51,7 +51,10 @@ fn a_full_disk_stops_the_run_and_resume_works_once_there_is_room() {
         "{}",
         outcome.stderr
     );
-    assert_eq!(outcome.stdout, "checkpoint.previous.safetensors\ncheckpoint.safetensors\nconfig.json\nmetrics.jsonl\n");
+    assert_eq!(
+        outcome.stdout,
+        "checkpoint.previous.safetensors\ncheckpoint.safetensors\nconfig.json\nmetrics.jsonl\n"
+    );
     assert_same_results(&folder, "whole", "a");
 }
 

@@ -58,7 +58,9 @@ fn a_result_stays_through_a_forced_run_that_diverges_finds_no_room_or_is_killed(
     let before = files(&folder, "a");
     let rate = "--set data.scale_pixels=false --set pretrain.optimizer.kind=sgd --set pretrain.optimizer.learning_rate=10";
     folder.refuse(&format!("pretrain {SHORT} {rate} --out a --force"), 1, &["learning rate 10"]);
-    let stays = |after: &BTreeMap<PathBuf, Vec<u8>>| before.iter().all(|(path, bytes)| after.get(path) == Some(bytes));
+    let stays = |after: &BTreeMap<PathBuf, Vec<u8>>| {
+        before.iter().all(|(path, bytes)| after.get(path) == Some(bytes))
+    };
     assert!(stays(&files(&folder, "a")));
     let small = format!("trap '' XFSZ; ulimit -f 100; \"$ROTNET\" pretrain {SHORT} --seed 5 --out a --force");
     let outcome = folder.shell(&small.replacen("--seed 3 ", "", 1));

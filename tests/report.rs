@@ -54,7 +54,8 @@ fn half_a_run_and_single_stages_are_shown() {
     folder.succeed(&format!("pretrain {SHORT} --out half"));
     fs::remove_file(folder.path("half/pretrain/summary.json")).unwrap();
     let config = String::from_utf8(folder.read("half/pretrain/config.json")).unwrap();
-    fs::write(folder.path("half/pretrain/config.json"), config.replace("\"epochs\": 2", "\"epochs\": 9")).unwrap();
+    fs::write(folder.path("half/pretrain/config.json"), config.replace("\"epochs\": 2", "\"epochs\": 9"))
+        .unwrap();
     folder.succeed("report half");
     page(&folder, "half/report.html", &["unfinished", "2 of 9 epochs so far", "Nearest neighbours"]);
 

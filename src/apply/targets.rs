@@ -50,7 +50,11 @@ fn refuse_detour(folder: &Path) -> Result<()> {
     for part in folder.components() {
         if part == Component::ParentDir && !above.as_os_str().is_empty() && !above.exists() {
             return Err(Error::Usage {
-                problem: format!("{} leads through {}, which is not there", folder.display(), above.display()),
+                problem: format!(
+                    "{} leads through {}, which is not there",
+                    folder.display(),
+                    above.display()
+                ),
                 hint: "name the folder for --fix without `..`".into(),
             });
         }

@@ -34,7 +34,8 @@ impl Step {
             13..=15 => Self::Signal(working(random), "KILL", delay(random)),
             16 => Self::FullDisk(working(random), 1 << (random.next_u32() % 10)),
             17 => {
-                let directory = pick(random, &["a", "b", "a/pretrain", "a/features", "a/finetune", "a/evaluate"]);
+                let directory =
+                    pick(random, &["a", "b", "a/pretrain", "a/features", "a/finetune", "a/evaluate"]);
                 Self::ReadOnly(working(random), directory)
             }
             _ => Self::Together(command(random), command(random)),
@@ -179,7 +180,9 @@ fn command(random: &mut impl Rng) -> String {
             let to = pick(random, &["fixed", "ph", "fixed/../ph"]);
             format!("orient --run {run} ph --quiet --fix {to} --sure 0 {}", sometimes(random, 2, "--force"))
         }
-        14 => format!("export --run {run} --quiet --what encoder,features {}", sometimes(random, 2, "--force")),
+        14 => {
+            format!("export --run {run} --quiet --what encoder,features {}", sometimes(random, 2, "--force"))
+        }
         _ => working(random),
     }
 }

@@ -77,7 +77,8 @@ impl<'a> World<'a> {
         fs::write(batch, bytes).unwrap();
         fs::create_dir(path("ph")).unwrap();
         for number in 0..2_u8 {
-            let picture = image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([number * 90, x as u8, y as u8]));
+            let picture =
+                image::RgbImage::from_fn(40, 32, |x, y| image::Rgb([number * 90, x as u8, y as u8]));
             picture.save(path(&format!("ph/{number}.png"))).unwrap();
         }
         fs::write(path("sweep.json"), SWEEP).unwrap();
@@ -135,7 +136,8 @@ impl<'a> World<'a> {
                 vec![ended(child)]
             }
             Step::FullDisk(arguments, blocks) => {
-                let words: Vec<String> = arguments.split_whitespace().map(|word| format!("'{word}'")).collect();
+                let words: Vec<String> =
+                    arguments.split_whitespace().map(|word| format!("'{word}'")).collect();
                 let program = self.program.path();
                 let limited = format!(
                     "trap '' XFSZ; ulimit -f {blocks}; exec '{}' {}",
@@ -192,7 +194,8 @@ impl<'a> World<'a> {
 
     fn check(&self, after: &Files, ended: &[Ended]) -> Result<(), String> {
         for (path, digest) in &self.files {
-            let given = ["data", "other", "ph", "sweep.json", "base.json"].iter().any(|name| path.starts_with(name));
+            let given =
+                ["data", "other", "ph", "sweep.json", "base.json"].iter().any(|name| path.starts_with(name));
             if given && after.get(path) != Some(digest) {
                 return Err(format!("{} was changed", path.display()));
             }
@@ -207,7 +210,8 @@ impl<'a> World<'a> {
             if all_failed {
                 return Err(format!("{} changed, though the command failed", result.display()));
             }
-            let between = killed && new.is_empty() && after.keys().any(|path| path.starts_with(aside(&result)));
+            let between =
+                killed && new.is_empty() && after.keys().any(|path| path.starts_with(aside(&result)));
             if !between && !after.contains_key(&result.join("summary.json")) {
                 return Err(format!("{} was finished and is not any more", result.display()));
             }
@@ -266,7 +270,8 @@ fn check_end(ended: &Ended) -> Result<(), String> {
 /// A command that wrote into a run leaves nothing of commands that were killed.
 fn check_leftovers(arguments: &str, files: &Files) -> Result<(), String> {
     let mut words = arguments.split_whitespace();
-    let writes = words.next().is_some_and(|name| ["pretrain", "extract", "finetune", "evaluate"].contains(&name));
+    let writes =
+        words.next().is_some_and(|name| ["pretrain", "extract", "finetune", "evaluate"].contains(&name));
     let run = words.skip_while(|word| !["--out", "--run"].contains(word)).nth(1);
     let Some(run) = run.filter(|_| writes) else { return Ok(()) };
     let left = files.keys().filter(|path| path.starts_with(run)).find(|path| {

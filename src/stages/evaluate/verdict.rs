@@ -213,7 +213,8 @@ fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Re
     let layer = describe(&encoder, &config.extract.readout());
     // The run's own features may be older, or of another read-out.
     let images = |path: &Path| config::load(path, &Overrides::default()).map(|made| made.data.images());
-    let same_images = images(&context.run.config(Stage::Extract)).is_ok_and(|made| made == config.data.images());
+    let same_images =
+        images(&context.run.config(Stage::Extract)).is_ok_and(|made| made == config.data.images());
     let fits = |origin: &Origin| origin.checkpoint == digest && origin.layer == layer && same_images;
     let own = context.run.features().read_manifest().ok();
     let run = match own.filter(|manifest| fits(&manifest.origin)) {
