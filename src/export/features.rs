@@ -61,7 +61,10 @@ fn write_npy(path: &Path, rows: &Features) -> Result<()> {
     put(b"\x93NUMPY\x01\x00")?;
     put(&(header.len() as u16).to_le_bytes())?;
     put(header.as_bytes())?;
-    rows.each_block(&mut |block| block.iter().try_for_each(|value| put(&value.to_le_bytes())))?;
+    rows.each_block(&mut |block| {
+        let bytes: Vec<u8> = block.iter().flat_map(|value| value.to_le_bytes()).collect();
+        put(&bytes)
+    })?;
     out.commit()
 }
 
