@@ -40,6 +40,8 @@ fn a_refused_command_leaves_the_configs_as_they_were() {
     folder.refuse("finetune --quiet --seed 2 --out a --resume", 1, &["another config", "seed"]);
     folder.refuse("finetune --quiet --seed 2 --out a", 1, &["a/finetune already holds results"]);
     assert!(files(&folder, "a") == before);
+    let ridge = "--set finetune.head=ridge --set finetune.hidden=null";
+    folder.refuse(&format!("finetune --quiet {ridge} --out a --resume"), 1, &["another config", "head"]);
     let fewer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1");
     folder.refuse(&format!("pretrain {fewer} --out a --resume"), 1, &["the config asks for", "--force"]);
     assert!(files(&folder, "a") == before);

@@ -1,5 +1,6 @@
 //! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -229,13 +230,7 @@ fn resume<N: Network>(
     let path = directory.checkpoint();
     let (checkpoint, damage) = Checkpoint::load_or_previous(&path)?;
     let found = checkpoint.header;
-    if let Some(difference) = found.difference(header) {
-        return Err(Error::checkpoint(
-            &path,
-            format!("was written with another config, data set or version: {difference}"),
-            "go on with what it was begun with, or start anew with --force",
-        ));
-    }
+    refuse_other(&path, &found, header)?;
     if found.steps > steps {
         return Err(Error::checkpoint(
             &path,
@@ -265,6 +260,17 @@ fn resume<N: Network>(
     }));
     let from = Position { epochs: found.epochs, partial: found.partial };
     Ok(Resumed { network, from, history, damaged: damage.is_some() })
+}
+
+/// Refuses to go on with a checkpoint that was begun with anything else than `header` says.
+pub(super) fn refuse_other(path: &Path, found: &Header, header: &Header) -> Result<()> {
+    found.difference(header).map_or(Ok(()), |difference| {
+        Err(Error::checkpoint(
+            path,
+            format!("was written with another config, data set or version: {difference}"),
+            "go on with what it was begun with, or start anew with --force",
+        ))
+    })
 }
 
 /// Number of parameters of a network.

@@ -281,13 +281,15 @@ fn check_leftovers(arguments: &str, files: &Files) -> Result<(), String> {
     left.map_or(Ok(()), |path| Err(format!("{} is left over", path.display())))
 }
 
-/// The directories of finished results.
+/// The directories of finished results: those of stages and evaluations, but not of what an evaluation is made of.
 fn results(files: &Files) -> Vec<PathBuf> {
     let finished = files.keys().filter(|path| path.ends_with("summary.json"));
     let directories = finished.filter_map(|path| path.parent());
     let in_place = |path: &&Path| {
+        let above = path.parent().into_iter().flat_map(Path::components);
         let mut names = path.components().map(|name| name.as_os_str().to_string_lossy());
         !names.any(|name| [".new", ".old", ".part"].iter().any(|end| name.ends_with(end)))
+            && !above.into_iter().any(|name| name.as_os_str() == "evaluate")
     };
     // The summary of a sweep grows with its runs.
     directories.filter(in_place).filter(|path| *path != Path::new("s")).map(Path::to_path_buf).collect()

@@ -10,7 +10,7 @@ use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::{Reporter, Stage};
 use crate::samples::Samples;
 use crate::stage_directory::Work;
-use crate::stages::{Context, memory};
+use crate::stages::{Context, memory, training_stage};
 
 /// Parts of the training set that are left out in turn to choose the penalty.
 const FOLDS: usize = 5;
@@ -67,6 +67,10 @@ pub(super) fn solve(
     train: &Features,
     validation: Option<&Features>,
 ) -> Result<Solved> {
+    if let Some(directory) = context.resumed(Stage::Finetune) {
+        let path = directory.checkpoint();
+        training_stage::refuse_other(&path, &Checkpoint::load_or_previous(&path)?.0.header, &header)?;
+    }
     let start = Instant::now();
     let numbers = (train.numbers()?, validation.map(Features::numbers).transpose()?);
     let train = train.labeled(&numbers.0, shape.classes);
