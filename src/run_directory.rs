@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
-use walkdir::WalkDir;
 
 use crate::checkpoint::DatasetLabel;
 use crate::environment::Environment;
@@ -217,13 +216,10 @@ impl RunDirectory {
     /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it; the
     /// caller has the run's [lock](Self::lock).
     pub fn remove_leftovers(&self) {
-        let directories = self.places().flat_map(|place| [place.to_resume(), place]);
-        let below = directories.flat_map(|directory| WalkDir::new(directory.path()));
-        let here = WalkDir::new(&self.root).max_depth(1);
-        for entry in here.into_iter().chain(below).filter_map(Result::ok) {
-            if is_temporary(entry.file_name()) {
-                let _ = fs::remove_file(entry.path());
-            }
+        self.places().for_each(|place| place.remove_leftovers());
+        let here = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
+        for entry in here.filter(|entry| is_temporary(&entry.file_name())) {
+            let _ = fs::remove_file(entry.path());
         }
     }
 

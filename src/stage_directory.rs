@@ -7,10 +7,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use walkdir::WalkDir;
+
 use crate::checkpoint;
 use crate::error::{Error, Result};
 use crate::features::FeatureFiles;
-use crate::files::{create_directory, sync_directory};
+use crate::files::{create_directory, is_temporary, sync_directory};
 use crate::progress::EpochMetrics;
 use crate::run_directory::Existing;
 use crate::tensorboard::EVENT_FILE;
@@ -142,13 +144,16 @@ impl StageDirectory {
         self.sibling(OLD).path.exists()
     }
 
-    /// Undoes or completes a replacement in which the process was killed.
+    /// Undoes or completes a replacement in which the process was killed, and removes one that came to nothing.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub fn recover(&self) -> Result<()> {
         let (old, new) = (self.sibling(OLD), self.sibling(NEW));
         remove(&self.sibling(PART).path)?;
+        if !new.holds_results() {
+            remove(&new.path)?;
+        }
         if !old.path.exists() {
             return Ok(());
         }
@@ -165,6 +170,14 @@ impl StageDirectory {
         name.push(".");
         name.push(end);
         Self::new(self.path.with_file_name(name))
+    }
+
+    /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it.
+    pub fn remove_leftovers(&self) {
+        let entries = [&self.path, &self.sibling(NEW).path].into_iter().flat_map(WalkDir::new);
+        for entry in entries.filter_map(Result::ok).filter(|entry| is_temporary(entry.file_name())) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 
     /// Removes the replacement that was begun, at one blow.

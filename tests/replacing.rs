@@ -41,7 +41,7 @@ fn a_refused_command_leaves_the_configs_as_they_were() {
     folder.refuse("finetune --quiet --seed 2 --out a", 1, &["a/finetune already holds results"]);
     assert!(files(&folder, "a") == before);
     let ridge = "--set finetune.head=ridge --set finetune.hidden=null";
-    folder.refuse(&format!("finetune --quiet {ridge} --out a --resume"), 1, &["another config", "head"]);
+    folder.refuse(&format!("finetune --quiet {ridge} --out a --resume"), 1, &["another config", "hidden"]);
     let fewer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1");
     folder.refuse(&format!("pretrain {fewer} --out a --resume"), 1, &["the config asks for", "--force"]);
     assert!(files(&folder, "a") == before);
@@ -110,4 +110,17 @@ fn what_a_kill_left_between_two_results_is_settled_by_the_next_command() {
     fs::rename(folder.path("a/finetune"), folder.path("a/finetune.old")).unwrap();
     folder.succeed("report a --quiet --out page.html");
     assert!(files(&folder, "a") == before);
+}
+
+#[test]
+fn metrics_of_an_epoch_that_a_kill_kept_from_being_saved_go() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out whole"));
+    let one = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1");
+    folder.succeed(&format!("pretrain {one} --out a"));
+    // As if it had been killed in the second epoch, between metrics and checkpoint.
+    fs::copy(folder.path("whole/pretrain/metrics.jsonl"), folder.path("a/pretrain/metrics.jsonl")).unwrap();
+    fs::remove_file(folder.path("a/pretrain/summary.json")).unwrap();
+    folder.succeed(&format!("pretrain {one} --out a --resume"));
+    assert_eq!(folder.read("a/pretrain/metrics.jsonl").iter().filter(|&&byte| byte == b'\n').count(), 1);
 }

@@ -99,8 +99,9 @@ pub(super) fn run<N: Network>(
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = recipe.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
+    let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
     let Resumed { network, from, history, damaged } =
-        resume(context, &header, network, &mut optimizer, steps, reporter)?;
+        resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
     let work = context.begin(stage)?;
     let (latest, best) = (work.directory().checkpoint(), work.directory().best());
     if damaged {
@@ -114,7 +115,6 @@ pub(super) fn run<N: Network>(
         checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
     let mut selection = Selection::new(recipe.keep_by, recipe.common.patience, &history);
-    let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
     let plan = Plan {
         stage,
         steps: match selection.goes_on(from.epochs) {
@@ -132,7 +132,7 @@ pub(super) fn run<N: Network>(
     };
     let events = work.directory().events();
     let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
-    let mut lines = JsonLines::new(work.directory().metrics(), history);
+    let mut lines = JsonLines::new(work.directory().metrics(), history)?;
     training::train(
         network,
         &mut optimizer,
@@ -215,13 +215,13 @@ struct Resumed<N> {
 }
 
 /// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one; `steps`
-/// is what training is to come to. Changes nothing in the run.
+/// is what training is to come to, and the steps of an epoch. Changes nothing in the run.
 fn resume<N: Network>(
     context: &Context,
     header: &Header,
     network: N,
     optimizer: &mut Optimizer,
-    steps: u64,
+    (steps, an_epoch): (u64, u64),
     reporter: &mut dyn Reporter,
 ) -> Result<Resumed<N>> {
     let Some(directory) = context.resumed(header.stage) else {
@@ -249,6 +249,7 @@ fn resume<N: Network>(
         .restore(found.steps, checkpoint.optimizer, checkpoint.parameters, &context.device)
         .map_err(refuse)?;
     let network = model::load(network, raw).map_err(refuse)?;
+    refuse_later_best(&directory.best(), &found, steps, an_epoch)?;
     let history = match found.epochs {
         0 => Vec::new(),
         epochs => directory.read_metrics(epochs)?,
@@ -260,6 +261,23 @@ fn resume<N: Network>(
     }));
     let from = Position { epochs: found.epochs, partial: found.partial };
     Ok(Resumed { network, from, history, damaged: damage.is_some() })
+}
+
+/// Refuses to end before the epoch of the best checkpoint, which a process that was killed may have saved before the
+/// latest one.
+fn refuse_later_best(best: &Path, found: &Header, steps: u64, an_epoch: u64) -> Result<()> {
+    if !best.exists() {
+        return Ok(());
+    }
+    let epochs = Checkpoint::load(best)?.header.epochs;
+    match epochs > found.epochs && steps < epochs as u64 * an_epoch {
+        true => Err(Error::checkpoint(
+            best,
+            format!("is of epoch {epochs}, which the config does not come to"),
+            "ask for as many epochs or more, or start anew with --force",
+        )),
+        false => Ok(()),
+    }
 }
 
 /// Refuses to go on with a checkpoint that was begun with anything else than `header` says.

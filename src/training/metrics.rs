@@ -1,5 +1,6 @@
 //! Means over an epoch, and their way into `metrics.jsonl`.
 
+use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -128,9 +129,19 @@ pub struct JsonLines {
 }
 
 impl JsonLines {
-    /// Goes on after the epochs in `lines`.
-    pub fn new(path: PathBuf, lines: Vec<EpochMetrics>) -> Self {
-        Self { path, lines }
+    /// Goes on after the epochs in `lines`; what the file holds behind them, by a process that was killed before it saved
+    /// that epoch, goes.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be written.
+    pub fn new(path: PathBuf, lines: Vec<EpochMetrics>) -> Result<Self> {
+        let lines = Self { path, lines };
+        match (lines.path.exists(), lines.lines.is_empty()) {
+            (false, _) => {}
+            (true, true) => fs::remove_file(&lines.path).map_err(Error::io("remove", &lines.path))?,
+            (true, false) => lines.write()?,
+        }
+        Ok(lines)
     }
 
     /// Adds an epoch.
@@ -139,6 +150,10 @@ impl JsonLines {
     /// [`Error::Io`] if the file cannot be written.
     pub fn push(&mut self, metrics: &EpochMetrics) -> Result<()> {
         self.lines.push(metrics.clone());
+        self.write()
+    }
+
+    fn write(&self) -> Result<()> {
         write_atomically(&self.path, |out| {
             self.lines.iter().try_for_each(|line| {
                 serde_json::to_writer(&mut *out, line)?;

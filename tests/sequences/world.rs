@@ -52,6 +52,7 @@ type Files = BTreeMap<PathBuf, u64>;
 struct Ended {
     /// Absent where a signal ended it.
     status: Option<i32>,
+    stdout: String,
     stderr: String,
 }
 
@@ -186,7 +187,7 @@ impl<'a> World<'a> {
             check_end(&ended)?;
             let nothing_there = ended.stderr.contains("holds no finished training");
             if ended.status != Some(0) && !nothing_there {
-                return Err(format!("reproduce {run}: {}", ended.stderr));
+                return Err(format!("reproduce {run}: {}{}", ended.stdout, ended.stderr));
             }
         }
         Ok(())
@@ -246,8 +247,9 @@ fn aside(result: &Path) -> PathBuf {
 }
 
 fn ended(child: Child) -> Ended {
-    let Output { status, stderr, .. } = child.wait_with_output().unwrap();
-    Ended { status: status.code(), stderr: String::from_utf8_lossy(&stderr).into_owned() }
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let [stdout, stderr] = [stdout, stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    Ended { status: status.code(), stdout, stderr }
 }
 
 /// A command ends with a status that is documented, and where it fails with one line of error.
