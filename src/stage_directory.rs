@@ -174,7 +174,8 @@ impl StageDirectory {
 
     /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it.
     pub fn remove_leftovers(&self) {
-        let entries = [&self.path, &self.sibling(NEW).path].into_iter().flat_map(WalkDir::new);
+        let entries =
+            [self.clone(), self.sibling(NEW)].into_iter().flat_map(|place| WalkDir::new(place.path));
         for entry in entries.filter_map(Result::ok).filter(|entry| is_temporary(entry.file_name())) {
             let _ = fs::remove_file(entry.path());
         }
