@@ -88,6 +88,16 @@ fn a_config_with_a_typo_a_wrong_type_or_range_is_refused_before_any_work() {
 }
 
 #[test]
+fn a_folder_of_data_that_is_not_there_is_no_place_to_generate_scenes_in() {
+    let folder = Folder::new();
+    for command in ["pretrain --out a", "run", "data info"] {
+        let wrong = format!("{command} {} typo", if command == "data info" { "" } else { "--data" });
+        folder.refuse(&wrong, 1, &["typo: there is no such folder"]);
+    }
+    assert!(!folder.path("typo").exists() && !folder.path("a").exists());
+}
+
+#[test]
 fn unknown_options_are_usage_errors() {
     assert_eq!(Folder::new().rotnet("run --epochs 3").code, 2);
 }

@@ -62,7 +62,7 @@ Example:
     Extract(ExtractArguments),
     /// Train and test the classifier, on features or end to end on images
     #[command(after_help = "\
-Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy, or with
+Leaves OUT/finetune/{checkpoint.safetensors, metrics.jsonl, summary.json} and ends with the test accuracy, or with \
 --no-test with the validation accuracy, by which settings are chosen; later --resume tests what was trained.
 
 Examples:

@@ -1,11 +1,25 @@
 //! Options that commands share, with one meaning everywhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use crate::config::Overrides;
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// The folder that `--data` names.
+///
+/// # Errors
+/// [`Error::Data`] if it is not there: scenes are generated where no folder is named, and not into a misspelled one.
+pub(super) fn data_folder(data: &Path) -> Result<String> {
+    match data.exists() {
+        true => Ok(data.display().to_string()),
+        false => {
+            let hint = "name another with --data; `rotnet data fetch` and `rotnet data synth` make some";
+            Err(Error::data(data, "there is no such folder", hint))
+        }
+    }
+}
 
 /// Options of every command that trains or reads a run.
 #[derive(Args, Debug)]
@@ -66,13 +80,16 @@ pub struct Settings {
 
 impl Settings {
     /// What the command line sets in the config.
+    ///
+    /// # Errors
+    /// What is wrong with an assignment, or with the folder of the data set.
     pub fn overrides(&self) -> Result<Overrides> {
         let mut overrides = Overrides::default();
         for assignment in &self.set {
             overrides.parse(assignment)?;
         }
         if let Some(data) = &self.data {
-            overrides.set("data.directory", data.display().to_string());
+            overrides.set("data.directory", data_folder(data)?);
         }
         if self.strict {
             overrides.set("data.strict", true);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::ReadArguments;
+use super::options::{ReadArguments, data_folder};
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub struct ReportArguments {
 }
 
 pub(super) fn execute(arguments: &ReportArguments) -> Result<()> {
+    arguments.read.data.as_deref().map(data_folder).transpose()?;
     let request = Request {
         runs: arguments.runs.clone(),
         out: arguments.out.clone(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde::Serialize;
 
-use super::options::ReadArguments;
+use super::options::{ReadArguments, data_folder};
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
@@ -62,7 +62,7 @@ pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
             "name the directory of a run that began with `rotnet run` or `rotnet pretrain`",
         ));
     }
-    let overrides = overrides(arguments);
+    let overrides = overrides(arguments)?;
     let configs = stages.iter().map(|&stage| Ok((stage, config::load(&original.config(stage), &overrides)?)));
     let configs = configs.collect::<Result<Vec<(Stage, Config)>>>()?;
     let directory = tempfile::Builder::new()
@@ -130,15 +130,15 @@ fn why_not_repeated(
     Ok((!same).then_some("its features are not those of the run any more"))
 }
 
-fn overrides(arguments: &ReproduceArguments) -> Overrides {
+fn overrides(arguments: &ReproduceArguments) -> Result<Overrides> {
     let mut overrides = Overrides::default();
     if let Some(data) = &arguments.read.data {
-        overrides.set("data.directory", data.display().to_string());
+        overrides.set("data.directory", data_folder(data)?);
     }
     if let Some(threads) = arguments.read.threads {
         overrides.set("threads", threads);
     }
-    overrides
+    Ok(overrides)
 }
 
 /// Runs the stages; the test set is opened where it was.

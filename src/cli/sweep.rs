@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::options::OutputArguments;
+use super::options::{OutputArguments, data_folder};
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::table::Table;
@@ -73,7 +73,7 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
         common.parse(assignment)?;
     }
     if let Some(data) = &arguments.data {
-        common.set("data.directory", data.display().to_string());
+        common.set("data.directory", data_folder(data)?);
     }
     let planned = sweep::plan(&file, &common)?;
     if arguments.dry_run {

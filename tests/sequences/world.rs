@@ -297,12 +297,13 @@ fn results(files: &Files) -> Vec<PathBuf> {
     directories.filter(in_place).filter(|path| *path != Path::new("s")).map(Path::to_path_buf).collect()
 }
 
-/// The files of a result, those of an evaluation's own runs included; locks are none of its files.
+/// The files of a result, those of an evaluation's own runs included; locks and what a killed write left are none of
+/// them.
 fn files_of<'a>(files: &'a Files, result: &Path) -> BTreeMap<&'a Path, u64> {
     let whole = result.ends_with("evaluate");
     let of_result = files.iter().filter(|(path, _)| {
         let inside = if whole { path.starts_with(result) } else { path.parent() == Some(result) };
-        inside && !path.ends_with(".lock")
+        inside && !path.ends_with(".lock") && path.extension().is_none_or(|end| end != "tmp")
     });
     of_result.map(|(path, digest)| (path.as_path(), *digest)).collect()
 }
