@@ -77,7 +77,7 @@ pub struct Pair {
 /// Compares two or more runs.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for a directory that is no run, and for damaged files in one.
+/// [`crate::Error::Checkpoint`] for a directory that is no run, and for damaged files in one.
 pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
     let results = runs.iter().map(RunResults::read).collect::<Result<_>>()?;
     let configs = runs.iter().map(RunDirectory::settings).collect::<Result<Vec<Value>>>()?;

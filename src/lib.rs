@@ -32,6 +32,7 @@ pub mod model;
 pub mod predictions;
 pub mod progress;
 pub mod random;
+pub mod replacement;
 pub mod report;
 pub mod resident;
 pub mod run_directory;

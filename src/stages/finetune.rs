@@ -21,8 +21,8 @@ use crate::files::{read_json, sha256_file, write_json};
 use crate::judge::statistics::Statistics;
 use crate::model::HeadKind;
 use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::replacement::Work;
 use crate::samples::Samples;
-use crate::stage_directory::Work;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;

@@ -26,8 +26,9 @@ use crate::device;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::progress::Stage;
+use crate::replacement::Work;
 use crate::run_directory::{Existing, RunDirectory, RunLock};
-use crate::stage_directory::{StageDirectory, Work};
+use crate::stage_directory::StageDirectory;
 
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};

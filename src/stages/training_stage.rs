@@ -13,9 +13,9 @@ use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::replacement::Work;
 use crate::resident::Resident;
 use crate::samples::Samples;
-use crate::stage_directory::Work;
 use crate::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
 

@@ -22,8 +22,9 @@ use crate::error::Result;
 use crate::features::Features;
 use crate::files::{read_json, sha256, write_json};
 use crate::progress::{Event, Reporter, Stage};
+use crate::replacement::Work;
 use crate::run_directory::{Existing, Opening, RunDirectory, RunRecord};
-use crate::stage_directory::{StageDirectory, Work};
+use crate::stage_directory::StageDirectory;
 use prepare::{Prepared, prepare};
 
 pub use probes::Probe;

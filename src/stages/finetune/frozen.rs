@@ -11,8 +11,9 @@ use crate::features::{FeatureFiles, Features, Manifest};
 use crate::files::sha256_file;
 use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::replacement::Work;
 use crate::samples::Samples;
-use crate::stage_directory::{StageDirectory, Work};
+use crate::stage_directory::StageDirectory;
 use crate::stages::{Context, training_stage};
 
 /// Trains the classifier.

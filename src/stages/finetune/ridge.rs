@@ -8,8 +8,8 @@ use crate::features::Features;
 use crate::judge::ridge::{self, Choice, PENALTIES, choose_by_folds, choose_on};
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::{Reporter, Stage};
+use crate::replacement::Work;
 use crate::samples::Samples;
-use crate::stage_directory::Work;
 use crate::stages::{Context, memory, training_stage};
 
 /// Parts of the training set that are left out in turn to choose the penalty.
