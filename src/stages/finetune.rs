@@ -86,10 +86,10 @@ pub fn finetune(
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<FinetuneSummary> {
-    let (_, dataset, work) = trained(context, sources, reporter)?;
+    let (summary, dataset, work) = trained(context, sources, reporter)?;
     let purpose = format!("finetune: {}", what(&context.config.finetune));
-    let tested = testing::test(context, sources, dataset.as_ref(), &purpose, work.directory(), reporter)?;
-    let summary = tested.write(work.directory())?;
+    let classifier = testing::Trained { files: work.directory(), summary, sources };
+    let summary = classifier.test(context, dataset.as_ref(), &purpose, reporter)?.write(work.directory())?;
     context.finish(Stage::Finetune, work)?;
     Ok(summary)
 }
@@ -105,11 +105,12 @@ pub fn train_classifier(
     reporter: &mut dyn Reporter,
 ) -> Result<FinetuneSummary> {
     let (summary, _, work) = trained(context, sources, reporter)?;
+    write_json(&work.directory().summary(), &summary)?;
     context.finish(Stage::Finetune, work)?;
     Ok(summary)
 }
 
-/// Trains the classifier; gives the data set where it was opened, and the directory that the summary is in.
+/// Trains the classifier; gives its summary, the data set where it was opened, and the directory that both belong in.
 fn trained(
     context: &Context,
     sources: &Sources,
@@ -148,7 +149,6 @@ fn trained(
         dataset: trained.dataset,
     };
     context.run.record_run(context.environment(), summary.dataset.clone(), None)?;
-    write_json(&trained.work.directory().summary(), &summary)?;
     Ok((summary, dataset, trained.work))
 }
 

@@ -55,51 +55,60 @@ pub fn test_classifier(
 ) -> Result<FinetuneSummary> {
     context.take()?;
     let place = context.run.files(Stage::Finetune);
-    let tested = test(context, sources, dataset, purpose, &place, reporter)?;
+    let classifier = Trained { files: &place, summary: read_json(&place.summary())?, sources };
+    let tested = classifier.test(context, dataset, purpose, reporter)?;
     let work = Work::begin(place, Existing::Resume)?;
     let summary = tested.write(work.directory())?;
     context.finish(Stage::Finetune, work)?;
     Ok(summary)
 }
 
-/// [`test_classifier`] of the one in `files`; writes nothing there.
-pub(super) fn test(
-    context: &Context,
-    sources: &Sources,
-    dataset: Option<&Dataset>,
-    purpose: &str,
-    files: &StageDirectory,
-    reporter: &mut dyn Reporter,
-) -> Result<Tested> {
-    let path = files.result();
-    let trained: FinetuneSummary = read_json(&files.summary())?;
-    if sha256_file(&path)? != trained.checkpoint {
-        let problem = "is not the one that summary.json beside it tells of; its training did not end";
-        return Err(Checkpoint::refuse(&path, problem));
+/// A classifier that is trained, before the test set is opened.
+pub(super) struct Trained<'a> {
+    pub files: &'a StageDirectory,
+    pub summary: FinetuneSummary,
+    pub sources: &'a Sources,
+}
+
+impl Trained<'_> {
+    /// Evaluates it on the test set, and writes nothing beside it.
+    pub(super) fn test(
+        self,
+        context: &Context,
+        dataset: Option<&Dataset>,
+        purpose: &str,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Tested> {
+        let Self { files, summary: trained, sources } = self;
+        let path = files.result();
+        if sha256_file(&path)? != trained.checkpoint {
+            let problem = "is not the one that summary.json beside it tells of; its training did not end";
+            return Err(Checkpoint::refuse(&path, problem));
+        }
+        let checkpoint = Checkpoint::load(&path)?;
+        let (evaluation, mut probabilities, labels) = match checkpoint.header.encoder {
+            None => on_features(context, sources, &path, &checkpoint)?,
+            Some(_) => on_images(context, dataset, &path, &checkpoint, reporter)?,
+        };
+        softmax(&mut probabilities, trained.classes.len());
+        let source = Source {
+            dataset: trained.dataset.clone(),
+            classes: trained.classes.clone(),
+            checkpoint: trained.checkpoint.clone(),
+        };
+        let predictions = Predictions { source, probabilities, labels };
+        let opening = Opening { digest: trained.checkpoint.clone(), purpose: purpose.to_owned() };
+        context.run.record_run(context.environment(), trained.dataset.clone(), Some(opening))?;
+        let summary = FinetuneSummary {
+            protocol: trained.protocol.replace(CLOSED, OPENED),
+            test_accuracy: Some(evaluation.accuracy),
+            warnings: warnings::of_classifier(&evaluation, &trained.classes),
+            test: Some(evaluation),
+            statistics: Some(predictions.statistics()),
+            ..trained
+        };
+        Ok(Tested { predictions, summary })
     }
-    let checkpoint = Checkpoint::load(&path)?;
-    let (evaluation, mut probabilities, labels) = match checkpoint.header.encoder {
-        None => on_features(context, sources, &path, &checkpoint)?,
-        Some(_) => on_images(context, dataset, &path, &checkpoint, reporter)?,
-    };
-    softmax(&mut probabilities, trained.classes.len());
-    let source = Source {
-        dataset: trained.dataset.clone(),
-        classes: trained.classes.clone(),
-        checkpoint: trained.checkpoint.clone(),
-    };
-    let predictions = Predictions { source, probabilities, labels };
-    let opening = Opening { digest: trained.checkpoint.clone(), purpose: purpose.to_owned() };
-    context.run.record_run(context.environment(), trained.dataset.clone(), Some(opening))?;
-    let summary = FinetuneSummary {
-        protocol: trained.protocol.replace(CLOSED, OPENED),
-        test_accuracy: Some(evaluation.accuracy),
-        warnings: warnings::of_classifier(&evaluation, &trained.classes),
-        test: Some(evaluation),
-        statistics: Some(predictions.statistics()),
-        ..trained
-    };
-    Ok(Tested { predictions, summary })
 }
 
 /// Evaluation, logits and labels.
