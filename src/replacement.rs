@@ -61,12 +61,18 @@ impl StageDirectory {
         Self::new(self.path.with_file_name(name))
     }
 
-    /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it.
+    /// Removes the temporary files of processes that were killed while they wrote, and [recovers](Self::recover) the
+    /// stages that an evaluation is made of, as far as the system lets it.
     pub fn remove_leftovers(&self) {
         let entries =
             [self.clone(), self.sibling(NEW)].into_iter().flat_map(|place| WalkDir::new(place.path));
-        for entry in entries.filter_map(Result::ok).filter(|entry| is_temporary(entry.file_name())) {
-            let _ = fs::remove_file(entry.path());
+        for entry in entries.filter_map(Result::ok) {
+            let interrupted = entry.path().extension().is_some_and(|end| end == OLD || end == PART);
+            if is_temporary(entry.file_name()) {
+                let _ = fs::remove_file(entry.path());
+            } else if interrupted && entry.file_type().is_dir() {
+                let _ = Self::new(entry.path().with_extension("")).recover();
+            }
         }
     }
 
@@ -249,6 +255,18 @@ mod tests {
         let mut events = fs::File::options().append(true).open(work.directory().events()).unwrap();
         events.write_all(b" and more").unwrap();
         assert_eq!(fs::read_to_string(place.events()).unwrap(), "old");
+    }
+
+    #[test]
+    fn what_a_kill_left_inside_an_evaluation_is_recovered_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let evaluation = StageDirectory::new(home.path().join("evaluate"));
+        let inner = home.path().join("evaluate/verdict/scratch");
+        let place = finished(&inner, "finetune", "new");
+        finished(&inner, "finetune.old", "old");
+        fs::create_dir(inner.join("finetune.part")).unwrap();
+        evaluation.remove_leftovers();
+        assert_eq!((text(&place).as_str(), fs::read_dir(inner).unwrap().count()), ("new", 1));
     }
 
     #[test]
