@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use rand::{Rng, SeedableRng};
@@ -11,12 +11,12 @@ use serde_json::Value;
 use crate::support::Folder;
 
 /// A small encoder and a short run; `--out` and `--data` are left to the test.
-const SHORT: &str = "--quiet --seed 3 --set data.scale_pixels=true --set encoder.kind=compact \
+pub const SHORT: &str = "--quiet --seed 3 --set data.scale_pixels=true --set encoder.kind=compact \
                      --set encoder.widths=[8,8] --set encoder.pools=[true,true] --set pretrain.batch_size=8 \
                      --set pretrain.epochs=2 --set finetune.epochs=4 --set finetune.batch_size=8";
 
 /// A bright sky above a dark ground; the class is in the colour of the ground.
-fn scene(class: u32, seed: u64, width: u32, height: u32) -> RgbImage {
+pub fn scene(class: u32, seed: u64, width: u32, height: u32) -> RgbImage {
     let mut random = rand_chacha::ChaCha8Rng::seed_from_u64(seed * 100 + u64::from(class));
     RgbImage::from_fn(width, height, |_, y| {
         let noise = (random.next_u32() % 40) as u8;
@@ -25,14 +25,14 @@ fn scene(class: u32, seed: u64, width: u32, height: u32) -> RgbImage {
     })
 }
 
-fn save(folder: &Folder, name: &str, image: impl Into<DynamicImage>) {
+pub fn save(folder: &Folder, name: &str, image: impl Into<DynamicImage>) {
     let path = folder.path(name);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     image.into().save(path).unwrap();
 }
 
 /// `photos/train/{red,blue}`, `photos/test/{red,blue}` and `photos/unlabeled`.
-fn with_photos() -> Folder {
+pub fn with_photos() -> Folder {
     let folder = Folder::new();
     for (class, name) in [(1, "blue"), (0, "red")] {
         for number in 0..12 {
@@ -55,7 +55,7 @@ fn with_photos() -> Folder {
 }
 
 /// A JPEG with the given EXIF orientation.
-fn tagged(image: &RgbImage, orientation: u8) -> Vec<u8> {
+pub fn tagged(image: &RgbImage, orientation: u8) -> Vec<u8> {
     let mut jpeg = std::io::Cursor::new(Vec::new());
     image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
     let jpeg = jpeg.into_inner();
@@ -65,7 +65,7 @@ fn tagged(image: &RgbImage, orientation: u8) -> Vec<u8> {
     [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), &exif, &jpeg[2..]].concat()
 }
 
-fn json(text: &str) -> Value {
+pub fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
@@ -255,177 +255,6 @@ fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
     assert_eq!(table.lines().nth(1).unwrap().split(',').count(), 8);
     folder.refuse("predict --run a nowhere.png", 1, &["nowhere.png"]);
     folder.refuse("predict --run b nowhere.png", 1, &["b", "is no run"]);
-}
-
-#[test]
-fn sideways_images_are_found_and_turned_upright() {
-    let folder = with_photos();
-    let longer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=12");
-    folder.succeed(&format!("pretrain {longer} --data photos/unlabeled --out a"));
-    let upright = scene(1, 7, 64, 48);
-    save(&folder, "album/upright.png", upright.clone());
-    save(&folder, "album/trip/clockwise.png", image::imageops::rotate90(&upright));
-    save(&folder, "album/trip/counter.jpg", image::imageops::rotate270(&upright));
-    save(&folder, "album/down.png", image::imageops::rotate180(&upright));
-    // Stored sideways, tagged so that it is shown upright.
-    fs::write(folder.path("album/camera.jpg"), tagged(&image::imageops::rotate270(&upright), 6)).unwrap();
-
-    let found = json(&folder.succeed("orient --run a album --json").stdout);
-    let degrees: BTreeMap<String, u64> = found["images"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|image| (image["file"].as_str().unwrap().to_owned(), image["degrees"].as_u64().unwrap()))
-        .collect();
-    let expected = [
-        ("album/camera.jpg", 0),
-        ("album/down.png", 180),
-        ("album/trip/clockwise.png", 270),
-        ("album/trip/counter.jpg", 90),
-        ("album/upright.png", 0),
-    ];
-    assert_eq!(degrees, expected.map(|(name, turn)| (name.to_owned(), turn)).into());
-
-    let text = folder.succeed("orient --run a album --fix fixed --sure 0.3").stdout;
-    assert!(text.contains("album/down.png: upside down"), "{text}");
-    assert!(text.contains("upright copy in fixed/trip/counter.jpg"), "{text}");
-    assert!(text.ends_with("3 of 5 images are not upright\n"), "{text}");
-    assert!(!folder.path("fixed/upright.png").exists() && !folder.path("fixed/camera.jpg").exists());
-    let fixed = image::open(folder.path("fixed/trip/clockwise.png")).unwrap().into_rgb8();
-    assert_eq!(fixed, upright);
-    assert!(folder.succeed("orient --run a fixed").stdout.starts_with("0 of 3 images are not upright"));
-    let again = folder.rotnet("orient --run a album/down.png --fix fixed --sure 0.3");
-    assert!(again.code == 1 && again.stderr.contains("error: fixed/down.png already"), "{}", again.stderr);
-    folder.succeed("orient --run a album/down.png --fix fixed --sure 0.3 --force --csv");
-    assert!(folder.temporary_files().is_empty());
-}
-
-/// A run that tells which way up scenes are, and an album in which three of four are not.
-fn with_album() -> Folder {
-    let folder = with_photos();
-    let longer = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=12");
-    folder.succeed(&format!("pretrain {longer} --data photos/unlabeled --out a"));
-    let upright = scene(1, 7, 64, 48);
-    save(&folder, "album/upright.png", upright.clone());
-    save(&folder, "album/down.png", image::imageops::rotate180(&upright));
-    save(&folder, "album/trip/clockwise.png", image::imageops::rotate90(&upright));
-    save(&folder, "album/trip/counter.jpg", image::imageops::rotate270(&upright));
-    folder
-}
-
-/// Every file below a folder, with its bytes.
-fn contents(folder: &Folder, name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
-    let files = walkdir::WalkDir::new(folder.path(name)).into_iter().map(Result::unwrap);
-    let files = files.filter(|entry| entry.file_type().is_file());
-    files.map(|entry| (entry.path().to_path_buf(), fs::read(entry.path()).unwrap())).collect()
-}
-
-#[cfg(unix)]
-#[test]
-fn orient_refuses_to_write_over_an_image_before_it_writes_anything() {
-    use std::os::unix::fs::symlink;
-    let folder = with_album();
-    save(&folder, "other/down.png", scene(0, 8, 40, 40));
-    fs::create_dir_all(folder.path("linked/trip")).unwrap();
-    fs::create_dir_all(folder.path("pointing")).unwrap();
-    fs::hard_link(folder.path("album/trip/counter.jpg"), folder.path("linked/trip/counter.jpg")).unwrap();
-    symlink(folder.path("album/down.png"), folder.path("pointing/down.png")).unwrap();
-    symlink(folder.path("album"), folder.path("alias")).unwrap();
-    save(&folder, "taken/trip/counter.jpg", scene(0, 9, 40, 40));
-    fs::create_dir(folder.path("blocked")).unwrap();
-    fs::write(folder.path("blocked/trip"), "a file").unwrap();
-    let before = contents(&folder, "");
-
-    let own = "is one of the images themselves";
-    for (arguments, code, problem) in [
-        ("album --fix album", 2, own),
-        ("album --fix album --force", 2, own),
-        ("album --fix ./other/../album --force", 2, own),
-        ("album --fix new/../album", 2, "leads through new, which is not there"),
-        ("album --fix alias --force", 2, own),
-        ("alias --fix album --force", 2, own),
-        ("album/trip --fix album/trip --force", 2, own),
-        ("album --fix linked --force", 2, own),
-        ("album --fix pointing --force", 2, own),
-        ("other album --fix album --force", 2, "would both be written to album/down.png"),
-        ("album/down.png other/down.png --fix new --force", 2, "would both be written to new/down.png"),
-        ("album --fix album/down.png", 2, "album/down.png is a file"),
-        ("album --fix blocked", 2, "blocked/trip is a file"),
-        ("album --fix taken", 1, "taken/trip/counter.jpg already holds"),
-        ("album/down.png album/down.png --in-place", 2, "are one file"),
-        ("album alias --in-place", 2, "are one file"),
-    ] {
-        folder.refuse(&format!("orient --run a --sure 0.3 {arguments}"), code, &[problem]);
-        assert!(contents(&folder, "") == before, "{arguments}");
-    }
-    for usage in ["--fix new --in-place", "--in-place --force", "--force"] {
-        assert_eq!(folder.rotnet(&format!("orient --run a album {usage}")).code, 2, "{usage}");
-    }
-    assert!(contents(&folder, "") == before && !folder.path("new").exists());
-
-    // What is written is written beside the images, and copies below their folder are not taken for more of them.
-    let text = folder.succeed("orient --run a album --fix album/upright --sure 0.3").stdout;
-    assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
-    let text = folder.succeed("orient --run a album --fix album/upright --sure 0.3 --force").stdout;
-    assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
-    folder.succeed("orient --run a album/trip/counter.jpg --fix taken/trip --sure 0.3 --force");
-    let after = contents(&folder, "album");
-    assert!(
-        after.len() == 7 && before.iter().all(|(path, bytes)| after.get(path).is_none_or(|now| now == bytes))
-    );
-    assert!(folder.temporary_files().is_empty());
-}
-
-#[cfg(unix)]
-#[test]
-fn images_are_turned_in_place_once_and_every_original_is_kept() {
-    use std::os::unix::fs::PermissionsExt;
-    let folder = with_album();
-    let sideways = ["down.png", "trip/clockwise.png", "trip/counter.jpg"].map(|name| format!("album/{name}"));
-    let before = sideways.clone().map(|name| folder.read(&name));
-    let upright = folder.read("album/upright.png");
-    fs::set_permissions(folder.path("album/down.png"), fs::Permissions::from_mode(0o640)).unwrap();
-    // As a kill leaves it between the two steps: the original has both names.
-    fs::hard_link(folder.path("album/down.png"), folder.path("album/down.png.orig")).unwrap();
-    // No place for the original: that image fails, the others are turned.
-    fs::create_dir(folder.path("album/trip/counter.jpg.orig")).unwrap();
-    let command = "orient --run a album --in-place --sure 0.3";
-    folder.rotnet(command);
-    let failed = folder.rotnet(command);
-    assert_eq!(failed.code, 1);
-    assert!(
-        failed.stderr.contains("error: ") && failed.stderr.contains("counter.jpg.orig"),
-        "{}",
-        failed.stderr
-    );
-    assert!(folder.read("album/trip/counter.jpg") == before[2]);
-    fs::remove_dir(folder.path("album/trip/counter.jpg.orig")).unwrap();
-    let text = folder.succeed(command).stdout;
-    let kept = "turned, the original is album/trip/counter.jpg.orig";
-    assert!(text.contains(kept) && text.ends_with("1 of 4 images are not upright\n"), "{text}");
-    for (name, before) in sideways.iter().zip(&before) {
-        assert!(folder.read(&format!("{name}.orig")) == *before && folder.read(name) != *before, "{name}");
-    }
-    assert!(folder.read("album/upright.png") == upright && !folder.path("album/upright.png.orig").exists());
-    let mode = fs::metadata(folder.path("album/down.png")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o640);
-    assert_eq!(image::open(folder.path("album/down.png")).unwrap().into_rgb8(), scene(1, 7, 64, 48));
-
-    let after = contents(&folder, "album");
-    assert_eq!(after.len(), 7);
-    assert!(folder.succeed(command).stdout.starts_with("0 of 4 images are not upright"));
-    // Whatever the network says of an image that has its original beside it, it is not turned again.
-    fs::write(folder.path("album/down.png"), folder.read("album/trip/clockwise.png.orig")).unwrap();
-    let turned = contents(&folder, "album");
-    let text = folder.succeed(command).stdout;
-    assert!(text.contains("left as it is: turned before, see album/down.png.orig"), "{text}");
-    assert!(contents(&folder, "album") == turned);
-    folder.refuse(
-        "orient --run a album/trip/counter.jpg.orig --in-place --sure 0.3",
-        2,
-        &["counter.jpg.orig is an original that was kept"],
-    );
-    assert!(contents(&folder, "album") == turned && folder.temporary_files().is_empty());
 }
 
 #[test]

@@ -11,9 +11,10 @@ mod fairness; // every config goes through `evaluate`, no baseline is held back,
 mod finetuning; // a frozen encoder, rates by part, from scratch
 #[cfg(feature = "wgpu")]
 mod gpu; // graphics cards, on a software renderer and without drivers
-mod images; // image files as a data set; predict, orient, data check
+mod images; // image files as a data set; predict, data check
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
+mod orient; // which way up images are; no image is ever lost
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
