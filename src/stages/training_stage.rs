@@ -249,7 +249,7 @@ fn resume<N: Network>(
         .restore(found.steps, checkpoint.optimizer, checkpoint.parameters, &context.device)
         .map_err(refuse)?;
     let network = model::load(network, raw).map_err(refuse)?;
-    refuse_later_best(&directory.best(), &found, steps, an_epoch)?;
+    refuse_later_best(&directory.best(), steps.div_ceil(an_epoch.max(1)))?;
     let history = match found.epochs {
         0 => Vec::new(),
         epochs => directory.read_metrics(epochs)?,
@@ -264,13 +264,13 @@ fn resume<N: Network>(
 }
 
 /// Refuses to end before the epoch of the best checkpoint, which a process that was killed may have saved before the
-/// latest one.
-fn refuse_later_best(best: &Path, found: &Header, steps: u64, an_epoch: u64) -> Result<()> {
+/// latest one; `last` is the epoch that training ends in.
+fn refuse_later_best(best: &Path, last: u64) -> Result<()> {
     if !best.exists() {
         return Ok(());
     }
     let epochs = Checkpoint::load(best)?.header.epochs;
-    match epochs > found.epochs && steps < epochs as u64 * an_epoch {
+    match epochs as u64 > last {
         true => Err(Error::checkpoint(
             best,
             format!("is of epoch {epochs}, which the config does not come to"),
@@ -316,6 +316,21 @@ mod tests {
     use crate::data::Pixels;
     use crate::model::{Dense, Initialiser, RotationNetwork, Scheme};
     use crate::training::OptimizerConfig;
+
+    #[test]
+    fn a_best_checkpoint_of_the_epoch_that_training_ends_in_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        let best = directory.path().join("best.safetensors");
+        assert!(refuse_later_best(&best, 0).is_ok());
+        let dataset = DatasetLabel { name: "none".into(), fingerprint: String::new() };
+        let header = Header::untrained(Stage::Pretrain, 1, Pixels::Raw, dataset, serde_json::Value::Null);
+        let header = Header { epochs: 2, ..header };
+        let saved = Checkpoint { header, parameters: Default::default(), optimizer: Default::default() };
+        saved.save_alone(&best).unwrap();
+        // 15 steps, 10 an epoch, end within the second one.
+        assert!(refuse_later_best(&best, 15_u64.div_ceil(10)).is_ok());
+        assert!(matches!(refuse_later_best(&best, 1), Err(Error::Checkpoint { .. })));
+    }
 
     #[test]
     fn a_network_with_a_parameter_that_is_not_finite_is_not_saved() {
