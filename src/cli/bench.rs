@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
-use crate::bench::{BenchResult, Effort, Rate, bench};
 use crate::device::guarded;
 use crate::error::{Error, Result};
+use crate::tools::bench::{BenchResult, Effort, Rate, bench};
 
 /// Longest measurement, in seconds.
 const MAX_SECONDS: f64 = 3_600.0;

@@ -8,9 +8,9 @@ use super::evaluate::interval;
 use super::options::OutputArguments;
 use super::table::Table;
 use super::{print_json, print_line};
-use crate::comparison::{self, Comparison, RunResults};
 use crate::error::Result;
-use crate::run_directory::RunDirectory;
+use crate::store::run_directory::RunDirectory;
+use crate::tools::comparison::{self, Comparison, RunResults};
 
 /// Options of `compare`.
 #[derive(Args, Debug)]

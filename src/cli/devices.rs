@@ -5,8 +5,8 @@ use clap::Args;
 use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::device::{DeviceName, guarded, offers};
-use crate::device_check::{DeviceCheck, check};
 use crate::error::{Error, Result};
+use crate::tools::device_check::{DeviceCheck, check};
 
 pub(super) const HELP: &str = "\
 --check makes one training step on that device and on flex, and compares loss and gradients; exit status 1 if they \

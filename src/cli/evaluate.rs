@@ -6,8 +6,8 @@ use super::table::Table;
 use super::{print_json, print_line};
 use crate::error::Result;
 use crate::judge::statistics::Interval;
-use crate::run_directory::RunDirectory;
 use crate::stages::{self, EvaluateSummary, LeftOut, RotationAccuracy, Verdict};
+use crate::store::run_directory::RunDirectory;
 
 pub(super) fn execute(arguments: &RunArguments) -> Result<()> {
     let context = later_context(arguments, RunDirectory::evaluation, &[])?;

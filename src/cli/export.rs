@@ -7,8 +7,8 @@ use clap::Args;
 use super::options::OutputArguments;
 use super::{display, print_json, print_line};
 use crate::error::Result;
-use crate::export::{self, Format, Request, What};
-use crate::run_directory::RunDirectory;
+use crate::store::run_directory::RunDirectory;
+use crate::tools::export::{self, Format, Request, What};
 
 /// Options of `export`.
 #[derive(Args, Debug)]

@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::options::OutputArguments;
 use super::print_line;
-use crate::apply::Failure;
 use crate::config::{self, Overrides};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
-use crate::run_directory::RunDirectory;
+use crate::store::run_directory::RunDirectory;
+use crate::tools::apply::Failure;
 
 /// Options of the commands that look at image files.
 #[derive(Args, Debug)]

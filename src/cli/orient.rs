@@ -6,10 +6,10 @@ use clap::{ArgGroup, Args};
 
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
-use crate::apply::{self, Fix, OrientRequest, Orientation, Orientations};
 use crate::device::guarded;
 use crate::error::{Error, Result};
-use crate::run_directory::RunDirectory;
+use crate::store::run_directory::RunDirectory;
+use crate::tools::apply::{self, Fix, OrientRequest, Orientation, Orientations};
 
 /// Options of `orient`.
 #[derive(Args, Debug)]

@@ -12,9 +12,9 @@ use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::{Reporter, Stage};
-use crate::run_directory::{Existing, RunDirectory};
-use crate::stage_directory::StageDirectory;
 use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
+use crate::store::run_directory::{Existing, RunDirectory};
+use crate::store::stage_directory::StageDirectory;
 
 /// Where `run` without `--out` leaves its files.
 const QUICKSTART_RUN: &str = "runs/quickstart";

@@ -6,10 +6,10 @@ use clap::Args;
 
 use super::images::{ImageArguments, csv, finish};
 use super::{on_threads, print_json, print_line};
-use crate::apply::{self, Prediction, Predictions};
 use crate::device::guarded;
 use crate::error::Result;
-use crate::run_directory::RunDirectory;
+use crate::store::run_directory::RunDirectory;
+use crate::tools::apply::{self, Prediction, Predictions};
 
 /// Classes named in a line of text.
 const NAMED: usize = 3;

@@ -8,7 +8,7 @@ use super::options::{ReadArguments, data_folder};
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::error::{Error, Result};
-use crate::report::{self, Request};
+use crate::tools::report::{self, Request};
 
 /// Options of `report`.
 #[derive(Args, Debug)]

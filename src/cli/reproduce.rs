@@ -10,15 +10,15 @@ use super::options::{ReadArguments, data_folder};
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line};
-use crate::checkpoint::Checkpoint;
 use crate::config::{self, Config, Overrides};
 use crate::device::{DeviceName, guarded};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
-use crate::run_directory::{Existing, RunDirectory, RunRecord};
-use crate::run_results::{ResultFile, differences, results};
 use crate::stages::{self, Context, Sources};
+use crate::store::checkpoint::Checkpoint;
+use crate::store::run_directory::{Existing, RunDirectory, RunRecord};
+use crate::store::run_results::{ResultFile, differences, results};
 
 /// What `reproduce` found.
 #[derive(Serialize)]

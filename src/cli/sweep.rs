@@ -13,7 +13,7 @@ use super::{display, on_threads, print_json, print_line};
 use crate::config::Overrides;
 use crate::device::{DeviceName, guarded};
 use crate::error::Result;
-use crate::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tested};
+use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tested};
 
 /// Options of `sweep`.
 #[derive(Args, Debug)]

@@ -17,8 +17,8 @@ use crate::config::Config;
 use crate::data::DataKind;
 use crate::error::{Error, Result};
 use crate::files::is_temporary;
-use crate::run_directory::RunDirectory;
-use crate::run_results::{ResultFile, differences, results};
+use crate::store::run_directory::RunDirectory;
+use crate::store::run_results::{ResultFile, differences, results};
 
 /// Training images, labels a class and epochs of the shortened run.
 const IMAGES: usize = 500;

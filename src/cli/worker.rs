@@ -53,7 +53,7 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
     use crate::device::{DeviceName, read_token};
     use crate::error::Error;
     use crate::progress::Event;
-    use crate::worker::{Listen, Worker};
+    use crate::tools::worker::{Listen, Worker};
 
     let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists what there is".into() };
     let devices = arguments.device.iter().map(|device| device.parse::<DeviceName>());

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::data::DataConfig;
 use crate::device::DeviceName;
-use crate::environment::Environment;
+use crate::device::environment::Environment;
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool, Readout, Views};
 use crate::progress::Stage;

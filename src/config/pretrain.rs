@@ -5,9 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default};
-use crate::data::{AugmentConfig, DataConfig, Rotations};
+use crate::data::{AugmentConfig, DataConfig};
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool};
+use crate::samples::Rotations;
 use crate::training::{Judge, Keep, OptimizerConfig, ScheduleConfig};
 
 /// Section `pretrain`.

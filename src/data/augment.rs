@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::images::{CHANNELS, Images};
 use crate::error::{Error, Result};
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// An `augment` section of the config. The defaults are those of Gidaris, Singh, Komodakis 2018 (their code:
 /// `RandomCrop(32, padding=4)`, `RandomHorizontalFlip`, then the rotation).
@@ -99,25 +99,25 @@ impl AugmentConfig {
 
 /// The random changes of one run.
 #[derive(Clone, Debug)]
-pub(super) struct Augmentation {
+pub(crate) struct Augmentation {
     config: AugmentConfig,
     seed: u64,
 }
 
 /// An image as changed, kept while the same one is asked for again: rotated copies often follow each other.
 #[derive(Default)]
-pub(super) struct Changed {
+pub(crate) struct Changed {
     index: Option<usize>,
     pixels: Vec<u8>,
 }
 
 impl Augmentation {
-    pub(super) fn new(config: &AugmentConfig, seed: u64) -> Self {
+    pub(crate) fn new(config: &AugmentConfig, seed: u64) -> Self {
         Self { config: config.clone(), seed }
     }
 
     /// Image `index` as it is in `epoch`; `changed` must only be used again in the same epoch.
-    pub(super) fn apply<'a>(
+    pub(crate) fn apply<'a>(
         &self,
         images: &Images,
         index: usize,
@@ -133,13 +133,13 @@ impl Augmentation {
     }
 
     /// What is beyond the edge of an image and how far, where nothing but places change; nothing where colours do.
-    pub(super) fn edge(&self) -> Option<(Padding, usize)> {
+    pub(crate) fn edge(&self) -> Option<(Padding, usize)> {
         let AugmentConfig { brightness, contrast, saturation, padding, crop_padding, .. } = self.config;
         (brightness + contrast + saturation == 0.0).then_some((padding, crop_padding))
     }
 
     /// Whether image `index` is mirrored in `epoch`, and by how much it is moved: down and right.
-    pub(super) fn place(&self, index: usize, epoch: u64) -> (bool, [i32; 2]) {
+    pub(crate) fn place(&self, index: usize, epoch: u64) -> (bool, [i32; 2]) {
         let draw = self.draw(index, epoch);
         (draw.mirrored, draw.shift)
     }

@@ -5,7 +5,6 @@
 //! until [`Dataset::open_test`].
 
 mod augment;
-mod batch;
 mod check;
 mod cifar;
 mod cifar100;
@@ -33,11 +32,11 @@ use std::path::{Path, PathBuf};
 use rand::Rng;
 
 use crate::error::{Error, Result};
+use crate::math::random::{Purpose, generator};
 use crate::progress::Reporter;
-use crate::random::{Purpose, generator};
 
 pub use augment::{AugmentConfig, Flip, Padding};
-pub use batch::{PlainImages, RotatedImages, Rotations};
+pub(crate) use augment::{Augmentation, Changed};
 pub use check::{CheckReport, Measures, check};
 pub use config::{DataConfig, DataKind};
 pub use decode::{Photo, Tag, is_image, read as read_photo};
@@ -47,6 +46,7 @@ pub use fetch::{FetchReport, FetchRequest, fetch};
 pub use folder::Skipped;
 pub use images::{CHANNELS, Images, PixelBytes};
 pub use pixels::{PixelTable, Pixels};
+pub(crate) use resize::Shrink;
 pub use rotation::{Rotation, rotate, write_rotated};
 pub use scenes::{SCENES_SEED, SCENES_VERSION, SynthReport, generate};
 pub use sources::detect;

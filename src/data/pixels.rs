@@ -94,7 +94,7 @@ impl Pixels {
 
 /// The number of every byte, by channel.
 #[derive(Clone, Debug)]
-pub struct PixelTable(pub(super) [[f32; 256]; CHANNELS]);
+pub struct PixelTable(pub(crate) [[f32; 256]; CHANNELS]);
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use super::images::CHANNELS;
 
 /// Makes images of one size smaller.
-pub(super) struct Shrink {
+pub(crate) struct Shrink {
     /// Side of what comes out.
     pub side: usize,
     rows: Vec<Cover>,
@@ -20,7 +20,7 @@ struct Cover {
 
 impl Shrink {
     /// From `height x width` to `side x side`, which is not larger.
-    pub(super) fn new([height, width]: [usize; 2], side: usize) -> Self {
+    pub(crate) fn new([height, width]: [usize; 2], side: usize) -> Self {
         Self {
             side,
             rows: covers(height, side),
@@ -30,7 +30,7 @@ impl Shrink {
     }
 
     /// The mean over the area of each target pixel, rounded.
-    pub(super) fn apply(&self, image: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn apply(&self, image: &[u8], out: &mut Vec<u8>) {
         let row_length = self.columns.last().map_or(0, |last| last.first + last.weights.len()) * CHANNELS;
         let mut sums = vec![0u32; self.side * CHANNELS];
         out.clear();

@@ -36,7 +36,7 @@ impl Rotation {
 
     /// Where a pixel of a rotated square image is in the source: factors of (row, column, 1) that give its row, and its
     /// column.
-    pub(super) fn place_in_source(self, side: usize) -> [[i32; 3]; 2] {
+    pub(crate) fn place_in_source(self, side: usize) -> [[i32; 3]; 2] {
         let last = side as i32 - 1;
         match self {
             Self::Upright => [[1, 0, 0], [0, 1, 0]],

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use super::config::DataConfig;
 use crate::error::{Error, Result};
 use crate::files::sha256;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// Indices of training images, ascending; no image is in both parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

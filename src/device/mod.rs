@@ -1,5 +1,6 @@
 //! Devices: one type for their names, one place that opens them, one that turns their panics into errors.
 
+pub mod environment;
 mod guard;
 mod name;
 mod offer;

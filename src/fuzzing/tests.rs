@@ -10,11 +10,11 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::*;
-use crate::checkpoint::Header;
 use crate::config::QUICKSTART;
 use crate::data::{Pixels, picture, unpack_seed, with_orientation};
 use crate::model::{EncoderConfig, RotationNetwork, collect};
 use crate::progress::Stage;
+use crate::store::checkpoint::Header;
 
 /// Seconds a target in continuous integration.
 const SECONDS: f64 = 0.3;

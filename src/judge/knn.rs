@@ -209,7 +209,7 @@ mod tests {
 
     use super::*;
     use crate::judge::largest;
-    use crate::random::{Purpose, generator};
+    use crate::math::random::{Purpose, generator};
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
         let mut random = generator(seed, Purpose::Shuffle, 0, 0);

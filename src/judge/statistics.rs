@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::largest;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// Resamples of the bootstrap: the ends of a 95 % interval then vary by about a twentieth of its width.
 const RESAMPLES: u64 = 2_000;

@@ -6,7 +6,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, StandardNormal};
 
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// How weights are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 
 use super::ImageShape;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 use crate::samples::Samples;
 
 /// Patches that statistics are taken from; fewer in unit tests, which need no good ones.

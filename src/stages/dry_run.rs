@@ -12,18 +12,19 @@ use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, Recipe};
 use super::{Context, label};
-use crate::checkpoint::DatasetLabel;
 use crate::config::FinetuneMode;
-use crate::data::{self, DataKind, Dataset, PlainImages, labeled_split};
-use crate::environment::{Environment, peak_memory};
+use crate::data::{self, DataKind, Dataset, labeled_split};
+use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
-use crate::features::{self, Features};
 use crate::kernels;
 use crate::model::{
     Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, RotationNetwork,
 };
 use crate::progress::{Event, Reporter, Stage};
+use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
+use crate::store::checkpoint::DatasetLabel;
+use crate::store::features::{self, Features};
 use crate::training::Replicas;
 
 /// How long a kind of step is measured.

@@ -8,17 +8,18 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Context, label, training_stage};
-use crate::checkpoint::{Checkpoint, DatasetLabel};
 use crate::config::ExtractConfig;
-use crate::data::{self, Images, PlainImages};
+use crate::data::{self, Images};
 use crate::error::{Error, Result};
-use crate::features::{FeatureWriter, Manifest, Origin};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
-use crate::run_directory::Existing;
+use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
-use crate::stage_directory::checkpoint_in;
+use crate::store::checkpoint::{Checkpoint, DatasetLabel};
+use crate::store::features::{FeatureWriter, Manifest, Origin};
+use crate::store::run_directory::Existing;
+use crate::store::stage_directory::checkpoint_in;
 
 /// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
 /// cannot raise.
@@ -261,8 +262,9 @@ pub(crate) fn describe(encoder: &Encoder, readout: &Readout) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Pixels, RotatedImages, Rotations};
+    use crate::data::Pixels;
     use crate::model::{EncoderConfig, EncoderKind, Pool, Views};
+    use crate::samples::{RotatedImages, Rotations};
 
     #[test]
     fn views_are_the_rotations_of_pretraining_in_their_order() {

@@ -2,10 +2,10 @@
 
 use serde::Deserialize;
 
-use crate::checkpoint::{Checkpoint, Header};
 use crate::config::PretrainConfig;
 use crate::data::{self, DataConfig, Dataset, Split};
 use crate::error::Result;
+use crate::store::checkpoint::{Checkpoint, Header};
 
 /// The recipe in the header of a pretrained checkpoint.
 #[derive(Clone, Debug, Deserialize)]
@@ -58,11 +58,11 @@ pub(crate) fn pretraining_split(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::made_up_images;
-    use crate::checkpoint::DatasetLabel;
     use crate::config::Config;
     use crate::data::Pixels;
     use crate::progress::Stage;
+    use crate::store::checkpoint::DatasetLabel;
+    use crate::tools::bench::made_up_images;
 
     #[test]
     fn what_was_held_out_is_told_by_the_checkpoint_alone() {

@@ -1,6 +1,6 @@
 //! What work that keeps everything in memory is allowed to take.
 
-use crate::environment::memory;
+use crate::device::environment::memory;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
 

@@ -19,16 +19,16 @@ use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
 
-use crate::checkpoint::DatasetLabel;
 use crate::config::Config;
 use crate::data::Dataset;
 use crate::device;
-use crate::environment::Environment;
+use crate::device::environment::Environment;
 use crate::error::{Error, Result};
 use crate::progress::Stage;
-use crate::replacement::Work;
-use crate::run_directory::{Existing, RunDirectory, RunLock};
-use crate::stage_directory::StageDirectory;
+use crate::store::checkpoint::DatasetLabel;
+use crate::store::replacement::Work;
+use crate::store::run_directory::{Existing, RunDirectory, RunLock};
+use crate::store::stage_directory::StageDirectory;
 
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};

@@ -1,9 +1,10 @@
 //! The images of the pretext task, in rotations and sizes, as the config has them.
 
 use crate::config::Config;
-use crate::data::{Dataset, Images, Pixels, RotatedImages, Rotations, Split};
+use crate::data::{Dataset, Images, Pixels, Split};
 use crate::error::{Error, Result};
 use crate::samples::Samples;
+use crate::samples::{RotatedImages, Rotations};
 
 /// What pretraining trains on and validates with.
 pub(super) struct Pretext<'a> {

@@ -6,13 +6,14 @@ use super::pretext::Pretext;
 use super::probe::Probe;
 use super::training_stage::{self, Material, Trained};
 use super::{Context, label, warnings};
-use crate::checkpoint::{DatasetLabel, Header};
-use crate::data::{self, PlainImages};
+use crate::data::{self};
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::samples::PlainImages;
 use crate::samples::Samples;
+use crate::store::checkpoint::{DatasetLabel, Header};
 use crate::training;
 
 /// The file `pretrain/summary.json`.

@@ -5,11 +5,12 @@
 use burn::tensor::Device;
 
 use crate::config::{Config, ProbeConfig};
-use crate::data::{Dataset, Pixels, PlainImages, Split};
+use crate::data::{Dataset, Pixels, Split};
 use crate::error::{Error, Result};
 use crate::judge::{Labeled, accuracy, knn, ridge};
 use crate::model::{Encoder, Readout, Views};
 use crate::progress::EpochMetrics;
+use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
 
 /// Images encoded at a time.

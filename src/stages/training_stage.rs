@@ -7,16 +7,16 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::Context;
-use crate::checkpoint::{self, Checkpoint, Header};
 use crate::config::{Common, FinetuneConfig, PretrainConfig};
 use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::model::{self, Network};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
-use crate::replacement::Work;
-use crate::resident::Resident;
+use crate::samples::Resident;
 use crate::samples::Samples;
-use crate::tensorboard::EventFile;
+use crate::store::checkpoint::{self, Checkpoint, Header};
+use crate::store::replacement::Work;
+use crate::store::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
 
 /// The part of a stage's config that the loop needs.
@@ -312,9 +312,9 @@ mod tests {
     use burn::tensor::TensorData;
 
     use super::*;
-    use crate::checkpoint::DatasetLabel;
     use crate::data::Pixels;
     use crate::model::{Dense, Initialiser, RotationNetwork, Scheme};
+    use crate::store::checkpoint::DatasetLabel;
     use crate::training::OptimizerConfig;
 
     #[test]

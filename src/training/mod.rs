@@ -17,10 +17,10 @@ use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
 use crate::kernels;
+use crate::math::random::{Purpose, generator};
 use crate::model::Network;
 use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
-use crate::random::{Purpose, generator};
-use crate::resident::Resident;
+use crate::samples::Resident;
 use crate::samples::{Batch, Samples};
 
 pub use evaluation::{Evaluation, evaluate, predict};

@@ -3,10 +3,11 @@
 use burn::module::Module;
 
 use super::*;
-use crate::bench::made_up_images;
-use crate::data::{AugmentConfig, Pixels, RotatedImages, Rotations};
+use crate::data::{AugmentConfig, Pixels};
 use crate::model::{Classifier, ClassifierShape, Parameters, collect, load};
 use crate::progress::Stop;
+use crate::samples::{RotatedImages, Rotations};
+use crate::tools::bench::made_up_images;
 
 struct Counted(usize, usize);
 

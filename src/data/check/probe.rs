@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use super::super::images::{CHANNELS, Images};
 use super::super::rotation::{Rotation, rotate};
 use super::side_place;
-use crate::cholesky;
+use crate::math::cholesky;
 
 /// Fields a side.
 const FIELDS: usize = 8;

@@ -1,7 +1,7 @@
 use rand::Rng;
 
 use super::*;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 const SIDE: usize = 32;
 const COUNT: usize = 300;

@@ -183,5 +183,4 @@ pub fn check(root: &Path, reporter: &mut dyn Reporter) -> Result<Checked> {
 }
 
 #[cfg(test)]
-#[path = "../folder_tests.rs"]
 mod tests;

@@ -4,7 +4,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::canvas::Colour;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// The draws of one image, a pure function of seed and index.
 pub struct Dice(ChaCha8Rng);

@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::Ridge;
-use crate::cholesky::solve;
 use crate::judge::Labeled;
 use crate::kernels::matrix_product;
+use crate::math::cholesky::solve;
 use crate::model::FeatureMoments;
 
 /// Rows that a product sums in `f32` before they are added up in `f64`.

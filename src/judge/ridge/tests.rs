@@ -4,7 +4,7 @@ use rand::Rng;
 
 use super::problem::Standard;
 use super::*;
-use crate::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator};
 
 /// Features whose first three numbers tell the class, with noise, on odd scales.
 struct Sample {

@@ -19,7 +19,8 @@ impl Samples for Noise {
     fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], _: &mut [u8]) {
         use rand::RngExt;
         for (&index, image) in indices.iter().zip(inputs.chunks_exact_mut(self.values())) {
-            let mut random = crate::random::generator(9, crate::random::Purpose::Scenes, 0, index.into());
+            let mut random =
+                crate::math::random::generator(9, crate::math::random::Purpose::Scenes, 0, index.into());
             for (at, value) in image.iter_mut().enumerate() {
                 *value = random.random_range(0.0f32..0.5) + at as f32 / 600.0;
             }

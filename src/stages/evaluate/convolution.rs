@@ -10,9 +10,9 @@ use super::{extract, sub_context};
 use crate::config::{Config, Overrides, ProbeHead};
 use crate::data::Split;
 use crate::error::Result;
-use crate::predictions::Predictions;
 use crate::progress::{Event, Reporter, Stage};
-use crate::run_directory::{Opening, RunDirectory};
+use crate::store::predictions::Predictions;
+use crate::store::run_directory::{Opening, RunDirectory};
 
 /// A head that is trained; the test set is still closed.
 pub(super) struct Trained {

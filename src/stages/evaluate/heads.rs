@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 use super::super::Context;
 use crate::config::{EvaluateConfig, ProbeHead};
 use crate::error::{Error, Result};
-use crate::features::Features;
 use crate::judge::statistics::softmax;
 use crate::judge::{Labeled, knn, ridge};
 use crate::model::{Classifier, ClassifierShape};
 use crate::progress::{Event, Reporter, Stage, Stop};
 use crate::samples::Samples;
+use crate::store::features::Features;
 use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position, Replicas};
 
 /// Features to fit to and features to choose on.

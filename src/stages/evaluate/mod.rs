@@ -15,16 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use super::extract::extract;
 use super::{Context, label};
-use crate::checkpoint::DatasetLabel;
 use crate::config::{Config, ExtractConfig, ProbeHead};
 use crate::data::{DataConfig, Split};
 use crate::error::Result;
-use crate::features::Features;
 use crate::files::{read_json, sha256, write_json};
 use crate::progress::{Event, Reporter, Stage};
-use crate::replacement::Work;
-use crate::run_directory::{Existing, Opening, RunDirectory, RunRecord};
-use crate::stage_directory::StageDirectory;
+use crate::store::checkpoint::DatasetLabel;
+use crate::store::features::Features;
+use crate::store::replacement::Work;
+use crate::store::run_directory::{Existing, Opening, RunDirectory, RunRecord};
+use crate::store::stage_directory::StageDirectory;
 use prepare::{Prepared, prepare};
 
 pub use probes::Probe;

@@ -6,13 +6,13 @@ use super::super::finetune::full_readout;
 use super::super::held_out::{Recipe, pretraining_split};
 use super::verdict::{Comparison, LeftOut};
 use super::{convolution, probed_config};
-use crate::checkpoint::Checkpoint;
 use crate::config::{Config, FinetuneConfig, FinetuneMode, PretrainConfig, ProbeHead};
 use crate::data::{self, DataConfig, Dataset, Split};
 use crate::error::{Error, Result};
 use crate::model::{Encoder, HeadKind, Readout};
 use crate::progress::{Event, Reporter, Stage};
-use crate::stage_directory::checkpoint_in;
+use crate::store::checkpoint::Checkpoint;
+use crate::store::stage_directory::checkpoint_in;
 use crate::training::{Judge, Keep};
 
 /// Everything that the work needs, checked.
@@ -173,7 +173,7 @@ fn probe_split(dataset: &Dataset, held_out: Option<&[u32]>, config: &Config, lim
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::made_up_images;
+    use crate::tools::bench::made_up_images;
 
     #[test]
     fn probes_are_chosen_on_what_pretraining_held_out_and_fitted_to_the_rest() {

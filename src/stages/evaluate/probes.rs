@@ -10,11 +10,11 @@ use super::heads::{Choice, Parts, fit, stopped};
 use crate::config::ProbeHead;
 use crate::data::Split;
 use crate::error::Result;
-use crate::features::Features;
 use crate::judge::statistics::{Interval, Statistics};
 use crate::model::{Encoder, Readout, Views};
 use crate::progress::{Event, Reporter};
 use crate::samples::Samples;
+use crate::store::features::Features;
 
 /// A head on the features of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -3,12 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::Context;
-use crate::checkpoint::Checkpoint;
-use crate::data::{Dataset, Images, RotatedImages, Rotations};
+use crate::data::{Dataset, Images};
 use crate::error::Result;
 use crate::judge::largest;
 use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork, Scheme};
 use crate::progress::{Event, Reporter};
+use crate::samples::{RotatedImages, Rotations};
+use crate::store::checkpoint::Checkpoint;
 use crate::training;
 
 /// Rotation accuracy where nothing was trained on.

@@ -3,18 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use super::{Sources, Trained, choice, kept_accuracy, material, ridge};
-use crate::checkpoint::Header;
 use crate::config::{self, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
 use crate::error::{Error, Result};
-use crate::features::{FeatureFiles, Features, Manifest};
 use crate::files::sha256_file;
 use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
-use crate::replacement::Work;
 use crate::samples::Samples;
-use crate::stage_directory::StageDirectory;
 use crate::stages::{Context, training_stage};
+use crate::store::checkpoint::Header;
+use crate::store::features::{FeatureFiles, Features, Manifest};
+use crate::store::replacement::Work;
+use crate::store::stage_directory::StageDirectory;
 
 /// Trains the classifier.
 pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Reporter) -> Result<Trained> {

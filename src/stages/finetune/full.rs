@@ -3,18 +3,19 @@
 use serde_json::Value;
 
 use super::{Sources, Trained, choice, kept_accuracy, material};
-use crate::checkpoint::Header;
 use crate::config::Config;
-use crate::data::{self, Dataset, Pixels, PlainImages};
+use crate::data::{self, Dataset, Pixels};
 use crate::error::{Error, Result};
 use crate::model::{
     ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork,
 };
 use crate::progress::{Event, Reporter, Stage};
+use crate::samples::PlainImages;
 use crate::samples::Samples;
-use crate::stage_directory::checkpoint_in;
 use crate::stages::extract::{check_data, describe, feature_map, load_encoder};
 use crate::stages::{Context, label, training_stage};
+use crate::store::checkpoint::Header;
+use crate::store::stage_directory::checkpoint_in;
 
 /// Trains encoder and classifier; gives the data set too, whose test images are still closed.
 pub(super) fn run(

@@ -2,15 +2,15 @@
 
 use std::time::Instant;
 
-use crate::checkpoint::{Checkpoint, Header};
 use crate::error::{Error, Result};
-use crate::features::Features;
 use crate::judge::ridge::{self, Choice, PENALTIES, choose_by_folds, choose_on};
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::{Reporter, Stage};
-use crate::replacement::Work;
 use crate::samples::Samples;
 use crate::stages::{Context, memory, training_stage};
+use crate::store::checkpoint::{Checkpoint, Header};
+use crate::store::features::Features;
+use crate::store::replacement::Work;
 
 /// Parts of the training set that are left out in turn to choose the penalty.
 const FOLDS: usize = 5;

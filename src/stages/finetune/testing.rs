@@ -5,20 +5,21 @@ use std::path::Path;
 use burn::tensor::Device;
 
 use super::{FinetuneSummary, Sources, frozen};
-use crate::checkpoint::Checkpoint;
-use crate::data::{self, Dataset, PlainImages};
+use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::judge::statistics::softmax;
 use crate::model::{self, Classifier, ClassifierShape, FeatureMoments, ImageClassifier, Parameters};
-use crate::predictions::{Predictions, Source};
 use crate::progress::{Reporter, Stage};
-use crate::replacement::Work;
-use crate::run_directory::{Existing, Opening};
+use crate::samples::PlainImages;
 use crate::samples::Samples;
-use crate::stage_directory::StageDirectory;
 use crate::stages::extract::load_encoder;
 use crate::stages::{Context, warnings};
+use crate::store::checkpoint::Checkpoint;
+use crate::store::predictions::{Predictions, Source};
+use crate::store::replacement::Work;
+use crate::store::run_directory::{Existing, Opening};
+use crate::store::stage_directory::StageDirectory;
 use crate::training::{self, Evaluation};
 
 /// What the summary of a classifier says of the test set before it is opened, and afterwards.

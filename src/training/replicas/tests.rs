@@ -2,13 +2,14 @@ use burn::module::Module;
 use burn::tensor::TensorData;
 
 use super::*;
-use crate::bench::{IMAGE, made_up_images};
-use crate::data::{DataConfig, Pixels, RotatedImages, Rotations};
+use crate::data::{DataConfig, Pixels};
 use crate::model::{
     Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, Parameters, RotationNetwork,
     collect,
 };
 use crate::samples::{Inputs, Samples};
+use crate::samples::{RotatedImages, Rotations};
+use crate::tools::bench::{IMAGE, made_up_images};
 use crate::training::{Momentum, OptimizerConfig, Rule};
 
 /// Rotations of an image.

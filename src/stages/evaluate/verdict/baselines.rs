@@ -3,8 +3,8 @@
 use serde_json::json;
 
 use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
-use crate::data::Rotations;
 use crate::model::{EncoderKind, HeadKind};
+use crate::samples::Rotations;
 
 /// Why a run of this config cannot be compared with a baseline; nothing where it can.
 pub(super) fn obstacle(baseline: Baseline, config: &Config) -> Option<&'static str> {

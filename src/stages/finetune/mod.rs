@@ -1,0 +1,215 @@
+//! Features (or images, when the encoder is trained too) to a classifier, and its test accuracy.
+//!
+//! Training and testing are two steps: a classifier can be trained and chosen with the test set closed, and tested later.
+
+mod frozen;
+mod full;
+mod ridge;
+mod testing;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::Context;
+use super::training_stage::Material;
+use crate::config::{FinetuneConfig, FinetuneMode};
+use crate::data::{Dataset, Split};
+use crate::error::{Error, Result};
+use crate::files::{read_json, sha256_file, write_json};
+use crate::judge::statistics::Statistics;
+use crate::model::HeadKind;
+use crate::progress::{EpochMetrics, Reporter, Stage};
+use crate::samples::Samples;
+use crate::store::checkpoint::DatasetLabel;
+use crate::store::replacement::Work;
+use crate::training::{self, Evaluation, Keep};
+
+pub(super) use full::full_readout;
+pub(super) use ridge::bytes as ridge_bytes;
+pub use testing::test_classifier;
+pub(crate) use testing::{load_classifier, load_image_classifier};
+
+/// The file `finetune/summary.json`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FinetuneSummary {
+    /// What was trained on what, and how the test set was used.
+    pub protocol: String,
+    /// The data set.
+    pub dataset: DatasetLabel,
+    /// Labeled training images.
+    pub labels: usize,
+    /// Epochs trained.
+    pub epochs: usize,
+    /// The last epoch.
+    pub last_epoch: Option<EpochMetrics>,
+    /// Wall time of all epochs, in seconds.
+    pub seconds: f64,
+    /// Accuracy on the validation split of what is kept, in 0..=1; absent where nothing is held out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
+    /// Accuracy on the test set, in 0..=1; absent while the test set is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_accuracy: Option<f64>,
+    /// Why these numbers are none to build on; absent where nothing speaks against them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// Names of the classes, in the order of the matrix.
+    pub classes: Vec<String>,
+    /// The evaluation on the test set, after all training; absent while the test set is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test: Option<Evaluation>,
+    /// Interval, calibration and mistakes on the test set; absent while it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statistics: Option<Statistics>,
+    /// SHA-256 of the checkpoint file.
+    pub checkpoint: String,
+}
+
+/// Where `finetune` reads from, if not from the run directory.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// The pretrained checkpoint or its directory (mode `full`).
+    pub checkpoint: Option<PathBuf>,
+    /// The directory of features (mode `frozen`).
+    pub features: Option<PathBuf>,
+    /// The images to train on and those held out, in place of those that section `data` draws (mode `frozen`).
+    pub split: Option<Split>,
+}
+
+/// Trains the classifier and evaluates it on the test set, once.
+///
+/// # Errors
+/// Whatever [`crate::Error`] names: features or checkpoint that do not fit, data, disk.
+pub fn finetune(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<FinetuneSummary> {
+    let (summary, dataset, work) = trained(context, sources, reporter)?;
+    let purpose = format!("finetune: {}", what(&context.config.finetune));
+    let classifier = testing::Trained { files: work.directory(), summary, sources };
+    let summary = classifier.test(context, dataset.as_ref(), &purpose, reporter)?.write(work.directory())?;
+    context.finish(Stage::Finetune, work)?;
+    Ok(summary)
+}
+
+/// Trains the classifier and leaves the test set closed; [`test_classifier`] opens it later. The summary of the very same
+/// classifier stays where that has been tested already.
+///
+/// # Errors
+/// As those of [`finetune`].
+pub fn train_classifier(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<FinetuneSummary> {
+    let (summary, _, work) = trained(context, sources, reporter)?;
+    write_json(&work.directory().summary(), &summary)?;
+    context.finish(Stage::Finetune, work)?;
+    Ok(summary)
+}
+
+/// Trains the classifier; gives its summary, the data set where it was opened, and the directory that both belong in.
+fn trained(
+    context: &Context,
+    sources: &Sources,
+    reporter: &mut dyn Reporter,
+) -> Result<(FinetuneSummary, Option<Dataset>, Work)> {
+    let (trained, dataset) = match context.config.finetune.mode {
+        FinetuneMode::Frozen => (frozen::run(context, sources, reporter)?, None),
+        FinetuneMode::Full => {
+            let (trained, dataset) = full::run(context, sources, reporter)?;
+            (trained, Some(dataset))
+        }
+    };
+    let files = trained.work.directory();
+    let checkpoint = sha256_file(&files.result())?;
+    let before: Option<FinetuneSummary> = read_json(&files.summary()).ok();
+    if let Some(tested) = before.filter(|before| before.test.is_some() && before.checkpoint == checkpoint) {
+        return Ok((tested, dataset, trained.work));
+    }
+    let predictions = files.predictions();
+    if predictions.exists() {
+        std::fs::remove_file(&predictions).map_err(Error::io("remove", &predictions))?;
+    }
+    let summary = FinetuneSummary {
+        protocol: protocol(what(&context.config.finetune), &trained.how, testing::CLOSED),
+        labels: trained.labels,
+        epochs: trained.history.len(),
+        last_epoch: trained.history.last().cloned(),
+        seconds: trained.seconds,
+        validation_accuracy: trained.validation,
+        test_accuracy: None,
+        warnings: Vec::new(),
+        classes: trained.classes,
+        test: None,
+        statistics: None,
+        checkpoint,
+        dataset: trained.dataset,
+    };
+    context.run.record_run(context.environment(), summary.dataset.clone(), None)?;
+    Ok((summary, dataset, trained.work))
+}
+
+/// What is trained on what.
+fn what(config: &FinetuneConfig) -> &'static str {
+    match (config.mode, config.head) {
+        (FinetuneMode::Full, _) if config.from_scratch => {
+            "encoder and classifier trained end to end from scratch (supervised baseline)"
+        }
+        (FinetuneMode::Full, _) => "encoder and classifier trained end to end from the pretrained encoder",
+        (FinetuneMode::Frozen, HeadKind::Conv) => "frozen encoder, convolutions on its map",
+        (FinetuneMode::Frozen, HeadKind::Linear | HeadKind::Mlp) => {
+            "frozen encoder, dense classifier on its features"
+        }
+        (FinetuneMode::Frozen, HeadKind::Ridge) => {
+            "frozen encoder, ridge regression of one-hot labels on its features"
+        }
+    }
+}
+
+fn protocol(what: &str, how: &str, test: &str) -> String {
+    format!("{what}; {how}, {test}")
+}
+
+/// Accuracy on the validation split of the epoch that is kept.
+fn kept_accuracy(config: &FinetuneConfig, history: &[EpochMetrics]) -> Option<f64> {
+    match config.keep {
+        Keep::Last => history.last()?.validation_accuracy,
+        Keep::Best => history.iter().filter_map(|epoch| epoch.validation_accuracy).reduce(f64::max),
+    }
+}
+
+/// How the number of epochs came about, in words.
+fn choice(config: &FinetuneConfig) -> &'static str {
+    match (config.patience, config.keep) {
+        (None, Keep::Last) => "trained for a fixed number of epochs",
+        (None, Keep::Best) => "the epoch with the best validation accuracy kept",
+        (Some(_), Keep::Last) => "stopped by validation accuracy",
+        (Some(_), Keep::Best) => "stopped by validation accuracy, the best epoch kept",
+    }
+}
+
+struct Trained {
+    /// Trained how long, or solved, and how that was chosen.
+    how: String,
+    seconds: f64,
+    dataset: DatasetLabel,
+    classes: Vec<String>,
+    labels: usize,
+    /// Accuracy on the validation split.
+    validation: Option<f64>,
+    history: Vec<EpochMetrics>,
+    work: Work,
+}
+
+/// What the loop is given, without any look at the features.
+fn material<'a, N>(
+    samples: &'a dyn Samples,
+    validation: Option<&'a dyn Samples>,
+    config: &FinetuneConfig,
+) -> Material<'a, N> {
+    let steps = training::steps_an_epoch(samples, config.batch_size) * config.epochs as u64;
+    Material { samples, steps, before: Vec::new(), validation, look: None }
+}

@@ -1,0 +1,230 @@
+//! Checkpoints: a network's parameters, the optimizer's state, and what it takes to use them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::data::Pixels;
+use crate::error::{Error, Result};
+use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters, Readout};
+use crate::progress::{PartialEpoch, Stage};
+use crate::store::tensor_file::{self, Format};
+
+const FORMAT: Format = Format {
+    name: "rotnet-checkpoint",
+    version: 4,
+    hint: "name a checkpoint that `rotnet pretrain` or `rotnet finetune` of this version wrote, or run it again",
+};
+
+/// What a checkpoint says of itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// The stage that wrote it.
+    pub stage: Stage,
+    /// Version of the program.
+    pub rotnet: String,
+    /// Whole epochs trained.
+    pub epochs: usize,
+    /// The part of the next epoch that is trained; absent between epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partial: Option<PartialEpoch>,
+    /// Optimizer steps made.
+    pub steps: u64,
+    /// Seed of the run.
+    pub seed: u64,
+    /// The encoder's architecture; absent where only a classifier is held.
+    pub encoder: Option<EncoderConfig>,
+    /// Height, width and channels of the images.
+    pub image: ImageShape,
+    /// What is done to pixels before the encoder sees them.
+    pub pixels: Pixels,
+    /// The classifier's shape; absent where there is none.
+    pub classifier: Option<ClassifierShape>,
+    /// What the classifier sees of the encoder; absent where not both are held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readout: Option<Readout>,
+    /// Name and fingerprint of the data set trained on.
+    pub dataset: DatasetLabel,
+    /// SHA-256 of the checkpoint that the encoder or the features come from; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// Everything else in the config that decides the result: a run is resumed with the same recipe only.
+    pub recipe: Value,
+}
+
+/// Where a recipe names the devices.
+const DEVICE: &str = "device";
+
+impl Header {
+    /// Of a stage before its first step; encoder, classifier and input are left to the stage.
+    pub fn untrained(stage: Stage, seed: u64, pixels: Pixels, dataset: DatasetLabel, recipe: Value) -> Self {
+        Self {
+            stage,
+            rotnet: env!("CARGO_PKG_VERSION").into(),
+            epochs: 0,
+            partial: None,
+            steps: 0,
+            seed,
+            encoder: None,
+            image: [0; 3],
+            pixels,
+            classifier: None,
+            readout: None,
+            dataset,
+            input: None,
+            recipe,
+        }
+    }
+
+    /// The first setting in which `self` and `other` differ, how far they are trained and on what device aside.
+    pub fn difference(&self, other: &Self) -> Option<String> {
+        let comparable = |header: &Self| {
+            let mut header = Self { epochs: 0, partial: None, steps: 0, ..header.clone() };
+            if let Value::Object(recipe) = &mut header.recipe {
+                recipe.remove(DEVICE);
+            }
+            serde_json::to_value(header).unwrap_or_default()
+        };
+        difference("", &comparable(self), &comparable(other))
+    }
+
+    /// The devices, where those of `self` and `other` are not the same.
+    pub fn other_device(&self, other: &Self) -> Option<String> {
+        difference(DEVICE, self.recipe.get(DEVICE)?, other.recipe.get(DEVICE)?)
+    }
+}
+
+fn difference(path: &str, was: &Value, is: &Value) -> Option<String> {
+    if let (Value::Object(was), Value::Object(is)) = (was, is) {
+        return was.keys().chain(is.keys()).find_map(|key| {
+            let path = match path {
+                "" => key.clone(),
+                path => format!("{path}.{key}"),
+            };
+            let [was, is] = [was, is].map(|map| map.get(key).unwrap_or(&Value::Null));
+            difference(&path, was, is)
+        });
+    }
+    (was != is).then(|| format!("{path} was {was}, is {is}"))
+}
+
+/// Which data a number or a file is from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DatasetLabel {
+    /// In words.
+    pub name: String,
+    /// SHA-256 over the digests of its files.
+    pub fingerprint: String,
+}
+
+/// A checkpoint in memory.
+pub struct Checkpoint {
+    /// What it says of itself.
+    pub header: Header,
+    /// The network's parameters.
+    pub parameters: Parameters,
+    /// The optimizer's state, to train on from here.
+    pub optimizer: Parameters,
+}
+
+const MODEL: &str = "model.";
+const OPTIMIZER: &str = "optimizer.";
+
+impl Checkpoint {
+    /// Writes the checkpoint, whole or not at all; the one before stays beside it.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        keep_previous(path)?;
+        self.save_alone(path)
+    }
+
+    /// Writes the checkpoint, whole or not at all, in place of the one before.
+    pub fn save_alone(&self, path: &Path) -> Result<()> {
+        let prefixed = |prefix: &'static str, tensors: &Parameters| {
+            let named = |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
+            tensors.iter().map(named).collect::<Vec<_>>()
+        };
+        let mut tensors = Parameters::new();
+        tensors.extend(prefixed(MODEL, &self.parameters));
+        tensors.extend(prefixed(OPTIMIZER, &self.optimizer));
+        tensor_file::write(path, &FORMAT, &self.header, &tensors)
+    }
+
+    /// Reads and checks a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Checkpoint`] if it is damaged or of another version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let (header, tensors) = tensor_file::read(path, &FORMAT)?;
+        let mut checkpoint = Self { header, parameters: Parameters::new(), optimizer: Parameters::new() };
+        for (name, data) in tensors {
+            let (group, name) = match (name.strip_prefix(MODEL), name.strip_prefix(OPTIMIZER)) {
+                (Some(name), _) => (&mut checkpoint.parameters, name),
+                (None, Some(name)) => (&mut checkpoint.optimizer, name),
+                (None, None) => {
+                    return Err(Self::refuse(path, format!("holds an unknown tensor `{name}`")));
+                }
+            };
+            group.insert(name.to_owned(), data);
+        }
+        Ok(checkpoint)
+    }
+
+    /// [`load`](Self::load), or where the checkpoint is damaged the one before it, with what was wrong.
+    ///
+    /// # Errors
+    /// Those of [`load`](Self::load), if there is no good one.
+    pub fn load_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
+        let damage = match Self::load(path) {
+            Ok(checkpoint) => return Ok((checkpoint, None)),
+            Err(damage) => damage,
+        };
+        match Self::load(&previous(path)) {
+            Ok(checkpoint) => Ok((checkpoint, Some(damage))),
+            Err(_) => Err(damage),
+        }
+    }
+
+    /// The parameters of one part of the network, without the part's name in front.
+    pub fn part(&self, part: &str) -> Parameters {
+        let prefix = format!("{part}.");
+        self.parameters
+            .iter()
+            .filter_map(|(name, data)| Some((name.strip_prefix(&prefix)?.to_owned(), data.clone())))
+            .collect()
+    }
+
+    /// The error for a checkpoint at `path` that does not fit.
+    pub fn refuse(path: &Path, problem: impl Into<String>) -> Error {
+        Error::checkpoint(path, problem, FORMAT.hint)
+    }
+}
+
+/// Where the checkpoint before the one at `path` is kept.
+pub fn previous(path: &Path) -> PathBuf {
+    path.with_extension("previous.safetensors")
+}
+
+/// Puts the checkpoint before the one at `path` in its place.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn restore_previous(path: &Path) -> Result<()> {
+    fs::rename(previous(path), path).map_err(Error::io("replace", path))
+}
+
+/// Gives the file at `path` a second name, under which it stays when the first one is replaced.
+fn keep_previous(path: &Path) -> Result<()> {
+    let previous = previous(path);
+    if !path.exists() {
+        return Ok(());
+    }
+    if previous.exists() {
+        fs::remove_file(&previous).map_err(Error::io("replace", &previous))?;
+    }
+    // Some file systems know no second names.
+    fs::hard_link(path, &previous)
+        .or_else(|_| fs::copy(path, &previous).map(drop))
+        .map_err(Error::io("write", &previous))
+}

@@ -1,0 +1,60 @@
+//! A file of features, written image by image.
+
+use std::path::Path;
+
+use safetensors::Dtype;
+
+use super::{FEATURES, FORMAT, LABELS, NAMES, Origin, SEPARATOR};
+use crate::error::Result;
+use crate::store::tensor_file::Writer;
+
+/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where
+/// images have names, `names` (u8, UTF-8, with a zero between them).
+pub struct FeatureWriter {
+    writer: Writer,
+    labels: Vec<u8>,
+    names: Vec<u8>,
+}
+
+impl FeatureWriter {
+    /// Begins the file of the images of these labels and names (or none), `width` numbers an image.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] if it cannot be written.
+    pub fn create(
+        path: &Path,
+        origin: &Origin,
+        labels: &[u8],
+        names: &[String],
+        width: usize,
+    ) -> Result<Self> {
+        let names = names.join(SEPARATOR).into_bytes();
+        let mut tensors = vec![
+            (FEATURES.to_owned(), Dtype::F32, vec![labels.len(), width]),
+            (LABELS.to_owned(), Dtype::U8, vec![labels.len()]),
+        ];
+        if !names.is_empty() {
+            tensors.push((NAMES.to_owned(), Dtype::U8, vec![names.len()]));
+        }
+        let writer = Writer::create(path, &FORMAT, origin, tensors)?;
+        Ok(Self { writer, labels: labels.to_vec(), names })
+    }
+
+    /// Writes the features of the next images.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if there are more than labels.
+    pub fn push(&mut self, rows: &[f32]) -> Result<()> {
+        self.writer.put_numbers(rows)
+    }
+
+    /// Gives the file its name; without this it never was there.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if images are missing. What was there before stays.
+    pub fn finish(mut self) -> Result<()> {
+        self.writer.put(&self.labels)?;
+        self.writer.put(&self.names)?;
+        self.writer.finish()
+    }
+}

@@ -1,0 +1,12 @@
+//! What a run leaves on disk, and how: every file is written whole, says its format and version, and is covered by a
+//! digest where numbers are in it.
+
+pub mod checkpoint;
+pub mod features;
+pub mod predictions;
+pub mod replacement;
+pub mod run_directory;
+pub mod run_results;
+pub mod stage_directory;
+pub(crate) mod tensor_file;
+pub mod tensorboard;

@@ -1,0 +1,293 @@
+//! How a new result of a stage takes the place of an old one.
+//!
+//! A result that is there is never written into. Work that is to replace it is done beside it, in `STAGE.new`, and
+//! takes its place when it is finished; until then every reader finds the old one, whatever happens to the work.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::Path;
+
+use walkdir::WalkDir;
+
+use crate::error::{Error, Result};
+use crate::files::{create_directory, is_temporary, sync_directory};
+use crate::store::run_directory::Existing;
+use crate::store::stage_directory::StageDirectory;
+
+/// Ends the name of the directory in which a result is replaced.
+const NEW: &str = "new";
+/// Ends the name of a result that is about to be removed.
+const OLD: &str = "old";
+/// Ends the name of a directory that is not whole: being copied, or being removed.
+const PART: &str = "part";
+
+impl StageDirectory {
+    /// Where work that is resumed goes on: in a replacement that was begun, else here.
+    pub fn to_resume(&self) -> Self {
+        let new = self.sibling(NEW);
+        if new.holds_results() { new } else { self.clone() }
+    }
+
+    /// Whether a process was killed between this result and its replacement.
+    pub fn is_between(&self) -> bool {
+        self.sibling(OLD).path.exists()
+    }
+
+    /// Undoes or completes a replacement in which the process was killed, and removes one that came to nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn recover(&self) -> Result<()> {
+        let (old, new) = (self.sibling(OLD), self.sibling(NEW));
+        remove(&self.sibling(PART).path)?;
+        if !new.holds_results() {
+            remove(&new.path)?;
+        }
+        if !old.path.exists() {
+            return Ok(());
+        }
+        if !self.path.exists() {
+            let whole = if new.is_finished() { &new } else { &old };
+            fs::rename(&whole.path, &self.path).map_err(Error::io("restore", &self.path))?;
+        }
+        remove(&old.path)
+    }
+
+    /// The directory beside this one with `end` behind its name.
+    fn sibling(&self, end: &str) -> Self {
+        let mut name = self.path.file_name().map_or_else(OsString::new, OsString::from);
+        name.push(".");
+        name.push(end);
+        Self::new(self.path.with_file_name(name))
+    }
+
+    /// Removes the temporary files of processes that were killed while they wrote, and [recovers](Self::recover) the
+    /// stages that an evaluation is made of, as far as the system lets it.
+    pub fn remove_leftovers(&self) {
+        let entries =
+            [self.clone(), self.sibling(NEW)].into_iter().flat_map(|place| WalkDir::new(place.path));
+        for entry in entries.filter_map(Result::ok) {
+            let interrupted = entry.path().extension().is_some_and(|end| end == OLD || end == PART);
+            if is_temporary(entry.file_name()) {
+                let _ = fs::remove_file(entry.path());
+            } else if interrupted && entry.file_type().is_dir() {
+                let _ = Self::new(entry.path().with_extension("")).recover();
+            }
+        }
+    }
+
+    /// Removes the replacement that was begun, at one blow.
+    fn discard_new(&self) -> Result<()> {
+        let (new, part) = (self.sibling(NEW).path, self.sibling(PART).path);
+        if new.exists() {
+            remove(&part)?;
+            fs::rename(&new, &part).map_err(Error::io("remove", &new))?;
+        }
+        remove(&part)
+    }
+
+    /// Gives every file of `other` a name here too. All files are replaced whole when they change, so that two names
+    /// for one file are as good as a copy; only event files grow.
+    fn clone_from(&self, other: &Self) -> Result<()> {
+        create_directory(&self.path)?;
+        for entry in fs::read_dir(&other.path).map_err(Error::io("read", &other.path))? {
+            let from = entry.map_err(Error::io("read", &other.path))?.path();
+            let to = self.path.join(from.file_name().unwrap_or_default());
+            if from.is_dir() {
+                Self::new(to).clone_from(&Self::new(from))?;
+                continue;
+            }
+            let linked = from != other.events() && fs::hard_link(&from, &to).is_ok();
+            if !linked {
+                fs::copy(&from, &to).map_err(Error::io("write", &to))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A stage at work: where it writes, and where the result belongs.
+#[derive(Debug)]
+pub struct Work {
+    place: StageDirectory,
+    directory: StageDirectory,
+    finished: bool,
+}
+
+impl Work {
+    /// Makes the directory that a stage writes into; what is in `place` stays as it is where it is a result. The
+    /// caller has the run's lock.
+    ///
+    /// # Errors
+    /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`]; [`Error::Io`].
+    pub fn begin(place: StageDirectory, existing: Existing) -> Result<Self> {
+        let new = place.sibling(NEW);
+        let beside = match existing {
+            Existing::Refuse if place.holds_results() => {
+                return Err(Error::OutputExists { path: place.path });
+            }
+            Existing::Refuse => false,
+            Existing::Overwrite => {
+                place.discard_new()?;
+                place.holds_results()
+            }
+            Existing::Resume if new.holds_results() => true,
+            Existing::Resume => {
+                place.discard_new()?;
+                if place.is_finished() {
+                    let part = place.sibling(PART);
+                    part.clone_from(&place)?;
+                    fs::rename(&part.path, &new.path).map_err(Error::io("create", &new.path))?;
+                }
+                place.is_finished()
+            }
+        };
+        let directory = if beside { new } else { place.clone() };
+        create_directory(&directory.path)?;
+        Ok(Self { place, directory, finished: false })
+    }
+
+    /// Where the stage writes.
+    pub fn directory(&self) -> &StageDirectory {
+        &self.directory
+    }
+
+    /// Puts what was written in its place, and removes what was there.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; the old result is then where it was, or comes back by [`StageDirectory::recover`].
+    pub fn finish(mut self) -> Result<()> {
+        self.finished = true;
+        if self.directory == self.place {
+            return Ok(());
+        }
+        let (place, old) = (&self.place.path, self.place.sibling(OLD).path);
+        let swap = || -> std::io::Result<()> {
+            if place.exists() {
+                fs::rename(place, &old)?;
+            }
+            fs::rename(&self.directory.path, place)?;
+            sync_directory(place.parent().unwrap_or(Path::new(".")))
+        };
+        swap().map_err(Error::io("replace", place))?;
+        // What cannot be removed is no reason to call the result a failure; the next start tries again.
+        let _ = remove(&old);
+        Ok(())
+    }
+}
+
+impl Drop for Work {
+    /// A replacement that came to nothing leaves nothing behind.
+    fn drop(&mut self) {
+        let came_to_nothing =
+            !self.finished && self.directory != self.place && !self.directory.holds_results();
+        if came_to_nothing {
+            let _ = remove(&self.directory.path);
+        }
+    }
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match directory.exists() {
+        true => fs::remove_dir_all(directory).map_err(Error::io("remove", directory)),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(home: &Path, name: &str, text: &str) -> StageDirectory {
+        let directory = StageDirectory::new(home.join(name));
+        create_directory(directory.path()).unwrap();
+        for file in [directory.checkpoint(), directory.summary(), directory.events()] {
+            fs::write(file, text).unwrap();
+        }
+        directory
+    }
+
+    fn text(directory: &StageDirectory) -> String {
+        fs::read_to_string(directory.checkpoint()).unwrap()
+    }
+
+    #[test]
+    fn a_result_stays_until_its_replacement_is_finished() {
+        let home = tempfile::tempdir().unwrap();
+        let place = finished(home.path(), "pretrain", "old");
+        let refused = Work::begin(place.clone(), Existing::Refuse);
+        assert!(matches!(refused, Err(Error::OutputExists { .. })));
+
+        let work = Work::begin(place.clone(), Existing::Overwrite).unwrap();
+        assert!(!work.directory().holds_results());
+        fs::write(work.directory().checkpoint(), "half").unwrap();
+        drop(work);
+        assert_eq!(text(&place), "old");
+        assert_eq!(text(&place.to_resume()), "half");
+
+        let work = Work::begin(place.clone(), Existing::Resume).unwrap();
+        assert_eq!(text(work.directory()), "half");
+        fs::write(work.directory().checkpoint(), "new").unwrap();
+        fs::write(work.directory().summary(), "new").unwrap();
+        work.finish().unwrap();
+        assert_eq!(text(&place), "new");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_replacement_that_came_to_nothing_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let place = finished(home.path(), "features", "old");
+        let work = Work::begin(place.clone(), Existing::Overwrite).unwrap();
+        fs::write(work.directory().config(), "{}").unwrap();
+        drop(work);
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+        assert_eq!(place.to_resume(), place);
+    }
+
+    #[test]
+    fn resuming_a_finished_stage_works_on_a_copy() {
+        let home = tempfile::tempdir().unwrap();
+        let place = finished(home.path(), "pretrain", "old");
+        let work = Work::begin(place.clone(), Existing::Resume).unwrap();
+        assert_eq!(text(work.directory()), "old");
+        use std::io::Write;
+        let mut events = fs::File::options().append(true).open(work.directory().events()).unwrap();
+        events.write_all(b" and more").unwrap();
+        assert_eq!(fs::read_to_string(place.events()).unwrap(), "old");
+    }
+
+    #[test]
+    fn what_a_kill_left_inside_an_evaluation_is_recovered_with_it() {
+        let home = tempfile::tempdir().unwrap();
+        let evaluation = StageDirectory::new(home.path().join("evaluate"));
+        let inner = home.path().join("evaluate/verdict/scratch");
+        let place = finished(&inner, "finetune", "new");
+        finished(&inner, "finetune.old", "old");
+        fs::create_dir(inner.join("finetune.part")).unwrap();
+        evaluation.remove_leftovers();
+        assert_eq!((text(&place).as_str(), fs::read_dir(inner).unwrap().count()), ("new", 1));
+    }
+
+    #[test]
+    fn a_kill_between_the_two_renames_is_mended_at_the_next_start() {
+        for new_is_finished in [true, false] {
+            let home = tempfile::tempdir().unwrap();
+            let place = StageDirectory::new(home.path().join("pretrain"));
+            finished(home.path(), "pretrain.old", "old");
+            let new = finished(home.path(), "pretrain.new", "new");
+            if !new_is_finished {
+                fs::remove_file(new.summary()).unwrap();
+            }
+            place.recover().unwrap();
+            assert_eq!(text(&place), if new_is_finished { "new" } else { "old" });
+            assert!(!home.path().join("pretrain.old").exists());
+        }
+        let home = tempfile::tempdir().unwrap();
+        let place = finished(home.path(), "pretrain", "new");
+        finished(home.path(), "pretrain.old", "old");
+        place.recover().unwrap();
+        assert_eq!(text(&place), "new");
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+}

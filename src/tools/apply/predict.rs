@@ -1,0 +1,101 @@
+//! What images show, by the classifier that `finetune` left.
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::Failure;
+use super::files::{ImageFile, READ_AT_ONCE, read};
+use super::run::{finetuned, pretrained};
+use super::turns::{Turns, softmax};
+use crate::device::{self, DeviceName};
+use crate::error::Result;
+use crate::progress::Stage;
+use crate::store::run_directory::RunDirectory;
+
+/// What `rotnet predict` shows.
+#[derive(Debug, Serialize)]
+pub struct Predictions {
+    /// The run.
+    pub run: PathBuf,
+    /// Names of the classes, in the order of the probabilities.
+    pub classes: Vec<String>,
+    /// What is done to an image first.
+    pub preparation: String,
+    /// The images, in the order they were named in.
+    pub images: Vec<Prediction>,
+    /// The files that could not be read.
+    pub failed: Vec<Failure>,
+}
+
+/// What one image shows.
+#[derive(Debug, Serialize)]
+pub struct Prediction {
+    /// The file.
+    pub file: String,
+    /// The most likely class.
+    pub class: String,
+    /// How likely it is, as the classifier says.
+    pub probability: f64,
+    /// Of every class.
+    pub probabilities: Vec<f64>,
+    /// Which way up the image is, as the rotation head says; absent in a run without pretraining.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rotation: Option<Turns>,
+}
+
+/// Classifies image files by a finished run; `encoder` names the checkpoint of its encoder, if that is not in the run.
+///
+/// # Errors
+/// Whatever [`crate::Error`] names, of the run. What is wrong with single images is in the result.
+pub fn predict(
+    run: &RunDirectory,
+    encoder: Option<PathBuf>,
+    device: &DeviceName,
+    files: &[ImageFile],
+) -> Result<Predictions> {
+    let device = device::open(device)?;
+    let classes = finetuned(run, encoder, &device)?;
+    let pretrained = match run.result(Stage::Pretrain).exists() {
+        true => Some(pretrained(run, &device)?).filter(|pretrained| pretrained.side == classes.side),
+        false => None,
+    };
+    let mut predictions = Predictions {
+        run: run.root().to_path_buf(),
+        preparation: preparation(classes.side),
+        images: Vec::with_capacity(files.len()),
+        failed: Vec::new(),
+        classes: classes.classes.clone(),
+    };
+    for files in files.chunks(READ_AT_ONCE) {
+        let (images, places, failed) = read(files, classes.side);
+        predictions.failed.extend(failed);
+        if images.is_empty() {
+            continue;
+        }
+        let turns = pretrained.as_ref().map(|pretrained| pretrained.finder.find(&images));
+        for (row, (place, logits)) in places.into_iter().zip(classes.logits(&images)).enumerate() {
+            let best = largest(&logits);
+            let mut probabilities = logits;
+            softmax(&mut probabilities);
+            predictions.images.push(Prediction {
+                file: files[place].path.display().to_string(),
+                class: classes.classes[best].clone(),
+                probability: probabilities[best],
+                probabilities,
+                rotation: turns.as_ref().map(|turns| turns[row]),
+            });
+        }
+    }
+    Ok(predictions)
+}
+
+/// What is done to an image before a network sees it, in words.
+pub(super) fn preparation(side: usize) -> String {
+    format!("EXIF orientation applied, middle square cut out and resized to {side}x{side}")
+}
+
+/// Index of the largest number, the first one where several are, as in [`crate::training::evaluate`].
+fn largest(logits: &[f64]) -> usize {
+    (1..logits.len()).fold(0, |best, index| if logits[index] > logits[best] { index } else { best })
+}

@@ -1,0 +1,156 @@
+//! The networks of a finished run.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use serde::Deserialize;
+
+use super::turns::TurnFinder;
+use crate::config::{self, Overrides};
+use crate::data::{Images, Pixels};
+use crate::error::{Error, Result};
+use crate::files::{read_json, sha256_file};
+use crate::model::{ClassifierShape, ImageClassifier, Network};
+use crate::progress::Stage;
+use crate::samples::Batch;
+use crate::samples::PlainImages;
+use crate::stages::{describe, load_classifier, load_encoder, load_image_classifier};
+use crate::store::checkpoint::Checkpoint;
+use crate::store::run_directory::RunDirectory;
+use crate::store::stage_directory::checkpoint_in;
+
+/// A pretrained encoder with its rotation head.
+pub(super) struct Pretrained {
+    pub finder: TurnFinder,
+    /// Rows and columns of the images that it takes.
+    pub side: usize,
+}
+
+/// Loads what `pretrain` left in a run.
+pub(super) fn pretrained(run: &RunDirectory, device: &Device) -> Result<Pretrained> {
+    let path = run.result(Stage::Pretrain);
+    let (encoder, checkpoint, _) = load_encoder(device, path.clone())?;
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    let finder = TurnFinder::new(encoder, &checkpoint).map_err(refuse)?;
+    Ok(Pretrained { finder, side: side(&path, &checkpoint)? })
+}
+
+/// The side of the square images that a checkpoint is for.
+fn side(path: &Path, checkpoint: &Checkpoint) -> Result<usize> {
+    match checkpoint.header.image {
+        [height, width, 3] if height == width => Ok(height),
+        image => Err(Checkpoint::refuse(path, format!("is for images of {image:?}, not for square ones"))),
+    }
+}
+
+/// From images to one logit a class, as `finetune` trained it.
+pub(super) struct ClassFinder {
+    network: ImageClassifier,
+    pixels: Pixels,
+    /// Names of the classes, by logit.
+    pub classes: Vec<String>,
+    /// Rows and columns of the images that it takes.
+    pub side: usize,
+}
+
+#[derive(Deserialize)]
+struct Summary {
+    classes: Vec<String>,
+    checkpoint: String,
+}
+
+/// Loads what `finetune` left in a run; `encoder` names a checkpoint with the encoder, if it is not the run's own.
+pub(super) fn finetuned(
+    run: &RunDirectory,
+    encoder: Option<PathBuf>,
+    device: &Device,
+) -> Result<ClassFinder> {
+    let path = run.result(Stage::Finetune);
+    if !path.exists() {
+        let hint = "run `rotnet finetune` first, or ask `rotnet orient`, which needs no classes";
+        return Err(Error::checkpoint(&path, "there is no checkpoint of a classifier", hint));
+    }
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    let summary: Summary = read_json(&run.summary(Stage::Finetune))?;
+    if sha256_file(&path)? != summary.checkpoint {
+        return Err(refuse(
+            "is not the one that summary.json beside it tells of; its training did not end".into(),
+        ));
+    }
+    let checkpoint = Checkpoint::load(&path)?;
+    let Some(shape) = checkpoint.header.classifier.clone() else {
+        return Err(refuse("holds no classifier".into()));
+    };
+    if shape.classes != summary.classes.len() {
+        return Err(refuse(format!(
+            "tells {} classes apart, summary.json {}",
+            shape.classes,
+            summary.classes.len()
+        )));
+    }
+    let network = match checkpoint.header.encoder {
+        Some(_) => full(&path, &checkpoint, device)?,
+        None => frozen(run, encoder, &path, &checkpoint, &shape, device)?,
+    };
+    let Loaded { network, side, pixels } = network;
+    Ok(ClassFinder { network, pixels, classes: summary.classes, side })
+}
+
+struct Loaded {
+    network: ImageClassifier,
+    side: usize,
+    pixels: Pixels,
+}
+
+fn full(path: &Path, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded> {
+    Ok(Loaded {
+        network: load_image_classifier(device, path, checkpoint)?,
+        side: side(path, checkpoint)?,
+        pixels: checkpoint.header.pixels.clone(),
+    })
+}
+
+fn frozen(
+    run: &RunDirectory,
+    encoder: Option<PathBuf>,
+    path: &Path,
+    checkpoint: &Checkpoint,
+    shape: &ClassifierShape,
+    device: &Device,
+) -> Result<Loaded> {
+    let place = checkpoint_in(&encoder.unwrap_or_else(|| run.stage(Stage::Pretrain)));
+    let (encoder, pretrained, digest) = load_encoder(device, place.clone())?;
+    if checkpoint.header.input.as_ref() != Some(&digest) {
+        let problem = format!("was trained on features of another encoder than {}", place.display());
+        let hint =
+            "name its checkpoint with --checkpoint, or run `rotnet extract` and `rotnet finetune` again";
+        return Err(Error::checkpoint(path, problem, hint));
+    }
+    let config = run.config(Stage::Finetune);
+    let readout = config::load(&config, &Overrides::default())?.extract.readout();
+    let layer = describe(&encoder, &readout);
+    let width = encoder.read_width(&readout)?;
+    if width != shape.features {
+        let problem =
+            format!("was trained on other features than {} names ({layer}, {width})", config.display());
+        return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
+    }
+    let classifier = load_classifier(shape, checkpoint.parameters.clone(), device);
+    let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
+    Ok(Loaded {
+        side: side(&place, &pretrained)?,
+        pixels: pretrained.header.pixels,
+        network: ImageClassifier::of(encoder, readout, classifier),
+    })
+}
+
+impl ClassFinder {
+    /// The logits of each image.
+    pub fn logits(&self, images: &Images) -> Vec<Vec<f64>> {
+        let plain = PlainImages::all(images, &self.pixels);
+        let indices: Vec<u32> = (0..images.len() as u32).collect();
+        let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&self.network.encoder.device());
+        let logits: Vec<f64> = self.network.logits(inputs).into_data().iter::<f64>().collect();
+        logits.chunks(self.classes.len()).map(<[f64]>::to_vec).collect()
+    }
+}

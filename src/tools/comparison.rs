@@ -1,0 +1,220 @@
+//! Runs side by side: results, times, the settings in which they differ, and whether accuracies differ by more than
+//! chance. Reads what the runs left; opens no data set.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::Result;
+use crate::files::read_json;
+use crate::judge::statistics::{Difference, Interval};
+use crate::progress::Stage;
+use crate::store::predictions::Predictions;
+use crate::store::run_directory::{RunDirectory, RunRecord};
+
+/// What `compare` finds.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// In the order in which they were named.
+    pub runs: Vec<RunResults>,
+    /// The keys of the config in which they are not all the same.
+    pub differing: Vec<DifferingKey>,
+    /// Every two runs.
+    pub pairs: Vec<Pair>,
+}
+
+/// What a run has come to; absent where it lacks the stage.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunResults {
+    /// Its directory.
+    pub run: PathBuf,
+    /// The data set.
+    pub dataset: Option<String>,
+    /// Rotation accuracy in the last epoch of pretraining.
+    pub rotation_accuracy: Option<f64>,
+    /// Labels that the classifier was shown.
+    pub labels: Option<u64>,
+    /// Accuracy on the test set.
+    pub test_accuracy: Option<f64>,
+    /// Its bootstrap interval, 95 %.
+    pub test_interval: Option<Interval>,
+    /// Expected calibration error on the test set.
+    pub calibration_error: Option<f64>,
+    /// Wall times of pretraining, extraction and fine-tuning, in seconds.
+    pub seconds: [Option<f64>; 3],
+    /// How many of its classifiers were evaluated on the test set.
+    pub test_evaluations: Option<u32>,
+    /// Processor and threads.
+    pub machine: Option<String>,
+}
+
+/// A key in which configs differ.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DifferingKey {
+    /// Dotted.
+    pub key: String,
+    /// Its value in each run; null where the run does not set it.
+    pub values: Vec<Value>,
+}
+
+/// Two runs on the same test images.
+#[derive(Clone, Debug, Serialize)]
+pub struct Pair {
+    /// Index of the first run.
+    pub first: usize,
+    /// Index of the second.
+    pub second: usize,
+    /// Accuracy of the second less that of the first; absent where they cannot be compared.
+    pub difference: Option<Difference>,
+    /// Why they cannot be.
+    pub refused: Option<String>,
+    /// In a sentence.
+    pub sentence: String,
+}
+
+/// Compares two or more runs.
+///
+/// # Errors
+/// [`crate::Error::Checkpoint`] for a directory that is no run, and for damaged files in one.
+pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
+    let results = runs.iter().map(RunResults::read).collect::<Result<_>>()?;
+    let configs = runs.iter().map(RunDirectory::settings).collect::<Result<Vec<Value>>>()?;
+    let predictions = runs.iter().map(predictions).collect::<Result<Vec<_>>>()?;
+    let indices = 0..runs.len();
+    let pairs = indices.clone().flat_map(|first| (first + 1..runs.len()).map(move |second| (first, second)));
+    let pairs = pairs.map(|(first, second)| pair(runs, &predictions, first, second)).collect();
+    Ok(Comparison { runs: results, differing: differing(&configs), pairs })
+}
+
+impl RunResults {
+    fn read(run: &RunDirectory) -> Result<Self> {
+        run.any_config()?;
+        let summary = |stage| -> Result<Value> {
+            let path = run.summary(stage);
+            if path.exists() { read_json(&path) } else { Ok(Value::Null) }
+        };
+        let stages = [Stage::Pretrain, Stage::Extract, Stage::Finetune];
+        let [pretrain, extract, finetune] = stages.map(summary);
+        let (pretrain, extract, finetune) = (pretrain?, extract?, finetune?);
+        let record: Option<RunRecord> = match run.record().exists() {
+            true => Some(read_json(&run.record())?),
+            false => None,
+        };
+        let interval = &finetune["statistics"]["accuracy_interval"];
+        Ok(Self {
+            run: run.root().to_path_buf(),
+            dataset: record.as_ref().map(|record| record.dataset.name.clone()),
+            rotation_accuracy: pretrain["last_epoch"]["accuracy"].as_f64(),
+            labels: finetune["labels"].as_u64(),
+            test_accuracy: finetune["test_accuracy"].as_f64(),
+            test_interval: serde_json::from_value(interval.clone()).ok(),
+            calibration_error: finetune["statistics"]["calibration_error"].as_f64(),
+            seconds: [&pretrain, &extract, &finetune].map(|summary| summary["seconds"].as_f64()),
+            test_evaluations: record.as_ref().map(|record| record.test_evaluations),
+            machine: record.map(|record| {
+                let environment = record.environment;
+                format!("{}, {} threads", environment.processor, environment.threads)
+            }),
+        })
+    }
+}
+
+fn predictions(run: &RunDirectory) -> Result<Option<Predictions>> {
+    let path = run.predictions();
+    path.exists().then(|| Predictions::load(&path)).transpose()
+}
+
+fn pair(runs: &[RunDirectory], predictions: &[Option<Predictions>], first: usize, second: usize) -> Pair {
+    let name = |index: usize| runs[index].root().display().to_string();
+    let outcome = match (&predictions[first], &predictions[second]) {
+        (Some(one), Some(two)) => match one.mismatch(two) {
+            None => Ok(Difference::new(&one.predicted(), &two.predicted(), &one.labels)),
+            Some(reason) => Err(reason),
+        },
+        (one, _) => {
+            let lacking = if one.is_none() { first } else { second };
+            Err(format!("{} holds no test predictions; `rotnet finetune` writes them", name(lacking)))
+        }
+    };
+    let sentence = match &outcome {
+        Ok(difference) => sentence(&name(first), &name(second), difference),
+        Err(reason) => format!("{} and {}: no test of the difference, {reason}", name(first), name(second)),
+    };
+    let (difference, refused) = match outcome {
+        Ok(difference) => (Some(difference), None),
+        Err(reason) => (None, Some(reason)),
+    };
+    Pair { first, second, difference, refused, sentence }
+}
+
+fn sentence(first: &str, second: &str, found: &Difference) -> String {
+    let points = |share: f64| format!("{:+.2}", 100.0 * share);
+    let judgement = match found.is_more_than_chance() {
+        true => "more than chance",
+        false => "no more than chance",
+    };
+    format!(
+        "{second} against {first}: {} points (95 % interval {} to {}), {judgement}; {} images gained, {} lost",
+        points(found.difference),
+        points(found.interval[0]),
+        points(found.interval[1]),
+        found.gained,
+        found.lost
+    )
+}
+
+/// The keys in which documents differ, their descriptions aside.
+pub fn differing(documents: &[Value]) -> Vec<DifferingKey> {
+    let flat: Vec<Vec<(String, Value)>> = documents.iter().map(flatten).collect();
+    let keys: BTreeSet<&String> = flat.iter().flatten().map(|(key, _)| key).collect();
+    let value = |pairs: &[(String, Value)], wanted: &String| {
+        let found = pairs.iter().find(|(key, _)| key == wanted);
+        found.map_or(Value::Null, |(_, value)| value.clone())
+    };
+    keys.into_iter()
+        .filter(|key| *key != "description")
+        .map(|key| DifferingKey {
+            key: key.clone(),
+            values: flat.iter().map(|pairs| value(pairs, key)).collect(),
+        })
+        .filter(|found| found.values.iter().any(|value| *value != found.values[0]))
+        .collect()
+}
+
+/// Dotted keys and values that are no objects.
+fn flatten(document: &Value) -> Vec<(String, Value)> {
+    let Value::Object(sections) = document else {
+        return Vec::new();
+    };
+    let inner = |(key, value): (&String, &Value)| match value {
+        Value::Object(_) => {
+            flatten(value).into_iter().map(|(rest, value)| (format!("{key}.{rest}"), value)).collect()
+        }
+        value => vec![(key.clone(), value.clone())],
+    };
+    sections.iter().flat_map(inner).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_keys_with_other_values_are_listed() {
+        let found = differing(&[
+            json!({"description": "a", "seed": 1, "pretrain": {"epochs": 2, "augment": {"flip": true}}}),
+            json!({"description": "b", "seed": 1, "pretrain": {"epochs": 3}}),
+        ]);
+        let expected = [
+            ("pretrain.augment.flip", [json!(true), json!(null)]),
+            ("pretrain.epochs", [json!(2), json!(3)]),
+        ];
+        let expected =
+            expected.map(|(key, values)| DifferingKey { key: key.into(), values: values.to_vec() });
+        assert_eq!(found, expected);
+    }
+}
