@@ -1,6 +1,6 @@
 """Checks that an exported encoder gives the features that rotnet wrote, on the first images of a data set.
 
-    rotnet export --run runs/a --what encoder,features
+    rotnet export runs/a --what encoder,features
     python examples/export_check.py runs/a DATA/cifar-10-batches-bin
 
 Needs numpy, torch and safetensors. Exit status 1 if a feature differs by more than 1e-4 (absolute, or relative to

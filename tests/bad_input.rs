@@ -267,7 +267,7 @@ fn a_download_with_a_wrong_digest_is_not_unpacked() {
     let url = serve(vec![7; 5_000], usize::MAX);
     let digest = "0".repeat(64);
     folder.refuse(
-        &format!("data fetch --to data --quiet --sha256 {digest} --url {url}"),
+        &format!("data fetch --out data --quiet --sha256 {digest} --url {url}"),
         1,
         &["SHA-256", &digest],
     );
@@ -280,7 +280,7 @@ fn a_server_that_cuts_the_connection_half_way() {
     let url = serve(vec![7; 5_000], 2_500);
     let digest = "0".repeat(64);
     folder.refuse(
-        &format!("data fetch --to data --quiet --sha256 {digest} --url {url}"),
+        &format!("data fetch --out data --quiet --sha256 {digest} --url {url}"),
         1,
         &[&url, "again"],
     );

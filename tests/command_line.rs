@@ -2,20 +2,29 @@
 
 use serde_json::Value;
 
+use crate::pipeline::SHORT;
 use crate::support::Folder;
 
 #[test]
-fn help_fits_one_screen_and_every_command_has_an_example_or_options() {
+fn help_fits_one_screen_and_the_rest_is_behind_help_all() {
     let folder = Folder::new();
     let help = folder.succeed("--help").stdout;
-    assert!(help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100), "{help}");
-    for group in ["Pipeline", "Judge", "Use", "Data", "Machine"] {
+    let fits =
+        |help: &str| help.lines().count() <= 40 && help.lines().all(|line| line.chars().count() <= 100);
+    assert!(fits(&help), "{help}");
+    for group in ["Pipeline", "Judge", "Use", "Data"] {
         assert!(help.contains(&format!("\n  {group} ")), "{group} is missing from\n{help}");
     }
-    for command in ["run", "pretrain", "extract", "finetune", "data", "bench", "config"] {
-        assert!(help.contains(command), "{command} is missing from\n{help}");
-        assert!(!folder.succeed(&format!("{command} --help")).stdout.is_empty());
+    let all = folder.succeed("--help-all").stdout;
+    for command in ["run", "pretrain", "extract", "finetune", "data", "bench", "config", "verify"] {
+        assert!(all.contains(&format!(" {command} ")), "{command} is missing from\n{all}");
+        assert_eq!(help.contains(&format!(" {command} ")), !["bench", "config", "verify"].contains(&command));
+        let help = folder.succeed(&format!("{command} --help")).stdout;
+        assert!(fits(&help), "{help}");
     }
+    let few = folder.succeed("run --help").stdout;
+    assert!(few.contains("--data") && !few.contains("--tensorboard"), "{few}");
+    assert!(folder.succeed("run --help-all").stdout.contains("--tensorboard"));
 }
 
 #[test]
@@ -33,7 +42,7 @@ fn the_printed_config_is_a_config() {
 #[test]
 fn the_schema_describes_every_section() {
     let folder = Folder::new();
-    let schema: Value = serde_json::from_str(&folder.succeed("config --schema").stdout).unwrap();
+    let schema: Value = serde_json::from_str(&folder.succeed("config schema").stdout).unwrap();
     for section in ["data", "encoder", "pretrain", "extract", "finetune", "seed", "device"] {
         assert!(schema["properties"][section].is_object(), "{section}");
     }
@@ -105,10 +114,34 @@ fn shells_and_man_know_every_command() {
         assert!(script.contains("pretrain") && script.contains("tensorboard"), "{shell}");
     }
     assert_eq!(folder.rotnet("completions csh").code, 2);
-    folder.succeed("man pages");
+    folder.succeed("man --out pages");
     for page in ["rotnet.1", "rotnet-pretrain.1", "rotnet-data-fetch.1"] {
         assert!(!folder.read(&format!("pages/{page}")).is_empty());
     }
     let syntax = folder.shell("$ROTNET completions bash > c.bash && bash -n c.bash");
     assert_eq!(syntax.code, 0, "{}", syntax.stderr);
+}
+
+#[test]
+fn old_spellings_go_on_working_with_a_note() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    for (old, new, note) in [
+        ("export --run a --to x", "export a --out y", "`rotnet export --run RUN` is now `rotnet export RUN`"),
+        (
+            "data synth --to s",
+            "data synth --out t",
+            "`rotnet data synth --to` is now `rotnet data synth --out`",
+        ),
+        ("reproduce a", "verify run a", "`rotnet reproduce` is now `rotnet verify run`"),
+        ("man pages", "man --out man", "`rotnet man DIR` is now `rotnet man --out DIR`"),
+    ] {
+        let outcome = folder.succeed(old);
+        assert!(outcome.stderr.starts_with(&format!("note: {note}\n")), "{old}: {}", outcome.stderr);
+        let now = folder.succeed(new);
+        assert!(!now.stderr.contains("is now"), "{new}: {}", now.stderr);
+    }
+    assert_eq!(folder.read("x/encoder.safetensors"), folder.read("y/encoder.safetensors"));
+    assert!(!folder.succeed("reproduce a --quiet").stderr.contains("note: "));
+    assert!(!folder.succeed("verify run --help").stdout.contains("reproduce"));
 }

@@ -39,10 +39,10 @@ fn every_kind_of_device_is_listed_in_words_and_in_json() {
 #[test]
 fn a_device_is_checked_against_flex() {
     let folder = Folder::new();
-    let check: Value = serde_json::from_str(&folder.succeed("devices --check flex --json").stdout).unwrap();
+    let check: Value = serde_json::from_str(&folder.succeed("verify device flex --json").stdout).unwrap();
     assert_eq!((&check["agrees"], check["gradient_difference"].as_f64()), (&true.into(), Some(0.0)));
-    assert!(folder.succeed("devices --check flex").stdout.contains("differ by at most"));
-    folder.refuse("devices --check gpu", 2, &["--check", "`gpu`", "cuda[:n]"]);
+    assert!(folder.succeed("verify device flex").stdout.contains("differ by at most"));
+    folder.refuse("verify device gpu", 2, &["verify device", "`gpu`", "cuda[:n]"]);
 }
 
 #[test]

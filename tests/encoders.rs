@@ -201,7 +201,7 @@ fn evaluate_knows_the_head_of_convolutions_and_the_patches() {
     let evaluate = "--quiet --set evaluate.heads=[\"conv\"] --set evaluate.validation_images=10 \
                     --set evaluate.epochs=1 --set evaluate.batch_size=8 --set evaluate.baselines=[\"patches\"] \
                     --set evaluate.labels_per_class=[0]";
-    folder.succeed(&format!("evaluate --run a {evaluate}"));
+    folder.succeed(&format!("evaluate a {evaluate}"));
     let summary = folder.json("a/evaluate/summary.json");
     assert_eq!(summary["probes"][0]["head"], "conv");
     assert_eq!(summary["probes"][0]["features"], 16 * 16 * 8);

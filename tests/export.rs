@@ -25,7 +25,7 @@ fn encoders_have_the_names_and_the_layout_of_pytorch() {
     let folder = Folder::with_data();
     let once = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=0");
     folder.succeed(&format!("pretrain {once} --out seed"));
-    let outcome = folder.succeed("export --run seed");
+    let outcome = folder.succeed("export seed");
     assert!(
         outcome.stdout.starts_with("seed/export/encoder.safetensors: encoder, 8 tensors"),
         "{}",
@@ -51,13 +51,13 @@ fn encoders_have_the_names_and_the_layout_of_pytorch() {
     let (place, channel, output) = (5, 11, 40);
     assert_eq!(torch[output * 1024 + channel * 16 + place], own[(place * 64 + channel) * 64 + output]);
 
-    folder.refuse("export --run seed", 1, &["encoder.safetensors", "--force"]);
-    folder.succeed("export --run seed --force");
+    folder.refuse("export seed", 1, &["encoder.safetensors", "--force"]);
+    folder.succeed("export seed --force");
     assert_eq!(folder.read("seed/export/encoder.safetensors"), exported);
 
     let compact = "--set encoder.kind=compact --set encoder.widths=[8,16] --set encoder.pools=[true,false]";
     folder.succeed(&format!("pretrain {once} {compact} --out compact"));
-    folder.succeed("export --run compact --to elsewhere");
+    folder.succeed("export compact --out elsewhere");
     let exported = header(&folder.read("elsewhere/encoder.safetensors"));
     assert_eq!(exported["layers.1.norm.running_var"]["shape"], serde_json::json!([16]));
     assert!(exported["layers.1.conv.bias"].is_null() && exported["dense.weight"].is_null());
@@ -67,9 +67,9 @@ fn encoders_have_the_names_and_the_layout_of_pytorch() {
 fn features_are_the_same_numbers_in_every_format() {
     let folder = Folder::with_data();
     folder.succeed(&format!("pretrain {SHORT} --out a"));
-    folder.refuse("export --run a --what features", 1, &["a/features", "rotnet extract"]);
+    folder.refuse("export a --what features", 1, &["a/features", "rotnet extract"]);
     folder.succeed("extract --out a --quiet");
-    folder.succeed("export --run a --what features,encoder --format npy,csv --quiet --json");
+    folder.succeed("export a --what features,encoder --format npy,csv --quiet --json");
     let own = tensor(&folder.read("a/features/test.safetensors"), "features");
     let array = folder.read("a/export/test.npy");
     let text = String::from_utf8(array[..array.len() - 4 * own.len()].to_vec().split_off(10)).unwrap();
@@ -89,5 +89,5 @@ fn features_are_the_same_numbers_in_every_format() {
     assert_eq!(numbers, own[12 * 64..13 * 64]);
     let images = String::from_utf8(folder.read("a/export/train-images.csv")).unwrap();
     assert_eq!(images.lines().nth(4), Some("3,3,cat"));
-    folder.refuse("export --run nowhere", 1, &["nowhere/pretrain", "rotnet pretrain"]);
+    folder.refuse("export nowhere", 1, &["nowhere/pretrain", "rotnet pretrain"]);
 }

@@ -71,7 +71,7 @@ fn every_shipped_config_goes_through_evaluate() {
         }
         let name = path.file_stem().unwrap().to_str().unwrap();
         folder.succeed(&format!("run {small} --out {name}"));
-        folder.succeed(&format!("evaluate --run {name} {VERDICT}"));
+        folder.succeed(&format!("evaluate {name} {VERDICT}"));
         let conv = finetune["head"] == "conv";
         let lacking: &[&str] = match (encoder["kind"] == "patches", conv || finetune["mode"] == "full") {
             (true, _) => &["random", "patches", "scratch"],
@@ -119,7 +119,7 @@ fn every_head_mode_encoder_and_judge_of_epochs_goes_through_evaluate() {
                     let settings = format!(
                         "--set finetune.head={head} --set finetune.mode={mode} --set finetune.hidden={hidden} {block}"
                     );
-                    let command = format!("evaluate --run {run} --force {VERDICT} {settings}");
+                    let command = format!("evaluate {run} --force {VERDICT} {settings}");
                     let what = format!("{run} {head} {mode}");
                     if mode == "full" && (head == "ridge" || encoder == "patches") {
                         folder.refuse(&command, 2, &["finetune."]);
@@ -141,7 +141,7 @@ fn every_head_mode_encoder_and_judge_of_epochs_goes_through_evaluate() {
     // From scratch the encoder is trained at the full rate, whatever the run's own is.
     let rate =
         "--set finetune.mode=full --set finetune.encoder_rate=0 --set evaluate.baselines=[\"scratch\"]";
-    folder.succeed(&format!("evaluate --run compact-task --force {VERDICT} {rate}"));
+    folder.succeed(&format!("evaluate compact-task --force {VERDICT} {rate}"));
     let header =
         header(&folder, "compact-task/evaluate/verdict/scratch/labels-2/finetune/checkpoint.safetensors");
     assert!(header.contains("from_scratch") && !header.contains("encoder_rate"), "{header}");
@@ -152,7 +152,7 @@ fn what_cannot_be_evaluated_is_refused_before_the_first_result_is_touched() {
     let folder = Folder::with_data();
     folder.succeed(&format!("pretrain {SMALL} --set pretrain.epochs=1 --out a"));
     let none = "--set evaluate.baselines=[]";
-    folder.succeed(&format!("evaluate --run a {VERDICT} {none}"));
+    folder.succeed(&format!("evaluate a {VERDICT} {none}"));
     let before = folder.read("a/evaluate/summary.json");
     for (setting, parts) in [
         (
@@ -164,7 +164,7 @@ fn what_cannot_be_evaluated_is_refused_before_the_first_result_is_touched() {
         ("--set evaluate.validation_images=0", ["evaluate.validation_images", "held out"]),
         ("--set data.labels_per_class=9", ["data.labels_per_class", "9 images"]),
     ] {
-        folder.refuse(&format!("evaluate --run a --force {VERDICT} {setting}"), 2, &parts);
+        folder.refuse(&format!("evaluate a --force {VERDICT} {setting}"), 2, &parts);
         assert!(folder.read("a/evaluate/summary.json") == before, "{setting}");
     }
 }
@@ -176,7 +176,7 @@ fn convolutions_see_the_images_of_the_other_probes_and_the_test_set_is_opened_la
     // Of the first 30 images some are held out, and augmentation is for images alone.
     let settings = "--set evaluate.train_images=30 --set evaluate.heads=[\"ridge\",\"conv\"] \
                     --set finetune.mode=full --set finetune.augment={\"crop_padding\":2}";
-    folder.succeed(&format!("evaluate --run a {VERDICT} {settings}"));
+    folder.succeed(&format!("evaluate a {VERDICT} {settings}"));
     let summary = folder.json("a/evaluate/summary.json");
     let conv = "a/evaluate/conv/block1/finetune";
     let header = header(&folder, &format!("{conv}/checkpoint.safetensors"));
@@ -201,7 +201,7 @@ fn held_out_images_are_those_of_the_checkpoint_whatever_a_later_config_says() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out a"));
     folder.succeed("finetune --out a --quiet --force --set data.validation_images=15");
-    folder.succeed(&format!("evaluate --run a {VERDICT} --set evaluate.baselines=[]"));
+    folder.succeed(&format!("evaluate a {VERDICT} --set evaluate.baselines=[]"));
     assert!(folder.json("a/evaluate/summary.json")["rotation"]["validation"].is_null());
     folder.succeed("report a --quiet --data data --out page.html");
     let page = String::from_utf8(folder.read("page.html")).unwrap();
@@ -209,7 +209,7 @@ fn held_out_images_are_those_of_the_checkpoint_whatever_a_later_config_says() {
 
     folder.succeed(&format!("run {SHORT} --set data.validation_images=15 --out b"));
     folder.succeed("finetune --out b --quiet --force --set data.validation_images=0");
-    folder.succeed(&format!("evaluate --run b {VERDICT} --set evaluate.baselines=[]"));
+    folder.succeed(&format!("evaluate b {VERDICT} --set evaluate.baselines=[]"));
     assert_eq!(folder.json("b/evaluate/summary.json")["rotation"]["validation"]["images"], 15);
 }
 
@@ -231,7 +231,7 @@ fn a_classifier_may_be_chosen_with_the_test_set_closed_and_tested_later() {
     assert!(!folder.path("a/finetune/predictions.safetensors").exists());
     // What reads summaries copes.
     folder.succeed("report a --quiet --data data --out page.html");
-    assert!(folder.succeed("reproduce a --quiet").stdout.contains("finetune: all"));
+    assert!(folder.succeed("verify run a --quiet").stdout.contains("finetune: all"));
     let test = folder.succeed("finetune --out a --quiet --resume");
     assert!(test.stdout.lines().last().unwrap().starts_with("Test accuracy: "));
     let tested = folder.json("a/finetune/summary.json");

@@ -14,10 +14,9 @@ const NO_DRIVER: &str =
 #[test]
 fn one_step_on_the_software_renderer_agrees_with_flex() {
     let folder = Folder::new();
-    folder.succeed(&format!("devices --check {SOFTWARE} --set pretrain.batch_size=8"));
-    folder.succeed(&format!(
-        "devices --check {SOFTWARE} --set encoder.kind=compact --set pretrain.batch_size=8"
-    ));
+    folder.succeed(&format!("verify device {SOFTWARE} --set pretrain.batch_size=8"));
+    folder
+        .succeed(&format!("verify device {SOFTWARE} --set encoder.kind=compact --set pretrain.batch_size=8"));
 }
 
 #[test]

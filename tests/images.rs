@@ -96,7 +96,7 @@ fn a_folder_trains_from_start_to_end_and_predict_agrees_with_the_test() {
 
 /// The test images are 32x32 PNG files, so that what `predict` reads is what `finetune` tested on.
 fn assert_predictions_are_those_of_the_test(folder: &Folder, run: &str) {
-    let found = json(&folder.succeed(&format!("predict --run {run} photos/test --json")).stdout);
+    let found = json(&folder.succeed(&format!("predict {run} photos/test --json")).stdout);
     let test = folder.json(&format!("{run}/finetune/summary.json"));
     let mut counts: BTreeMap<(usize, usize), u64> = BTreeMap::new();
     for image in found["images"].as_array().unwrap() {
@@ -134,7 +134,7 @@ fn larger_images_train_and_another_size_is_refused_by_name() {
     let manifest = folder.json("a/features/manifest.json");
     assert_eq!((manifest["train"][0].as_u64(), manifest["test"][0].as_u64()), (Some(24), Some(10)));
     folder.refuse("extract --quiet --out a --force --set data.image_size=32", 1, &["32, 32", "48, 48"]);
-    folder.succeed("predict --run a photos/test/red/0.png --quiet");
+    folder.succeed("predict a photos/test/red/0.png --quiet");
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
     fs::write(folder.path("files/turned.jpg"), tagged(&image::imageops::rotate270(&upright), 6)).unwrap();
     fs::write(folder.path("files/broken.webp"), b"RIFF....WEBP").unwrap();
 
-    let outcome = folder.rotnet("predict --run a files --json");
+    let outcome = folder.rotnet("predict a files --json");
     assert_eq!(outcome.code, 1);
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
     assert!(outcome.stderr.starts_with("error: files/broken.webp: cannot be decoded"), "{}", outcome.stderr);
@@ -246,15 +246,15 @@ fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
         ["tagged.jpg", "turned.jpg"].map(|name| of(name)["probabilities"][0].as_f64().unwrap());
     assert!((one - other).abs() < 0.05, "{one} {other}");
 
-    let text = folder.succeed("predict --run a files/odd.jpg photos/test/red/0.png");
+    let text = folder.succeed("predict a files/odd.jpg photos/test/red/0.png");
     assert_eq!(text.stdout.lines().count(), 2);
     assert!(text.stderr.contains("resized to 32x32"), "{}", text.stderr);
-    let table = folder.succeed("predict --run a files/odd.jpg --csv --quiet").stdout;
+    let table = folder.succeed("predict a files/odd.jpg --format csv --quiet").stdout;
     let header = "file,class,probability,blue,red,rotation_degrees,rotation_probability,upright_probability";
     assert_eq!(table.lines().next().unwrap(), header);
     assert_eq!(table.lines().nth(1).unwrap().split(',').count(), 8);
-    folder.refuse("predict --run a nowhere.png", 1, &["nowhere.png"]);
-    folder.refuse("predict --run b nowhere.png", 1, &["b", "is no run"]);
+    folder.refuse("predict a nowhere.png", 1, &["nowhere.png"]);
+    folder.refuse("predict b nowhere.png", 1, &["b", "is no run"]);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn keys<'a>(probes: &'a Value, names: &[&str]) -> Vec<Vec<&'a Value>> {
 fn evaluate_fills_the_matrix_and_compares_with_an_untrained_encoder() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out a"));
-    let outcome = folder.succeed(&format!("evaluate --run a {PROBES}"));
+    let outcome = folder.succeed(&format!("evaluate a {PROBES}"));
     assert!(outcome.stdout.contains("turned by") && outcome.stdout.contains("gain of pretraining"));
     let summary = folder.json("a/evaluate/summary.json");
 
@@ -75,8 +75,8 @@ fn evaluate_fills_the_matrix_and_compares_with_an_untrained_encoder() {
     let page = String::from_utf8(folder.read("page.html")).unwrap();
     assert!(page.contains("evaluate: verdict, scratch with 2 labels a class"));
     assert!(folder.temporary_files().is_empty());
-    folder.refuse(&format!("evaluate --run a {PROBES}"), 1, &["a/evaluate", "--force"]);
-    folder.succeed(&format!("evaluate --run a {PROBES} --resume"));
+    folder.refuse(&format!("evaluate a {PROBES}"), 1, &["a/evaluate", "--force"]);
+    folder.succeed(&format!("evaluate a {PROBES} --resume"));
     let again = folder.json("a/evaluate/summary.json");
     assert_eq!(again["probes"], summary["probes"]);
     assert_eq!(again["test_evaluations"], summary["test_evaluations"]);
@@ -87,7 +87,7 @@ fn nothing_is_chosen_on_the_test_set() {
     let folder = Folder::with_data();
     let probes = format!("{PROBES} --set evaluate.baselines=[]");
     folder.succeed(&format!("run {SHORT} --out a"));
-    folder.succeed(&format!("evaluate --run a {probes}"));
+    folder.succeed(&format!("evaluate a {probes}"));
     let file = folder.path("data/cifar-10-batches-bin/test_batch.bin");
     let mut bytes = fs::read(&file).unwrap();
     // Every image another class, and upside down.
@@ -96,9 +96,9 @@ fn nothing_is_chosen_on_the_test_set() {
         record[1..].reverse();
     }
     fs::write(&file, bytes).unwrap();
-    folder.succeed(&format!("evaluate --run a {probes} --force"));
+    folder.succeed(&format!("evaluate a {probes} --force"));
     folder.succeed(&format!("run {SHORT} --out b"));
-    folder.succeed(&format!("evaluate --run b {probes} --json"));
+    folder.succeed(&format!("evaluate b {probes} --json"));
     let [a, b] = ["a", "b"].map(|run| folder.json(&format!("{run}/evaluate/summary.json")));
     let decided = ["layer", "head", "chosen", "validation_accuracy"];
     assert_eq!(keys(&a["probes"], &decided), keys(&b["probes"], &decided));
@@ -110,7 +110,7 @@ fn only_the_blocks_and_heads_asked_for_are_probed_and_bad_wishes_are_named() {
     let folder = Folder::with_data();
     folder.succeed(&format!("pretrain {SHORT} --set data.validation_images=10 --out a"));
     let some = "--set evaluate.layers=[\"block2\"] --set evaluate.heads=[\"ridge\"] --set evaluate.views=4";
-    folder.succeed(&format!("evaluate --run a {PROBES} {some} --set evaluate.baselines=[]"));
+    folder.succeed(&format!("evaluate a {PROBES} {some} --set evaluate.baselines=[]"));
     let summary = folder.json("a/evaluate/summary.json");
     assert_eq!(keys(&summary["probes"], &["layer", "head", "features"]).len(), 1);
     assert_eq!(summary["probes"][0]["features"], 4 * 4 * 64);
@@ -118,7 +118,7 @@ fn only_the_blocks_and_heads_asked_for_are_probed_and_bad_wishes_are_named() {
     assert!(summary["verdict"].is_null());
 
     let refuse = |setting: &str, parts: &[&str]| {
-        folder.refuse(&format!("evaluate --run a --force --set {setting}"), 2, parts);
+        folder.refuse(&format!("evaluate a --force --set {setting}"), 2, parts);
     };
     refuse("evaluate.layers=[\"block9\"]", &["block9"]);
     refuse("evaluate.heads=[\"forest\"]", &["evaluate.heads", "forest"]);
@@ -132,7 +132,7 @@ fn patches_are_a_baseline_and_convolutions_a_head() {
     folder.succeed(&format!("run {SHORT} --out a"));
     let some = "--set evaluate.layers=[\"block2\"] --set evaluate.heads=[\"ridge\",\"conv\"]";
     let arms = "--set evaluate.baselines=[\"patches\"] --set evaluate.labels_per_class=[0]";
-    folder.succeed(&format!("evaluate --run a {PROBES} {some} {arms}"));
+    folder.succeed(&format!("evaluate a {PROBES} {some} {arms}"));
     let summary = folder.json("a/evaluate/summary.json");
     let cells = keys(&summary["probes"], &["layer", "head"]);
     assert_eq!(cells.len(), 2);

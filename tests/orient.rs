@@ -20,7 +20,7 @@ fn sideways_images_are_found_and_turned_upright() {
     // Stored sideways, tagged so that it is shown upright.
     fs::write(folder.path("album/camera.jpg"), tagged(&image::imageops::rotate270(&upright), 6)).unwrap();
 
-    let found = json(&folder.succeed("orient --run a album --json").stdout);
+    let found = json(&folder.succeed("orient a album --json").stdout);
     let degrees: BTreeMap<String, u64> = found["images"]
         .as_array()
         .unwrap()
@@ -36,17 +36,17 @@ fn sideways_images_are_found_and_turned_upright() {
     ];
     assert_eq!(degrees, expected.map(|(name, turn)| (name.to_owned(), turn)).into());
 
-    let text = folder.succeed("orient --run a album --fix fixed --sure 0.3").stdout;
+    let text = folder.succeed("orient a album --out fixed --sure 0.3").stdout;
     assert!(text.contains("album/down.png: upside down"), "{text}");
     assert!(text.contains("upright copy in fixed/trip/counter.jpg"), "{text}");
     assert!(text.ends_with("3 of 5 images are not upright\n"), "{text}");
     assert!(!folder.path("fixed/upright.png").exists() && !folder.path("fixed/camera.jpg").exists());
     let fixed = image::open(folder.path("fixed/trip/clockwise.png")).unwrap().into_rgb8();
     assert_eq!(fixed, upright);
-    assert!(folder.succeed("orient --run a fixed").stdout.starts_with("0 of 3 images are not upright"));
-    let again = folder.rotnet("orient --run a album/down.png --fix fixed --sure 0.3");
+    assert!(folder.succeed("orient a fixed").stdout.starts_with("0 of 3 images are not upright"));
+    let again = folder.rotnet("orient a album/down.png --out fixed --sure 0.3");
     assert!(again.code == 1 && again.stderr.contains("error: fixed/down.png already"), "{}", again.stderr);
-    folder.succeed("orient --run a album/down.png --fix fixed --sure 0.3 --force --csv");
+    folder.succeed("orient a album/down.png --out fixed --sure 0.3 --force --format csv");
     assert!(folder.temporary_files().is_empty());
 }
 
@@ -88,37 +88,37 @@ fn orient_refuses_to_write_over_an_image_before_it_writes_anything() {
 
     let own = "is one of the images themselves";
     for (arguments, code, problem) in [
-        ("album --fix album", 2, own),
-        ("album --fix album --force", 2, own),
-        ("album --fix ./other/../album --force", 2, own),
-        ("album --fix new/../album", 2, "leads through new, which is not there"),
-        ("album --fix alias --force", 2, own),
-        ("alias --fix album --force", 2, own),
-        ("album/trip --fix album/trip --force", 2, own),
-        ("album --fix linked --force", 2, own),
-        ("album --fix pointing --force", 2, own),
-        ("other album --fix album --force", 2, "would both be written to album/down.png"),
-        ("album/down.png other/down.png --fix new --force", 2, "would both be written to new/down.png"),
-        ("album --fix album/down.png", 2, "album/down.png is a file"),
-        ("album --fix blocked", 2, "blocked/trip is a file"),
-        ("album --fix taken", 1, "taken/trip/counter.jpg already holds"),
+        ("album --out album", 2, own),
+        ("album --out album --force", 2, own),
+        ("album --out ./other/../album --force", 2, own),
+        ("album --out new/../album", 2, "leads through new, which is not there"),
+        ("album --out alias --force", 2, own),
+        ("alias --out album --force", 2, own),
+        ("album/trip --out album/trip --force", 2, own),
+        ("album --out linked --force", 2, own),
+        ("album --out pointing --force", 2, own),
+        ("other album --out album --force", 2, "would both be written to album/down.png"),
+        ("album/down.png other/down.png --out new --force", 2, "would both be written to new/down.png"),
+        ("album --out album/down.png", 2, "album/down.png is a file"),
+        ("album --out blocked", 2, "blocked/trip is a file"),
+        ("album --out taken", 1, "taken/trip/counter.jpg already holds"),
         ("album/down.png album/down.png --in-place", 2, "are one file"),
         ("album alias --in-place", 2, "are one file"),
     ] {
-        folder.refuse(&format!("orient --run a --sure 0.3 {arguments}"), code, &[problem]);
+        folder.refuse(&format!("orient a --sure 0.3 {arguments}"), code, &[problem]);
         assert!(contents(&folder, "") == before, "{arguments}");
     }
-    for usage in ["--fix new --in-place", "--in-place --force", "--force"] {
-        assert_eq!(folder.rotnet(&format!("orient --run a album {usage}")).code, 2, "{usage}");
+    for usage in ["--out new --in-place", "--in-place --force", "--force"] {
+        assert_eq!(folder.rotnet(&format!("orient a album {usage}")).code, 2, "{usage}");
     }
     assert!(contents(&folder, "") == before && !folder.path("new").exists());
 
     // What is written is written beside the images, and copies below their folder are not taken for more of them.
-    let text = folder.succeed("orient --run a album --fix album/upright --sure 0.3").stdout;
+    let text = folder.succeed("orient a album --out album/upright --sure 0.3").stdout;
     assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
-    let text = folder.succeed("orient --run a album --fix album/upright --sure 0.3 --force").stdout;
+    let text = folder.succeed("orient a album --out album/upright --sure 0.3 --force").stdout;
     assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
-    folder.succeed("orient --run a album/trip/counter.jpg --fix taken/trip --sure 0.3 --force");
+    folder.succeed("orient a album/trip/counter.jpg --out taken/trip --sure 0.3 --force");
     let after = contents(&folder, "album");
     assert!(
         after.len() == 7 && before.iter().all(|(path, bytes)| after.get(path).is_none_or(|now| now == bytes))
@@ -139,7 +139,7 @@ fn images_are_turned_in_place_once_and_every_original_is_kept() {
     fs::hard_link(folder.path("album/down.png"), folder.path("album/down.png.orig")).unwrap();
     // No place for the original: that image fails, the others are turned.
     fs::create_dir(folder.path("album/trip/counter.jpg.orig")).unwrap();
-    let command = "orient --run a album --in-place --sure 0.3";
+    let command = "orient a album --in-place --sure 0.3";
     folder.rotnet(command);
     let failed = folder.rotnet(command);
     assert_eq!(failed.code, 1);
@@ -171,7 +171,7 @@ fn images_are_turned_in_place_once_and_every_original_is_kept() {
     assert!(text.contains("left as it is: turned before, see album/down.png.orig"), "{text}");
     assert!(contents(&folder, "album") == turned);
     folder.refuse(
-        "orient --run a album/trip/counter.jpg.orig --in-place --sure 0.3",
+        "orient a album/trip/counter.jpg.orig --in-place --sure 0.3",
         2,
         &["counter.jpg.orig is an original that was kept"],
     );

@@ -49,7 +49,7 @@ fn a_refused_command_leaves_the_configs_as_they_were() {
     folder.succeed("finetune --quiet --seed 2 --set data.validation_images=10 --out a --force");
     assert_eq!(folder.json("a/pretrain/config.json")["seed"], 3);
     assert_eq!(folder.json("a/finetune/config.json")["seed"], 2);
-    let outcome = folder.succeed("reproduce a --quiet");
+    let outcome = folder.succeed("verify run a --quiet");
     assert_eq!(outcome.stdout.matches("are the same").count(), 3, "{}", outcome.stdout);
 }
 

@@ -82,7 +82,7 @@ fn verdict_and_probes_of_an_evaluated_run_are_shown() {
     folder.succeed(&format!("run {SHORT} --out a"));
     let probes = "--quiet --set evaluate.validation_images=10 --set evaluate.heads=[\"ridge\"] \
                   --set evaluate.baselines=[\"random\"] --set evaluate.labels_per_class=[2,0]";
-    folder.succeed(&format!("evaluate --run a {probes}"));
+    folder.succeed(&format!("evaluate a {probes}"));
     folder.succeed("report a --quiet");
     let sentence = folder.json("a/evaluate/summary.json")["verdict"]["sentence"].clone();
     let sentence = sentence.as_str().unwrap().split('`').next().unwrap();

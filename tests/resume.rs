@@ -106,7 +106,7 @@ fn a_run_killed_within_an_epoch_goes_on_after_the_last_save_by_steps() {
 fn a_second_signal_ends_at_once() {
     let folder = Folder::new();
     let step_of_seconds = "pretrain --quiet --data scenes --set pretrain.batch_size=20000 --out a";
-    folder.succeed("data synth --quiet --to scenes");
+    folder.succeed("data synth --quiet --out scenes");
     let mut running = folder.start(step_of_seconds);
     running.wait_for(&folder.path("a").join(CHECKPOINT));
     running.signal("INT");

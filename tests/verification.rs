@@ -1,4 +1,4 @@
-//! `verify-resume` and `reproduce`: the commands with which a user checks our promises.
+//! `verify ...`: the commands with which a user checks our promises.
 
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ fn verify_resume_finds_no_difference_after_kills_and_with_other_threads() {
     let folder = Folder::with_data();
     let command = SHORT.replace("--quiet ", "");
     let outcome =
-        folder.succeed(&format!("verify-resume {command} --set data.train_images=40 --kills 3 --json"));
+        folder.succeed(&format!("verify resume {command} --set data.train_images=40 --kills 3 --json"));
     let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(found["results"].as_array().unwrap().len(), 11);
     let comparisons = found["comparisons"].as_array().unwrap();
@@ -25,7 +25,7 @@ fn verify_resume_finds_no_difference_after_kills_and_with_other_threads() {
 fn a_run_is_reproduced_and_what_changed_is_named_if_not() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out a"));
-    let outcome = folder.succeed("reproduce a --quiet --threads 1");
+    let outcome = folder.succeed("verify run a --quiet --threads 1");
     assert_eq!(
         outcome.stdout,
         "pretrain: all 3 results are the same\n\
@@ -38,7 +38,7 @@ fn a_run_is_reproduced_and_what_changed_is_named_if_not() {
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[0] = 9;
     std::fs::write(&file, bytes).unwrap();
-    let outcome = folder.rotnet("reproduce a --quiet --json");
+    let outcome = folder.rotnet("verify run a --quiet --json");
     assert_eq!(outcome.code, 1);
     assert!(
         outcome.stderr.starts_with("error: a does not come out the same, from pretrain on: dataset."),
@@ -47,5 +47,5 @@ fn a_run_is_reproduced_and_what_changed_is_named_if_not() {
     );
     let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(found["stages"][0]["stage"], "pretrain");
-    folder.refuse("reproduce nowhere", 1, &["nowhere", "pretrain"]);
+    folder.refuse("verify run nowhere", 1, &["nowhere", "pretrain"]);
 }

@@ -56,7 +56,7 @@ fn a_worker_agrees_with_flex_and_all_stages_run_there() {
     let folder = Folder::with_data();
     let worker = Worker::start(&folder, "");
     folder.succeed(&format!(
-        "devices --check {} --set encoder.kind=compact --set pretrain.batch_size=8",
+        "verify device {} --set encoder.kind=compact --set pretrain.batch_size=8",
         worker.name
     ));
     let short = crate::pipeline::SHORT;
@@ -99,7 +99,7 @@ fn tokens_are_asked_for_and_wrong_ones_dead_addresses_and_strangers_are_one_line
     }
     let worker = Worker::start(&folder, "--token-file right");
     let check = |file: &str| {
-        let script = format!("ROTNET_TOKEN_FILE={file} $ROTNET devices --check {} --quiet", worker.name);
+        let script = format!("ROTNET_TOKEN_FILE={file} $ROTNET verify device {} --quiet", worker.name);
         let outcome = folder.shell(&script);
         let lines = outcome.stderr.lines().count();
         (outcome.code, lines, outcome.stderr)
@@ -109,7 +109,7 @@ fn tokens_are_asked_for_and_wrong_ones_dead_addresses_and_strangers_are_one_line
         let (code, lines, text) = check(file);
         assert!(code > 0 && lines == 1 && text.starts_with("error: "), "{file}: {code} {text}");
     }
-    folder.refuse(&format!("devices --check {}", worker.name), 1, &[&worker.name]);
+    folder.refuse(&format!("verify device {}", worker.name), 1, &[&worker.name]);
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     folder.refuse(
@@ -126,7 +126,7 @@ fn a_worker_of_another_protocol_version_is_refused_in_one_line() {
     let worker = Worker::start(&folder, "");
     let relay = Relay::start(&worker.name, speak_version_9);
     folder.refuse(
-        &format!("devices --check {}", relay.name),
+        &format!("verify device {}", relay.name),
         1,
         &[&relay.name, "version 9", "same version of rotnet"],
     );

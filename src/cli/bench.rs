@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use clap::Args;
+
 use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::device::guarded;
@@ -11,7 +13,34 @@ use crate::tools::bench::{BenchResult, Effort, Rate, bench};
 /// Longest measurement, in seconds.
 const MAX_SECONDS: f64 = 3_600.0;
 
-pub(super) fn execute(settings: &Settings, repeats: u32, seconds: f64, profile: bool) -> Result<()> {
+/// Options of `bench`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Trains, extracts and makes batches for a while on made-up pixels; nothing is written.
+
+Examples:
+  rotnet bench --set pretrain.batch_size=128
+  rotnet bench --profile")]
+pub struct BenchArguments {
+    #[command(flatten)]
+    settings: Settings,
+    /// Measurements of each kind, after one to warm up; the median is shown
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
+    /// Seconds a measurement
+    #[arg(long, value_name = "S", default_value_t = 1.0)]
+    seconds: f64,
+    /// Break a training step down by layer and direction
+    #[arg(long, conflicts_with = "burn_operations")]
+    profile: bool,
+    /// Measure burn's own operations in place of the kernels, to see what these gain
+    #[arg(long)]
+    burn_operations: bool,
+}
+
+pub(super) fn execute(arguments: &BenchArguments) -> Result<()> {
+    let &BenchArguments { ref settings, repeats, seconds, profile, burn_operations } = arguments;
+    crate::kernels::use_burn_operations(burn_operations);
     if !(seconds > 0.0 && seconds <= MAX_SECONDS) {
         return Err(Error::Usage {
             problem: format!("--seconds {seconds}: must be over 0 and at most {MAX_SECONDS}"),
@@ -22,7 +51,7 @@ pub(super) fn execute(settings: &Settings, repeats: u32, seconds: f64, profile: 
     let effort = Effort { repeats: repeats as usize, duration: Duration::from_secs_f64(seconds) };
     let work = || guarded(&config.all_devices(), || bench(&config, effort, profile));
     let result = on_threads(config.threads, work)??;
-    match settings.json {
+    match settings.output.json() {
         true => print_json(&result),
         false => show(&result),
     }

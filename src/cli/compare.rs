@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::evaluate::interval;
-use super::options::OutputArguments;
+use super::options::{TableArguments, TableFormat};
 use super::table::Table;
 use super::{print_json, print_line};
 use crate::error::Result;
@@ -25,16 +25,17 @@ pub struct CompareArguments {
     #[arg(value_name = "RUN", num_args = 2.., required = true)]
     pub runs: Vec<PathBuf>,
     #[command(flatten)]
-    pub output: OutputArguments,
+    pub output: TableArguments,
 }
 
 pub(super) fn execute(arguments: &CompareArguments) -> Result<()> {
     let runs: Vec<RunDirectory> = arguments.runs.iter().map(RunDirectory::new).collect();
     runs.iter().for_each(RunDirectory::settle);
     let comparison = comparison::compare(&runs)?;
-    match arguments.output.json {
-        true => print_json(&comparison),
-        false => show(&comparison),
+    match arguments.output.format() {
+        TableFormat::Json => print_json(&comparison),
+        TableFormat::Csv => print_line(&results(&comparison.runs).csv()?),
+        TableFormat::Text => show(&comparison),
     }
 }
 

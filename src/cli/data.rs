@@ -19,11 +19,11 @@ A download that was cut goes on where it ended. Size and SHA-256 are checked bef
 
 Examples:
   rotnet data fetch
-  rotnet data fetch --archive ~/Downloads/cifar-10-binary.tar.gz --to ~/cifar")]
+  rotnet data fetch --archive ~/Downloads/cifar-10-binary.tar.gz --out ~/cifar")]
     Fetch {
         /// Folder to put cifar-10-batches-bin into
         #[arg(long, value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
-        to: PathBuf,
+        out: PathBuf,
         /// Another place to download from
         #[arg(long, value_name = "URL", conflicts_with = "archive")]
         url: Option<String>,
@@ -73,7 +73,7 @@ Example:
     Synth {
         /// Folder to put cifar-10-batches-bin into
         #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        out: PathBuf,
         /// Decides every image
         #[arg(long, value_name = "N", default_value_t = crate::data::SCENES_SEED)]
         seed: u64,
@@ -87,8 +87,8 @@ Example:
 
 pub(super) fn execute(command: DataCommand) -> Result<()> {
     match command {
-        DataCommand::Fetch { to, url, archive, sha256, force, output } => {
-            let request = FetchRequest { directory: to, url, archive, sha256, force };
+        DataCommand::Fetch { out, url, archive, sha256, force, output } => {
+            let request = FetchRequest { directory: out, url, archive, sha256, force };
             let report = data::fetch(&request, display::reporter(output.quiet).as_mut())?;
             print(&output, &report, show_fetch)
         }
@@ -113,10 +113,10 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
             let report = on_folder(&output, |reporter| data::check(&directory, &data_home(), reporter))?;
             print(&output, &report, show_check)
         }
-        DataCommand::Synth { to, seed, force, output } => {
+        DataCommand::Synth { out, seed, force, output } => {
             let quiet = output.quiet;
             let report =
-                on_threads(None, || data::generate(&to, seed, force, display::reporter(quiet).as_mut()))??;
+                on_threads(None, || data::generate(&out, seed, force, display::reporter(quiet).as_mut()))??;
             print(&output, &report, show_synth)
         }
     }
@@ -136,7 +136,7 @@ fn print<T: serde::Serialize>(
     report: &T,
     show: impl FnOnce(&T) -> Result<()>,
 ) -> Result<()> {
-    match output.json {
+    match output.json() {
         true => print_json(report),
         false => show(report),
     }

@@ -1,7 +1,11 @@
 //! `rotnet evaluate`: the probe matrix and the verdict as tables.
 
-use super::options::RunArguments;
-use super::pipeline::{later_context, with_stage};
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::{ExistingArguments, RunArguments, Settings};
+use super::pipeline::{QUICKSTART_RUN, later_context, with_stage};
 use super::table::Table;
 use super::{print_json, print_line};
 use crate::error::Result;
@@ -9,10 +13,30 @@ use crate::judge::statistics::Interval;
 use crate::stages::{self, EvaluateSummary, LeftOut, RotationAccuracy, Verdict};
 use crate::store::run_directory::RunDirectory;
 
-pub(super) fn execute(arguments: &RunArguments) -> Result<()> {
-    let context = later_context(arguments, RunDirectory::evaluation, &[])?;
-    let summary = with_stage(arguments, &context, |reporter| stages::evaluate(&context, reporter))?;
-    match arguments.settings.json {
+/// Options of `evaluate`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Leaves RUN/evaluate/{summary.json, features, verdict}. What to probe and compare is section `evaluate` of the config.
+
+Examples:
+  rotnet evaluate runs/a
+  rotnet evaluate runs/a --set evaluate.heads=ridge --set evaluate.baselines=[] --force")]
+pub struct EvaluateArguments {
+    /// The run directory
+    #[arg(value_name = "RUN", default_value = QUICKSTART_RUN)]
+    run: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    existing: ExistingArguments,
+}
+
+pub(super) fn execute(arguments: EvaluateArguments) -> Result<()> {
+    let EvaluateArguments { run, settings, existing } = arguments;
+    let arguments = RunArguments { settings, out: Some(run), existing };
+    let context = later_context(&arguments, RunDirectory::evaluation, &[])?;
+    let summary = with_stage(&arguments, &context, |reporter| stages::evaluate(&context, reporter))?;
+    match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show(&summary),
     }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::OutputArguments;
 use super::{display, print_json, print_line};
 use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
@@ -18,11 +17,11 @@ features: {train,test}.npy (float32, a row an image) or .csv, and {train,test}-i
 class of each image.
 
 Examples:
-  rotnet export --run runs/a
-  rotnet export --run runs/a --what encoder,features --format npy,csv --to exported")]
+  rotnet export runs/a
+  rotnet export runs/a --what encoder,features --format npy,csv --out exported")]
 pub struct ExportArguments {
     /// The run directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// What to write
     #[arg(long, value_enum, value_delimiter = ',', default_value = "encoder")]
@@ -35,12 +34,16 @@ pub struct ExportArguments {
     pub checkpoint: Option<PathBuf>,
     /// Folder to write into (default: RUN/export)
     #[arg(long, value_name = "DIR")]
-    pub to: Option<PathBuf>,
-    /// Write over files that are there
+    pub out: Option<PathBuf>,
+    /// Replace files that are already there
     #[arg(long)]
     pub force: bool,
-    #[command(flatten)]
-    pub output: OutputArguments,
+    /// Print nothing but errors and the result
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// Print the list of files as one JSON document
+    #[arg(long)]
+    pub json: bool,
 }
 
 pub(super) fn execute(arguments: &ExportArguments) -> Result<()> {
@@ -51,11 +54,11 @@ pub(super) fn execute(arguments: &ExportArguments) -> Result<()> {
         what: arguments.what.clone(),
         formats: arguments.format.clone(),
         checkpoint: arguments.checkpoint.clone(),
-        to: arguments.to.clone().unwrap_or_else(|| arguments.run.join("export")),
+        to: arguments.out.clone().unwrap_or_else(|| arguments.run.join("export")),
         force: arguments.force,
     };
-    let report = export::export(&request, display::reporter(arguments.output.quiet).as_mut())?;
-    if arguments.output.json {
+    let report = export::export(&request, display::reporter(arguments.quiet).as_mut())?;
+    if arguments.json {
         return print_json(&report);
     }
     report.files.iter().try_for_each(|file| print_line(&format!("{}: {}", file.path.display(), file.content)))

@@ -1,54 +1,34 @@
 //! `rotnet --help` on one screen: the commands by what they are for, shell completions and man pages.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches};
-use clap_complete::Shell;
+use clap::{CommandFactory, FromArgMatches};
 
-use super::arguments::Arguments;
+use super::arguments::{Arguments, CompletionsArguments, ManArguments};
 use super::print_line;
 use crate::error::{Error, Result};
 use crate::files::create_directory;
 
-/// Every command once, in the order in which they are shown. Those that this build has not are left out.
-const GROUPS: [(&str, &[&str]); 5] = [
+type Group = (&'static str, &'static [&'static str]);
+
+/// What `--help` lists, in this order.
+const GROUPS: [Group; 4] = [
     ("Pipeline", &["run", "pretrain", "extract", "finetune"]),
-    ("Judge", &["evaluate", "sweep", "compare", "report"]),
+    ("Judge", &["evaluate", "compare", "sweep", "report"]),
     ("Use", &["predict", "orient", "export"]),
     ("Data", &["data"]),
-    (
-        "Machine",
-        &["bench", "devices", "worker", "verify-resume", "reproduce", "config", "completions", "man"],
-    ),
+];
+/// What `--help-all` lists besides.
+const MORE: [Group; 3] = [
+    ("Config", &["config"]),
+    ("Machine", &["verify", "bench", "devices", "worker"]),
+    ("Shell", &["completions", "man"]),
 ];
 
-/// Options of `completions`.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  rotnet completions bash > ~/.local/share/bash-completion/completions/rotnet
-  rotnet completions zsh > ~/.zfunc/_rotnet
-  rotnet completions fish > ~/.config/fish/completions/rotnet.fish")]
-pub struct CompletionsArguments {
-    /// The shell
-    pub shell: Shell,
-}
-
-/// Options of `man`.
-#[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  rotnet man ~/.local/share/man/man1 && man rotnet-run")]
-pub struct ManArguments {
-    /// Folder to write rotnet.1 and one page a command into
-    #[arg(value_name = "DIR")]
-    pub directory: PathBuf,
-}
-
-/// The arguments of this process; help, version and usage errors end it.
-pub(super) fn parse() -> Arguments {
-    let matches = grouped(Arguments::command()).get_matches();
+/// The arguments in `words`, the program's name first; help, version and usage errors end the process.
+pub(super) fn parse(words: &[OsString]) -> Arguments {
+    let matches = grouped(Arguments::command()).get_matches_from(words);
     Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit())
 }
 
@@ -64,19 +44,19 @@ pub(super) fn completions(arguments: &CompletionsArguments) -> Result<()> {
 }
 
 pub(super) fn man(arguments: &ManArguments) -> Result<()> {
-    create_directory(&arguments.directory)?;
-    clap_mangen::generate_to(Arguments::command(), &arguments.directory)
-        .map_err(Error::io("write", &arguments.directory))?;
-    print_line(&format!("man pages in {}", arguments.directory.display()))
+    create_directory(&arguments.out)?;
+    clap_mangen::generate_to(Arguments::command(), &arguments.out)
+        .map_err(Error::io("write", &arguments.out))?;
+    print_line(&format!("man pages in {}", arguments.out.display()))
 }
 
 /// The command with a help that lists its subcommands by group.
 fn grouped(command: clap::Command) -> clap::Command {
-    let template = format!(
-        "{{about}}\n\n{{usage-heading}} {{usage}}\n\n{}\nOptions:\n{{options}}{{after-help}}",
-        list(&command, screen())
-    );
-    command.help_template(template)
+    let few = list(&command, &GROUPS, screen());
+    let all = few.clone() + &list(&command, &MORE, screen());
+    let template = "{about}\n\n{usage-heading} {usage}\n\n{before-help}Options:\n{options}{after-help}";
+    let few = few + "\nMore commands, and every option: --help-all; of one command: rotnet COMMAND --help";
+    command.help_template(template).before_help(few).before_long_help(all)
 }
 
 /// Columns to write in: what clap takes for all other texts.
@@ -86,15 +66,15 @@ fn screen() -> usize {
     terminal.or_else(told).unwrap_or(SCREEN).min(SCREEN)
 }
 
-fn list(command: &clap::Command, screen: usize) -> String {
+fn list(command: &clap::Command, groups: &[Group], screen: usize) -> String {
     let about = |name: &str| {
         let about = command.find_subcommand(name)?.get_about()?;
         Some((name.to_owned(), about.to_string()))
     };
     let mut text = String::new();
-    for (group, names) in GROUPS {
+    for (group, names) in groups {
         for (index, (name, about)) in names.iter().filter_map(|name| about(name)).enumerate() {
-            let group = if index == 0 { group } else { "" };
+            let group = if index == 0 { *group } else { "" };
             text += &format!("  {group:<8} {name:<13} {}\n", wrapped(&about, screen));
         }
     }
@@ -126,17 +106,18 @@ mod tests {
     #[test]
     fn every_command_is_in_one_group_and_its_lines_fit() {
         let command = Arguments::command();
-        let grouped: Vec<&str> = GROUPS.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        let groups = [&GROUPS[..], &MORE].concat();
+        let grouped: Vec<&str> = groups.iter().flat_map(|(_, names)| names.iter().copied()).collect();
         for subcommand in command.get_subcommands() {
             let name = subcommand.get_name();
             let times = grouped.iter().filter(|&&grouped| grouped == name).count();
             assert_eq!(times, 1, "`{name}` is in {times} groups of the help");
         }
         for screen in [SCREEN, 60] {
-            let list = list(&command, screen);
+            let list = list(&command, &groups, screen);
             assert!(list.lines().all(|line| line.chars().count() <= screen), "{list}");
         }
-        let list = list(&command, SCREEN);
+        let list = list(&command, &groups, SCREEN);
         for subcommand in command.get_subcommands() {
             let named =
                 |line: &str| line.split_whitespace().take(2).any(|word| word == subcommand.get_name());

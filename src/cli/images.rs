@@ -4,11 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::options::OutputArguments;
-use super::print_line;
+use super::options::TableArguments;
 use crate::config::{self, Overrides};
 use crate::device::DeviceName;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::Failure;
 
@@ -16,14 +15,11 @@ use crate::tools::apply::Failure;
 #[derive(Args, Debug)]
 pub struct ImageArguments {
     /// The run directory
-    #[arg(long, value_name = "DIR")]
+    #[arg(value_name = "RUN")]
     pub run: PathBuf,
     /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders with some at any depth
-    #[arg(value_name = "IMAGE|FOLDER", required = true)]
+    #[arg(value_name = "IMAGE", required = true)]
     pub paths: Vec<PathBuf>,
-    /// Print comma-separated values, a line an image
-    #[arg(long, conflicts_with = "json")]
-    pub csv: bool,
     /// Device to compute on (default: as in the run's config)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
@@ -31,7 +27,7 @@ pub struct ImageArguments {
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     #[command(flatten)]
-    pub output: OutputArguments,
+    pub output: TableArguments,
 }
 
 impl ImageArguments {
@@ -49,19 +45,7 @@ impl ImageArguments {
     }
 }
 
-/// Prints a table as comma-separated values.
-pub(super) fn csv(header: Vec<String>, rows: impl Iterator<Item = Vec<String>>) -> Result<()> {
-    let failed = |error: csv::Error| Error::io("write", "standard output")(error.into());
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(header).map_err(failed)?;
-    for row in rows {
-        writer.write_record(row).map_err(failed)?;
-    }
-    let bytes = writer.into_inner().map_err(|error| failed(error.into_error().into()))?;
-    print_line(String::from_utf8_lossy(&bytes).trim_end())
-}
-
-/// One line of error a file that failed; the last one becomes the command's own.
+/// Prints one line of error for each file that failed; the last one becomes the command's own.
 pub(super) fn finish(mut failures: Vec<Failure>) -> Result<()> {
     let Some(last) = failures.pop() else {
         return Ok(());

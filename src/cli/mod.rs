@@ -9,20 +9,21 @@ mod display;
 mod evaluate;
 mod export;
 mod extract;
+mod finetune;
 mod help;
 mod images;
+mod old_spellings;
 mod options;
 mod orient;
 mod pipeline;
 mod plan;
 mod predict;
 mod report;
-mod reproduce;
 mod shell;
 mod signals;
 mod sweep;
 mod table;
-mod verify_resume;
+mod verify;
 mod worker;
 
 use std::io::{self, Write};
@@ -32,13 +33,17 @@ use serde::Serialize;
 
 use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
-use crate::stages::Sources;
 use arguments::Command;
+use old_spellings::Translated;
 use options::Settings;
 
 /// Parses the arguments, does what they say, and gives the exit status: 0 done, 1 failed, 2 usage or config.
 pub fn main() -> ExitCode {
-    let arguments = help::parse();
+    let Translated { words, notes } = old_spellings::translate(std::env::args_os().collect());
+    let arguments = help::parse(&words);
+    if !words.iter().any(|word| word == "--quiet" || word == "-q") {
+        notes.iter().for_each(|note| eprintln!("note: {note}"));
+    }
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -59,22 +64,15 @@ fn execute(command: Command) -> Result<()> {
             let (run, checkpoint) = arguments.into_parts();
             pipeline::extract(&run, checkpoint)
         }
-        Command::Finetune { run, checkpoint, features, from_scratch, no_test } => {
-            let sources = Sources { checkpoint, features, split: None };
-            pipeline::finetune(&run, &sources, from_scratch, no_test)
-        }
-        Command::Evaluate(run) => evaluate::execute(&run),
+        Command::Finetune(arguments) => pipeline::finetune(arguments),
+        Command::Evaluate(arguments) => evaluate::execute(arguments),
         Command::Sweep(arguments) => sweep::execute(&arguments),
         Command::Compare(arguments) => compare::execute(&arguments),
         Command::Predict(arguments) => predict::execute(&arguments),
         Command::Orient(arguments) => orient::execute(&arguments),
         Command::Data { command } => data::execute(command),
-        Command::Bench { settings, repeats, seconds, profile, burn_operations } => {
-            crate::kernels::use_burn_operations(burn_operations);
-            bench::execute(&settings, repeats, seconds, profile)
-        }
-        Command::VerifyResume { settings, kills, whole } => verify_resume::execute(&settings, kills, whole),
-        Command::Reproduce(arguments) => reproduce::execute(&arguments),
+        Command::Bench(arguments) => bench::execute(&arguments),
+        Command::Verify { command } => verify::execute(&command),
         Command::Report(arguments) => report::execute(&arguments),
         Command::Export(arguments) => export::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),

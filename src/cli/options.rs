@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use crate::config::Overrides;
 use crate::error::{Error, Result};
@@ -21,25 +21,32 @@ pub(super) fn data_folder(data: &Path) -> Result<String> {
     }
 }
 
-/// Options of every command that trains or reads a run.
+/// Options of the commands that work on the run in `--out`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
     #[command(flatten)]
     pub settings: Settings,
     /// The run directory
-    #[arg(long, visible_alias = "run", value_name = "DIR")]
+    #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
-    /// Go on where the run in --out ended; start afresh where there is none
+    #[command(flatten)]
+    pub existing: ExistingArguments,
+}
+
+/// What to do about what is already there.
+#[derive(Args, Debug)]
+pub struct ExistingArguments {
+    /// Go on where the run ended; start afresh where there is none
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
-    /// Take a checkpoint to another data set than it was trained on
-    #[arg(long)]
-    pub allow_data_mismatch: bool,
-    /// Write over results that are already in --out
+    /// Replace results that are already there
     #[arg(long)]
     pub force: bool,
+    /// Take a checkpoint to another data set than it was trained on
+    #[arg(long, hide_short_help = true)]
+    pub allow_data_mismatch: bool,
     /// Write TensorBoard event files beside metrics.jsonl
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub tensorboard: bool,
 }
 
@@ -56,13 +63,19 @@ pub struct Settings {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// End at an image file that cannot be read, instead of leaving it out
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     pub strict: bool,
     /// Device to compute on; `rotnet devices` lists what there is
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Devices that share every training step, for example cuda:0,cuda:1 or ws://a:3000,ws://b:3000
-    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "device")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        conflicts_with = "device",
+        hide_short_help = true
+    )]
     pub devices: Vec<String>,
     /// Random seed
     #[arg(long, value_name = "N")]
@@ -70,12 +83,8 @@ pub struct Settings {
     /// Threads to compute with (default: one a processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Print nothing but errors and the result
-    #[arg(long, short)]
-    pub quiet: bool,
-    /// Print the result as one JSON document on stdout, everything else on stderr
-    #[arg(long)]
-    pub json: bool,
+    #[command(flatten)]
+    pub output: OutputArguments,
 }
 
 impl Settings {
@@ -124,13 +133,63 @@ pub struct ReadArguments {
     pub output: OutputArguments,
 }
 
-/// Options of commands without a config.
+/// How a result is printed on stdout; everything else goes to stderr.
 #[derive(Args, Debug)]
 pub struct OutputArguments {
     /// Print nothing but errors and the result
     #[arg(long, short)]
     pub quiet: bool,
-    /// Print the result as one JSON document on stdout, everything else on stderr
-    #[arg(long)]
-    pub json: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl OutputArguments {
+    /// Whether the result is printed as one JSON document.
+    pub fn json(&self) -> bool {
+        self.json || self.format == Format::Json
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people
+    Text,
+    /// One document
+    Json,
+}
+
+/// How a result that is a table is printed on stdout.
+#[derive(Args, Debug)]
+pub struct TableArguments {
+    /// Print nothing but errors and the result
+    #[arg(long, short)]
+    pub quiet: bool,
+    /// How to print the result
+    #[arg(long, value_enum, default_value = "text")]
+    format: TableFormat,
+    /// Short for --format json
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+}
+
+impl TableArguments {
+    /// How the result is printed.
+    pub fn format(&self) -> TableFormat {
+        if self.json { TableFormat::Json } else { self.format }
+    }
+}
+
+/// Formats of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TableFormat {
+    /// For people
+    Text,
+    /// One document
+    Json,
+    /// Comma-separated values, titles first
+    Csv,
 }

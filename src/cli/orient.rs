@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args};
 
-use super::images::{ImageArguments, csv, finish};
+use super::images::{ImageArguments, finish};
+use super::options::TableFormat;
+use super::table::Table;
 use super::{on_threads, print_json, print_line};
 use crate::device::guarded;
 use crate::error::{Error, Result};
@@ -13,23 +15,31 @@ use crate::tools::apply::{self, Fix, OrientRequest, Orientation, Orientations};
 
 /// Options of `orient`.
 #[derive(Args, Debug)]
-#[command(group = ArgGroup::new("write").args(["fix", "in_place"]))]
+#[command(group = ArgGroup::new("write").args(["out", "in_place"]), after_help = "\
+Of folders, the images that are not upright are shown. No image is overwritten or removed: copies go into another \
+folder, and --in-place keeps each original beside the turned image. A file that is turned is encoded again, without its \
+metadata.
+
+Examples:
+  rotnet orient runs/a ~/photos
+  rotnet orient runs/a ~/photos --out ~/upright --sure 0.95
+  rotnet orient runs/a ~/photos --in-place")]
 pub struct OrientArguments {
     #[command(flatten)]
     pub images: ImageArguments,
     /// Write upright copies of the images that are not upright into this folder
-    #[arg(long, value_name = "OUT")]
-    pub fix: Option<PathBuf>,
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
     /// Turn the images that are not upright where they are, and keep each original beside as NAME.orig
     #[arg(long)]
     pub in_place: bool,
-    /// Turn only images whose turn is at least so likely
+    /// Turn only images that are turned with at least this probability
     #[arg(long, value_name = "P", default_value_t = 0.95, requires = "write")]
     pub sure: f64,
-    /// Write over copies that are already in --fix; never over one of the images
-    #[arg(long, requires = "fix", conflicts_with = "in_place")]
+    /// Replace copies that are already in --out; never one of the images
+    #[arg(long, requires = "out", conflicts_with = "in_place")]
     pub force: bool,
-    /// Show the upright images of folders too
+    /// List the upright images of folders, too
     #[arg(long)]
     pub all: bool,
 }
@@ -42,18 +52,18 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
             hint: "give a number from 0 to 1".into(),
         });
     }
-    let files = apply::list(&images.paths, arguments.fix.as_deref())?;
+    let files = apply::list(&images.paths, arguments.out.as_deref())?;
     let run = RunDirectory::new(&images.run);
-    let copies = arguments.fix.clone().map(|folder| Fix::Copies { folder, force: arguments.force });
+    let copies = arguments.out.clone().map(|folder| Fix::Copies { folder, force: arguments.force });
     let fix = copies.or(arguments.in_place.then_some(Fix::InPlace));
     let request = OrientRequest { fix, sure: arguments.sure };
     let device = images.device()?;
     let work = || guarded(std::slice::from_ref(&device), || apply::orient(&run, &device, &files, &request));
     let found = on_threads(images.threads, work)??;
-    match (images.output.json, images.csv) {
-        (true, _) => print_json(&found)?,
-        (_, true) => show_csv(&found)?,
-        _ => show(&found, arguments)?,
+    match images.output.format() {
+        TableFormat::Json => print_json(&found)?,
+        TableFormat::Csv => show_csv(&found)?,
+        TableFormat::Text => show(&found, arguments)?,
     }
     finish(found.failed)
 }
@@ -90,6 +100,7 @@ fn line(image: &Orientation) -> String {
 fn show_csv(found: &Orientations) -> Result<()> {
     let header = ["file", "degrees", "probability", "p0", "p90", "p180", "p270", "fixed", "original"]
         .map(str::to_owned);
+    let mut table = Table::new(header);
     let rows = found.images.iter().map(|image| {
         let mut row =
             vec![image.file.clone(), image.turns.degrees.to_string(), image.turns.probability.to_string()];
@@ -100,5 +111,6 @@ fn show_csv(found: &Orientations) -> Result<()> {
         row.extend([path(&image.fixed), path(&image.original)]);
         row
     });
-    csv(header.into(), rows)
+    rows.for_each(|row| table.row(row));
+    print_line(&table.csv()?)
 }

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::options::{RunArguments, Settings};
+use super::finetune::FinetuneArguments;
+use super::options::RunArguments;
 use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
@@ -17,7 +18,7 @@ use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
 
 /// Where `run` without `--out` leaves its files.
-const QUICKSTART_RUN: &str = "runs/quickstart";
+pub(super) const QUICKSTART_RUN: &str = "runs/quickstart";
 
 #[derive(Serialize)]
 struct RunResult {
@@ -40,7 +41,7 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
             finetune: stages::finetune(&context, &Sources::default(), reporter)?,
         })
     })?;
-    if arguments.settings.json {
+    if arguments.settings.output.json() {
         return print_json(&result);
     }
     show_pretrain(&result.pretrain)?;
@@ -54,7 +55,7 @@ pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
     };
     let arguments = &arguments.run;
     let summary = with_stage(arguments, &context, |reporter| stages::pretrain(&context, reporter))?;
-    match arguments.settings.json {
+    match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_pretrain(&summary),
     }
@@ -64,18 +65,15 @@ pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> 
     let context = later_context(arguments, |run| run.files(Stage::Extract), &[])?;
     let summary =
         with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
-    match arguments.settings.json {
+    match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_extract(&summary),
     }
 }
 
-pub(super) fn finetune(
-    arguments: &RunArguments,
-    sources: &Sources,
-    from_scratch: bool,
-    no_test: bool,
-) -> Result<()> {
+pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
+    let FinetuneArguments { run: arguments, checkpoint, features, from_scratch, no_test } = finetune;
+    let sources = Sources { checkpoint, features, split: None };
     let mut more = Vec::new();
     if from_scratch {
         more.extend(["finetune.mode=full", "finetune.from_scratch=true"]);
@@ -84,12 +82,12 @@ pub(super) fn finetune(
             more.push("finetune.encoder_rate=1");
         }
     }
-    let context = later_context(arguments, |run| run.files(Stage::Finetune), &more)?;
-    let summary = with_stage(arguments, &context, |reporter| match no_test {
-        true => stages::train_classifier(&context, sources, reporter),
-        false => stages::finetune(&context, sources, reporter),
+    let context = later_context(&arguments, |run| run.files(Stage::Finetune), &more)?;
+    let summary = with_stage(&arguments, &context, |reporter| match no_test {
+        true => stages::train_classifier(&context, &sources, reporter),
+        false => stages::finetune(&context, &sources, reporter),
     })?;
-    match arguments.settings.json {
+    match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_finetune(&summary),
     }
@@ -108,7 +106,8 @@ pub(super) fn later_context(
     run.settle();
     let mut overrides = arguments.settings.overrides()?;
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
-    let begun = arguments.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
+    let begun =
+        arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
     let config = match path {
         Some(path) => config::load(&path, &overrides)?,
@@ -124,7 +123,7 @@ fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Con
     let mut context = context(run, resolve(&run.settings)?)?;
     if *dry_run {
         let result = with_stage(run, &context, |reporter| stages::dry_run(&context, all_stages, reporter))?;
-        plan::show(&result, run.settings.json)?;
+        plan::show(&result, run.settings.output.json())?;
         return Ok(None);
     }
     if let Some(budget) = budget {
@@ -149,14 +148,15 @@ fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
 }
 
 fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
-    config.tensorboard |= arguments.tensorboard;
-    let existing = match (arguments.resume, arguments.force) {
+    let options = &arguments.existing;
+    config.tensorboard |= options.tensorboard;
+    let existing = match (options.resume, options.force) {
         (true, _) => Existing::Resume,
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
     let mut context = Context::new(run_directory(arguments), config, data_home(), existing)?;
-    context.allow_data_mismatch = arguments.allow_data_mismatch;
+    context.allow_data_mismatch = options.allow_data_mismatch;
     Ok(context)
 }
 
@@ -174,7 +174,7 @@ pub(super) fn with_stage<T: Send>(
     context: &Context,
     work: impl FnOnce(&mut dyn Reporter) -> Result<T> + Send,
 ) -> Result<T> {
-    let Settings { quiet, .. } = arguments.settings;
+    let quiet = arguments.settings.output.quiet;
     on_threads(context.config.threads, || {
         let mut reporter = Stoppable::new(display::reporter(quiet))?;
         guarded(&context.config.all_devices(), || work(&mut reporter))

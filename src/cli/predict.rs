@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::images::{ImageArguments, csv, finish};
+use super::images::{ImageArguments, finish};
+use super::options::TableFormat;
+use super::table::Table;
 use super::{on_threads, print_json, print_line};
 use crate::device::guarded;
 use crate::error::Result;
@@ -16,6 +18,13 @@ const NAMED: usize = 3;
 
 /// Options of `predict`.
 #[derive(Args, Debug)]
+#[command(after_help = "\
+The middle square of an image is cut out and resized to the size of the run's images. A file that cannot be read gets \
+one line of error; the others are done, and the exit status is 1.
+
+Examples:
+  rotnet predict runs/a photo.jpg
+  rotnet predict runs/a ~/photos --format csv > photos.csv")]
 pub struct PredictArguments {
     #[command(flatten)]
     pub images: ImageArguments,
@@ -32,10 +41,10 @@ pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     let device = images.device()?;
     let work = || guarded(std::slice::from_ref(&device), || apply::predict(&run, encoder, &device, &files));
     let found = on_threads(images.threads, work)??;
-    match (images.output.json, images.csv) {
-        (true, _) => print_json(&found)?,
-        (_, true) => show_csv(&found)?,
-        _ => show(&found, images.output.quiet)?,
+    match images.output.format() {
+        TableFormat::Json => print_json(&found)?,
+        TableFormat::Csv => show_csv(&found)?,
+        TableFormat::Text => show(&found, images.output.quiet)?,
     }
     finish(found.failed)
 }
@@ -68,6 +77,7 @@ fn show_csv(found: &Predictions) -> Result<()> {
     let mut header = vec!["file".to_owned(), "class".into(), "probability".into()];
     header.extend(found.classes.iter().cloned());
     header.extend(["rotation_degrees".into(), "rotation_probability".into(), "upright_probability".into()]);
+    let mut table = Table::new(header);
     let rows = found.images.iter().map(|image| {
         let mut row = vec![image.file.clone(), image.class.clone(), image.probability.to_string()];
         row.extend(image.probabilities.iter().map(f64::to_string));
@@ -79,5 +89,6 @@ fn show_csv(found: &Predictions) -> Result<()> {
         });
         row
     });
-    csv(header, rows)
+    rows.for_each(|row| table.row(row));
+    print_line(&table.csv()?)
 }

@@ -44,7 +44,7 @@ pub(super) fn execute(arguments: &ReportArguments) -> Result<()> {
     let report = on_threads(arguments.read.threads, || {
         report::report(&request, display::reporter(arguments.read.output.quiet).as_mut())
     })??;
-    match arguments.read.output.json {
+    match arguments.read.output.json() {
         true => print_json(&report)?,
         false => print_line(&format!("{} ({} kB)", report.file.display(), report.bytes / 1000))?,
     }

@@ -97,7 +97,7 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
         let mut reporter = Stoppable::new(display::reporter(arguments.output.quiet))?;
         guarded(&Vec::from_iter(devices), || sweep::execute(&sweep, &mut reporter))
     })??;
-    match arguments.output.json {
+    match arguments.output.json() {
         true => print_json(&summary),
         false => show(&summary),
     }
@@ -105,7 +105,7 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
 
 fn list(arguments: &SweepArguments, planned: &[Planned]) -> Result<()> {
     let names: Vec<&String> = planned.iter().map(|planned| &planned.name).collect();
-    if arguments.output.json {
+    if arguments.output.json() {
         return print_json(&names);
     }
     names.iter().try_for_each(|name| print_line(name))?;

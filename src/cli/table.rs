@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::{Error, Result};
+
 /// A table with a line of titles.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
@@ -16,6 +18,17 @@ impl Table {
     /// Adds a row.
     pub(super) fn row(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().collect());
+    }
+}
+
+impl Table {
+    /// The table as comma-separated values, titles first.
+    pub(super) fn csv(&self) -> Result<String> {
+        let failed = |error: csv::Error| Error::io("write", "standard output")(error.into());
+        let mut writer = csv::Writer::from_writer(Vec::new());
+        self.rows.iter().try_for_each(|row| writer.write_record(row)).map_err(failed)?;
+        let bytes = writer.into_inner().map_err(|error| failed(error.into_error().into()))?;
+        Ok(String::from_utf8_lossy(&bytes).trim_end().to_owned())
     }
 }
 

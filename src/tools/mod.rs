@@ -3,9 +3,9 @@
 pub mod apply;
 pub mod bench;
 pub mod comparison;
-pub mod device_check;
 pub mod export;
 pub mod report;
 pub mod sweep;
+pub mod verify;
 #[cfg(feature = "remote")]
 pub mod worker;

@@ -141,7 +141,7 @@ fn evaluate(random: &mut impl Rng) -> String {
     let heads = pick(random, &["[\"ridge\"]", "[\"knn\",\"linear\"]", "[\"conv\"]"]);
     let baselines = pick(random, &["[]", "[\"random\"]", "[\"scratch\"]"]);
     format!(
-        "evaluate --quiet --run {run} {existing} {slips} {PROBES} --set evaluate.heads={heads} \
+        "evaluate {run} --quiet {existing} {slips} {PROBES} --set evaluate.heads={heads} \
          --set evaluate.baselines={baselines}"
     )
 }
@@ -172,16 +172,16 @@ fn command(random: &mut impl Rng) -> String {
         10 => match random.next_u32() % 3 {
             0 => sweep(random),
             1 => "compare a b".to_owned(),
-            _ => format!("reproduce {run} --quiet"),
+            _ => format!("verify run {run} --quiet"),
         },
         11 => format!("report {run} --quiet --data data"),
-        12 => format!("predict --run {run} ph --quiet"),
+        12 => format!("predict {run} ph --quiet"),
         13 => {
             let to = pick(random, &["fixed", "ph", "fixed/../ph"]);
-            format!("orient --run {run} ph --quiet --fix {to} --sure 0 {}", sometimes(random, 2, "--force"))
+            format!("orient {run} ph --quiet --out {to} --sure 0 {}", sometimes(random, 2, "--force"))
         }
         14 => {
-            format!("export --run {run} --quiet --what encoder,features {}", sometimes(random, 2, "--force"))
+            format!("export {run} --quiet --what encoder,features {}", sometimes(random, 2, "--force"))
         }
         _ => working(random),
     }

@@ -183,11 +183,11 @@ impl<'a> World<'a> {
     /// Every run comes out the same when it is done again.
     pub fn reproduce(&self) -> Result<(), String> {
         for run in ["a", "b"] {
-            let ended = ended(self.start(&mut self.command(&format!("reproduce {run} --quiet"))));
+            let ended = ended(self.start(&mut self.command(&format!("verify run {run} --quiet"))));
             check_end(&ended)?;
             let nothing_there = ended.stderr.contains("holds no finished training");
             if ended.status != Some(0) && !nothing_there {
-                return Err(format!("reproduce {run}: {}{}", ended.stdout, ended.stderr));
+                return Err(format!("verify run {run}: {}{}", ended.stdout, ended.stderr));
             }
         }
         Ok(())
@@ -274,7 +274,8 @@ fn check_leftovers(arguments: &str, files: &Files) -> Result<(), String> {
     let mut words = arguments.split_whitespace();
     let writes =
         words.next().is_some_and(|name| ["pretrain", "extract", "finetune", "evaluate"].contains(&name));
-    let run = words.skip_while(|word| !["--out", "--run"].contains(word)).nth(1);
+    let named = arguments.starts_with("evaluate ");
+    let run = words.skip_while(|word| !named && *word != "--out").nth(usize::from(!named));
     let Some(run) = run.filter(|_| writes) else { return Ok(()) };
     let left = files.keys().filter(|path| path.starts_with(run)).find(|path| {
         let mut names = path.components().map(|name| name.as_os_str().to_string_lossy());

@@ -55,7 +55,7 @@ fn refuse_detour(folder: &Path) -> Result<()> {
                     folder.display(),
                     above.display()
                 ),
-                hint: "name the folder for --fix without `..`".into(),
+                hint: "name the folder for --out without `..`".into(),
             });
         }
         above.push(part);
@@ -117,13 +117,13 @@ impl<'a> Targets<'a> {
         if let Some(file) = above.into_iter().find(|above| above.exists() && !above.is_dir()) {
             return Err(Error::Usage {
                 problem: format!("{} is a file, no folder for copies", file.display()),
-                hint: "name another folder with --fix".into(),
+                hint: "name another folder with --out".into(),
             });
         }
         if self.is_source(path) {
             return Err(Error::Usage {
                 problem: format!("{} is one of the images themselves, no place for a copy", path.display()),
-                hint: "name another folder with --fix, or turn the images where they are with --in-place"
+                hint: "name another folder with --out, or turn the images where they are with --in-place"
                     .into(),
             });
         }

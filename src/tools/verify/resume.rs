@@ -1,4 +1,4 @@
-//! `rotnet verify-resume`: shows on this machine that neither kills nor the number of threads change a result.
+//! Neither kills nor the number of threads change a result: shown on this machine.
 //!
 //! Every run is a process of its own, so that it can be killed as the system or a power cut would.
 
@@ -11,8 +11,6 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use super::options::Settings;
-use super::{print_json, print_line, resolve};
 use crate::config::Config;
 use crate::data::DataKind;
 use crate::error::{Error, Result};
@@ -27,28 +25,30 @@ const EPOCHS: usize = 2;
 /// A kill comes after a random part of this share of an uninterrupted run, so that a run is killed several times.
 const KILL_WITHIN: f64 = 0.6;
 
-/// What `verify-resume` found.
+/// What `rotnet verify resume` found.
 #[derive(Serialize)]
-struct Verification {
+pub struct Verification {
     /// Wall time of the uninterrupted run, in seconds.
-    seconds: f64,
+    pub seconds: f64,
     /// Its results.
-    results: Vec<ResultFile>,
+    pub results: Vec<ResultFile>,
     /// What it was compared with.
-    comparisons: Vec<Comparison>,
+    pub comparisons: Vec<Comparison>,
 }
 
+/// Runs that were disturbed in one way, compared with the uninterrupted one.
 #[derive(Serialize)]
-struct Comparison {
-    name: String,
+pub struct Comparison {
+    /// How they were disturbed.
+    pub name: String,
     /// Runs from start to end.
-    runs: u32,
-    /// Times that one was killed.
-    kills: u32,
+    pub runs: u32,
+    /// How often one was killed.
+    pub kills: u32,
     /// Kills that left a half-written file behind.
-    kills_while_writing: u32,
+    pub kills_while_writing: u32,
     /// Results that differ from those of the uninterrupted run.
-    differing: Vec<String>,
+    pub differing: Vec<String>,
 }
 
 impl Comparison {
@@ -57,8 +57,13 @@ impl Comparison {
     }
 }
 
-pub(super) fn execute(settings: &Settings, kills: u32, whole: bool) -> Result<()> {
-    let mut config = resolve(settings)?;
+/// Runs the config again and again in a temporary directory: left alone, killed `kills` times and resumed, with other
+/// numbers of threads. Unless `whole`, the training is shortened and saves often.
+///
+/// # Errors
+/// [`Error::Verification`] if a run fails; [`Error::Io`]. Results that differ are no error, see
+/// [`Comparison::differing`].
+pub fn verify_resume(mut config: Config, kills: u32, whole: bool) -> Result<Verification> {
     if !whole {
         shorten(&mut config);
     }
@@ -77,12 +82,7 @@ pub(super) fn execute(settings: &Settings, kills: u32, whole: bool) -> Result<()
         workshop.compare(&mut comparison, &run, &reference)?;
         comparisons.push(comparison);
     }
-    let verification = Verification { seconds, results: reference, comparisons };
-    match settings.json {
-        true => print_json(&verification)?,
-        false => show(&verification)?,
-    }
-    judge(&verification)
+    Ok(Verification { seconds, results: reference, comparisons })
 }
 
 /// Few images and epochs, and so many saves that a kill often meets one.
@@ -214,35 +214,4 @@ fn was_writing(run: &Path) -> bool {
     let folders = stages.iter().filter_map(|stage| run.join(stage).read_dir().ok());
     let mut entries = folders.flatten().filter_map(|entry| entry.ok());
     entries.any(|entry| is_temporary(&entry.file_name()))
-}
-
-fn show(verification: &Verification) -> Result<()> {
-    print_line(&format!(
-        "uninterrupted: {} results in {:.1} s",
-        verification.results.len(),
-        verification.seconds
-    ))?;
-    print_line("                      runs   kills   of them while writing   differing results")?;
-    for comparison in &verification.comparisons {
-        print_line(&format!(
-            "{:<20} {:>5} {:>7} {:>23} {:>19}",
-            comparison.name,
-            comparison.runs,
-            comparison.kills,
-            comparison.kills_while_writing,
-            comparison.differing.len()
-        ))?;
-    }
-    Ok(())
-}
-
-fn judge(verification: &Verification) -> Result<()> {
-    let mut all = verification.comparisons.iter();
-    match all.find_map(|comparison| comparison.differing.first()) {
-        None => Ok(()),
-        Some(file) => Err(Error::Verification {
-            problem: format!("{file} differs from that of the uninterrupted run"),
-            hint: "results of this machine cannot be relied on: check its memory, and report this".into(),
-        }),
-    }
 }

@@ -29,7 +29,7 @@ const SAMPLES: usize = 64;
 /// has no digits of its own.
 const FLOOR: f64 = 1e-3;
 
-/// What `rotnet devices --check` prints.
+/// What `rotnet verify device` prints.
 #[derive(Clone, Debug, Serialize)]
 pub struct DeviceCheck {
     /// The device.

@@ -1,17 +1,12 @@
-//! `rotnet reproduce`: runs a finished run again and says whether it ends with the same results, and if not, why.
+//! A finished run done again: whether it ends with the same results, and if not, why.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use clap::Args;
 use serde::Serialize;
 
-use super::options::{ReadArguments, data_folder};
-use super::pipeline::data_home;
-use super::signals::Stoppable;
-use super::{display, on_threads, print_json, print_line};
 use crate::config::{self, Config, Overrides};
-use crate::device::{DeviceName, guarded};
+use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
@@ -20,70 +15,86 @@ use crate::store::checkpoint::Checkpoint;
 use crate::store::run_directory::{Existing, RunDirectory, RunRecord};
 use crate::store::run_results::{ResultFile, differences, results};
 
-/// What `reproduce` found.
+/// What `rotnet verify run` found.
 #[derive(Serialize)]
-struct Reproduction {
+pub struct Reproduction {
     /// Results, stage by stage.
-    stages: Vec<StageReproduction>,
+    pub stages: Vec<StageReproduction>,
     /// Results that were not made from what the run holds now, and are not made again.
-    left_out: Vec<String>,
+    pub left_out: Vec<String>,
     /// What has changed, where results differ.
-    reasons: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
+/// What was found of a stage.
 #[derive(Serialize)]
-struct StageReproduction {
-    stage: Stage,
-    results: usize,
+pub struct StageReproduction {
+    /// The stage.
+    pub stage: Stage,
+    /// How many results it has.
+    pub results: usize,
     /// Results that are not the same.
-    differing: Vec<String>,
+    pub differing: Vec<String>,
 }
 
-/// Options of `reproduce`.
-#[derive(Args, Debug)]
-pub struct ReproduceArguments {
-    /// The run directory
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
-    #[command(flatten)]
-    pub read: ReadArguments,
+/// A run that is to be done again.
+pub struct Repetition {
+    original: RunDirectory,
+    expected: Vec<ResultFile>,
+    configs: Vec<(Stage, Config)>,
+    left_out: Vec<String>,
 }
 
-pub(super) fn execute(arguments: &ReproduceArguments) -> Result<()> {
-    let original = RunDirectory::new(&arguments.run);
-    original.settle();
-    let mut expected = results(&original)?;
-    let (stages, left_out) = stages_to_repeat(&original, &expected)?;
-    expected.retain(|file| stages.contains(&file.stage));
-    if stages.is_empty() {
-        return Err(Error::checkpoint(
-            &arguments.run,
-            "holds no finished training to do again",
-            "name the directory of a run that began with `rotnet run` or `rotnet pretrain`",
-        ));
+impl Repetition {
+    /// Finds out what of a run can be done again, with these settings in place of the recorded ones.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] for a run without a finished training, or with a damaged result; [`Error::Io`].
+    pub fn plan(original: RunDirectory, overrides: &Overrides) -> Result<Self> {
+        original.settle();
+        let mut expected = results(&original)?;
+        let (stages, left_out) = stages_to_repeat(&original, &expected)?;
+        expected.retain(|file| stages.contains(&file.stage));
+        if stages.is_empty() {
+            return Err(Error::checkpoint(
+                original.root(),
+                "holds no finished training to do again",
+                "name the directory of a run that began with `rotnet run` or `rotnet pretrain`",
+            ));
+        }
+        let configs =
+            stages.iter().map(|&stage| Ok((stage, config::load(&original.config(stage), overrides)?)));
+        let configs = configs.collect::<Result<_>>()?;
+        Ok(Self { original, expected, configs, left_out })
     }
-    let overrides = overrides(arguments)?;
-    let configs = stages.iter().map(|&stage| Ok((stage, config::load(&original.config(stage), &overrides)?)));
-    let configs = configs.collect::<Result<Vec<(Stage, Config)>>>()?;
-    let directory = tempfile::Builder::new()
-        .prefix("rotnet-reproduce-")
-        .tempdir()
-        .map_err(Error::io("create", std::env::temp_dir()))?;
-    let again = RunDirectory::new(directory.path());
-    let devices: BTreeSet<DeviceName> = configs.iter().flat_map(|(_, config)| config.all_devices()).collect();
-    let threads = configs.iter().find_map(|(_, config)| config.threads);
-    on_threads(threads, || {
-        let mut reporter = Stoppable::new(display::reporter(arguments.read.output.quiet))?;
-        let tested = expected.iter().any(|file| original.root().join(&file.file) == original.predictions());
-        guarded(&Vec::from_iter(devices), || run_stages(&again, &configs, tested, &mut reporter))
-    })??;
-    let found = results(&again)?;
-    let reproduction = compare(&original, &again, &expected, &found, left_out)?;
-    match arguments.read.output.json {
-        true => print_json(&reproduction)?,
-        false => show(&reproduction)?,
+
+    /// The devices that its stages compute on.
+    pub fn devices(&self) -> Vec<DeviceName> {
+        let devices: BTreeSet<_> = self.configs.iter().flat_map(|(_, config)| config.all_devices()).collect();
+        devices.into_iter().collect()
     }
-    judge(&arguments.run, &reproduction)
+
+    /// The number of threads that its config asks for.
+    pub fn threads(&self) -> Option<usize> {
+        self.configs.iter().find_map(|(_, config)| config.threads)
+    }
+
+    /// Does the run again in a temporary directory, and compares.
+    ///
+    /// # Errors
+    /// What the stages may end with. Results that differ are no error, see [`StageReproduction::differing`].
+    pub fn perform(&self, data_home: &Path, reporter: &mut dyn Reporter) -> Result<Reproduction> {
+        let directory = tempfile::Builder::new()
+            .prefix("rotnet-verify-")
+            .tempdir()
+            .map_err(Error::io("create", std::env::temp_dir()))?;
+        let again = RunDirectory::new(directory.path());
+        let predictions = self.original.predictions();
+        let tested = self.expected.iter().any(|file| self.original.root().join(&file.file) == predictions);
+        run_stages(&again, &self.configs, tested, data_home, reporter)?;
+        let found = results(&again)?;
+        compare(&self.original, &again, &self.expected, &found, self.left_out.clone())
+    }
 }
 
 /// The finished stages that follow from each other and from nothing outside the run; and the others, in words.
@@ -130,27 +141,17 @@ fn why_not_repeated(
     Ok((!same).then_some("its features are not those of the run any more"))
 }
 
-fn overrides(arguments: &ReproduceArguments) -> Result<Overrides> {
-    let mut overrides = Overrides::default();
-    if let Some(data) = &arguments.read.data {
-        overrides.set("data.directory", data_folder(data)?);
-    }
-    if let Some(threads) = arguments.read.threads {
-        overrides.set("threads", threads);
-    }
-    Ok(overrides)
-}
-
 /// Runs the stages; the test set is opened where it was.
 fn run_stages(
     run: &RunDirectory,
     configs: &[(Stage, Config)],
     tested: bool,
+    data_home: &Path,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let sources = Sources::default();
     for (stage, config) in configs {
-        let mut context = Context::new(run.clone(), config.clone(), data_home(), Existing::Refuse)?;
+        let mut context = Context::new(run.clone(), config.clone(), data_home.into(), Existing::Refuse)?;
         // Other data shows in the results, with the reason.
         context.allow_data_mismatch = true;
         match stage {
@@ -212,36 +213,4 @@ fn reasons(original: &RunDirectory, again: &RunDirectory, stage: Stage) -> Resul
         }
     }
     Ok(reasons)
-}
-
-fn show(reproduction: &Reproduction) -> Result<()> {
-    for stage in &reproduction.stages {
-        let name = stage.stage.name();
-        print_line(&match stage.differing.len() {
-            0 => format!("{name}: all {} results are the same", stage.results),
-            _ => format!("{name}: other results in {}", stage.differing.join(", ")),
-        })?;
-    }
-    let mut left_out = reproduction.left_out.iter();
-    left_out.try_for_each(|reason| print_line(&format!("{reason}: not done again")))?;
-    reproduction.reasons.iter().try_for_each(|reason| print_line(&format!("otherwise than then: {reason}")))
-}
-
-fn judge(run: &Path, reproduction: &Reproduction) -> Result<()> {
-    let mut stages = reproduction.stages.iter();
-    let Some(first) = stages.find(|stage| !stage.differing.is_empty()) else {
-        return Ok(());
-    };
-    let reason = match reproduction.reasons.first() {
-        Some(reason) => reason.clone(),
-        None => "nothing that is recorded has changed".into(),
-    };
-    Err(Error::Verification {
-        problem: format!(
-            "{} does not come out the same, from {} on: {reason}",
-            run.display(),
-            first.stage.name()
-        ),
-        hint: "see docs/reliability.md for what is promised across machines".into(),
-    })
 }

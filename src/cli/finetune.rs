@@ -1,0 +1,36 @@
+//! The command `finetune`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::options::RunArguments;
+
+/// Options of `finetune`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Mode frozen (the default) trains a classifier on the features that `extract` wrote, and leaves the encoder as it is; \
+mode full trains the encoder on, together with the classifier. Leaves OUT/finetune/{checkpoint.safetensors, \
+metrics.jsonl, summary.json} and ends with the test accuracy, or with --no-test with the validation accuracy, by which \
+settings are chosen; later --resume tests what was trained.
+
+Examples:
+  rotnet finetune --out runs/a
+  rotnet finetune --out runs/a --no-test --set data.validation_images=5000
+  rotnet finetune --out runs/a --set finetune.mode=full --set finetune.epochs=3 --force")]
+pub struct FinetuneArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+    /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (mode full)
+    #[arg(long, value_name = "PATH")]
+    pub checkpoint: Option<PathBuf>,
+    /// Directory of features instead of OUT/features (mode frozen)
+    #[arg(long, value_name = "DIR")]
+    pub features: Option<PathBuf>,
+    /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
+    #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
+    pub from_scratch: bool,
+    /// Leave the test set closed
+    #[arg(long)]
+    pub no_test: bool,
+}
