@@ -23,7 +23,7 @@ const EXAMPLES: &str = "\
 Examples:
   rotnet run                                     all three stages on generated images, offline
   rotnet data fetch                              download CIFAR-10
-  rotnet run --config configs/seed-scaled.json --out runs/cifar
+  rotnet run --config configs/keras-scaled.json --out runs/cifar
   rotnet pretrain --out runs/a --set pretrain.epochs=2
   rotnet extract --out runs/a && rotnet finetune --out runs/a
 
@@ -46,7 +46,7 @@ Without arguments: the quickstart on generated images, under two minutes on two 
 
 Examples:
   rotnet run
-  rotnet run --config configs/seed-scaled.json --data ~/cifar --out runs/scaled
+  rotnet run --config configs/keras-scaled.json --data ~/cifar --out runs/scaled
   rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json
   rotnet run --config configs/compact.json --data ~/cifar --out runs/a --budget 12m
   rotnet run --config configs/compact.json --data ~/cifar --dry-run")]
@@ -56,7 +56,7 @@ Examples:
 Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
 
 Example:
-  rotnet pretrain --config configs/seed-scaled.json --data ~/cifar --out runs/a")]
+  rotnet pretrain --config configs/keras-scaled.json --data ~/cifar --out runs/a")]
     Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
     Extract(ExtractArguments),
@@ -156,7 +156,7 @@ and resumed, with other numbers of threads. Exit status 1 if any result differs.
 
 Examples:
   rotnet verify-resume
-  rotnet verify-resume --config configs/seed-scaled.json --data ~/cifar --kills 50")]
+  rotnet verify-resume --config configs/keras-scaled.json --data ~/cifar --kills 50")]
     VerifyResume {
         #[command(flatten)]
         settings: Settings,

@@ -1,7 +1,7 @@
 //! The config: one JSON document, strict, with every key's meaning in its schema.
 //!
 //! Each section is the property of one module and is handed to that module alone. Keys that are absent
-//! take the values of the original Keras program (`configs/seed.json`).
+//! take the values of the original Keras program (`configs/keras.json`).
 
 mod evaluate;
 mod finetune;
