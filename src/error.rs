@@ -185,7 +185,7 @@ impl Error {
     /// What the user can do about it, as something to type where there is one.
     pub fn hint(&self) -> String {
         match self {
-            Self::Config { .. } => "see `rotnet config --schema`".into(),
+            Self::Config { .. } => "see `rotnet config schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
             Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
             Self::RunInUse { .. } => "wait until it has ended, or name another directory with --out".into(),

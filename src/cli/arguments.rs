@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use super::compare::CompareArguments;
+use super::config::ConfigArguments;
 use super::data::DataCommand;
 use super::devices::{self, DevicesArguments};
 use super::export::ExportArguments;
@@ -23,7 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   rotnet run                                     all three stages on generated images, offline
   rotnet data fetch                              download CIFAR-10
-  rotnet run --config configs/keras-scaled.json --out runs/cifar
+  rotnet run --config keras-scaled --out runs/cifar
   rotnet pretrain --out runs/a --set pretrain.epochs=2
   rotnet extract --out runs/a && rotnet finetune --out runs/a
 
@@ -46,17 +47,17 @@ Without arguments: the quickstart on generated images, under two minutes on two 
 
 Examples:
   rotnet run
-  rotnet run --config configs/keras-scaled.json --data ~/cifar --out runs/scaled
+  rotnet run --config keras-scaled --data ~/cifar --out runs/scaled
   rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json
-  rotnet run --config configs/compact.json --data ~/cifar --out runs/a --budget 12m
-  rotnet run --config configs/compact.json --data ~/cifar --dry-run")]
+  rotnet run --config compact --data ~/cifar --out runs/a --budget 12m
+  rotnet run --config compact --data ~/cifar --dry-run")]
     Run(PretrainArguments),
     /// Train the encoder on rotated images, without labels
     #[command(after_help = "\
 Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
 
 Example:
-  rotnet pretrain --config configs/keras-scaled.json --data ~/cifar --out runs/a")]
+  rotnet pretrain --config keras-scaled --data ~/cifar --out runs/a")]
     Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
     Extract(ExtractArguments),
@@ -156,7 +157,7 @@ and resumed, with other numbers of threads. Exit status 1 if any result differs.
 
 Examples:
   rotnet verify-resume
-  rotnet verify-resume --config configs/keras-scaled.json --data ~/cifar --kills 50")]
+  rotnet verify-resume --config keras-scaled --data ~/cifar --kills 50")]
     VerifyResume {
         #[command(flatten)]
         settings: Settings,
@@ -180,14 +181,8 @@ Example:
     /// Serve devices of this machine to other rotnet processes, in a build with the feature remote
     #[command(after_help = worker::HELP)]
     Worker(WorkerArguments),
-    /// Print the config as resolved, or its JSON schema
-    Config {
-        #[command(flatten)]
-        settings: Settings,
-        /// Print the JSON schema instead
-        #[arg(long)]
-        schema: bool,
-    },
+    /// List the recipes, print a config with every key, or the JSON schema of config files
+    Config(ConfigArguments),
     /// Print the completions of a shell
     Completions(CompletionsArguments),
     /// Write the man pages

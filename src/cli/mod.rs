@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod compare;
+mod config;
 mod data;
 mod devices;
 mod display;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{Config, Document, Overrides, QUICKSTART};
 use crate::error::{Error, Result};
 use crate::stages::Sources;
 use arguments::Command;
@@ -79,31 +80,29 @@ fn execute(command: Command) -> Result<()> {
         Command::Export(arguments) => export::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
         Command::Worker(arguments) => worker::execute(&arguments),
-        Command::Config { settings, schema } => show_config(&settings, schema),
+        Command::Config(arguments) => config::execute(arguments),
         Command::Completions(arguments) => help::completions(&arguments),
         Command::Man(arguments) => help::man(&arguments),
     }
 }
 
-fn show_config(settings: &Settings, schema: bool) -> Result<()> {
-    match schema {
-        true => print_json(&config::schema()),
-        false => print_json(&resolve(settings)?),
-    }
-}
-
-/// The config that the settings name: their file, or the quickstart. Without a file, what lies in `--data` decides
+/// The config that the settings name: a recipe, a file, or the quickstart. Without one, what lies in `--data` decides
 /// the kind of the data set, unless `--set` does.
 fn resolve(settings: &Settings) -> Result<Config> {
-    if let Some(path) = &settings.config {
-        return config::load(path, &settings.overrides()?);
+    if let Some(name) = &settings.config {
+        return Document::named(name)?.config(&settings.overrides()?);
     }
     let mut overrides = Overrides::default();
     if let Some(kind) = settings.data.as_deref().and_then(crate::data::detect) {
         overrides.set("data.kind", kind.name());
     }
     overrides.extend(settings.overrides()?);
-    config::resolve(config::QUICKSTART, "quickstart", &overrides)
+    crate::config::resolve(QUICKSTART, "recipe quickstart", &overrides)
+}
+
+/// Says on stderr what the user may want to know of how a command was spelled.
+fn note(text: &str) {
+    eprintln!("note: {text}");
 }
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.

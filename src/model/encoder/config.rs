@@ -187,6 +187,26 @@ impl EncoderConfig {
         self.blocks.unwrap_or(4)
     }
 
+    /// The same encoder with every key of its kind written out.
+    pub fn with_defaults(&self) -> Self {
+        let mut full = self.clone();
+        match self.kind {
+            EncoderKind::Keras => {}
+            EncoderKind::Compact => {
+                let (widths, pools) = self.compact();
+                (full.widths, full.pools) = (Some(widths), Some(pools));
+            }
+            EncoderKind::RotnetNin => full.blocks = Some(self.nin_blocks()),
+            EncoderKind::Patches => {
+                let shape = self.patch_shape(3);
+                full.patches = Some(shape.count);
+                full.dictionary = Some(shape.dictionary);
+                full.activation = Some(shape.activation);
+            }
+        }
+        full
+    }
+
     /// How initial parameters are drawn.
     pub fn scheme(&self) -> Scheme {
         match self.kind {
