@@ -9,7 +9,7 @@ use rotnet::kernels::{self, AdamStep, ConvOptions, NormOptions};
 /// Images of a step.
 const BATCH: usize = 32;
 
-/// Side, channels in, channels out, padding, ReLU, pooling: the layers of `seed` and of `compact`.
+/// Side, channels in, channels out, padding, ReLU, pooling: the layers of `keras` and of `compact`.
 const LAYERS: [(usize, usize, usize, usize, bool, bool); 6] = [
     (32, 3, 32, 0, true, true),
     (15, 32, 64, 0, true, true),

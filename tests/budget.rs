@@ -91,8 +91,8 @@ fn images_grow_and_the_run_is_the_same_through_a_stop_and_on_any_threads() {
     }
     let patches = "--set encoder.kind=patches --set pretrain.epochs=0";
     folder.refuse(&format!("pretrain {SHORT} {patches} {sizes} --out c"), 2, &["`patches` is not trained"]);
-    let seed = format!("pretrain {SHORT} {sizes} --out c");
-    folder.refuse(&seed, 2, &["pretrain.sizes", "encoder `seed` is made for one size"]);
+    let keras = format!("pretrain {SHORT} {sizes} --out c");
+    folder.refuse(&keras, 2, &["pretrain.sizes", "encoder `keras` is made for one size"]);
 }
 
 #[test]

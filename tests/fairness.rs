@@ -88,7 +88,7 @@ fn every_shipped_config_goes_through_evaluate() {
 fn every_head_mode_encoder_and_judge_of_epochs_goes_through_evaluate() {
     let folder = Folder::with_data();
     let encoders = [
-        ("seed", "--set encoder.kind=seed --set pretrain.epochs=1"),
+        ("keras", "--set encoder.kind=keras --set pretrain.epochs=1"),
         (
             "compact",
             "--set encoder.kind=compact --set encoder.widths=[4,4] --set encoder.pools=[true,true] --set pretrain.epochs=1",

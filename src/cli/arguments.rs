@@ -7,13 +7,13 @@ use clap_complete::Shell;
 
 use super::bench::BenchArguments;
 use super::compare::CompareArguments;
+use super::config::ConfigCommand;
 use super::data::DataCommand;
 use super::devices::DevicesArguments;
 use super::evaluate::EvaluateArguments;
 use super::export::ExportArguments;
 use super::extract::ExtractArguments;
 use super::finetune::FinetuneArguments;
-use super::options::Settings;
 use super::orient::OrientArguments;
 use super::plan::PretrainArguments;
 use super::predict::PredictArguments;
@@ -26,7 +26,7 @@ const EXAMPLES: &str = "\
 Examples:
   rotnet run                                     all three stages on generated images, offline
   rotnet data fetch                              download CIFAR-10
-  rotnet run --config configs/keras-scaled.json --out runs/cifar
+  rotnet run --config keras-scaled --out runs/cifar
   rotnet pretrain --out runs/a --set pretrain.epochs=2
   rotnet extract --out runs/a && rotnet finetune --out runs/a
 
@@ -63,17 +63,17 @@ Without arguments: the quickstart on generated images, under two minutes on two 
 
 Examples:
   rotnet run
-  rotnet run --config configs/keras-scaled.json --data ~/cifar --out runs/scaled
+  rotnet run --config keras-scaled --data ~/cifar --out runs/scaled
   rotnet run --set pretrain.epochs=3 --out runs/short --json > result.json
-  rotnet run --config configs/compact.json --data ~/cifar --out runs/a --budget 12m
-  rotnet run --config configs/compact.json --data ~/cifar --dry-run")]
+  rotnet run --config compact --data ~/cifar --out runs/a --budget 12m
+  rotnet run --config compact --data ~/cifar --dry-run")]
     Run(PretrainArguments),
     /// Train the encoder on rotated images, without labels
     #[command(after_help = "\
 Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
 
 Example:
-  rotnet pretrain --config configs/keras-scaled.json --data ~/cifar --out runs/a")]
+  rotnet pretrain --config keras-scaled --data ~/cifar --out runs/a")]
     Pretrain(PretrainArguments),
     /// Write the features of every image, by a pretrained encoder
     Extract(ExtractArguments),
@@ -98,13 +98,10 @@ Example:
         #[command(subcommand)]
         command: DataCommand,
     },
-    /// Print the config as resolved, or its JSON schema
+    /// List the recipes, print a config with every key, or the JSON schema of config files
     Config {
-        #[command(flatten)]
-        settings: Settings,
-        /// Print the JSON schema instead
-        #[arg(long)]
-        schema: bool,
+        #[command(subcommand)]
+        command: ConfigCommand,
     },
     /// Try on this machine what is promised: resuming, a run once more, a device
     Verify {

@@ -3,6 +3,7 @@
 mod arguments;
 mod bench;
 mod compare;
+mod config;
 mod data;
 mod devices;
 mod display;
@@ -31,7 +32,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{Config, Document, Overrides, QUICKSTART};
 use crate::error::{Error, Result};
 use arguments::Command;
 use old_spellings::Translated;
@@ -41,9 +42,7 @@ use options::Settings;
 pub fn main() -> ExitCode {
     let Translated { words, notes } = old_spellings::translate(std::env::args_os().collect());
     let arguments = help::parse(&words);
-    if !words.iter().any(|word| word == "--quiet" || word == "-q") {
-        notes.iter().for_each(|note| eprintln!("note: {note}"));
-    }
+    notes.iter().for_each(|text| note(text));
     match execute(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -77,31 +76,31 @@ fn execute(command: Command) -> Result<()> {
         Command::Export(arguments) => export::execute(&arguments),
         Command::Devices(arguments) => devices::execute(&arguments),
         Command::Worker(arguments) => worker::execute(&arguments),
-        Command::Config { settings, schema } => show_config(&settings, schema),
+        Command::Config { command } => config::execute(command),
         Command::Completions(arguments) => help::completions(&arguments),
         Command::Man(arguments) => help::man(&arguments),
     }
 }
 
-fn show_config(settings: &Settings, schema: bool) -> Result<()> {
-    match schema {
-        true => print_json(&config::schema()),
-        false => print_json(&resolve(settings)?),
-    }
-}
-
-/// The config that the settings name: their file, or the quickstart. Without a file, what lies in `--data` decides
+/// The config that the settings name: a recipe, a file, or the quickstart. Without one, what lies in `--data` decides
 /// the kind of the data set, unless `--set` does.
 fn resolve(settings: &Settings) -> Result<Config> {
-    if let Some(path) = &settings.config {
-        return config::load(path, &settings.overrides()?);
+    if let Some(name) = &settings.config {
+        return Document::named(name)?.config(&settings.overrides()?);
     }
     let mut overrides = Overrides::default();
     if let Some(kind) = settings.data.as_deref().and_then(crate::data::detect) {
         overrides.set("data.kind", kind.name());
     }
     overrides.extend(settings.overrides()?);
-    config::resolve(config::QUICKSTART, "quickstart", &overrides)
+    crate::config::resolve(QUICKSTART, "recipe quickstart", &overrides)
+}
+
+/// Says on stderr how the command is spelled now; not where it is to be quiet.
+fn note(text: &str) {
+    if !std::env::args_os().any(|word| word == "--quiet" || word == "-q") {
+        eprintln!("note: {text}");
+    }
 }
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.

@@ -1,10 +1,12 @@
 //! Options that commands share, with one meaning everywhere.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use crate::config::Overrides;
+use super::note;
+use crate::config::{self, Overrides};
 use crate::error::{Error, Result};
 
 /// The folder that `--data` names.
@@ -21,12 +23,21 @@ pub(super) fn data_folder(data: &Path) -> Result<String> {
     }
 }
 
+/// The name of a config on the command line; that of a recipe which was renamed becomes the present one.
+pub(super) fn config_name(text: &str) -> Result<PathBuf, Infallible> {
+    let Some(present) = config::renamed(Path::new(text)) else {
+        return Ok(text.into());
+    };
+    note(&format!("the config {text} is now the recipe {present}"));
+    Ok(present.into())
+}
+
 /// Options of the commands that work on the run in `--out`.
 #[derive(Args, Debug)]
 pub struct RunArguments {
     #[command(flatten)]
     pub settings: Settings,
-    /// The run directory
+    /// The run directory (default: runs/ and the name of the config)
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
     #[command(flatten)]
@@ -53,10 +64,10 @@ pub struct ExistingArguments {
 /// Options that decide the config and what is printed.
 #[derive(Args, Debug)]
 pub struct Settings {
-    /// Config file (JSON); `rotnet config` prints one
-    #[arg(long, value_name = "FILE")]
+    /// Recipe by name (`rotnet config list`), or a config file
+    #[arg(long, value_name = "NAME|FILE", value_parser = config_name)]
     pub config: Option<PathBuf>,
-    /// Set one key of the config, for example pretrain.epochs=2; may be repeated
+    /// Set one key of the config, for example pretrain.epochs=2 or evaluate.heads=ridge,mlp; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Folder of the data set: of image files (train/CLASS, test/CLASS, unlabeled), or with CIFAR's binary files

@@ -9,7 +9,7 @@ use super::options::RunArguments;
 use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
-use crate::config::{self, Config, Overrides, PretrainConfig};
+use crate::config::{self, Config, Document, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::{Reporter, Stage};
@@ -17,8 +17,10 @@ use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSumm
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
 
-/// Where `run` without `--out` leaves its files.
+/// Where `run` without `--out` and `--config` leaves its files.
 pub(super) const QUICKSTART_RUN: &str = "runs/quickstart";
+/// Where runs lie that are given no place.
+const RUNS: &str = "runs";
 
 #[derive(Serialize)]
 struct RunResult {
@@ -102,16 +104,16 @@ pub(super) fn later_context(
     place: impl FnOnce(&RunDirectory) -> StageDirectory,
     more: &[&str],
 ) -> Result<Context> {
-    let run = run_directory(arguments);
+    let run = run_directory(arguments)?;
     run.settle();
     let mut overrides = arguments.settings.overrides()?;
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let begun =
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
-    let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
-    let config = match path {
-        Some(path) => config::load(&path, &overrides)?,
-        None => config::resolve(config::QUICKSTART, "quickstart", &overrides)?,
+    let config = match (&arguments.settings.config, begun.or_else(|| run.latest_config())) {
+        (Some(name), _) => Document::named(name)?.config(&overrides)?,
+        (None, Some(path)) => config::load(&path, &overrides)?,
+        (None, None) => config::resolve(config::QUICKSTART, "recipe quickstart", &overrides)?,
     };
     context(arguments, config)
 }
@@ -155,13 +157,19 @@ fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
         (_, true) => Existing::Overwrite,
         _ => Existing::Refuse,
     };
-    let mut context = Context::new(run_directory(arguments), config, data_home(), existing)?;
+    let mut context = Context::new(run_directory(arguments)?, config, data_home(), existing)?;
     context.allow_data_mismatch = options.allow_data_mismatch;
     Ok(context)
 }
 
-fn run_directory(arguments: &RunArguments) -> RunDirectory {
-    RunDirectory::new(arguments.out.as_deref().unwrap_or(Path::new(QUICKSTART_RUN)))
+/// The directory that `--out` names, else one of the config's name, so that two recipes never meet.
+fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
+    let path = match (&arguments.out, &arguments.settings.config) {
+        (Some(out), _) => out.clone(),
+        (None, Some(config)) => Path::new(RUNS).join(config::run_name(config)?),
+        (None, None) => QUICKSTART_RUN.into(),
+    };
+    Ok(RunDirectory::new(&path))
 }
 
 /// Where data sets lie by default: `ROTNET_DATA`, or `data` in the working directory.

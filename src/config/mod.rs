@@ -1,12 +1,18 @@
 //! The config: one JSON document, strict, with every key's meaning in its schema.
 //!
 //! Each section is the property of one module and is handed to that module alone. Keys that are absent
-//! take the values of the original Keras program (`configs/seed.json`).
+//! take the values of the original Keras program (`configs/keras.json`). The configs in `configs/` are compiled in: the
+//! recipes, which go by name.
 
+mod document;
 mod evaluate;
 mod finetune;
 mod load;
+mod messages;
+mod overrides;
 mod pretrain;
+mod recipes;
+mod schema;
 mod training;
 
 use std::path::Path;
@@ -23,11 +29,15 @@ use crate::model::{EncoderConfig, Pool, Readout, Views};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
 
+pub use document::{Document, Measured};
 pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
-pub(crate) use load::describe;
-pub use load::{Overrides, QUICKSTART, load, resolve, schema};
+pub use load::{QUICKSTART, load, resolve};
+pub(crate) use messages::describe;
+pub use overrides::Overrides;
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
+pub use recipes::{RECIPES, Recipe, renamed, run_name};
+pub use schema::schema;
 pub(crate) use training::Common;
 
 /// Everything that decides a run.

@@ -104,7 +104,7 @@ fn attack(name: &str, target: fn(&[u8], &Path), seeds: &[Vec<u8>]) {
 fn hostile_configs() {
     let seeds = [
         QUICKSTART.into(),
-        include_bytes!("../../configs/seed.json").to_vec(),
+        include_bytes!("../../configs/keras.json").to_vec(),
         b"{\"pretrain\": {\"optimizer\": {\"learning_rate\": 1e308}}}".to_vec(),
     ];
     attack("config", config, &seeds);

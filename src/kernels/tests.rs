@@ -234,9 +234,9 @@ proptest! {
 fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
     use crate::model::{EncoderConfig, EncoderKind};
     let of_kind = |kind| EncoderConfig { kind, ..EncoderConfig::default() };
-    let seed =
+    let keras =
         ["conv 3x3 32x32x3 -> 32", "conv 3x3 15x15x32 -> 64", "conv 3x3 6x6x64 -> 64", "dense 1024 -> 64"];
-    assert_taken(&of_kind(EncoderKind::Seed), &seed);
+    assert_taken(&of_kind(EncoderKind::Keras), &keras);
     let nin = [
         "conv 5x5 32x32x3 -> 192",
         "conv 1x1 32x32x192 -> 160",

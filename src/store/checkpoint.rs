@@ -228,3 +228,23 @@ fn keep_previous(path: &Path) -> Result<()> {
         .or_else(|_| fs::copy(path, &previous).map(drop))
         .map_err(Error::io("write", &previous))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::EncoderKind;
+
+    #[test]
+    fn a_header_with_the_former_name_of_the_keras_network_is_resumed_by_the_new_one() {
+        let dataset = DatasetLabel { name: "scenes".into(), fingerprint: "0".into() };
+        let header = Header {
+            encoder: Some(EncoderConfig::default()),
+            ..Header::untrained(Stage::Pretrain, 1, Pixels::Scaled, dataset, Value::Null)
+        };
+        let mut document = serde_json::to_value(&header).unwrap();
+        document["encoder"]["kind"] = "seed".into();
+        let former: Header = serde_json::from_value(document).unwrap();
+        assert_eq!(former.encoder.as_ref().map(|encoder| encoder.kind), Some(EncoderKind::Keras));
+        assert_eq!(former.difference(&header), None);
+    }
+}

@@ -3,7 +3,7 @@
 //!
 //! Colours, light, size, place, tilt, mirroring, background, strays and noise are drawn alike for every class, so
 //! only shape tells it. Measured on seed 1 with Keras (chance 10 %, rotations 25 %; one run each): logistic
-//! regression on raw pixels 45 %; the encoder of `configs/seed-scaled.json` trained on the labels 95 % (8 epochs),
+//! regression on raw pixels 45 %; the encoder of `configs/keras-scaled.json` trained on the labels 95 % (8 epochs),
 //! on rotations 96 % (6 epochs); a classifier on its frozen features 71 %, on those of a random encoder 32 %.
 
 mod canvas;

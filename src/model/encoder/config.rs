@@ -46,7 +46,8 @@ pub struct EncoderConfig {
 pub enum EncoderKind {
     /// The Keras program's: three 3x3 convolutions (32, 64, 64) and a dense layer of 64.
     #[default]
-    Seed,
+    #[serde(alias = "seed")]
+    Keras,
     /// 3x3 convolutions with batch normalisation, then the mean over all places.
     Compact,
     /// Network in Network of RotNet (Gidaris, Singh, Komodakis 2018): 3 to 5 blocks of a convolution and two of 1x1,
@@ -81,7 +82,7 @@ impl EncoderConfig {
     pub fn validate(&self) -> Result<()> {
         self.check_kind()?;
         match self.kind {
-            EncoderKind::Seed => Ok(()),
+            EncoderKind::Keras => Ok(()),
             EncoderKind::Compact => self.check_compact(),
             EncoderKind::RotnetNin => {
                 let blocks = self.nin_blocks();
@@ -155,8 +156,8 @@ impl EncoderConfig {
     /// Why the encoder is not pretrained on images of another size; absent for one that takes any.
     pub fn fixed_size(&self) -> Option<&'static str> {
         match self.kind {
-            EncoderKind::Seed => Some(
-                "the dense layer of encoder `seed` is made for one size; `compact` and `rotnet-nin` take any",
+            EncoderKind::Keras => Some(
+                "the dense layer of encoder `keras` is made for one size; `compact` and `rotnet-nin` take any",
             ),
             EncoderKind::Patches => Some("encoder `patches` is not trained"),
             EncoderKind::Compact | EncoderKind::RotnetNin => None,
@@ -184,6 +185,26 @@ impl EncoderConfig {
 
     fn nin_blocks(&self) -> usize {
         self.blocks.unwrap_or(4)
+    }
+
+    /// The same encoder with every key of its kind written out.
+    pub fn with_defaults(&self) -> Self {
+        let mut full = self.clone();
+        match self.kind {
+            EncoderKind::Keras => {}
+            EncoderKind::Compact => {
+                let (widths, pools) = self.compact();
+                (full.widths, full.pools) = (Some(widths), Some(pools));
+            }
+            EncoderKind::RotnetNin => full.blocks = Some(self.nin_blocks()),
+            EncoderKind::Patches => {
+                let shape = self.patch_shape(3);
+                full.patches = Some(shape.count);
+                full.dictionary = Some(shape.dictionary);
+                full.activation = Some(shape.activation);
+            }
+        }
+        full
     }
 
     /// How initial parameters are drawn.
@@ -226,7 +247,7 @@ impl EncoderConfig {
     /// The convolutions of each block; none for `patches`.
     pub fn layers(&self, channels: usize) -> Vec<Vec<BlockShape>> {
         match self.kind {
-            EncoderKind::Seed => plain(channels, [32, 64, 64].into(), [true, true, false].into(), false),
+            EncoderKind::Keras => plain(channels, [32, 64, 64].into(), [true, true, false].into(), false),
             EncoderKind::Compact => {
                 let (widths, pools) = self.compact();
                 let mut layers = plain(channels, widths, pools, true);
@@ -241,7 +262,7 @@ impl EncoderConfig {
     }
 }
 
-/// Blocks of one 3x3 convolution each: `same` with normalisation (`compact`), `valid` without (`seed`).
+/// Blocks of one 3x3 convolution each: `same` with normalisation (`compact`), `valid` without (`keras`).
 fn plain(channels: usize, widths: Vec<usize>, pools: Vec<bool>, norm: bool) -> Vec<Vec<BlockShape>> {
     let inputs = std::iter::once(channels).chain(widths.clone());
     let layers = inputs.zip(widths).zip(pools);
@@ -295,6 +316,15 @@ mod tests {
             ..EncoderConfig::default()
         };
         assert!(problem(whitened).contains("must begin with 54"));
+    }
+
+    #[test]
+    fn the_former_name_of_the_keras_network_is_read_and_no_longer_written() {
+        let former: EncoderConfig = serde_json::from_str(r#"{"kind": "seed"}"#).unwrap();
+        assert_eq!(former.kind, EncoderKind::Keras);
+        assert_eq!(serde_json::to_value(&former).unwrap()["kind"], "keras");
+        let schema = schemars::schema_for!(EncoderKind).to_value().to_string();
+        assert!(schema.contains(r#""keras""#) && !schema.contains(r#""seed""#), "{schema}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub use config::{EncoderConfig, EncoderKind};
 /// Width of the penultimate layer of the Keras program.
 const SEED_FEATURES: usize = 64;
 
-/// Convolution blocks, then a dense layer (`seed`) or the mean over all places (`compact`, `rotnet-nin`); or the
+/// Convolution blocks, then a dense layer (`keras`) or the mean over all places (`compact`, `rotnet-nin`); or the
 /// comparison with patches alone.
 #[derive(Module, Debug)]
 pub struct Encoder {
@@ -56,7 +56,7 @@ impl Encoder {
             ends.push(blocks.len());
             shapes.push([height, width, features]);
         }
-        let dense = (config.kind == EncoderKind::Seed).then(|| {
+        let dense = (config.kind == EncoderKind::Keras).then(|| {
             let flat = height * width * features;
             features = SEED_FEATURES;
             Dense::new(flat, SEED_FEATURES, true, initialiser)

@@ -219,10 +219,10 @@ mod tests {
             let tensors = exported(kind);
             tensors.into_iter().find(|tensor| tensor.name == name).map(|tensor| tensor.shape)
         };
-        assert_eq!(find(EncoderKind::Seed, "layers.1.conv.weight"), Some(vec![64, 32, 3, 3]));
-        assert_eq!(find(EncoderKind::Seed, "layers.1.conv.bias"), Some(vec![64]));
-        assert_eq!(find(EncoderKind::Seed, "dense.weight"), Some(vec![64, 1024]));
-        assert_eq!(find(EncoderKind::Seed, "dense.bias"), Some(vec![64]));
+        assert_eq!(find(EncoderKind::Keras, "layers.1.conv.weight"), Some(vec![64, 32, 3, 3]));
+        assert_eq!(find(EncoderKind::Keras, "layers.1.conv.bias"), Some(vec![64]));
+        assert_eq!(find(EncoderKind::Keras, "dense.weight"), Some(vec![64, 1024]));
+        assert_eq!(find(EncoderKind::Keras, "dense.bias"), Some(vec![64]));
         for name in ["weight", "bias", "running_mean", "running_var"] {
             assert_eq!(find(EncoderKind::Compact, &format!("layers.0.norm.{name}")), Some(vec![32]));
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config, Document, Overrides};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
@@ -17,7 +17,7 @@ pub struct SweepFile {
     /// The command, the machine and the result to expect, in words.
     #[serde(default)]
     pub description: String,
-    /// The config that all runs begin with, relative to the working directory.
+    /// The config that all runs begin with: a recipe, or a file relative to the working directory.
     pub config: PathBuf,
     /// Values by dotted key of the config; every combination is run, the last key changing fastest.
     #[serde(default)]
@@ -96,7 +96,7 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
     let prefix = file.prefix();
     let variants = variants(file)?;
     let points = points(file)?;
-    let text = fs::read_to_string(&file.config).map_err(Error::io("read", &file.config))?;
+    let document = Document::named(&file.config)?;
     let one_or_all = |values: &[u64]| -> Vec<Option<u64>> {
         if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
     };
@@ -117,7 +117,7 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
                     }
                     seed.into_iter().for_each(|seed| overrides.set_by(&prefix, "seed", seed));
                     draw.into_iter().for_each(|draw| overrides.set_by(&prefix, "data.label_draw", draw));
-                    let config = config::resolve(&text, &file.config.display().to_string(), &overrides)?;
+                    let config = document.config(&overrides)?;
                     let name = name(variant.as_deref(), values, &config);
                     if planned.iter().any(|other| other.name == name) {
                         return Err(file.refuse("grid", format!("makes the run {name} twice")));

@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn flex_agrees_with_itself_to_the_bit() {
-        for kind in ["seed", "compact"] {
+        for kind in ["keras", "compact"] {
             let mut overrides = Overrides::default();
             overrides.set("encoder.kind", kind);
             let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
