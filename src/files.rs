@@ -184,8 +184,20 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|error| {
-        Error::checkpoint(path, format!("not readable: {error}"), "run the stage that writes it again")
+        let problem = match error.is_data() {
+            true => format!("not in the format of this version: {error}"),
+            false => format!("not readable: {error}"),
+        };
+        Error::checkpoint(path, problem, "run the stage that writes it again")
     })
+}
+
+/// [`read_json`] of a file that need not be there.
+///
+/// # Errors
+/// As those of [`read_json`] for one that is.
+pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    path.exists().then(|| read_json(path)).transpose()
 }
 
 /// A file that any number of threads read at places of their own.

@@ -11,9 +11,9 @@ use flate2::write::GzEncoder;
 use crate::config::{self, Overrides};
 use crate::data::{RECORD, TEST_FILE, decode, load_test, unpack};
 use crate::device::{self, DeviceName};
-use crate::stages::load_encoder;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::features::{Features, Origin};
+use crate::store::networks::load_encoder;
 use crate::store::tensor_file::signed;
 
 /// A config file.

@@ -102,6 +102,18 @@ pub fn nearest(references: &[f32], queries: &[f32], width: usize, count: usize) 
     found
 }
 
+/// For each row in `queries` the `count` other rows of `rows` that are nearest to it, nearest first (see [`nearest`]).
+pub fn nearest_others(rows: &[f32], queries: &[usize], width: usize, count: usize) -> Vec<Vec<usize>> {
+    let values: Vec<f32> =
+        queries.iter().flat_map(|&query| &rows[query * width..][..width]).copied().collect();
+    let found = nearest(rows, &values, width, count + 1);
+    let others = queries.iter().enumerate().map(|(place, &query)| {
+        let indices = found.of(place).0.iter().map(|&index| index as usize);
+        indices.filter(|&index| index != query).take(count).collect()
+    });
+    others.collect()
+}
+
 fn inverse_length(row: &[f32]) -> f32 {
     let length = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
     if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
@@ -208,7 +220,7 @@ mod tests {
     use rand::Rng;
 
     use super::*;
-    use crate::judge::largest;
+    use crate::math::logits::argmax;
     use crate::math::random::{Purpose, generator};
 
     fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -252,14 +264,21 @@ mod tests {
     }
 
     #[test]
+    fn the_nearest_others_point_the_same_way_whatever_their_length_and_leave_the_row_itself_out() {
+        let rows = [1.0, 0.0, 5.0, 0.5, 0.0, 1.0, -1.0, 0.0, 2.0, 0.0];
+        assert_eq!(nearest_others(&rows, &[0, 2], 2, 2), [[4, 1], [1, 0]]);
+        assert_eq!(nearest_others(&rows, &[4], 2, 9), [[0, 1, 2, 3]]);
+    }
+
+    #[test]
     fn a_vote_weighs_by_similarity_and_temperature() {
         let found = nearest(&[1.0, 0.0, 0.6, 0.8, 0.6, -0.8], &[1.0, 0.0], 2, 3);
         let votes = |k, temperature| found.vote(&[0, 1, 1], 2, k, temperature);
         // One neighbour at similarity 1 against two at 0.6.
         let expected = 1.0 / (1.0 + 2.0 * (-0.4_f32 / 0.5).exp());
         assert!((votes(3, 0.5)[0] - expected).abs() < 1e-6);
-        assert_eq!(largest(&votes(3, 0.1)), 0);
-        assert_eq!(largest(&votes(3, 10.0)), 1);
+        assert_eq!(argmax(&votes(3, 0.1)), 0);
+        assert_eq!(argmax(&votes(3, 10.0)), 1);
         assert_eq!(votes(1, 10.0), [1.0, 0.0]);
         assert!(votes(3, 1e-30).iter().all(|share| share.is_finite()));
     }

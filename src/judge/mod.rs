@@ -6,6 +6,8 @@ pub mod knn;
 pub mod ridge;
 pub mod statistics;
 
+use crate::math::logits::argmax;
+
 /// Labeled features: what a read-out is fitted to or judged on.
 #[derive(Clone, Copy, Debug)]
 pub struct Labeled<'a> {
@@ -26,20 +28,9 @@ impl<'a> Labeled<'a> {
     }
 }
 
-/// Index of the largest number, the first one where several are.
-pub(crate) fn largest<T: PartialOrd>(row: &[T]) -> usize {
-    let mut best = 0;
-    for (index, value) in row.iter().enumerate() {
-        if *value > row[best] {
-            best = index;
-        }
-    }
-    best
-}
-
 /// Share of rows of `scores` `[samples, classes]` whose largest number is that of the label, in 0..=1.
 pub fn accuracy(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
     let right = scores.chunks_exact(classes).zip(labels);
-    let right = right.filter(|(row, label)| largest(row) == usize::from(**label)).count();
+    let right = right.filter(|(row, label)| argmax(row) == usize::from(**label)).count();
     right as f64 / labels.len().max(1) as f64
 }

@@ -8,7 +8,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::largest;
+use crate::math::logits::argmax;
 use crate::math::random::{Purpose, generator};
 
 /// Resamples of the bootstrap: the ends of a 95 % interval then vary by about a twentieth of its width.
@@ -74,7 +74,7 @@ impl Statistics {
         let mut mistakes = Vec::new();
         let mut right = Vec::with_capacity(labels.len());
         for (index, (row, &truth)) in rows().enumerate() {
-            let predicted = largest(row);
+            let predicted = argmax(row);
             confusion[usize::from(truth)][predicted] += 1;
             right.push(predicted == usize::from(truth));
             if predicted != usize::from(truth) {
@@ -89,7 +89,7 @@ impl Statistics {
             samples: labels.len(),
             accuracy: mean(&gains),
             accuracy_interval: interval(&gains),
-            calibration_error: calibration_error(rows().map(|(row, _)| row[largest(row)]), &right),
+            calibration_error: calibration_error(rows().map(|(row, _)| row[argmax(row)]), &right),
             classes: (0..classes).map(|class| ClassStatistics::new(&confusion, class)).collect(),
             confusion,
             mistakes,
@@ -158,17 +158,7 @@ impl Difference {
 
 /// The class with the largest number of each row, the first one where several are.
 pub fn predicted(scores: &[f32], classes: usize) -> Vec<u8> {
-    scores.chunks_exact(classes).map(|row| largest(row) as u8).collect()
-}
-
-/// Turns rows of logits into probabilities (softmax), in place.
-pub fn softmax(logits: &mut [f32], classes: usize) {
-    for row in logits.chunks_exact_mut(classes) {
-        let most = row.iter().fold(f32::NEG_INFINITY, |most, &value| most.max(value));
-        row.iter_mut().for_each(|value| *value = (*value - most).exp());
-        let sum: f32 = row.iter().sum();
-        row.iter_mut().for_each(|value| *value /= sum);
-    }
+    scores.chunks_exact(classes).map(|row| argmax(row) as u8).collect()
 }
 
 /// Mean and standard deviation (divided by one less than the count; absent for a single number).
@@ -227,6 +217,19 @@ fn interval(gains: &[i8]) -> Interval {
     sums.sort_unstable();
     let at = |share: f64| sums[((RESAMPLES - 1) as f64 * share).round() as usize] as f64 / count as f64;
     [at(0.025), at(0.975)]
+}
+
+/// Interval of a share found in `count` independent samples, 95 % (Wilson 1927): without resampling, for shares of which
+/// only the number of samples is known.
+pub fn wilson(share: f64, count: f64) -> Interval {
+    const Z: f64 = 1.96;
+    if count <= 0.0 {
+        return [0.0, 1.0];
+    }
+    let z2 = Z * Z / count;
+    let middle = (share + z2 / 2.0) / (1.0 + z2);
+    let half = Z * (share * (1.0 - share) / count + z2 / (4.0 * count)).sqrt() / (1.0 + z2);
+    [middle - half, middle + half]
 }
 
 #[cfg(test)]
@@ -310,10 +313,15 @@ mod tests {
     }
 
     #[test]
-    fn softmax_and_moments_are_as_by_hand() {
-        let mut logits = [0.0, (3.0_f32).ln(), 1_000.0, 1_000.0];
-        softmax(&mut logits, 2);
-        assert!((logits[1] - 0.75).abs() < 1e-6 && logits[2] == 0.5);
+    fn the_interval_of_a_share_is_that_of_the_literature() {
+        // Newcombe 1998, table I, method 3: 81 of 263.
+        let [low, high] = wilson(81.0 / 263.0, 263.0);
+        assert!((low - 0.2553).abs() < 1e-4 && (high - 0.3662).abs() < 1e-4, "{low} {high}");
+        assert_eq!(wilson(0.5, 0.0), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn moments_are_as_by_hand() {
         assert_eq!(mean_and_deviation(&[1.0, 3.0]), (2.0, Some(2.0_f64.sqrt())));
         assert_eq!(mean_and_deviation(&[4.0]), (4.0, None));
         assert_eq!(predicted(&[0.1, 0.9, 0.5, 0.5], 2), [1, 0]);

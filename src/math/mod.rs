@@ -1,4 +1,6 @@
 //! Mathematics that knows nothing of images and networks: pure functions of numbers.
 
 pub(crate) mod cholesky;
+pub mod logits;
+pub(crate) mod principal_components;
 pub mod random;

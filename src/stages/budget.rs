@@ -59,7 +59,7 @@ impl Pace {
         }
         let split = &pretext.split;
         let encoder = &full.network.encoder;
-        let probe = Probe::new(config, dataset, split, &pretext.pixels, encoder, &context.device)?;
+        let probe = Probe::new(config, dataset, split, &pretext.pixels, encoder)?;
         let start = Instant::now();
         if let Some(probe) = probe {
             probe.accuracies(encoder);

@@ -1,31 +1,24 @@
 //! Images to features, by a pretrained encoder.
 
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+use super::encode::encode;
 use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
 use crate::data::{self, Images};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
-use crate::model::{self, Encoder, FeatureMap, Initialiser, Readout};
+use crate::model::{Encoder, FeatureMap, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::samples::PlainImages;
-use crate::samples::{Batch, Samples};
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::features::{FeatureWriter, Manifest, Origin};
+use crate::store::networks::load_encoder;
 use crate::store::run_directory::Existing;
 use crate::store::stage_directory::checkpoint_in;
-
-/// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
-/// cannot raise.
-const SIDES: RangeInclusive<usize> = 32..=256;
-/// Channels, likewise.
-const CHANNELS: RangeInclusive<usize> = 1..=16;
 
 /// The file `features/summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -82,7 +75,7 @@ pub fn extract(
     let mut features_of = |path: PathBuf, images: &Images, names: &[String]| {
         let plain = PlainImages::all(images, pixels);
         let mut writer = FeatureWriter::create(&path, &origin, &images.labels, names, width)?;
-        encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |rows| {
+        encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |rows, _| {
             writer.push(rows)?;
             reporter.report(Event::TaskAdvanced((rows.len() / width) as u64));
             match reporter.stop() {
@@ -141,38 +134,6 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
     finished.then_some(summary)
 }
 
-/// The encoder of a checkpoint on the plain device, the checkpoint, and the digest of its file.
-pub(crate) fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
-    if !path.exists() {
-        return Err(Error::checkpoint(
-            &path,
-            "there is no checkpoint",
-            "run `rotnet pretrain` first, or name one with --checkpoint",
-        ));
-    }
-    let checkpoint = Checkpoint::load(&path)?;
-    let Some(architecture) = &checkpoint.header.encoder else {
-        return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
-    };
-    let [height, width, channels] = checkpoint.header.image;
-    if !SIDES.contains(&height) || !SIDES.contains(&width) || !CHANNELS.contains(&channels) {
-        let problem = format!("its images are {height}x{width} with {channels} channels");
-        return Err(Checkpoint::refuse(&path, problem));
-    }
-    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
-    architecture.validate().map_err(|error| refuse(error.to_string()))?;
-    let stored = checkpoint.part("encoder").values().map(|data| data.num_elements()).sum();
-    if architecture.weights(channels) > stored {
-        return Err(refuse("holds fewer numbers than its architecture has weights".into()));
-    }
-    let mut initialiser = Initialiser::new(checkpoint.header.seed, architecture.scheme(), device);
-    let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
-    let encoder = model::load(encoder, checkpoint.part("encoder"))
-        .map_err(|problem| Checkpoint::refuse(&path, problem))?;
-    let digest = sha256_file(&path)?;
-    Ok((encoder, checkpoint, digest))
-}
-
 /// Refuses images of another shape than the checkpoint's encoder was built for, and of another data set unless the
 /// context allows it; warns of a checkpoint that is not trained to the end of its epoch.
 pub(super) fn check_data(
@@ -215,24 +176,6 @@ pub(super) fn check_data(
     ))
 }
 
-/// What `readout` gives of all images, row by row, `batch_size` images at a time, to `take`.
-fn encode(
-    encoder: &Encoder,
-    readout: &Readout,
-    images: &PlainImages,
-    batch_size: usize,
-    take: &mut dyn FnMut(&[f32]) -> Result<()>,
-) -> Result<()> {
-    let device = encoder.device();
-    let indices: Vec<u32> = (0..images.len() as u32).collect();
-    for indices in indices.chunks(batch_size) {
-        let (inputs, _) = Batch::new(images, 0, indices).into_tensors(&device);
-        let rows: Vec<f32> = encoder.read(inputs, readout).into_data().iter::<f32>().collect();
-        take(&rows)?;
-    }
-    Ok(())
-}
-
 /// The map that the features are, if they are one: a single block in one view.
 pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<FeatureMap> {
     let [layer] = &config.layers[..] else {
@@ -257,41 +200,4 @@ pub(crate) fn describe(encoder: &Encoder, readout: &Readout) -> String {
         None => String::new(),
     };
     format!("{layers}{pool}{}", readout.views.describe())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::Pixels;
-    use crate::model::{EncoderConfig, EncoderKind, Pool, Views};
-    use crate::samples::{RotatedImages, Rotations};
-
-    #[test]
-    fn views_are_the_rotations_of_pretraining_in_their_order() {
-        let pixels = (0..3 * 32 * 32 * 3).map(|n: u32| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let images = Images { pixels, labels: vec![0, 1, 2], height: 32, width: 32 };
-        let (pixels, device) = (Pixels::Raw, Device::flex());
-        let config = EncoderConfig {
-            kind: EncoderKind::Compact,
-            widths: Some(vec![8, 8]),
-            pools: Some(vec![true, true]),
-            ..EncoderConfig::default()
-        };
-        let encoder = Encoder::new(&config, [32, 32, 3], &mut Initialiser::new(1, config.scheme(), &device));
-        let one = Readout { layers: vec!["block2".into()], pool: Pool::Two, views: Views::One };
-        let rotated = RotatedImages::new(&images, vec![0, 1, 2], Rotations::All, &pixels, 0);
-        let (inputs, _) = Batch::new(&rotated, 0, &(0..12).collect::<Vec<_>>()).into_tensors(&device);
-        let each: Vec<f32> = encoder.read(inputs, &one).into_data().iter::<f32>().collect();
-
-        let four = Readout { views: Views::Four, ..one };
-        let plain = PlainImages::all(&images, &pixels);
-        let mut together = Vec::new();
-        let mut take = |rows: &[f32]| {
-            together.extend_from_slice(rows);
-            Ok(())
-        };
-        encode(&encoder, &four, &plain, 2, &mut take).unwrap();
-        assert_eq!(together, each);
-        assert_ne!(each[..32], each[32..64]);
-    }
 }

@@ -2,6 +2,7 @@
 
 mod budget;
 mod dry_run;
+mod encode;
 mod evaluate;
 mod extract;
 mod finetune;
@@ -32,13 +33,14 @@ use crate::store::stage_directory::StageDirectory;
 
 pub use budget::within_budget;
 pub use dry_run::{DryRun, Part, dry_run};
+pub(crate) use encode::features;
 pub use evaluate::{
-    Arm, EvaluateSummary, LabelCount, LeftOut, Probe, RotationAccuracy, RotationReport, Verdict, evaluate,
+    Arm, EvaluateSummary, LabelCount, LeftOut, ProbeResult, RotationAccuracy, RotationReport, Verdict,
+    evaluate,
 };
+pub(crate) use extract::describe;
 pub use extract::{ExtractSummary, extract};
-pub(crate) use extract::{describe, load_encoder};
 pub use finetune::{FinetuneSummary, Sources, finetune, test_classifier, train_classifier};
-pub(crate) use finetune::{load_classifier, load_image_classifier};
 pub(crate) use held_out::pretraining_split;
 pub use pretrain::{PretrainSummary, pretrain};
 

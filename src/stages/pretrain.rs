@@ -1,26 +1,25 @@
 //! Images without labels to an encoder, by predicting which way they were rotated.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::pretext::Pretext;
 use super::probe::Probe;
 use super::training_stage::{self, Material, Trained};
 use super::{Context, label, warnings};
-use crate::data::{self};
+use crate::data;
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
-use crate::samples::PlainImages;
-use crate::samples::Samples;
+use crate::samples::{PlainImages, Samples};
 use crate::store::checkpoint::{DatasetLabel, Header};
 use crate::training;
 
 /// The file `pretrain/summary.json`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PretrainSummary {
     /// What the accuracies are.
-    pub protocol: &'static str,
+    pub protocol: String,
     /// The data set trained on.
     pub dataset: DatasetLabel,
     /// Images trained on, before rotation.
@@ -33,11 +32,18 @@ pub struct PretrainSummary {
     pub last_epoch: Option<EpochMetrics>,
     /// Wall time of all epochs, in seconds.
     pub seconds: f64,
-    /// Why these numbers are none to build on; absent where nothing speaks against them.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Reasons not to trust these numbers; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
+}
+
+impl PretrainSummary {
+    /// Rotation accuracy while training, in the last epoch; absent without training.
+    pub fn accuracy(&self) -> Option<f64> {
+        self.last_epoch.as_ref().map(|epoch| epoch.accuracy)
+    }
 }
 
 /// Trains encoder and rotation head; leaves `pretrain/` in the run directory.
@@ -63,7 +69,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     }
     let parameters = training_stage::size(&network);
     let Pretext { split, pixels, .. } = &pretext;
-    let probe = Probe::new(config, &dataset, split, pixels, &network.encoder, &context.device)?;
+    let probe = Probe::new(config, &dataset, split, pixels, &network.encoder)?;
     let look = probe.as_ref().map(|probe| {
         |network: &RotationNetwork, metrics: &mut EpochMetrics| probe.look(&network.encoder, metrics)
     });
@@ -90,7 +96,7 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     )?;
 
     let summary = PretrainSummary {
-        protocol: "4-way rotation prediction; accuracy while training, on the images trained on",
+        protocol: "4-way rotation prediction; accuracy while training, on the images trained on".into(),
         dataset: label(&dataset),
         images: pretext.split.train.len(),
         parameters,

@@ -2,8 +2,7 @@
 //!
 //! The labels are looked at and not trained with, but for choices that section `pretrain` asks to be made by the probe.
 
-use burn::tensor::Device;
-
+use super::encode;
 use crate::config::{Config, ProbeConfig};
 use crate::data::{Dataset, Pixels, Split};
 use crate::error::{Error, Result};
@@ -11,10 +10,6 @@ use crate::judge::{Labeled, accuracy, knn, ridge};
 use crate::model::{Encoder, Readout, Views};
 use crate::progress::EpochMetrics;
 use crate::samples::PlainImages;
-use crate::samples::{Batch, Samples};
-
-/// Images encoded at a time.
-const BATCH: usize = 256;
 
 /// The images that are compared, plain and upright.
 pub(super) struct Probe<'a> {
@@ -23,7 +18,6 @@ pub(super) struct Probe<'a> {
     references: PlainImages<'a>,
     queries: PlainImages<'a>,
     classes: usize,
-    device: Device,
 }
 
 impl<'a> Probe<'a> {
@@ -38,7 +32,6 @@ impl<'a> Probe<'a> {
         split: &Split,
         pixels: &Pixels,
         encoder: &Encoder,
-        device: &Device,
     ) -> Result<Option<Self>> {
         let (Some(probe), Some(validation)) = (&config.pretrain.probe, &split.validation) else {
             return Ok(None);
@@ -62,7 +55,6 @@ impl<'a> Probe<'a> {
             references: PlainImages::new(&dataset.train, references, pixels),
             queries: PlainImages::new(&dataset.train, validation.clone(), pixels),
             classes: dataset.class_names.len(),
-            device: device.clone(),
         }))
     }
 
@@ -75,8 +67,8 @@ impl<'a> Probe<'a> {
 
     /// Of the nearest neighbours, and of ridge regression where it is asked for.
     pub(super) fn accuracies(&self, encoder: &Encoder) -> (Option<f64>, Option<f64>) {
-        let (references, reference_labels) = self.read(encoder, &self.references);
-        let (queries, query_labels) = self.read(encoder, &self.queries);
+        let (references, reference_labels) = encode::features(encoder, &self.readout, &self.references);
+        let (queries, query_labels) = encode::features(encoder, &self.readout, &self.queries);
         let width = references.len() / reference_labels.len();
         let ProbeConfig { k, temperature, .. } = *self.config;
         let neighbours = knn::nearest(&references, &queries, width, k);
@@ -86,18 +78,5 @@ impl<'a> Probe<'a> {
         let ridge = self.config.ridge.map(|penalty| ridge::fit(labeled, penalty).scores(&queries));
         let right = |scores: &[f32]| accuracy(scores, &query_labels, self.classes);
         (Some(right(&votes)), ridge.map(|scores| right(&scores)))
-    }
-
-    /// Features, row by row, and labels.
-    fn read(&self, encoder: &Encoder, images: &PlainImages<'_>) -> (Vec<f32>, Vec<u8>) {
-        let indices: Vec<u32> = (0..images.len() as u32).collect();
-        let (mut values, mut labels) = (Vec::new(), Vec::new());
-        for indices in indices.chunks(BATCH) {
-            let batch = Batch::new(images, 0, indices);
-            labels.extend_from_slice(&batch.labels);
-            let (inputs, _) = batch.into_tensors(&self.device);
-            values.extend(encoder.read(inputs, &self.readout).into_data().iter::<f32>());
-        }
-        (values, labels)
     }
 }

@@ -1,4 +1,4 @@
-//! What a summary says of itself when its number is none to build on.
+//! Reasons that a summary gives not to trust its numbers.
 
 use crate::progress::EpochMetrics;
 use crate::training::Evaluation;

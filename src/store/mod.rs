@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod features;
+pub(crate) mod networks;
 pub mod predictions;
 pub mod replacement;
 pub mod run_directory;

@@ -8,9 +8,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::files::read_json;
+use crate::files::read_json_if_there;
 use crate::judge::statistics::{Difference, Interval};
 use crate::progress::Stage;
+use crate::stages::{ExtractSummary, FinetuneSummary, PretrainSummary};
 use crate::store::predictions::Predictions;
 use crate::store::run_directory::{RunDirectory, RunRecord};
 
@@ -35,7 +36,7 @@ pub struct RunResults {
     /// Rotation accuracy in the last epoch of pretraining.
     pub rotation_accuracy: Option<f64>,
     /// Labels that the classifier was shown.
-    pub labels: Option<u64>,
+    pub labels: Option<usize>,
     /// Accuracy on the test set.
     pub test_accuracy: Option<f64>,
     /// Its bootstrap interval, 95 %.
@@ -85,33 +86,30 @@ pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
     let indices = 0..runs.len();
     let pairs = indices.clone().flat_map(|first| (first + 1..runs.len()).map(move |second| (first, second)));
     let pairs = pairs.map(|(first, second)| pair(runs, &predictions, first, second)).collect();
-    Ok(Comparison { runs: results, differing: differing(&configs), pairs })
+    Ok(Comparison { runs: results, differing: differing(&configs.iter().collect::<Vec<_>>()), pairs })
 }
 
 impl RunResults {
     fn read(run: &RunDirectory) -> Result<Self> {
         run.any_config()?;
-        let summary = |stage| -> Result<Value> {
-            let path = run.summary(stage);
-            if path.exists() { read_json(&path) } else { Ok(Value::Null) }
-        };
-        let stages = [Stage::Pretrain, Stage::Extract, Stage::Finetune];
-        let [pretrain, extract, finetune] = stages.map(summary);
-        let (pretrain, extract, finetune) = (pretrain?, extract?, finetune?);
-        let record: Option<RunRecord> = match run.record().exists() {
-            true => Some(read_json(&run.record())?),
-            false => None,
-        };
-        let interval = &finetune["statistics"]["accuracy_interval"];
+        let pretrain: Option<PretrainSummary> = read_json_if_there(&run.summary(Stage::Pretrain))?;
+        let extract: Option<ExtractSummary> = read_json_if_there(&run.summary(Stage::Extract))?;
+        let finetune: Option<FinetuneSummary> = read_json_if_there(&run.summary(Stage::Finetune))?;
+        let record: Option<RunRecord> = read_json_if_there(&run.record())?;
+        let statistics = finetune.as_ref().and_then(|summary| summary.statistics.as_ref());
         Ok(Self {
             run: run.root().to_path_buf(),
             dataset: record.as_ref().map(|record| record.dataset.name.clone()),
-            rotation_accuracy: pretrain["last_epoch"]["accuracy"].as_f64(),
-            labels: finetune["labels"].as_u64(),
-            test_accuracy: finetune["test_accuracy"].as_f64(),
-            test_interval: serde_json::from_value(interval.clone()).ok(),
-            calibration_error: finetune["statistics"]["calibration_error"].as_f64(),
-            seconds: [&pretrain, &extract, &finetune].map(|summary| summary["seconds"].as_f64()),
+            rotation_accuracy: pretrain.as_ref().and_then(PretrainSummary::accuracy),
+            labels: finetune.as_ref().map(|summary| summary.labels),
+            test_accuracy: finetune.as_ref().and_then(|summary| summary.test_accuracy),
+            test_interval: statistics.map(|statistics| statistics.accuracy_interval),
+            calibration_error: statistics.map(|statistics| statistics.calibration_error),
+            seconds: [
+                pretrain.map(|summary| summary.seconds),
+                extract.map(|summary| summary.seconds),
+                finetune.as_ref().map(|summary| summary.seconds),
+            ],
             test_evaluations: record.as_ref().map(|record| record.test_evaluations),
             machine: record.map(|record| {
                 let environment = record.environment;
@@ -166,8 +164,8 @@ fn sentence(first: &str, second: &str, found: &Difference) -> String {
 }
 
 /// The keys in which documents differ, their descriptions aside.
-pub fn differing(documents: &[Value]) -> Vec<DifferingKey> {
-    let flat: Vec<Vec<(String, Value)>> = documents.iter().map(flatten).collect();
+pub fn differing(documents: &[&Value]) -> Vec<DifferingKey> {
+    let flat: Vec<Vec<(String, Value)>> = documents.iter().copied().map(flatten).collect();
     let keys: BTreeSet<&String> = flat.iter().flatten().map(|(key, _)| key).collect();
     let value = |pairs: &[(String, Value)], wanted: &String| {
         let found = pairs.iter().find(|(key, _)| key == wanted);
@@ -206,8 +204,8 @@ mod tests {
     #[test]
     fn only_keys_with_other_values_are_listed() {
         let found = differing(&[
-            json!({"description": "a", "seed": 1, "pretrain": {"epochs": 2, "augment": {"flip": true}}}),
-            json!({"description": "b", "seed": 1, "pretrain": {"epochs": 3}}),
+            &json!({"description": "a", "seed": 1, "pretrain": {"epochs": 2, "augment": {"flip": true}}}),
+            &json!({"description": "b", "seed": 1, "pretrain": {"epochs": 3, "augment": null}}),
         ]);
         let expected = [
             ("pretrain.augment.flip", [json!(true), json!(null)]),

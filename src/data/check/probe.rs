@@ -6,6 +6,7 @@ use super::super::images::{CHANNELS, Images};
 use super::super::rotation::{Rotation, rotate};
 use super::side_place;
 use crate::math::cholesky;
+use crate::math::logits::argmax;
 
 /// Fields a side.
 const FIELDS: usize = 8;
@@ -118,6 +119,6 @@ impl Probe {
         for (value, weights) in self.standardised(features).iter().zip(&self.weights) {
             scores.iter_mut().zip(weights).for_each(|(score, weight)| *score += value * weight);
         }
-        (1..CLASSES).fold(0, |best, class| if scores[class] > scores[best] { class } else { best })
+        argmax(&scores)
     }
 }

@@ -108,7 +108,7 @@ fn folds_choose_as_fitting_each_by_itself_does() {
                 for index in part(true) {
                     let row = sample.labeled().row(index as usize);
                     let label = usize::from(sample.labels[index as usize]);
-                    right += usize::from(crate::judge::largest(&ridge.scores(row)) == label);
+                    right += usize::from(crate::math::logits::argmax(&ridge.scores(row)) == label);
                 }
             }
             assert_eq!(trial.accuracy, right as f64 / samples as f64, "{samples} {penalty}");

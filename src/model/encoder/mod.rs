@@ -7,9 +7,10 @@ use burn::tensor::{Device, Tensor, TensorData};
 
 use super::conv::ConvBlock;
 use super::patches::PatchLayer;
-use super::whitening::{Components, SAMPLED_PATCHES, sample_patches};
+use super::whitening::{SAMPLED_PATCHES, sample_patches};
 use super::{Dense, ImageShape, Initialiser, Pool, Readout, mean_over_places};
 use crate::error::{Error, Result};
+use crate::math::principal_components::Components;
 use crate::samples::Samples;
 
 pub use config::{EncoderConfig, EncoderKind};

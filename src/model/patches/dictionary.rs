@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use super::{PatchShape, floats};
 use crate::kernels;
+use crate::math::logits::argmax;
 
 /// Rounds of k-means (`run_kmeans(patches, numCentroids, 50)`).
 const KMEANS_ROUNDS: usize = 50;
@@ -96,7 +97,7 @@ pub(super) fn kmeans(rows: &[f32], width: usize, count: usize, device: &Device) 
         for rows in rows.chunks(ROWS_AT_A_TIME * width) {
             // The nearest mean is that with the largest product less half its squared length.
             let nearness = products(rows, width, transposed.clone(), halves.clone());
-            let nearest: Vec<usize> = nearness.par_chunks_exact(count).map(largest).collect();
+            let nearest: Vec<usize> = nearness.par_chunks_exact(count).map(argmax).collect();
             for (row, nearest) in rows.chunks_exact(width).zip(nearest) {
                 members[nearest] += 1;
                 for (sum, value) in sums[nearest * width..].iter_mut().zip(row) {
@@ -112,9 +113,4 @@ pub(super) fn kmeans(rows: &[f32], width: usize, count: usize, device: &Device) 
         }
     }
     means
-}
-
-fn largest(values: &[f32]) -> usize {
-    let better = |best: usize, at: usize| if values[at] > values[best] { at } else { best };
-    (0..values.len()).fold(0, better)
 }

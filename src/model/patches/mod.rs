@@ -21,9 +21,10 @@ use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::whitening::{Components, SAMPLED_PATCHES, sample_patches};
+use super::whitening::{SAMPLED_PATCHES, sample_patches};
 use super::{ImageShape, Initialiser, Pool};
 use crate::kernels::{self, ConvOptions};
+use crate::math::principal_components::Components;
 use crate::samples::Samples;
 use dictionary::{folded, kmeans, normalise, to_length_one, whiten};
 use encode::Tail;

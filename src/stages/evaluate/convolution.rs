@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::super::Context;
 use super::super::finetune::{Sources, test_classifier, train_classifier};
-use super::probes::Probe;
+use super::probes::ProbeResult;
 use super::{extract, sub_context};
 use crate::config::{Config, Overrides, ProbeHead};
 use crate::data::Split;
@@ -75,13 +75,13 @@ pub(super) fn train(
 
 impl Trained {
     /// Opens the test set, and says what for.
-    pub(super) fn test(self, reporter: &mut dyn Reporter) -> Result<(Probe, Opening)> {
+    pub(super) fn test(self, reporter: &mut dyn Reporter) -> Result<(ProbeResult, Opening)> {
         let Self { context, sources, layer, features, validation } = self;
         let head = ProbeHead::Conv.name();
         let purpose = format!("evaluate: probe {layer} {head}");
         let summary = test_classifier(&context, &sources, None, &purpose, reporter)?;
         let statistics = Predictions::load(&context.run.predictions())?.statistics();
-        let probe = Probe {
+        let probe = ProbeResult {
             layer,
             head: head.into(),
             features,

@@ -27,7 +27,7 @@ use crate::store::run_directory::{Existing, Opening, RunDirectory, RunRecord};
 use crate::store::stage_directory::StageDirectory;
 use prepare::{Prepared, prepare};
 
-pub use probes::Probe;
+pub use probes::ProbeResult;
 pub use rotation::{RotationAccuracy, RotationReport};
 pub use verdict::{Arm, LabelCount, LeftOut, Verdict};
 
@@ -51,10 +51,10 @@ pub struct EvaluateSummary {
     /// Digest of the indices of the images that probes are fitted to and chosen on.
     pub split: String,
     /// Every block, and all of them side by side, by every head.
-    pub probes: Vec<Probe>,
+    pub probes: Vec<ProbeResult>,
     /// The probe with the highest validation accuracy; absent without probes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub best: Option<Probe>,
+    pub best: Option<ProbeResult>,
     /// Whether pretraining helped; absent without baselines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,

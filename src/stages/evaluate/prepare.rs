@@ -1,7 +1,7 @@
 //! What `evaluate` decides and refuses before any work: images, read-outs, baselines, numbers of labels.
 
 use super::super::Context;
-use super::super::extract::{check_data, describe, feature_map, load_encoder};
+use super::super::extract::{check_data, describe, feature_map};
 use super::super::finetune::full_readout;
 use super::super::held_out::{Recipe, pretraining_split};
 use super::verdict::{Comparison, LeftOut};
@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{Encoder, HeadKind, Readout};
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::networks::load_encoder;
 use crate::store::stage_directory::checkpoint_in;
 use crate::training::{Judge, Keep};
 
@@ -61,7 +62,7 @@ pub(super) fn prepare(context: &Context, reporter: &mut dyn Reporter) -> Result<
     if config.evaluate.heads.contains(&ProbeHead::Conv) {
         layers.iter().try_for_each(|layer| convolution::config(&probed, layer, &split).map(drop))?;
     }
-    let (comparison, left_out) = Comparison::prepare(&config, seed, &dataset, reporter)?;
+    let (comparison, left_out) = Comparison::prepare(&config, &context.run, seed, &dataset, reporter)?;
     for LeftOut { name, reason } in &left_out {
         reporter.report(Event::Note(&format!("evaluate: left out `{name}`: {reason}")));
     }

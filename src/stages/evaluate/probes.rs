@@ -18,7 +18,7 @@ use crate::store::features::Features;
 
 /// A head on the features of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Probe {
+pub struct ProbeResult {
     /// The block, or all blocks side by side.
     pub layer: String,
     /// `knn`, `ridge`, `linear` or `mlp`.
@@ -114,7 +114,7 @@ const LESS: &str = "take fewer images (evaluate.train_images), narrower features
                     leave `knn` and `ridge` out of evaluate.heads";
 
 /// The probe with the highest validation accuracy, the first where several are.
-pub(super) fn best(probes: &[Probe]) -> Option<&Probe> {
+pub(super) fn best(probes: &[ProbeResult]) -> Option<&ProbeResult> {
     probes.iter().reduce(|best, probe| match probe.validation_accuracy > best.validation_accuracy {
         true => probe,
         false => best,
@@ -163,7 +163,7 @@ impl Chosen {
         all: &Features,
         split: &Split,
         test: &Features,
-    ) -> Result<Vec<Probe>> {
+    ) -> Result<Vec<ProbeResult>> {
         let train = all.subset(&split.train);
         let probe = |cell: &Cell| {
             let test = test.columns(&cell.columns);
@@ -171,7 +171,7 @@ impl Chosen {
             let probabilities = cell.choice.fitted.probabilities(context, &train, &test)?;
             let classes = probabilities.len() / test.labels().len().max(1);
             let statistics = Statistics::new(&probabilities, test.labels(), classes);
-            Ok(Probe {
+            Ok(ProbeResult {
                 layer: cell.layer.clone(),
                 head: cell.head.name().into(),
                 features: test.values(),

@@ -5,11 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::super::Context;
 use crate::data::{Dataset, Images};
 use crate::error::Result;
-use crate::judge::largest;
-use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, RotationNetwork, Scheme};
-use crate::progress::{Event, Reporter};
+use crate::math::logits::argmax;
+use crate::model::{Encoder, ROTATIONS};
+use crate::progress::{Event, Reporter, Stage};
 use crate::samples::{RotatedImages, Rotations};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::networks::load_rotation_network;
 use crate::training;
 
 /// Rotation accuracy where nothing was trained on.
@@ -51,17 +52,11 @@ pub(super) fn report(
     test: &Images,
     reporter: &mut dyn Reporter,
 ) -> Result<Option<RotationReport>> {
-    let parameters = checkpoint.part("head");
-    if parameters.is_empty() {
+    let place = context.run.result(Stage::Pretrain);
+    let Some(network) = load_rotation_network(encoder, &place, checkpoint)? else {
         return Ok(None);
-    }
+    };
     reporter.report(Event::Note("evaluate: rotation accuracy"));
-    let mut initialiser = Initialiser::new(checkpoint.header.seed, Scheme::default(), &context.device);
-    let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
-    let head = model::load(head, parameters).map_err(|problem| {
-        Checkpoint::refuse(&context.run.stage(crate::progress::Stage::Pretrain), problem)
-    })?;
-    let network = RotationNetwork { encoder, head };
     let pixels = &checkpoint.header.pixels;
     let judge = |images: &Images, indices: Vec<u32>| {
         let labels: Vec<u8> = indices.iter().map(|&index| images.labels[index as usize]).collect();
@@ -86,7 +81,7 @@ fn by_class(logits: &[f32], labels: &[u8], classes: usize) -> Vec<Option<f64>> {
     let mut all = vec![0_u64; classes];
     for (image, &label) in logits.chunks_exact(ROTATIONS * ROTATIONS).zip(labels) {
         for (turns, row) in image.chunks_exact(ROTATIONS).enumerate() {
-            right[usize::from(label)] += u64::from(largest(row) == turns);
+            right[usize::from(label)] += u64::from(argmax(row) == turns);
             all[usize::from(label)] += 1;
         }
     }

@@ -12,9 +12,10 @@ use crate::model::{
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::Samples;
-use crate::stages::extract::{check_data, describe, feature_map, load_encoder};
+use crate::stages::extract::{check_data, describe, feature_map};
 use crate::stages::{Context, label, training_stage};
 use crate::store::checkpoint::Header;
+use crate::store::networks::load_encoder;
 use crate::store::stage_directory::checkpoint_in;
 
 /// Trains encoder and classifier; gives the data set too, whose test images are still closed.

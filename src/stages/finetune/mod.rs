@@ -28,7 +28,6 @@ use crate::training::{self, Evaluation, Keep};
 pub(super) use full::full_readout;
 pub(super) use ridge::bytes as ridge_bytes;
 pub use testing::test_classifier;
-pub(crate) use testing::{load_classifier, load_image_classifier};
 
 /// The file `finetune/summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -51,7 +50,7 @@ pub struct FinetuneSummary {
     /// Accuracy on the test set, in 0..=1; absent while the test set is closed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
-    /// Why these numbers are none to build on; absent where nothing speaks against them.
+    /// Reasons not to trust these numbers; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// Names of the classes, in the order of the matrix.

@@ -2,20 +2,17 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
-
 use super::{FinetuneSummary, Sources, frozen};
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
-use crate::judge::statistics::softmax;
-use crate::model::{self, Classifier, ClassifierShape, FeatureMoments, ImageClassifier, Parameters};
+use crate::math::logits::softmax;
 use crate::progress::{Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::Samples;
-use crate::stages::extract::load_encoder;
 use crate::stages::{Context, warnings};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::networks::{classifier_shape, load_classifier, load_image_classifier};
 use crate::store::predictions::{Predictions, Source};
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, Opening};
@@ -117,13 +114,12 @@ type Answers = (Evaluation, Vec<f32>, Vec<u8>);
 
 fn on_features(context: &Context, sources: &Sources, path: &Path, found: &Checkpoint) -> Result<Answers> {
     let test = frozen::test_features(context, sources, &found.header)?;
-    let shape = shape(path, found)?;
+    let shape = classifier_shape(path, found)?;
     if shape.features != test.values() {
         let problem = format!("takes {} features, there are {}", shape.features, test.values());
         return Err(Checkpoint::refuse(path, problem));
     }
-    let network = load_classifier(shape, found.parameters.clone(), &context.device)
-        .map_err(|problem| Checkpoint::refuse(path, problem))?;
+    let network = load_classifier(path, shape, found.parameters.clone(), &context.device)?;
     let (evaluation, logits) = training::predict(&network, &test, &context.device);
     test.failure().map_or(Ok(()), Err)?;
     Ok((evaluation, logits, test.labels().to_vec()))
@@ -154,55 +150,4 @@ fn on_images(
     let test = PlainImages::all(&images, &found.header.pixels);
     let (evaluation, logits) = training::predict(&network, &test, &context.device);
     Ok((evaluation, logits, images.labels.clone()))
-}
-
-fn shape<'a>(path: &Path, checkpoint: &'a Checkpoint) -> Result<&'a ClassifierShape> {
-    let shape = checkpoint.header.classifier.as_ref();
-    shape.ok_or_else(|| Checkpoint::refuse(path, "holds no classifier"))
-}
-
-/// The encoder and classifier of a checkpoint that holds both, on the plain device.
-pub(crate) fn load_image_classifier(
-    device: &Device,
-    path: &Path,
-    checkpoint: &Checkpoint,
-) -> Result<ImageClassifier> {
-    let (encoder, _, _) = load_encoder(device, path.to_path_buf())?;
-    let refuse = |problem: String| Checkpoint::refuse(path, problem);
-    let shape = shape(path, checkpoint)?;
-    let Some(readout) = checkpoint.header.readout.clone() else {
-        return Err(refuse("does not say what its classifier sees of the encoder".into()));
-    };
-    let width = encoder.read_width(&readout).map_err(|error| refuse(error.to_string()))?;
-    if width != shape.features {
-        return Err(refuse(format!(
-            "its classifier takes {} features, its encoder gives {width}",
-            shape.features
-        )));
-    }
-    let classifier = load_classifier(shape, checkpoint.part("classifier"), device).map_err(refuse)?;
-    Ok(ImageClassifier::of(encoder, readout, classifier))
-}
-
-/// A classifier with the parameters of a checkpoint, standardising or not as they say.
-///
-/// # Errors
-/// What does not fit.
-pub(crate) fn load_classifier(
-    shape: &ClassifierShape,
-    parameters: Parameters,
-    device: &Device,
-) -> Result<Classifier, String> {
-    let stored: usize = parameters.values().map(|data| data.num_elements()).sum();
-    if shape.weights() > stored {
-        return Err("holds fewer numbers than its classifier has weights".into());
-    }
-    let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
-    if places.is_some_and(|places| places != shape.features) {
-        return Err(format!("its classifier takes {} features, which are no map of blocks", shape.features));
-    }
-    let standardised = parameters.keys().any(|name| name.starts_with("standardise."));
-    let neutral = FeatureMoments { mean: vec![0.0; shape.features], deviation: vec![1.0; shape.features] };
-    let classifier = Classifier::new(shape, standardised.then_some(neutral), 0, device);
-    model::load(classifier, parameters)
 }

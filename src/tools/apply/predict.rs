@@ -7,9 +7,10 @@ use serde::Serialize;
 use super::Failure;
 use super::files::{ImageFile, READ_AT_ONCE, read};
 use super::run::{finetuned, pretrained};
-use super::turns::{Turns, softmax};
+use super::turns::Turns;
 use crate::device::{self, DeviceName};
 use crate::error::Result;
+use crate::math::logits::{argmax, softmax};
 use crate::progress::Stage;
 use crate::store::run_directory::RunDirectory;
 
@@ -75,9 +76,9 @@ pub fn predict(
         }
         let turns = pretrained.as_ref().map(|pretrained| pretrained.finder.find(&images));
         for (row, (place, logits)) in places.into_iter().zip(classes.logits(&images)).enumerate() {
-            let best = largest(&logits);
+            let best = argmax(&logits);
             let mut probabilities = logits;
-            softmax(&mut probabilities);
+            softmax(&mut probabilities, classes.classes.len());
             predictions.images.push(Prediction {
                 file: files[place].path.display().to_string(),
                 class: classes.classes[best].clone(),
@@ -93,9 +94,4 @@ pub fn predict(
 /// What is done to an image before a network sees it, in words.
 pub(super) fn preparation(side: usize) -> String {
     format!("EXIF orientation applied, middle square cut out and resized to {side}x{side}")
-}
-
-/// Index of the largest number, the first one where several are, as in [`crate::training::evaluate`].
-fn largest(logits: &[f64]) -> usize {
-    (1..logits.len()).fold(0, |best, index| if logits[index] > logits[best] { index } else { best })
 }

@@ -14,8 +14,11 @@ use crate::model::{ClassifierShape, ImageClassifier, Network};
 use crate::progress::Stage;
 use crate::samples::Batch;
 use crate::samples::PlainImages;
-use crate::stages::{describe, load_classifier, load_encoder, load_image_classifier};
+use crate::stages::describe;
 use crate::store::checkpoint::Checkpoint;
+use crate::store::networks::{
+    classifier_shape, load_classifier, load_encoder, load_image_classifier, load_rotation_network,
+};
 use crate::store::run_directory::RunDirectory;
 use crate::store::stage_directory::checkpoint_in;
 
@@ -30,9 +33,11 @@ pub(super) struct Pretrained {
 pub(super) fn pretrained(run: &RunDirectory, device: &Device) -> Result<Pretrained> {
     let path = run.result(Stage::Pretrain);
     let (encoder, checkpoint, _) = load_encoder(device, path.clone())?;
-    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
-    let finder = TurnFinder::new(encoder, &checkpoint).map_err(refuse)?;
-    Ok(Pretrained { finder, side: side(&path, &checkpoint)? })
+    let Some(network) = load_rotation_network(encoder, &path, &checkpoint)? else {
+        return Err(Checkpoint::refuse(&path, "holds no rotation head"));
+    };
+    let side = side(&path, &checkpoint)?;
+    Ok(Pretrained { finder: TurnFinder { network, pixels: checkpoint.header.pixels }, side })
 }
 
 /// The side of the square images that a checkpoint is for.
@@ -78,9 +83,7 @@ pub(super) fn finetuned(
         ));
     }
     let checkpoint = Checkpoint::load(&path)?;
-    let Some(shape) = checkpoint.header.classifier.clone() else {
-        return Err(refuse("holds no classifier".into()));
-    };
+    let shape = classifier_shape(&path, &checkpoint)?;
     if shape.classes != summary.classes.len() {
         return Err(refuse(format!(
             "tells {} classes apart, summary.json {}",
@@ -90,7 +93,7 @@ pub(super) fn finetuned(
     }
     let network = match checkpoint.header.encoder {
         Some(_) => full(&path, &checkpoint, device)?,
-        None => frozen(run, encoder, &path, &checkpoint, &shape, device)?,
+        None => frozen(run, encoder, &path, &checkpoint, shape, device)?,
     };
     let Loaded { network, side, pixels } = network;
     Ok(ClassFinder { network, pixels, classes: summary.classes, side })
@@ -135,8 +138,7 @@ fn frozen(
             format!("was trained on other features than {} names ({layer}, {width})", config.display());
         return Err(Error::checkpoint(path, problem, "run `rotnet extract` and `rotnet finetune` again"));
     }
-    let classifier = load_classifier(shape, checkpoint.parameters.clone(), device);
-    let classifier = classifier.map_err(|problem| Checkpoint::refuse(path, problem))?;
+    let classifier = load_classifier(path, shape, checkpoint.parameters.clone(), device)?;
     Ok(Loaded {
         side: side(&place, &pretrained)?,
         pixels: pretrained.header.pixels,

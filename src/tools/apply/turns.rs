@@ -5,11 +5,10 @@ use burn::tensor::activation::log_softmax;
 use serde::Serialize;
 
 use crate::data::{Images, Pixels, Rotation};
-use crate::error::Result;
-use crate::model::{self, Dense, Encoder, Initialiser, Network, ROTATIONS, RotationNetwork, Scheme};
+use crate::math::logits::{argmax, softmax};
+use crate::model::{Network, ROTATIONS, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::samples::{RotatedImages, Rotations};
-use crate::store::checkpoint::Checkpoint;
 
 /// How an image lies.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -26,8 +25,7 @@ pub struct Turns {
 
 impl Turns {
     fn new(probabilities: [f64; ROTATIONS]) -> Self {
-        let best =
-            (1..ROTATIONS).fold(0, |best, k| if probabilities[k] > probabilities[best] { k } else { best });
+        let best = argmax(&probabilities);
         Self { turns: best as u8, degrees: 90 * best as u16, probability: probabilities[best], probabilities }
     }
 
@@ -39,21 +37,11 @@ impl Turns {
 
 /// Encoder and rotation head.
 pub(super) struct TurnFinder {
-    network: RotationNetwork,
-    pixels: Pixels,
+    pub network: RotationNetwork,
+    pub pixels: Pixels,
 }
 
 impl TurnFinder {
-    /// The head of a pretraining checkpoint on top of its encoder; what does not fit otherwise.
-    pub fn new(encoder: Encoder, checkpoint: &Checkpoint) -> Result<Self, String> {
-        let device = encoder.device();
-        let mut initialiser = Initialiser::new(0, Scheme::Glorot, &device);
-        let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
-        let head = model::load(head, checkpoint.part("head"))?;
-        let pixels = checkpoint.header.pixels.clone();
-        Ok(Self { network: RotationNetwork { encoder, head }, pixels })
-    }
-
     /// How each image lies. All four rotations of an image are shown to the network; what it says of one tells about
     /// the others, and the mean of the four logarithms is what counts.
     pub fn find(&self, images: &Images) -> Vec<Turns> {
@@ -75,16 +63,8 @@ fn combine(views: &[f64]) -> [f64; ROTATIONS] {
         terms.sum::<f64>() / ROTATIONS as f64
     };
     let mut probabilities = [0, 1, 2, 3].map(mean);
-    softmax(&mut probabilities);
+    softmax(&mut probabilities, ROTATIONS);
     probabilities
-}
-
-/// Logits to probabilities, which are proportional to their exponentials.
-pub(super) fn softmax(logits: &mut [f64]) {
-    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-    logits.iter_mut().for_each(|logit| *logit = (*logit - largest).exp());
-    let sum: f64 = logits.iter().sum();
-    logits.iter_mut().for_each(|exponential| *exponential /= sum);
 }
 
 #[cfg(test)]

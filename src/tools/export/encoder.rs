@@ -18,8 +18,8 @@ use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::kernels::OverlappingPool;
 use crate::model::{BlockShape, EncoderConfig, EncoderKind, ImageShape, Parameters};
-use crate::stages::load_encoder;
 use crate::store::checkpoint::DatasetLabel;
+use crate::store::networks::load_encoder;
 
 const HINT: &str = "name a checkpoint of `rotnet pretrain` with --checkpoint";
 

@@ -4,15 +4,14 @@ use maud::{Markup, PreEscaped, html};
 
 use super::Shown;
 use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
-use super::facts::Epoch;
 use super::figure::figure;
-use crate::progress::Stage;
+use crate::progress::{EpochMetrics, Stage};
 
 /// Most runs in one chart; of more, the first ones are drawn.
 const DRAWN: usize = COLOURS;
 
 /// A number of an epoch, where it has it.
-type Value = fn(&Epoch) -> Option<f64>;
+type Value = fn(&EpochMetrics) -> Option<f64>;
 
 /// What a chart shows.
 struct Quantity {

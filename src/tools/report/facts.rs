@@ -4,14 +4,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::config::{self, Config, Overrides};
 use crate::error::{Error, Result};
-use crate::files::read_json;
-use crate::progress::Stage;
-use crate::store::run_directory::RunDirectory;
+use crate::files::read_json_if_there;
+use crate::judge::statistics::Mistake;
+use crate::progress::{EpochMetrics, Stage};
+use crate::stages::{EvaluateSummary, ExtractSummary, FinetuneSummary, PretrainSummary};
+use crate::store::run_directory::{RunDirectory, RunRecord};
+use crate::training::Evaluation;
 
 /// A run as its files tell it.
 pub(super) struct Facts {
@@ -19,18 +22,22 @@ pub(super) struct Facts {
     pub run: RunDirectory,
     /// Its name on the page, unique on it.
     pub name: String,
-    /// As resolved; absent if it is missing or of another version.
+    /// Of the stage that was finished last; absent if it is missing or of another version.
     pub config: Option<Config>,
-    /// The same as it is in the file.
+    /// The settings of all stages, as in their files.
     pub settings: Value,
     /// `run.json`.
-    pub record: Value,
+    pub record: Option<RunRecord>,
     /// The stages that train and have begun.
     pub trainings: Vec<Training>,
+    /// `pretrain/summary.json`.
+    pub pretraining: Option<PretrainSummary>,
     /// `features/summary.json`.
-    pub extraction: Value,
+    pub extraction: Option<ExtractSummary>,
+    /// `finetune/summary.json`.
+    pub classifier: Option<FinetuneSummary>,
     /// `evaluate/summary.json`.
-    pub evaluation: Value,
+    pub evaluation: Option<EvaluateSummary>,
     /// What could not be read.
     pub notes: Vec<String>,
 }
@@ -40,84 +47,36 @@ pub(super) struct Training {
     /// Which one.
     pub stage: Stage,
     /// Epochs that are done.
-    pub epochs: Vec<Epoch>,
-    /// Epochs that the config asks for.
-    pub planned: Option<usize>,
-    /// `summary.json`; null until the stage is done.
-    pub summary: Value,
-}
-
-/// A line of `metrics.jsonl`, of this version or an older one.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Epoch {
-    /// Counted from 1.
-    pub epoch: usize,
-    /// Mean cross-entropy (nats) while training.
-    pub loss: f64,
-    /// Share classified rightly while training, in 0..=1.
-    pub accuracy: f64,
-    /// Loss on the validation split.
-    pub validation_loss: Option<f64>,
-    /// Accuracy on the validation split.
-    pub validation_accuracy: Option<f64>,
-    /// Accuracy of the nearest neighbours on frozen features, where pretraining looked at them.
-    pub knn_accuracy: Option<f64>,
-    /// The same of ridge regression.
-    pub ridge_accuracy: Option<f64>,
-    /// Samples trained on a second.
-    pub images_per_second: f64,
-    /// Wall time of the training, in seconds.
-    pub seconds: f64,
-}
-
-/// A test image that was classified wrongly, as `finetune/summary.json` lists it.
-#[derive(Clone, Debug, Deserialize)]
-pub(super) struct Mistake {
-    /// Number of the image in the test set.
-    pub index: usize,
-    /// Its class.
-    pub truth: usize,
-    /// The class it was taken for.
-    pub predicted: usize,
-    /// Probability of that class, in 0..=1.
-    pub confidence: f64,
+    pub epochs: Vec<EpochMetrics>,
+    /// What it was run with; absent if that is missing or of another version.
+    pub config: Option<Config>,
+    /// Whether it has ended.
+    pub finished: bool,
 }
 
 impl Facts {
     /// Reads what is there.
     pub(super) fn read(directory: &Path, name: String) -> Self {
-        let mut notes = Vec::new();
         let run = RunDirectory::new(directory);
         run.settle();
-        let settings = run.settings().unwrap_or_else(|error| {
-            notes.push(error.to_string());
-            Value::Null
-        });
-        let mut json = |path: PathBuf| match path.exists() {
-            false => Value::Null,
-            true => read_json(&path).unwrap_or_else(|error: Error| {
-                notes.push(error.to_string());
-                Value::Null
-            }),
-        };
-        let record = json(run.record());
-        let extraction = json(run.summary(Stage::Extract));
-        let evaluation = json(directory.join("evaluate").join("summary.json"));
-        let summaries = [Stage::Pretrain, Stage::Finetune].map(|stage| (stage, json(run.summary(stage))));
-        let trainings = summaries.into_iter().filter_map(|(stage, summary)| {
-            let epochs = epochs(&run.metrics(stage), &mut notes);
-            // Where steps are asked for, epochs are not.
-            let steps = !settings[stage.name()]["steps"].is_null();
-            let planned = settings[stage.name()]["epochs"].as_u64().filter(|_| !steps);
-            let begun = !epochs.is_empty() || !summary.is_null() || run.checkpoint(stage).exists();
-            begun.then_some(Training { stage, epochs, planned: planned.map(|count| count as usize), summary })
-        });
-        let trainings = trainings.collect();
-        let config = run.any_config().ok().and_then(|path| {
-            let config = config::load(&path, &Overrides::default());
-            config.map_err(|error| notes.push(format!("{}: {error}", path.display()))).ok()
-        });
-        Self { run, name, config, settings, record, trainings, extraction, evaluation, notes }
+        let mut notes = Vec::new();
+        let settings = noted(run.settings(), &mut notes).unwrap_or_default();
+        let config = run.latest_config().and_then(|path| config(&path, &mut notes));
+        let trainings =
+            [Stage::Pretrain, Stage::Finetune].map(|stage| Training::read(&run, stage, &mut notes));
+        Self {
+            name,
+            config,
+            settings,
+            record: document(&run.record(), &mut notes),
+            trainings: trainings.into_iter().flatten().collect(),
+            pretraining: document(&run.summary(Stage::Pretrain), &mut notes),
+            extraction: document(&run.summary(Stage::Extract), &mut notes),
+            classifier: document(&run.summary(Stage::Finetune), &mut notes),
+            evaluation: document(&run.evaluation().summary(), &mut notes),
+            notes,
+            run,
+        }
     }
 
     /// A stage that has begun.
@@ -125,37 +84,83 @@ impl Facts {
         self.trainings.iter().find(|training| training.stage == stage)
     }
 
-    /// Names of the classes, by label; empty until features or a classifier are there.
-    pub(super) fn classes(&self) -> Vec<String> {
-        let finetune = self.training(Stage::Finetune).map_or(&Value::Null, |training| &training.summary);
-        let manifest = || read_json::<Value>(&self.run.features().manifest()).unwrap_or_default();
-        let names = match &finetune["classes"] {
-            Value::Null => manifest()["classes"].clone(),
-            names => names.clone(),
-        };
-        serde_json::from_value(names).unwrap_or_default()
+    /// The evaluation of the classifier on the test set.
+    pub(super) fn test(&self) -> Option<&Evaluation> {
+        self.classifier.as_ref()?.test.as_ref()
     }
 
-    /// The most confident mistakes on the test set; none in runs of versions that did not list them.
-    pub(super) fn mistakes(&self) -> Vec<Mistake> {
-        let finetune = self.training(Stage::Finetune).map_or(&Value::Null, |training| &training.summary);
-        serde_json::from_value(finetune["statistics"]["mistakes"].clone()).unwrap_or_default()
+    /// Names of the classes, by label; empty until features or a classifier are there.
+    pub(super) fn classes(&self) -> Vec<String> {
+        match &self.classifier {
+            Some(classifier) => classifier.classes.clone(),
+            None => {
+                self.run.features().read_manifest().map_or_else(|_| Vec::new(), |manifest| manifest.classes)
+            }
+        }
+    }
+
+    /// The most confident mistakes on the test set.
+    pub(super) fn mistakes(&self) -> &[Mistake] {
+        let statistics = self.classifier.as_ref().and_then(|classifier| classifier.statistics.as_ref());
+        statistics.map_or(&[], |statistics| &statistics.mistakes)
+    }
+
+    /// Reasons not to trust the numbers of a stage that trains.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = (Stage, &String)> {
+        let pretraining = self.pretraining.iter().flat_map(|summary| &summary.warnings);
+        let classifier = self.classifier.iter().flat_map(|summary| &summary.warnings);
+        let of = |stage| move |warning| (stage, warning);
+        pretraining.map(of(Stage::Pretrain)).chain(classifier.map(of(Stage::Finetune)))
     }
 }
 
 impl Training {
-    /// Whether the stage has ended.
-    pub(super) fn finished(&self) -> bool {
-        !self.summary.is_null()
+    /// Absent if the stage has not begun.
+    fn read(run: &RunDirectory, stage: Stage, notes: &mut Vec<String>) -> Option<Self> {
+        let epochs = epochs(&run.metrics(stage), notes);
+        let finished = run.files(stage).is_finished();
+        let begun = !epochs.is_empty() || finished || run.checkpoint(stage).exists();
+        let path = run.config(stage);
+        let config = if begun && path.is_file() { config(&path, notes) } else { None };
+        begun.then_some(Self { stage, epochs, config, finished })
+    }
+
+    /// Epochs that the config asks for; absent where it asks for steps.
+    pub(super) fn planned(&self) -> Option<usize> {
+        let config = self.config.as_ref()?;
+        match self.stage {
+            Stage::Pretrain => config.pretrain.steps.is_none().then_some(config.pretrain.epochs),
+            _ => Some(config.finetune.epochs),
+        }
     }
 }
 
+/// What was read; what could not be is noted.
+fn noted<T>(found: Result<T>, notes: &mut Vec<String>) -> Option<T> {
+    found.map_err(|error| note(format!("{error}; {}", error.hint()), notes)).ok()
+}
+
+fn note(text: String, notes: &mut Vec<String>) {
+    if !notes.contains(&text) {
+        notes.push(text);
+    }
+}
+
+fn document<T: DeserializeOwned>(path: &Path, notes: &mut Vec<String>) -> Option<T> {
+    noted(read_json_if_there(path), notes).flatten()
+}
+
+fn config(path: &Path, notes: &mut Vec<String>) -> Option<Config> {
+    let found = config::load(path, &Overrides::default());
+    found.map_err(|error| note(format!("{}: {error}", path.display()), notes)).ok()
+}
+
 /// The lines of a metrics file that are readable.
-fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<Epoch> {
+fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<EpochMetrics> {
     let Ok(text) = fs::read_to_string(path) else {
         return Vec::new();
     };
-    let lines: Vec<_> = text.lines().map(serde_json::from_str::<Epoch>).collect();
+    let lines: Vec<Result<EpochMetrics, _>> = text.lines().map(serde_json::from_str).collect();
     let damaged = lines.iter().filter(|line| line.is_err()).count();
     if damaged > 0 {
         notes.push(format!("{}: {damaged} lines are not readable", path.display()));
@@ -231,12 +236,14 @@ mod tests {
         let pretrain = home.path().join("pretrain");
         fs::create_dir_all(&pretrain).unwrap();
         fs::write(home.path().join("run.json"), "{").unwrap();
-        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "images_per_second": 1.0, "seconds": 1.0}"#;
+        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "learning_rate": 0.1,
+                       "images_per_second": 1.0, "seconds": 1.0}"#
+            .replace('\n', "");
         fs::write(pretrain.join("metrics.jsonl"), format!("{line}\n{{\"epoch\"\n")).unwrap();
         let facts = Facts::read(home.path(), "a".into());
         assert_eq!(facts.notes.len(), 2, "{:?}", facts.notes);
         let training = facts.training(Stage::Pretrain).unwrap();
-        assert_eq!((training.epochs.len(), training.finished()), (1, false));
+        assert_eq!((training.epochs.len(), training.finished), (1, false));
         assert!(facts.classes().is_empty() && facts.mistakes().is_empty());
     }
 }

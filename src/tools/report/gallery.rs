@@ -9,7 +9,6 @@ use super::figure::{figure, percent};
 use super::look::{Look, Neighbours, Turns};
 use super::tables;
 use crate::model::ROTATIONS;
-use crate::progress::Stage;
 
 const DEGREES: [&str; ROTATIONS] = ["0°", "90°", "180°", "270°"];
 
@@ -17,16 +16,16 @@ const DEGREES: [&str; ROTATIONS] = ["0°", "90°", "180°", "270°"];
 pub(super) fn section(run: &Shown) -> Markup {
     let classes = run.facts.classes();
     let Shown { facts, look } = run;
-    let confusion = facts.training(Stage::Finetune).and_then(tables::test_accuracy);
+    let test = facts.test();
     html! {
         @if let Some(turns) = &look.turns {
             section { h2 { "Which way is up?" } (rotations(turns, &look.source)) }
         }
-        @if confusion.is_some() || !look.mistakes.is_empty() {
+        @if test.is_some() || !look.mistakes.is_empty() {
             section {
                 h2 { "What the classifier gets wrong" }
                 div.pair {
-                    @if let Some(test) = &confusion { (tables::confusion(test, &classes)) }
+                    @if let Some(test) = test { (tables::confusion(test, &classes)) }
                     @if !look.mistakes.is_empty() { (mistakes(run, &classes)) }
                 }
             }
@@ -87,8 +86,8 @@ fn mistakes(run: &Shown, classes: &[String]) -> Markup {
             @for (mistake, picture) in mistakes.iter().zip(&run.look.mistakes) {
                 div.cell {
                     img src=(picture) alt=(format!("test image {}", mistake.index));
-                    span.wrong { (name(classes, mistake.predicted)) }
-                    span { "is " (name(classes, mistake.truth)) }
+                    span.wrong { (name(classes, mistake.predicted.into())) }
+                    span { "is " (name(classes, mistake.truth.into())) }
                     small { (format!("{:.0} %", 100.0 * mistake.confidence)) }
                 }
             }

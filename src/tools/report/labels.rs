@@ -3,61 +3,30 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
-use serde::Deserialize;
+use serde_json::Value;
 
 use super::Shown;
 use super::chart::{Axes, Scale, Series, around, lines};
 use super::curves::legend;
 use super::figure::{figure, percent};
-use super::tables::{self, flatten};
-use crate::progress::Stage;
-
-/// `verdict` of `evaluate/summary.json`.
-#[derive(Deserialize)]
-struct Verdict {
-    sentence: String,
-    protocol: String,
-    counts: Vec<Count>,
-}
-
-#[derive(Deserialize)]
-struct Count {
-    labels: usize,
-    arms: Vec<Arm>,
-}
-
-#[derive(Deserialize)]
-struct Arm {
-    name: String,
-    test_accuracy: f64,
-    test_interval: [f64; 2],
-}
-
-/// An entry of `probes` of `evaluate/summary.json`.
-#[derive(Deserialize)]
-struct Probe {
-    layer: String,
-    head: String,
-    features: usize,
-    test_accuracy: f64,
-    test_interval: [f64; 2],
-}
+use crate::stages::{EvaluateSummary, FinetuneSummary, ProbeResult, Verdict};
+use crate::tools::comparison::differing;
 
 /// Verdict and probes of a run; nothing where it was not evaluated.
 pub(super) fn evaluation(run: &Shown) -> Markup {
-    let summary = &run.facts.evaluation;
-    let verdict: Option<Verdict> = serde_json::from_value(summary["verdict"].clone()).ok();
-    let probes: Vec<Probe> = serde_json::from_value(summary["probes"].clone()).unwrap_or_default();
+    let Some(EvaluateSummary { verdict, probes, protocol, .. }) = &run.facts.evaluation else {
+        return html! {};
+    };
     if verdict.is_none() && probes.is_empty() {
         return html! {};
     }
     html! {
         section {
             h2 { "What the features are worth" }
-            @if let Some(verdict) = &verdict { p.verdict { (verdict.sentence) } }
+            @if let Some(verdict) = verdict { p.verdict { (verdict.sentence) } }
             div.pair {
-                @if let Some(verdict) = &verdict { (verdict_curve(verdict)) }
-                @if !probes.is_empty() { (matrix(&probes, summary["protocol"].as_str().unwrap_or_default())) }
+                @if let Some(verdict) = verdict { (verdict_curve(verdict)) }
+                @if !probes.is_empty() { (matrix(probes, protocol)) }
             }
         }
     }
@@ -89,14 +58,10 @@ pub(super) fn sweep(runs: &[Shown]) -> Markup {
     // Results by everything in which the runs differ besides labels and seed, then by labels.
     let mut groups = Groups::new();
     for (name, run) in group_names(runs).into_iter().zip(runs) {
-        let finetune = run.facts.training(Stage::Finetune);
-        let Some((training, test)) =
-            finetune.and_then(|training| Some((training, tables::test_accuracy(training)?)))
-        else {
+        let Some(FinetuneSummary { labels, test: Some(test), .. }) = &run.facts.classifier else {
             continue;
         };
-        let labels = training.summary["labels"].as_u64().unwrap_or(0) as usize;
-        groups.entry(name).or_default().entry(labels).or_default().push(test.accuracy);
+        groups.entry(name).or_default().entry(*labels).or_default().push(test.accuracy);
     }
     let repeated = groups.values().flat_map(BTreeMap::values).any(|results| results.len() > 1);
     let curved = groups.values().any(|by_labels| by_labels.len() > 1);
@@ -199,30 +164,23 @@ fn curve(series: &[Series], caption: Markup) -> Markup {
 }
 
 /// Settings that do not make a curve of their own.
-const NUMBERED: [&str; 4] = ["seed", "description", "data.labels_per_class", "data.label_draw"];
+const NUMBERED: [&str; 3] = ["seed", "data.labels_per_class", "data.label_draw"];
 
 /// For each run the settings, besides seed and labels, that tell it from the others.
 fn group_names(runs: &[Shown]) -> Vec<String> {
-    let settings: Vec<BTreeMap<String, String>> = runs
-        .iter()
-        .map(|run| {
-            let mut keys = BTreeMap::new();
-            flatten("", &run.facts.settings, &mut keys);
-            keys.retain(|key, _| !NUMBERED.contains(&key.as_str()));
-            keys
-        })
-        .collect();
-    let differs = |key: &String| settings.iter().any(|other| other.get(key) != settings[0].get(key));
-    let name = |keys: &BTreeMap<String, String>| {
-        let differing = keys.iter().filter(|(key, _)| differs(key));
-        let differing: Vec<String> = differing.map(|(key, value)| format!("{key} {value}")).collect();
-        if differing.is_empty() { "all runs".to_owned() } else { differing.join(", ") }
+    let settings: Vec<&Value> = runs.iter().map(|run| &run.facts.settings).collect();
+    let mut differing = differing(&settings);
+    differing.retain(|key| !NUMBERED.contains(&key.key.as_str()));
+    let name = |run: usize| {
+        let set = differing.iter().filter(|key| !key.values[run].is_null());
+        let set: Vec<String> = set.map(|key| format!("{} {}", key.key, key.values[run])).collect();
+        if set.is_empty() { "all runs".to_owned() } else { set.join(", ") }
     };
-    settings.iter().map(name).collect()
+    (0..runs.len()).map(name).collect()
 }
 
 /// Every layer by every head.
-fn matrix(probes: &[Probe], protocol: &str) -> Markup {
+fn matrix(probes: &[ProbeResult], protocol: &str) -> Markup {
     let mut heads: Vec<&str> = Vec::new();
     let mut layers: Vec<(&str, usize)> = Vec::new();
     for probe in probes {

@@ -5,21 +5,22 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
-
-use super::analysis::{Projection, Rows, best, softmax};
 use super::facts::Facts;
 use super::picture;
 use crate::config::Config;
 use crate::data::{self, DataConfig, Dataset, Images, Pixels, Rotation, rotate};
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
-use crate::model::{self, Dense, Encoder, Initialiser, ROTATIONS, Readout, Scheme};
+use crate::judge::knn;
+use crate::math::logits::{argmax, softmax};
+use crate::math::principal_components::{Projection, centre};
+use crate::model::{Encoder, ROTATIONS, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
-use crate::samples::{Batch, Samples};
 use crate::samples::{PlainImages, RotatedImages, Rotations};
-use crate::stages::{load_encoder, pretraining_split};
+use crate::stages;
 use crate::store::checkpoint::Checkpoint;
+use crate::store::networks::{load_encoder, load_rotation_network};
+use crate::training;
 
 /// Images whose features are compared.
 const POOL: usize = 2_000;
@@ -35,8 +36,6 @@ const NEIGHBOURS: usize = 6;
 const QUERIES: usize = 1_000;
 /// Most images whose neighbours are shown.
 const SHOWN_QUERIES: usize = 10;
-/// Images encoded at a time.
-const BATCH: usize = 128;
 
 /// What there is to see of an encoder. What could not be computed is absent, with a note why.
 #[derive(Default)]
@@ -118,7 +117,7 @@ fn fill(
     }
     reporter.report(Event::Note(&format!("{}: looking at images", facts.name)));
     let device = device::open(&DeviceName::Flex)?;
-    let (encoder, checkpoint, _) = load_encoder(&device, path)?;
+    let (encoder, checkpoint, _) = load_encoder(&device, path.clone())?;
     look.filters = filters(&checkpoint);
     let dataset = open(config, data, home, reporter)?;
     let (trained_on, found) = (&checkpoint.header.dataset, &dataset.fingerprint);
@@ -127,7 +126,7 @@ fn fill(
         return Err(Error::data(&dataset.directory, problem, "name the run's with --data"));
     }
     let (pool, all) = dataset.pretraining(&DataConfig { validation_images: 0, ..config.data.clone() }, 0)?;
-    let split = pretraining_split(&checkpoint.header, &dataset, &config.data)?.unwrap_or(all);
+    let split = stages::pretraining_split(&checkpoint.header, &dataset, &config.data)?.unwrap_or(all);
     let (mut indices, source) = match split.validation {
         Some(validation) if validation.len() >= SHOWN => (validation, "validation images (not trained on)"),
         _ => (split.train, "training images"),
@@ -137,23 +136,32 @@ fn fill(
         indices.retain(|&index| (index as usize) < dataset.train.len());
     }
     let images = pool.subset(&spread(&indices, POOL));
-    let eye = Eye { device, encoder, pixels: checkpoint.header.pixels.clone() };
-    look.turns = turns(&eye, &checkpoint, &images)?;
+    let pixels = &checkpoint.header.pixels;
+    let network = load_rotation_network(encoder.clone(), &path, &checkpoint)?;
+    look.turns = network.map(|network| turns(&network, pixels, &images));
     match dataset.train.is_empty() {
         true => look.notes.push("No neighbours and no projection: these images have no classes.".into()),
-        false => features(look, &eye, &images, &config.extract.readout())?,
+        false => features(look, &encoder, pixels, &images, &config.extract.readout())?,
     }
     mistakes(look, facts, &dataset)
 }
 
 /// Neighbours and projection of the features of images with classes.
-fn features(look: &mut Look, eye: &Eye, images: &Images, readout: &Readout) -> Result<()> {
-    let width = eye.encoder.read_width(readout)?;
-    let values = eye.features(images, readout);
+fn features(
+    look: &mut Look,
+    encoder: &Encoder,
+    pixels: &Pixels,
+    images: &Images,
+    readout: &Readout,
+) -> Result<()> {
+    let width = encoder.read_width(readout)?;
+    let (mut values, _) = stages::features(encoder, readout, &PlainImages::all(images, pixels));
     let some = images.len().min(PROJECTED);
-    let projected = Rows::centred(values[..some * width].to_vec(), width).principal();
-    look.projection = Some((projected, images.labels[..some].to_vec()));
-    look.neighbours = Some(neighbours(&Rows::centred(values, width), images, width));
+    let mut projected = values[..some * width].to_vec();
+    centre(&mut projected, width);
+    look.projection = Some((Projection::new(&projected, width), images.labels[..some].to_vec()));
+    centre(&mut values, width);
+    look.neighbours = Some(neighbours(&values, images, width));
     Ok(())
 }
 
@@ -169,57 +177,24 @@ fn spread(indices: &[u32], most: usize) -> Vec<u32> {
     (0..count).map(|place| indices[place * indices.len() / count]).collect()
 }
 
-/// An encoder that looks at images.
-struct Eye {
-    device: Device,
-    encoder: Encoder,
-    pixels: Pixels,
-}
-
-impl Eye {
-    /// What `see` gives for all samples, in their order.
-    fn each(&self, samples: &dyn Samples, see: impl Fn(Tensor<2>) -> Tensor<2>) -> Vec<f32> {
-        let indices: Vec<u32> = (0..samples.len() as u32).collect();
-        let batches = indices.chunks(BATCH).map(|indices| {
-            let (inputs, _) = Batch::new(samples, 0, indices).into_tensors(&self.device);
-            see(inputs).into_data().iter::<f32>().collect::<Vec<_>>()
-        });
-        batches.collect::<Vec<_>>().concat()
-    }
-
-    fn features(&self, images: &Images, readout: &Readout) -> Vec<f32> {
-        self.each(&PlainImages::all(images, &self.pixels), |inputs| self.encoder.read(inputs, readout))
-    }
-}
-
-/// What the rotation head says; absent if the checkpoint has none.
-fn turns(eye: &Eye, checkpoint: &Checkpoint, images: &Images) -> Result<Option<Turns>> {
-    let parameters = checkpoint.part("head");
-    if parameters.is_empty() {
-        return Ok(None);
-    }
-    let mut initialiser = Initialiser::new(0, Scheme::Glorot, &eye.device);
-    let head = Dense::new(eye.encoder.features(), ROTATIONS, false, &mut initialiser);
-    let refuse = |problem| Error::checkpoint("pretrain", problem, "run `rotnet pretrain` again");
-    let head = model::load(head, parameters).map_err(refuse)?;
+/// What the network says of images in all four rotations.
+fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> Turns {
     let chosen: Vec<u32> = (0..images.len().min(TURNED) as u32).collect();
-    let rotated = RotatedImages::new(images, chosen, Rotations::All, &eye.pixels, 0);
-    let logits = eye.each(&rotated, |inputs| head.forward(eye.encoder.forward(inputs)));
-    let answers: Vec<(usize, f32)> =
-        logits.chunks_exact(ROTATIONS).map(|logits| best(&softmax(logits))).collect();
-    let accuracy = std::array::from_fn(|turns| {
-        let right = answers.chunks_exact(ROTATIONS).filter(|answers| answers[turns].0 == turns).count();
-        right as f64 / (answers.len() / ROTATIONS).max(1) as f64
-    });
+    let rotated = RotatedImages::new(images, chosen, Rotations::All, pixels, 0);
+    let (evaluation, mut answers) = training::predict(network, &rotated, &network.encoder.device());
+    softmax(&mut answers, ROTATIONS);
+    let accuracy = std::array::from_fn(|turns| evaluation.per_class_accuracy[turns].unwrap_or(0.0));
+    let answers: Vec<&[f32]> = answers.chunks_exact(ROTATIONS).collect();
     let shown = answers.chunks_exact(ROTATIONS).take(SHOWN).enumerate().map(|(image, answers)| {
         std::array::from_fn(|turns| {
             let Images { height, width, .. } = *images;
             let pixels = rotate(images.image(image), height, width, Rotation::from_turns(turns as u32));
             let picture = picture::data_uri(&pixels, height, width);
-            Turn { picture, answer: answers[turns].0, confidence: answers[turns].1 }
+            let answer = argmax(answers[turns]);
+            Turn { picture, answer, confidence: answers[turns][answer] }
         })
     });
-    Ok(Some(Turns { samples: answers.len(), accuracy, shown: shown.collect() }))
+    Turns { samples: answers.len(), accuracy, shown: shown.collect() }
 }
 
 /// The filters of the first convolution, where it sees colours.
@@ -234,7 +209,8 @@ fn filters(checkpoint: &Checkpoint) -> Vec<String> {
     data.as_slice::<f32>().map_or(Vec::new(), |weights| picture::filters(weights, height, width, filters))
 }
 
-fn neighbours(rows: &Rows, images: &Images, width: usize) -> Neighbours {
+/// Of centred features `values`, `[images, width]`.
+fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
     let picture = |index: usize| {
         (picture::data_uri(images.image(index), images.height, images.width), images.labels[index])
     };
@@ -247,14 +223,19 @@ fn neighbours(rows: &Rows, images: &Images, width: usize) -> Neighbours {
         }
     }
     queries.sort_by_key(|&query| images.labels[query]);
-    let shown = queries.iter().map(|&query| {
-        let others = rows.neighbours(query, NEIGHBOURS).into_iter();
-        std::iter::once(query).chain(others).map(picture).collect()
+    let nearest = |queries: &[usize]| knn::nearest_others(values, queries, width, NEIGHBOURS);
+    let shown = queries.iter().zip(nearest(&queries));
+    let shown = shown.map(|(&query, others)| std::iter::once(query).chain(others).map(picture).collect());
+    let counted: Vec<usize> = (0..images.len().min(QUERIES)).collect();
+    let pairs = counted.iter().zip(nearest(&counted));
+    let same = pairs.flat_map(|(&query, others)| {
+        others.into_iter().map(move |other| images.labels[other] == images.labels[query])
     });
+    let same: Vec<bool> = same.collect();
     Neighbours {
-        same_class: rows.same_label(&images.labels, QUERIES, NEIGHBOURS),
-        queries: QUERIES.min(rows.len()),
-        pool: rows.len(),
+        same_class: same.iter().filter(|same| **same).count() as f64 / same.len().max(1) as f64,
+        queries: counted.len(),
+        pool: images.len(),
         width,
         rows: shown.collect(),
     }

@@ -4,7 +4,6 @@
 //! `curves`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `figure` sets what they
 //! draw, `page` is the frame.
 
-mod analysis;
 mod chart;
 mod curves;
 mod facts;

@@ -2,10 +2,10 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::analysis::interval;
 use super::facts::Training;
 use super::figure::{duration, percent};
 use super::{Shown, WITH_PICTURES, curves, gallery, labels, tables};
+use crate::judge::statistics::wilson;
 use crate::progress::Stage;
 
 const STYLE: &str = include_str!("style.css");
@@ -99,15 +99,15 @@ fn figures(run: &Shown) -> [(&'static str, String, String); 4] {
         Some(last) => (percent(last.accuracy), "while training; chance 25 %".to_owned()),
         None => ("–".to_owned(), "not trained: the encoder is as initialised".to_owned()),
     });
-    let test = of(Stage::Finetune).and_then(tables::test_accuracy).map_or_else(none, |test| {
-        let (low, high) = interval(test.accuracy, test.samples as f64);
+    let test = run.facts.test().map_or_else(none, |test| {
+        let [low, high] = wilson(test.accuracy, test.samples as f64);
         let detail = format!("95 %: {} to {}; {} images", percent(low), percent(high), test.samples);
         (percent(test.accuracy), detail)
     });
     let seconds: f64 =
         run.facts.trainings.iter().flat_map(|training| &training.epochs).map(|e| e.seconds).sum();
     let stages: Vec<String> = run.facts.trainings.iter().map(state).collect();
-    let finished = run.facts.trainings.iter().all(Training::finished);
+    let finished = run.facts.trainings.iter().all(|training| training.finished);
     let state = match (finished, of(Stage::Finetune).is_some()) {
         (false, _) => "unfinished",
         (true, true) => "finished",
@@ -123,8 +123,8 @@ fn figures(run: &Shown) -> [(&'static str, String, String); 4] {
 
 fn state(training: &Training) -> String {
     let done = training.epochs.len();
-    match training.planned {
-        Some(planned) if done < planned && !training.finished() => {
+    match training.planned() {
+        Some(planned) if done < planned && !training.finished => {
             format!("{}: {done} of {planned} epochs so far", training.stage.name())
         }
         _ => format!("{}: {done} epochs", training.stage.name()),
@@ -133,15 +133,10 @@ fn state(training: &Training) -> String {
 
 /// Warnings of the stages, and what is not on the page.
 fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
-    let warnings =
-        runs.iter().flat_map(|run| run.facts.trainings.iter().map(move |training| (run, training)));
-    let warnings: Vec<String> = warnings
-        .flat_map(|(run, training)| {
-            let texts = training.summary["warnings"].as_array().cloned().unwrap_or_default();
-            let texts = texts.into_iter().filter_map(|text| text.as_str().map(str::to_owned));
-            texts.map(|text| format!("{}, {}: {text}", run.facts.name, training.stage.name()))
-        })
-        .collect();
+    let warnings = runs.iter().flat_map(|run| {
+        run.facts.warnings().map(|(stage, text)| format!("{}, {}: {text}", run.facts.name, stage.name()))
+    });
+    let warnings: Vec<String> = warnings.collect();
     html! {
         @if !warnings.is_empty() || !notes.is_empty() {
             section.remarks {

@@ -1,39 +1,22 @@
 //! The sections of numbers and words: confusion, protocol, differences, config, environment.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use maud::{Markup, PreEscaped, html};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::Shown;
-use super::analysis::interval;
 use super::chart::matrix;
-use super::facts::{Facts, Training};
+use super::facts::Facts;
 use super::figure::{duration, figure, percent};
+use crate::judge::statistics::{Interval, wilson};
 use crate::progress::Stage;
-
-/// The evaluation of a classifier on the test set.
-pub(super) struct TestFigures {
-    /// Share classified rightly, in 0..=1.
-    pub accuracy: f64,
-    /// Test images.
-    pub samples: usize,
-    /// `[true class][answer]`, counts.
-    confusion: Vec<Vec<u64>>,
-}
-
-/// The evaluation in the summary of a stage.
-pub(super) fn test_accuracy(training: &Training) -> Option<TestFigures> {
-    let test = &training.summary["test"];
-    Some(TestFigures {
-        accuracy: test["accuracy"].as_f64()?,
-        samples: test["samples"].as_u64()? as usize,
-        confusion: serde_json::from_value(test["confusion"].clone()).ok()?,
-    })
-}
+use crate::stages::{ExtractSummary, FinetuneSummary};
+use crate::store::run_directory::RunRecord;
+use crate::tools::comparison::differing;
+use crate::training::Evaluation;
 
 /// How often each class was taken for which.
-pub(super) fn confusion(test: &TestFigures, classes: &[String]) -> Markup {
+pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
     let shares: Vec<Vec<f64>> = test
         .confusion
         .iter()
@@ -83,14 +66,17 @@ pub(super) fn section(run: &Shown) -> Markup {
 struct Line {
     what: String,
     value: String,
-    interval: Option<(f64, f64)>,
+    interval: Option<Interval>,
     on: String,
     how: String,
 }
 
 fn protocol(facts: &Facts) -> Markup {
     let lines = lines(facts);
-    let opened = facts.record["test_evaluations"].as_u64();
+    let record = facts.record.as_ref();
+    let opened = record.map(|record| record.test_evaluations);
+    let purposes: Vec<&str> =
+        record.iter().flat_map(|record| &record.tested).map(|opening| opening.purpose.as_str()).collect();
     html! {
         div.wide { table.protocol {
             thead { tr { th { "number" } th.number { "value" } th.number { "95 % interval" } th { "taken on" } th { "how" } } }
@@ -101,7 +87,7 @@ fn protocol(facts: &Facts) -> Markup {
                         td.number data-label="value" { (line.value) }
                         td.number data-label="95 % interval" {
                             @match line.interval {
-                                Some((low, high)) => { (percent(low)) " to " (percent(high)) },
+                                Some([low, high]) => { (percent(low)) " to " (percent(high)) },
                                 None => "–",
                             }
                         }
@@ -120,7 +106,6 @@ fn protocol(facts: &Facts) -> Markup {
                 Some(count) => { "The test set was used " strong { (count) } " times for numbers of this run: the more often, the less a choice between them is worth." }
             }
         }
-        @let purposes = purposes(&facts.record);
         @if !purposes.is_empty() {
             details {
                 summary { "What the test set was used for" }
@@ -128,12 +113,6 @@ fn protocol(facts: &Facts) -> Markup {
             }
         }
     }
-}
-
-/// What `run.json` says that the test set was opened for; nothing where an earlier version wrote it.
-fn purposes(record: &Value) -> Vec<String> {
-    let tested = record["tested"].as_array().into_iter().flatten();
-    tested.filter_map(|opening| opening["purpose"].as_str().map(str::to_owned)).collect()
 }
 
 fn lines(facts: &Facts) -> Vec<Line> {
@@ -144,7 +123,10 @@ fn lines(facts: &Facts) -> Vec<Line> {
             Stage::Pretrain => ("Rotation accuracy", "images trained on, rotated"),
             _ => ("Training accuracy of the classifier", "images trained on, with labels"),
         };
-        let images = training.summary["images"].as_u64().or(training.summary["labels"].as_u64());
+        let images = match training.stage {
+            Stage::Pretrain => facts.pretraining.as_ref().map(|summary| summary.images),
+            _ => facts.classifier.as_ref().map(|summary| summary.labels),
+        };
         let images = images.map_or(String::new(), |count| format!("{count} "));
         lines.push(Line {
             what: what.into(),
@@ -154,48 +136,46 @@ fn lines(facts: &Facts) -> Vec<Line> {
             how: format!("mean over epoch {}, while training", last.epoch),
         });
         if let Some(accuracy) = last.validation_accuracy {
-            let held_out = facts.settings["data"]["validation_images"].as_f64().unwrap_or(0.0);
+            let held_out = training.config.as_ref().map_or(0, |config| config.data.validation_images);
             lines.push(Line {
                 what: format!("{what}, validation"),
                 value: percent(accuracy),
-                interval: (held_out > 0.0).then(|| interval(accuracy, held_out)),
+                interval: (held_out > 0).then(|| wilson(accuracy, held_out as f64)),
                 on: format!("{held_out} images held out"),
                 how: format!("after epoch {}", last.epoch),
             });
         }
-        if let Some(test) = test_accuracy(training) {
-            lines.push(Line {
-                what: "Test accuracy".into(),
-                value: percent(test.accuracy),
-                interval: Some(interval(test.accuracy, test.samples as f64)),
-                on: format!("{} test images", test.samples),
-                how: training.summary["protocol"].as_str().unwrap_or_default().into(),
-            });
-        }
+    }
+    if let Some(FinetuneSummary { test: Some(test), protocol, .. }) = &facts.classifier {
+        lines.push(Line {
+            what: "Test accuracy".into(),
+            value: percent(test.accuracy),
+            interval: Some(wilson(test.accuracy, test.samples as f64)),
+            on: format!("{} test images", test.samples),
+            how: protocol.clone(),
+        });
     }
     lines
 }
 
 fn environment(facts: &Facts) -> Markup {
-    let text = |value: &Value| match value {
-        Value::String(text) => text.clone(),
-        Value::Null => String::new(),
-        other => other.to_string(),
-    };
-    let environment = &facts.record["environment"];
-    let dataset = &facts.record["dataset"];
-    let mut rows = vec![
-        ("Directory", facts.run.root().display().to_string()),
-        ("Data set", text(&dataset["name"])),
-        ("Fingerprint", text(&dataset["fingerprint"]).chars().take(16).collect()),
-        ("Seed", text(&facts.settings["seed"])),
-        ("Encoder", text(&facts.settings["encoder"]["kind"])),
-        ("rotnet", text(&environment["rotnet"])),
-        ("Processor", text(&environment["processor"])),
-        ("Kernels", text(&environment["kernels"])),
-        ("Threads", text(&environment["threads"])),
-        ("Device", text(&environment["device"])),
-    ];
+    let mut rows = vec![("Directory", facts.run.root().display().to_string())];
+    if let Some(RunRecord { dataset, .. }) = &facts.record {
+        rows.push(("Data set", dataset.name.clone()));
+        rows.push(("Fingerprint", dataset.fingerprint.chars().take(16).collect()));
+    }
+    let first = facts.trainings.first().and_then(|training| training.config.as_ref());
+    if let Some(config) = first.or(facts.config.as_ref()) {
+        rows.push(("Seed", config.seed.to_string()));
+        rows.push(("Encoder", serde_name(&config.encoder.kind)));
+    }
+    if let Some(RunRecord { environment, .. }) = &facts.record {
+        rows.push(("rotnet", environment.rotnet.clone()));
+        rows.push(("Processor", environment.processor.clone()));
+        rows.push(("Kernels", environment.kernels.clone()));
+        rows.push(("Threads", environment.threads.to_string()));
+        rows.push(("Device", environment.device.to_string()));
+    }
     for training in &facts.trainings {
         let seconds: f64 = training.epochs.iter().map(|epoch| epoch.seconds).sum();
         let rates = training.epochs.iter().map(|epoch| epoch.images_per_second);
@@ -206,60 +186,52 @@ fn environment(facts: &Facts) -> Markup {
             format!("{} epochs, {}, {rate:.0} samples/s", training.epochs.len(), duration(seconds)),
         ));
     }
-    if let (Some(layer), Some(rate)) =
-        (facts.extraction["layer"].as_str(), facts.extraction["images_per_second"].as_f64())
-    {
-        let width = &facts.extraction["train"][1];
-        rows.push(("Features", format!("{width} of {layer}, {rate:.0} images/s")));
+    if let Some(ExtractSummary { layer, images_per_second, train: [_, width], .. }) = &facts.extraction {
+        rows.push(("Features", format!("{width} of {layer}, {images_per_second:.0} images/s")));
     }
     html! {
         dl {
-            @for (name, value) in rows.iter().filter(|(_, value)| !value.is_empty()) {
+            @for (name, value) in &rows {
                 div { dt { (name) } dd { (value) } }
             }
         }
     }
 }
 
+/// A value as configs name it.
+fn serde_name(value: &impl Serialize) -> String {
+    json!(value).as_str().unwrap_or_default().to_owned()
+}
+
 /// The config keys in which runs differ.
 pub(super) fn differences(runs: &[Shown]) -> Markup {
-    let flat: Vec<BTreeMap<String, String>> = runs
-        .iter()
-        .map(|run| {
-            let mut keys = BTreeMap::new();
-            flatten("", &run.facts.settings, &mut keys);
-            keys.remove("description");
-            keys
-        })
-        .collect();
-    let all: BTreeSet<&String> = flat.iter().flat_map(BTreeMap::keys).collect();
-    let differ: Vec<&String> =
-        all.into_iter().filter(|key| flat.iter().any(|keys| keys.get(*key) != flat[0].get(*key))).collect();
+    let settings: Vec<&Value> = runs.iter().map(|run| &run.facts.settings).collect();
+    let differ = differing(&settings);
+    let value = |value: &Value| if value.is_null() { "–".to_owned() } else { value.to_string() };
     html! {
         section {
             h2 { "What differs" }
             @if differ.is_empty() {
                 p { "The configs are the same in every key." }
             } @else {
-                @let value = |keys: &BTreeMap<String, String>, key: &str| keys.get(key).map_or("–".to_owned(), String::clone);
                 div.wide { table {
                     @if runs.len() <= differ.len() {
                         thead { tr { th { "key" } @for run in runs { th { (run.facts.name) } } } }
                         tbody {
                             @for key in &differ {
                                 tr {
-                                    th scope="row" { code { (key) } }
-                                    @for keys in &flat { td { (value(keys, key)) } }
+                                    th scope="row" { code { (key.key) } }
+                                    @for of_run in &key.values { td { (value(of_run)) } }
                                 }
                             }
                         }
                     } @else {
-                        thead { tr { th { "run" } @for key in &differ { th { code { (key) } } } } }
+                        thead { tr { th { "run" } @for key in &differ { th { code { (key.key) } } } } }
                         tbody {
-                            @for (run, keys) in runs.iter().zip(&flat) {
+                            @for (index, run) in runs.iter().enumerate() {
                                 tr {
                                     th scope="row" { (run.facts.name) }
-                                    @for key in &differ { td { (value(keys, key)) } }
+                                    @for key in &differ { td { (value(&key.values[index])) } }
                                 }
                             }
                         }
@@ -268,33 +240,5 @@ pub(super) fn differences(runs: &[Shown]) -> Markup {
                 p.caption { "Keys of the config that are not the same in all runs; – is a key that is not set." }
             }
         }
-    }
-}
-
-/// Every value that is no section, by its dotted key.
-pub(super) fn flatten(path: &str, value: &Value, keys: &mut BTreeMap<String, String>) {
-    match value {
-        Value::Object(map) => map.iter().for_each(|(key, value)| {
-            let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-            flatten(&path, value, keys);
-        }),
-        Value::Null => {}
-        value => {
-            keys.insert(path.to_owned(), value.to_string());
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn settings_are_flattened_to_dotted_keys() {
-        let mut keys = BTreeMap::new();
-        let value = serde_json::json!({"a": {"b": 1, "c": null}, "d": [1, 2]});
-        flatten("", &value, &mut keys);
-        let expected = [("a.b", "1"), ("d", "[1,2]")].map(|(key, value)| (key.into(), value.into()));
-        assert_eq!(keys, BTreeMap::from(expected));
     }
 }

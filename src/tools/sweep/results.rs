@@ -1,16 +1,19 @@
 //! What the runs of a sweep have come to: a row a run, and mean and deviation over seeds and label draws.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::plan::Planned;
 use super::shared::Shared;
-use crate::error::Result;
-use crate::files::{read_json, write_atomically, write_json};
+use crate::error::{Error, Result};
+use crate::files::{AtomicFile, read_json_if_there, write_json};
 use crate::judge::statistics::{Interval, mean_and_deviation};
 use crate::progress::Stage;
+use crate::stages::{ExtractSummary, FinetuneSummary, PretrainSummary};
 use crate::store::run_directory::RunDirectory;
 
 /// The file `summary.json` of a sweep.
@@ -76,7 +79,7 @@ pub struct Row {
     /// Which draw of labels.
     pub label_draw: u64,
     /// Labels that the classifier was shown.
-    pub labels: Option<u64>,
+    pub labels: Option<usize>,
     /// Accuracy on the validation split of what is kept; absent where nothing is held out.
     pub validation_accuracy: Option<f64>,
     /// Accuracy on the test set; absent while it is closed.
@@ -104,39 +107,39 @@ impl Row {
         shared: Option<&Shared>,
         failure: Option<String>,
     ) -> Result<Self> {
-        let summary = |run: &RunDirectory, stage| -> Result<Value> {
-            let path = run.summary(stage);
-            if path.exists() { read_json(&path) } else { Ok(Value::Null) }
+        let finetune: Option<FinetuneSummary> = match failure {
+            None => read_json_if_there(&run.summary(Stage::Finetune))?,
+            Some(_) => None,
         };
-        let finetune = match failure {
-            None => summary(run, Stage::Finetune)?,
-            Some(_) => Value::Null,
-        };
-        let (pretrain, extract) = match shared {
-            Some(shared) => {
-                (summary(&shared.pretrain, Stage::Pretrain)?, summary(&shared.features, Stage::Extract)?)
-            }
-            None => (Value::Null, Value::Null),
-        };
-        let shared_seconds = [&pretrain, &extract].map(|summary| summary["seconds"].as_f64().unwrap_or(0.0));
-        let interval = &finetune["statistics"]["accuracy_interval"];
+        let pretrain = shared.map(|shared| shared.pretrain.summary(Stage::Pretrain));
+        let pretrain: Option<PretrainSummary> = read(pretrain)?;
+        let extract = shared.map(|shared| shared.features.summary(Stage::Extract));
+        let extract: Option<ExtractSummary> = read(extract)?;
+        let pretrain_seconds = pretrain.as_ref().map_or(0.0, |summary| summary.seconds);
+        let finetune = finetune.as_ref();
+        let statistics = finetune.and_then(|summary| summary.statistics.as_ref());
         Ok(Self {
             name: planned.name.clone(),
             variant: planned.variant.clone(),
             values: planned.values.iter().cloned().collect(),
             seed: planned.config.seed,
             label_draw: planned.config.data.label_draw,
-            labels: finetune["labels"].as_u64(),
-            validation_accuracy: finetune["validation_accuracy"].as_f64(),
-            test_accuracy: finetune["test_accuracy"].as_f64(),
-            test_interval: serde_json::from_value(interval.clone()).ok(),
-            rotation_accuracy: pretrain["last_epoch"]["accuracy"].as_f64(),
-            shared_seconds: shared_seconds.iter().sum(),
-            seconds: finetune["seconds"].as_f64(),
+            labels: finetune.map(|summary| summary.labels),
+            validation_accuracy: finetune.and_then(|summary| summary.validation_accuracy),
+            test_accuracy: finetune.and_then(|summary| summary.test_accuracy),
+            test_interval: statistics.map(|statistics| statistics.accuracy_interval),
+            rotation_accuracy: pretrain.as_ref().and_then(PretrainSummary::accuracy),
+            shared_seconds: pretrain_seconds + extract.map_or(0.0, |summary| summary.seconds),
+            seconds: finetune.map(|summary| summary.seconds),
             encoder: shared.map(|shared| shared.pretrain.root().to_path_buf()),
             failure,
         })
     }
+}
+
+/// A summary, where there is one.
+fn read<T: DeserializeOwned>(path: Option<PathBuf>) -> Result<Option<T>> {
+    path.map_or(Ok(None), |path| read_json_if_there(&path))
 }
 
 impl SweepSummary {
@@ -198,18 +201,21 @@ impl Group {
 /// Writes `summary.json` and `sweep.csv`.
 pub(super) fn write(out: &Path, summary: &SweepSummary) -> Result<()> {
     write_json(&out.join("summary.json"), summary)?;
-    let table = csv(&summary.runs);
-    write_atomically(&out.join("sweep.csv"), |file| file.write_all(table.as_bytes()))
+    let path = out.join("sweep.csv");
+    let mut table = AtomicFile::create(&path)?;
+    csv(&summary.runs, &mut table).map_err(|error| Error::io("write", &path)(error.into()))?;
+    table.commit()
 }
 
-fn csv(rows: &[Row]) -> String {
+/// A line of titles, then a line a run.
+fn csv(rows: &[Row], out: &mut dyn Write) -> Result<(), csv::Error> {
     let keys: Vec<&String> = rows.first().map(|row| row.values.keys().collect()).unwrap_or_default();
-    let mut titles = vec!["run".to_owned(), "variant".into()];
-    titles.extend(keys.iter().map(|&key| key.clone()));
-    titles.extend(["seed", "label_draw", "labels", "validation_accuracy"].map(str::to_owned));
-    titles.extend(["test_accuracy", "test_low", "test_high", "rotation_accuracy"].map(str::to_owned));
-    titles.extend(["shared_seconds", "seconds", "failure"].map(str::to_owned));
-    let mut table = line(&titles);
+    let mut titles = vec!["run", "variant"];
+    titles.extend(keys.iter().map(|key| key.as_str()));
+    titles.extend(["seed", "label_draw", "labels", "validation_accuracy", "test_accuracy", "test_low"]);
+    titles.extend(["test_high", "rotation_accuracy", "shared_seconds", "seconds", "failure"]);
+    let mut table = csv::Writer::from_writer(out);
+    table.write_record(titles)?;
     for row in rows {
         let number = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let mut cells = vec![row.name.clone(), row.variant.clone().unwrap_or_default()];
@@ -227,18 +233,9 @@ fn csv(rows: &[Row]) -> String {
         cells.push(row.shared_seconds.to_string());
         cells.push(number(row.seconds));
         cells.push(row.failure.clone().unwrap_or_default());
-        table += &line(&cells);
+        table.write_record(cells)?;
     }
-    table
-}
-
-/// A line of CSV (RFC 4180, with a line feed alone at its end).
-fn line(cells: &[String]) -> String {
-    let quoted = cells.iter().map(|cell| match cell.contains([',', '"', '\n', '\r']) {
-        true => format!("\"{}\"", cell.replace('"', "\"\"")),
-        false => cell.clone(),
-    });
-    quoted.collect::<Vec<_>>().join(",") + "\n"
+    Ok(table.flush()?)
 }
 
 #[cfg(test)]
@@ -280,7 +277,9 @@ mod tests {
 
     #[test]
     fn the_table_quotes_what_needs_it() {
-        let table = csv(&[row(1, 7, Some(0.25)), row(1, 8, None)]);
+        let mut table = Vec::new();
+        csv(&[row(1, 7, Some(0.25)), row(1, 8, None)], &mut table).unwrap();
+        let table = String::from_utf8(table).unwrap();
         let lines: Vec<&str> = table.lines().collect();
         assert!(lines[0].starts_with("run,variant,pretrain.epochs,seed,"));
         assert_eq!(lines[1], "1-7,,1,7,0,,0.375,0.25,0.25,0.25,0.5,2,1.5,");

@@ -1,13 +1,16 @@
 //! What the verdict compares: decided before any work, and judged with all comparisons in view.
 
+use super::super::super::pretrain::PretrainSummary;
 use super::baselines::{obstacle, settings};
 use super::{LabelCount, LeftOut};
 use crate::config::{Baseline, Config, FinetuneMode};
 use crate::data::Dataset;
 use crate::error::Result;
+use crate::files::read_json_if_there;
 use crate::judge::statistics::holm;
 use crate::model::HeadKind;
-use crate::progress::{Event, Reporter};
+use crate::progress::{Event, Reporter, Stage};
+use crate::store::run_directory::RunDirectory;
 
 /// What the verdict compares.
 pub(in super::super) struct Comparison {
@@ -17,6 +20,8 @@ pub(in super::super) struct Comparison {
     pub labels_per_class: Vec<usize>,
     /// Of the first parameters of the untrained encoder, as pretraining had them.
     pub seed: u64,
+    /// Wall time of pretraining; 0 where the run does not tell.
+    pub pretrain_seconds: f64,
     /// How the numbers come about.
     pub protocol: String,
 }
@@ -26,6 +31,7 @@ impl Comparison {
     /// be had.
     pub(in super::super) fn prepare(
         config: &Config,
+        run: &RunDirectory,
         seed: u64,
         dataset: &Dataset,
         reporter: &mut dyn Reporter,
@@ -46,10 +52,12 @@ impl Comparison {
         if baselines.is_empty() {
             return Ok((None, left_out));
         }
+        let pretraining: Option<PretrainSummary> = read_json_if_there(&run.summary(Stage::Pretrain))?;
+        let pretrain_seconds = pretraining.map_or(0.0, |summary| summary.seconds);
         let labels_per_class = possible(config, dataset, reporter)?;
         let looks = baselines.len() * labels_per_class.len();
         let protocol = protocol(config, looks, &left_out);
-        Ok((Some(Self { baselines, labels_per_class, seed, protocol }), left_out))
+        Ok((Some(Self { baselines, labels_per_class, seed, pretrain_seconds, protocol }), left_out))
     }
 }
 

@@ -7,10 +7,9 @@ mod sentence;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use super::super::Context;
-use super::super::extract::{describe, load_encoder};
+use super::super::extract::{ExtractSummary, describe};
 use super::super::finetune::{Sources, test_classifier, train_classifier};
 use super::super::pretrain::pretrain;
 use super::{extract, sub_context};
@@ -21,6 +20,7 @@ use crate::files::read_json;
 use crate::judge::statistics::{Difference, Interval};
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::features::Origin;
+use crate::store::networks::load_encoder;
 use crate::store::predictions::Predictions;
 use crate::store::run_directory::{Opening, RunDirectory};
 use baselines::epochs;
@@ -120,7 +120,7 @@ pub(super) fn train(
     reporter: &mut dyn Reporter,
 ) -> Result<Candidates> {
     let root = directory.root().join("verdict");
-    let mut starts = vec![pretrained(context, &root, reporter)?];
+    let mut starts = vec![pretrained(context, &root, comparison.pretrain_seconds, reporter)?];
     for (baseline, config) in &comparison.baselines {
         starts.push(start(context, &root, *baseline, config, comparison.seed, reporter)?);
     }
@@ -201,9 +201,8 @@ impl Candidate {
 }
 
 /// The run's own encoder, and its features where they are there.
-fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Result<Start> {
+fn pretrained(context: &Context, root: &Path, seconds: f64, reporter: &mut dyn Reporter) -> Result<Start> {
     let place = context.run.stage(Stage::Pretrain);
-    let mut seconds = seconds_of(&context.run.summary(Stage::Pretrain));
     let mut sources = Sources { checkpoint: Some(place.clone()), ..Sources::default() };
     let config = context.config.clone();
     if config.finetune.mode == FinetuneMode::Full {
@@ -216,18 +215,18 @@ fn pretrained(context: &Context, root: &Path, reporter: &mut dyn Reporter) -> Re
     let same_images =
         images(&context.run.config(Stage::Extract)).is_ok_and(|made| made == config.data.images());
     let fits = |origin: &Origin| origin.checkpoint == digest && origin.layer == layer && same_images;
-    let own = context.run.features().read_manifest().ok();
-    let run = match own.filter(|manifest| fits(&manifest.origin)) {
-        Some(_) => context.run.clone(),
+    let own = context.run.features().read_manifest().ok().filter(|manifest| fits(&manifest.origin));
+    let own = own.and_then(|_| read_json::<ExtractSummary>(&context.run.summary(Stage::Extract)).ok());
+    let (run, extracted) = match own {
+        Some(summary) => (context.run.clone(), summary),
         None => {
             let run = RunDirectory::new(root.join(PRETRAINED));
-            extract(&sub_context(context, run.clone(), config.clone())?, Some(place), reporter)?;
-            run
+            let sub = sub_context(context, run.clone(), config.clone())?;
+            (run, extract(&sub, Some(place), reporter)?)
         }
     };
-    seconds += seconds_of(&run.summary(Stage::Extract));
     sources.features = Some(run.stage(Stage::Extract));
-    Ok(Start { name: PRETRAINED, sources, config, seconds })
+    Ok(Start { name: PRETRAINED, sources, config, seconds: seconds + extracted.seconds })
 }
 
 /// The encoder of a baseline, with first parameters of `seed`, and its features.
@@ -291,10 +290,4 @@ fn arm(
         labels: summary.labels,
         seconds: start.seconds + summary.seconds,
     })
-}
-
-/// The wall time that a summary tells; 0 where there is none.
-fn seconds_of(summary: &Path) -> f64 {
-    let document: Option<Value> = read_json(summary).ok();
-    document.and_then(|document| document.get("seconds")?.as_f64()).unwrap_or(0.0)
 }

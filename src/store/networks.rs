@@ -1,0 +1,136 @@
+//! The networks of checkpoints: encoder, rotation head, classifier.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+
+use super::checkpoint::Checkpoint;
+use crate::error::{Error, Result};
+use crate::files::sha256_file;
+use crate::model::{
+    self, Classifier, ClassifierShape, Dense, Encoder, FeatureMoments, ImageClassifier, Initialiser,
+    Parameters, ROTATIONS, RotationNetwork, Scheme,
+};
+
+/// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
+/// cannot raise.
+const SIDES: RangeInclusive<usize> = 32..=256;
+/// Channels, likewise.
+const CHANNELS: RangeInclusive<usize> = 1..=16;
+
+/// The encoder of a checkpoint on the plain device, the checkpoint, and the SHA-256 of its file.
+///
+/// # Errors
+/// [`Error::Io`]; [`Error::Checkpoint`] if there is none, or it is damaged or holds no encoder.
+pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
+    if !path.exists() {
+        return Err(Error::checkpoint(
+            &path,
+            "there is no checkpoint",
+            "run `rotnet pretrain` first, or name one with --checkpoint",
+        ));
+    }
+    let checkpoint = Checkpoint::load(&path)?;
+    let Some(architecture) = &checkpoint.header.encoder else {
+        return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
+    };
+    let [height, width, channels] = checkpoint.header.image;
+    if !SIDES.contains(&height) || !SIDES.contains(&width) || !CHANNELS.contains(&channels) {
+        let problem = format!("its images are {height}x{width} with {channels} channels");
+        return Err(Checkpoint::refuse(&path, problem));
+    }
+    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
+    architecture.validate().map_err(|error| refuse(error.to_string()))?;
+    let stored = checkpoint.part("encoder").values().map(|data| data.num_elements()).sum();
+    if architecture.weights(channels) > stored {
+        return Err(refuse("holds fewer numbers than its architecture has weights".into()));
+    }
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, architecture.scheme(), device);
+    let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
+    let encoder = model::load(encoder, checkpoint.part("encoder"))
+        .map_err(|problem| Checkpoint::refuse(&path, problem))?;
+    let digest = sha256_file(&path)?;
+    Ok((encoder, checkpoint, digest))
+}
+
+/// The network of a pretrained checkpoint, of its `encoder` and its rotation head; absent where it holds no head.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if the head does not fit the encoder.
+pub fn load_rotation_network(
+    encoder: Encoder,
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<Option<RotationNetwork>> {
+    let parameters = checkpoint.part("head");
+    if parameters.is_empty() {
+        return Ok(None);
+    }
+    let device = encoder.device();
+    let mut initialiser = Initialiser::new(checkpoint.header.seed, Scheme::default(), &device);
+    let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
+    let head = model::load(head, parameters).map_err(|problem| Checkpoint::refuse(path, problem))?;
+    Ok(Some(RotationNetwork { encoder, head }))
+}
+
+/// The shape of the classifier of a checkpoint.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if it holds none.
+pub fn classifier_shape<'a>(path: &Path, checkpoint: &'a Checkpoint) -> Result<&'a ClassifierShape> {
+    let shape = checkpoint.header.classifier.as_ref();
+    shape.ok_or_else(|| Checkpoint::refuse(path, "holds no classifier"))
+}
+
+/// The encoder and classifier of a checkpoint that holds both, on the plain device.
+///
+/// # Errors
+/// As those of [`load_encoder`]; [`Error::Checkpoint`] if the two do not fit together.
+pub fn load_image_classifier(
+    device: &Device,
+    path: &Path,
+    checkpoint: &Checkpoint,
+) -> Result<ImageClassifier> {
+    let (encoder, _, _) = load_encoder(device, path.to_path_buf())?;
+    let refuse = |problem: String| Checkpoint::refuse(path, problem);
+    let shape = classifier_shape(path, checkpoint)?;
+    let Some(readout) = checkpoint.header.readout.clone() else {
+        return Err(refuse("does not say what its classifier sees of the encoder".into()));
+    };
+    let width = encoder.read_width(&readout).map_err(|error| refuse(error.to_string()))?;
+    if width != shape.features {
+        return Err(refuse(format!(
+            "its classifier takes {} features, its encoder gives {width}",
+            shape.features
+        )));
+    }
+    let classifier = load_classifier(path, shape, checkpoint.part("classifier"), device)?;
+    Ok(ImageClassifier::of(encoder, readout, classifier))
+}
+
+/// A classifier with the `parameters` that the checkpoint at `path` holds of it, standardising or not as they say.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if they do not fit its shape.
+pub fn load_classifier(
+    path: &Path,
+    shape: &ClassifierShape,
+    parameters: Parameters,
+    device: &Device,
+) -> Result<Classifier> {
+    let refuse = |problem: String| Checkpoint::refuse(path, problem);
+    let stored: usize = parameters.values().map(|data| data.num_elements()).sum();
+    if shape.weights() > stored {
+        return Err(refuse("holds fewer numbers than its classifier has weights".into()));
+    }
+    let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
+    if places.is_some_and(|places| places != shape.features) {
+        let problem = format!("its classifier takes {} features, which are no map of blocks", shape.features);
+        return Err(refuse(problem));
+    }
+    let standardised = parameters.keys().any(|name| name.starts_with("standardise."));
+    let neutral = FeatureMoments { mean: vec![0.0; shape.features], deviation: vec![1.0; shape.features] };
+    let classifier = Classifier::new(shape, standardised.then_some(neutral), 0, device);
+    model::load(classifier, parameters).map_err(refuse)
+}
