@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use super::conv::ConvBlock;
 use super::patches::PatchLayer;
 use super::whitening::{Components, SAMPLED_PATCHES, sample_patches};
-use super::{Dense, ImageShape, Initialiser, Pool, Readout, mean_over_places};
+use super::{Dense, ImageShape, Initialiser, Mode, Pool, Readout, mean_over_places};
 use crate::error::{Error, Result};
 use crate::samples::Samples;
 
@@ -107,19 +107,25 @@ impl Encoder {
         Some(self.shapes[index])
     }
 
-    /// Images `[batch, height * width * channels]` to features `[batch, features]`.
+    /// Images `[batch, height * width * channels]` to features `[batch, features]`, as of a finished encoder
+    /// ([`Mode::Evaluate`]).
     ///
     /// The flattening before the dense layer is row by row with the channels last, as in Keras.
     pub fn forward(&self, images: Tensor<2>) -> Tensor<2> {
-        self.features_of(self.as_images(images))
+        self.forward_in(Mode::Evaluate, images)
     }
 
-    fn features_of(&self, mut x: Tensor<4>) -> Tensor<2> {
+    /// [`Self::forward`], in training too.
+    pub(super) fn forward_in(&self, mode: Mode, images: Tensor<2>) -> Tensor<2> {
+        self.features_of(self.as_images(images), mode)
+    }
+
+    fn features_of(&self, mut x: Tensor<4>, mode: Mode) -> Tensor<2> {
         if let Some(patches) = &self.patches {
             return patches.read(x, QUADRANTS);
         }
         for block in &self.blocks {
-            x = block.forward(x);
+            x = block.forward(x, mode);
         }
         self.last(x)
     }
@@ -143,22 +149,27 @@ impl Encoder {
     }
 
     /// Images to the features that `readout` names, `[batch, read_width(readout)]`. Blocks behind the last one named are
-    /// not computed.
+    /// not computed. As of a finished encoder ([`Mode::Evaluate`]).
     pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+        self.read_in(Mode::Evaluate, images, readout)
+    }
+
+    /// [`Self::read`], in training too.
+    pub(super) fn read_in(&self, mode: Mode, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
         let images = readout.views.turned(self.as_images(images));
         let features = match readout.views.mirrored() {
-            false => self.read_once(images, readout),
+            false => self.read_once(images, readout, mode),
             true => {
-                let mirrored = self.read_once(images.clone().flip([2]), readout);
-                (self.read_once(images, readout) + mirrored).mul_scalar(0.5)
+                let mirrored = self.read_once(images.clone().flip([2]), readout, mode);
+                (self.read_once(images, readout, mode) + mirrored).mul_scalar(0.5)
             }
         };
         readout.views.side_by_side(features)
     }
 
-    fn read_once(&self, images: Tensor<4>, readout: &Readout) -> Tensor<2> {
+    fn read_once(&self, images: Tensor<4>, readout: &Readout, mode: Mode) -> Tensor<2> {
         if readout.layers.is_empty() {
-            return self.features_of(images);
+            return self.features_of(images, mode);
         }
         let mut x = images;
         if let Some(patches) = &self.patches {
@@ -169,7 +180,7 @@ impl Encoder {
         let mut first = 0;
         for (index, &end) in self.ends.iter().enumerate() {
             for layer in &self.blocks[first..end] {
-                x = layer.forward(x);
+                x = layer.forward(x, mode);
             }
             first = end;
             for (place, name) in read.iter_mut().zip(&readout.layers) {

@@ -78,7 +78,7 @@ fn no_optimizer_moves_the_whitening_and_every_one_moves_the_rest() {
 
 #[test]
 fn an_encoder_that_is_trained_on_keeps_its_whitening() {
-    use crate::model::{ClassifierShape, ImageClassifier, Network};
+    use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
     let plain = Device::flex();
     let mut initialiser = Initialiser::new(1, whitened().scheme(), &plain);
     let encoder = Encoder::new(&whitened(), IMAGE, &mut initialiser).fit(&Noise(IMAGE), 1.0 / 255.0, 1);
@@ -92,7 +92,7 @@ fn an_encoder_that_is_trained_on_keeps_its_whitening() {
     assert_eq!(after["blocks.0.weight"], before["blocks.0.weight"]);
     assert_ne!(after["blocks.1.weight"], before["blocks.1.weight"]);
     let (images, _) = batch(2).into_tensors(&device);
-    assert_eq!(network.logits(images).dims(), [2, 3]);
+    assert_eq!(network.logits(images, Mode::Train).dims(), [2, 3]);
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::Optimizer;
 use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::{Network, Path};
+use crate::model::{Mode, Network, Path};
 use crate::samples::Batch;
 
 /// The devices of a training.
@@ -150,7 +150,7 @@ impl Replica {
         let work = move || {
             let (inputs, labels) = shard.batch.into_tensors(&self.device.clone().autodiff());
             let (loss, correct) =
-                kernels::cross_entropy(network.logits(inputs), labels, shard.label_smoothing);
+                kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, shard.label_smoothing);
             let loss = loss.mul_scalar(shard.share);
             let gradients = loss.backward();
             (network, gradients, loss.inner(), correct.inner())
