@@ -10,7 +10,6 @@ mod head;
 mod initialise;
 mod norm;
 mod parameters;
-mod patches;
 mod readout;
 mod whitening;
 
@@ -22,13 +21,12 @@ use serde::{Deserialize, Serialize};
 
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
-pub use encoder::{Encoder, EncoderConfig, EncoderKind};
+pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
 pub use norm::{BatchNorm, Mode};
 pub(crate) use norm::{MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
-pub use patches::{Activation, Dictionary};
 pub use readout::{Pool, Readout, Views};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).

@@ -1,3 +1,5 @@
+use burn::tensor::TensorData;
+
 use super::*;
 use crate::model::{RotationNetwork, Views, collect, load};
 use crate::samples::Batch;
@@ -138,6 +140,26 @@ fn network_in_network_has_the_papers_shapes() {
         let width = encoder.read_width(&readout).unwrap();
         assert_eq!(encoder.read(images.clone(), &readout).dims(), [2, width]);
     }
+}
+
+#[test]
+fn parameters_keep_their_names_whatever_kind_an_encoder_is() {
+    let names = |kind| {
+        let config = EncoderConfig { kind, ..EncoderConfig::default() };
+        let network = RotationNetwork::new(&config, IMAGE, 1, &Device::flex());
+        let parameters = collect(&network);
+        let names: Vec<String> = parameters.keys().cloned().collect();
+        assert!(load(network, parameters).is_ok());
+        names
+    };
+    let head = ["head.bias", "head.weight"];
+    let patches = ["bias", "contrast", "filters", "squares"].map(|name| format!("encoder.patches.{name}"));
+    assert_eq!(names(EncoderKind::Patches), [&patches.each_ref().map(String::as_str)[..], &head].concat());
+    let seed = names(EncoderKind::Seed);
+    assert_eq!(seed[..2], ["encoder.blocks.0.bias", "encoder.blocks.0.weight"]);
+    assert_eq!(seed[6..], ["encoder.dense.bias", "encoder.dense.weight", head[0], head[1]]);
+    let compact = names(EncoderKind::Compact);
+    assert!(compact.iter().any(|name| name == "encoder.blocks.4.norm.running_variance"), "{compact:?}");
 }
 
 #[test]
