@@ -26,7 +26,7 @@ use crate::samples::{Batch, Samples};
 pub use evaluation::{Evaluation, evaluate, predict};
 pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
-pub use replicas::Replicas;
+pub use replicas::{GradientSum, Replicas};
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
 pub use selection::{Judge, Keep, Selection};
