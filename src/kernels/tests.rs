@@ -265,13 +265,13 @@ fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
 
 /// Both directions of the layers, on images of 32x32.
 fn assert_taken(config: &crate::model::EncoderConfig, layers: &[&str]) {
-    use crate::model::{Network, RotationNetwork};
+    use crate::model::{Mode, Network, RotationNetwork};
     let device = Device::flex().autodiff();
     let network = RotationNetwork::new(config, [32, 32, 3], 1, &device);
     let batch = Tensor::from_data(TensorData::new(numbers(2 * 3072, 5), [2, 3072]), &device);
     let labels = Tensor::<1, Int>::from_data(TensorData::new(vec![1i32, 2], [2]), &device);
     profile::start();
-    let (loss, _) = cross_entropy(network.logits(batch), labels, 0.0);
+    let (loss, _) = cross_entropy(network.logits(batch, Mode::Train), labels, 0.0);
     loss.backward();
     let taken: Vec<String> = profile::stop().into_iter().map(|entry| entry.operation).collect();
     for layer in layers {

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use super::{BatchNorm, Initialiser};
+use super::{BatchNorm, Initialiser, Mode};
 use crate::kernels::{self, ConvOptions, OverlappingPool};
 
 /// Square convolution of stride 1, and what follows it: bias and ReLU, or batch normalisation and ReLU; with
@@ -101,7 +101,7 @@ impl ConvBlock {
     }
 
     /// `[batch, height, width, inputs]` to `[batch, height', width', outputs]`.
-    pub fn forward(&self, input: Tensor<4>) -> Tensor<4> {
+    pub fn forward(&self, input: Tensor<4>, mode: Mode) -> Tensor<4> {
         let mut weight = self.weight.val();
         let mut bias = match &self.bias {
             Some(bias) => bias.val(),
@@ -116,7 +116,7 @@ impl ConvBlock {
             Some(norm) => {
                 let shape = output.dims();
                 let [batch, height, width, channels] = shape;
-                norm.forward(output.reshape([batch * height * width, channels])).reshape(shape)
+                norm.forward(output.reshape([batch * height * width, channels]), mode).reshape(shape)
             }
             None => output,
         };

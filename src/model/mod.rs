@@ -10,7 +10,6 @@ mod head;
 mod initialise;
 mod norm;
 mod parameters;
-mod patches;
 mod readout;
 mod whitening;
 
@@ -22,13 +21,12 @@ use serde::{Deserialize, Serialize};
 
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
-pub use encoder::{Encoder, EncoderConfig, EncoderKind};
+pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
-pub use norm::BatchNorm;
+pub use norm::{BatchNorm, Mode};
 pub(crate) use norm::{MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
-pub use patches::{Activation, Dictionary};
 pub use readout::{Pool, Readout, Views};
 
 /// Number of rotations, and of the rotation head's outputs (Gidaris, Singh, Komodakis 2018: 0, 90, 180, 270 degrees).
@@ -43,7 +41,7 @@ pub trait Network: Module {
     const LAST_LAYER: &'static str;
 
     /// `[batch, values]` to `[batch, classes]`.
-    fn logits(&self, batch: Tensor<2>) -> Tensor<2>;
+    fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2>;
 }
 
 /// Encoder and rotation head: what `pretrain` trains.
@@ -68,8 +66,8 @@ impl RotationNetwork {
 impl Network for RotationNetwork {
     const LAST_LAYER: &'static str = "head";
 
-    fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
-        self.head.forward(self.encoder.forward(batch))
+    fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
+        self.head.forward(self.encoder.forward_in(mode, batch))
     }
 }
 
@@ -216,10 +214,10 @@ struct HiddenLayer {
 }
 
 impl HiddenLayer {
-    fn forward(&self, batch: Tensor<2>) -> Tensor<2> {
+    fn forward(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         let batch = self.dense.forward(batch);
         match &self.norm {
-            Some(norm) => norm.forward(batch),
+            Some(norm) => norm.forward(batch, mode),
             None => batch,
         }
     }
@@ -279,7 +277,7 @@ impl Classifier {
 impl Network for Classifier {
     const LAST_LAYER: &'static str = "output";
 
-    fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
+    fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         let mut batch = match &self.standardise {
             Some(standardise) => standardise.forward(batch),
             None => batch,
@@ -287,9 +285,10 @@ impl Network for Classifier {
         if let Some([height, width, channels]) = self.map {
             let [count, _] = batch.dims();
             let map = batch.reshape([count, height, width, channels]);
-            batch = mean_over_places(self.convolutions.iter().fold(map, |map, layer| layer.forward(map)));
+            batch =
+                mean_over_places(self.convolutions.iter().fold(map, |map, layer| layer.forward(map, mode)));
         }
-        let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch));
+        let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch, mode));
         self.output.forward(hidden)
     }
 }
@@ -334,7 +333,7 @@ impl ImageClassifier {
 impl Network for ImageClassifier {
     const LAST_LAYER: &'static str = "classifier.output";
 
-    fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
-        self.classifier.logits(self.encoder.read(batch, &self.readout))
+    fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
+        self.classifier.logits(self.encoder.read_in(mode, batch, &self.readout), mode)
     }
 }

@@ -11,10 +11,16 @@ pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance (PyTorch's default).
 const EPSILON: f32 = 1e-5;
 
-/// Batch normalisation by channel over all rows, then ReLU.
-///
-/// On a device with automatic differentiation it uses the statistics of the batch and keeps running means of them;
-/// on a plain device it uses the running ones.
+/// What a network is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch normalisation uses the statistics of the batch, and updates the running ones.
+    Train,
+    /// Batch normalisation uses the running statistics. The network stays as it is.
+    Evaluate,
+}
+
+/// Batch normalisation by channel over all rows, then ReLU; [`Mode`] says by which statistics.
 #[derive(Module, Debug)]
 pub struct BatchNorm {
     /// Scale (gamma), `[channels]`.
@@ -37,29 +43,63 @@ impl BatchNorm {
     }
 
     /// `[rows, channels]` to the same shape.
-    pub fn forward(&self, rows: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, rows: Tensor<2>, mode: Mode) -> Tensor<2> {
         let options = NormOptions { epsilon: EPSILON, relu: true };
         let (scale, shift) = (self.scale.val(), self.shift.val());
-        if !rows.device().is_autodiff() {
-            let (mean, variance) = (self.running_mean.value(), self.running_variance.value());
-            return kernels::normalise(rows, mean, variance, scale, shift, options);
+        match mode {
+            Mode::Evaluate => {
+                let (mean, variance) = (self.running_mean.value_sync(), self.running_variance.value_sync());
+                kernels::normalise(rows, mean, variance, scale, shift, options)
+            }
+            Mode::Train => {
+                let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
+                for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
+                    running.update(updated(running.value_sync(), newest));
+                }
+                output
+            }
         }
-        let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
-        for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
-            running.update(updated(running.value_sync(), newest));
-        }
-        output
     }
 }
 
-/// The running mean one batch later. Computed without automatic differentiation: its graph would keep every value
-/// since the first step alive.
+/// The running mean one batch later, on the device of `running`. Computed without automatic differentiation, whose
+/// graph would keep every value since the first step alive.
 fn updated(running: Tensor<1>, newest: Tensor<1>) -> Tensor<1> {
-    let kept = running.inner().mul_scalar(1.0 - MOMENTUM);
-    Tensor::from_inner(kept + newest.inner().mul_scalar(MOMENTUM))
+    let differentiated = running.device().is_autodiff();
+    let updated = running.inner().mul_scalar(1.0 - MOMENTUM) + newest.inner().mul_scalar(MOMENTUM);
+    if differentiated { Tensor::from_inner(updated) } else { updated }
 }
 
 /// Whether the parameter of that name is a running statistic of batch normalisation.
 pub(crate) fn is_running(name: &str) -> bool {
     name.ends_with(".running_mean") || name.ends_with(".running_variance")
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::model::{Parameters, Scheme, collect};
+
+    /// Outputs for two rows, and the running statistics afterwards.
+    fn run(mode: Mode, device: &Device) -> (Vec<f32>, Parameters) {
+        let norm = BatchNorm::new(2, &Initialiser::new(1, Scheme::Glorot, device));
+        let rows = Tensor::from_floats([[1.0, 2.0], [3.0, 8.0]], device);
+        let output = norm.forward(rows, mode).into_data().iter::<f32>().collect();
+        (output, collect(&norm.valid()))
+    }
+
+    #[test]
+    fn the_mode_decides_on_the_statistics_and_the_device_does_not() {
+        let devices = [Device::flex(), Device::flex().autodiff()];
+        let [plain, differentiated] = devices.each_ref().map(|device| run(Mode::Train, device));
+        assert_eq!(plain, differentiated);
+        let mean: Vec<f32> = plain.1["running_mean"].iter::<f32>().collect();
+        assert!((mean[0] - 0.2).abs() < 1e-6 && (mean[1] - 0.5).abs() < 1e-6, "{mean:?}");
+        let [plain, differentiated] = devices.each_ref().map(|device| run(Mode::Evaluate, device));
+        assert_eq!(plain, differentiated);
+        assert!((plain.0[1] - 2.0).abs() < 1e-4, "{:?}", plain.0);
+        assert_eq!(plain.1["running_mean"].iter::<f32>().collect::<Vec<_>>(), [0.0, 0.0]);
+    }
 }

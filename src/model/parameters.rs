@@ -45,20 +45,29 @@ pub fn load<M: Module>(module: M, parameters: Parameters) -> Result<M, String> {
 pub struct Path(Vec<String>);
 
 impl Path {
-    /// Goes into a part.
-    pub fn enter(&mut self, name: &str) {
-        self.0.push(name.to_owned());
+    /// Goes into a part of a container. Which variant an enum is does not show in names.
+    pub fn enter(&mut self, name: &str, container: &str) {
+        if !is_enum(container) {
+            self.0.push(name.to_owned());
+        }
     }
 
     /// Leaves it.
-    pub fn exit(&mut self) {
-        self.0.pop();
+    pub fn exit(&mut self, container: &str) {
+        if !is_enum(container) {
+            self.0.pop();
+        }
     }
 
     /// The dotted name, `encoder.conv1.weight`.
     pub fn name(&self) -> String {
         self.0.join(".")
     }
+}
+
+/// Whether a container is an enum, as burn's `derive(Module)` tells its visitors.
+fn is_enum(container: &str) -> bool {
+    container.starts_with("Enum:")
 }
 
 #[derive(Default)]
@@ -68,12 +77,12 @@ struct Collector {
 }
 
 impl ModuleVisitor for Collector {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
@@ -88,12 +97,12 @@ struct Loader {
 }
 
 impl ModuleMapper for Loader {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {

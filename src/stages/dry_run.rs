@@ -18,7 +18,8 @@ use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
 use crate::model::{
-    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Network, RotationNetwork,
+    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Mode, Network,
+    RotationNetwork,
 };
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::PlainImages;
@@ -268,6 +269,6 @@ fn flop<N: Network>(network: &N, samples: &dyn Samples, context: &Context) -> u6
     let (inputs, _) = Batch::new(samples, 0, &[0]).into_tensors(&context.device);
     let network = network.valid();
     kernels::operations(|| {
-        network.logits(inputs);
+        network.logits(inputs, Mode::Evaluate);
     })
 }

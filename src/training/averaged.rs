@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::optimizer::put_into;
 use super::{Optimizer, Plan, epoch_order};
-use crate::model::{MOMENTUM, Network, collect, is_running};
+use crate::model::{MOMENTUM, Mode, Network, collect, is_running};
 use crate::samples::{Batch, Samples};
 
 /// Most batches that statistics are estimated over. 64 batches of 256 rotated images put a channel's mean within 1/128 of
@@ -45,9 +45,9 @@ pub(super) fn kept<N: Network>(
     let batches: Vec<&[u32]> = order.chunks(plan.batch_size * samples.group()).take(BATCHES).collect();
     for indices in &batches {
         // Clones of a module share their running statistics, `valid` copies them.
-        let network = put_into(kept.valid(), &zeros).train();
-        let (inputs, _) = Batch::new(samples, epoch as u64, indices).into_tensors(&plain.clone().autodiff());
-        drop(network.logits(inputs));
+        let network = put_into(kept.valid(), &zeros);
+        let (inputs, _) = Batch::new(samples, epoch as u64, indices).into_tensors(plain);
+        drop(network.logits(inputs, Mode::Train));
         // From zeros, a running statistic is that of the batch times the momentum.
         let found = collect(&network.valid());
         for (name, sum) in &mut sums {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernels;
 use crate::math::logits::argmax;
-use crate::model::Network;
+use crate::model::{Mode, Network};
 use crate::samples::{Batch, Samples};
 
 /// Samples evaluated at a time; does not change the result beyond rounding of the loss.
@@ -26,7 +26,7 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
 }
 
-/// Evaluates `network`, which is on `device` without automatic differentiation.
+/// Evaluates `network`, which is on `device`, without automatic differentiation.
 pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> Evaluation {
     predict(network, samples, device).0
 }
@@ -41,7 +41,7 @@ pub fn predict<N: Network>(network: &N, samples: &dyn Samples, device: &Device) 
         let batch = Batch::new(samples, 0, indices);
         let truth = batch.labels.clone();
         let (inputs, labels) = batch.into_tensors(device);
-        let logits = network.logits(inputs);
+        let logits = network.logits(inputs, Mode::Evaluate);
         let [_, classes] = logits.dims();
         confusion.resize_with(classes, || vec![0; classes]);
         let (loss, _) = kernels::cross_entropy(logits.clone(), labels, 0.0);

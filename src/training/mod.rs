@@ -18,7 +18,7 @@ use burn::tensor::{Device, Tensor};
 use crate::error::{Error, Result};
 use crate::kernels;
 use crate::math::random::{Purpose, generator};
-use crate::model::Network;
+use crate::model::{Mode, Network};
 use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
 use crate::samples::Resident;
 use crate::samples::{Batch, Samples};
@@ -26,7 +26,7 @@ use crate::samples::{Batch, Samples};
 pub use evaluation::{Evaluation, evaluate, predict};
 pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
-pub use replicas::Replicas;
+pub use replicas::{GradientSum, Replicas};
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
 pub use selection::{Judge, Keep, Selection};
@@ -212,7 +212,8 @@ pub fn step<N: Network>(
     device: &Device,
 ) -> (N, Tensor<1>, Tensor<1>) {
     let (inputs, labels) = batch.into_tensors(device);
-    let (loss, correct) = kernels::cross_entropy(network.logits(inputs), labels, label_smoothing);
+    let (loss, correct) =
+        kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, label_smoothing);
     let mut gradients = loss.backward();
     let network = optimizer.step(network, &mut gradients);
     (network, loss.inner(), correct.inner())

@@ -1,41 +1,111 @@
 //! Encoders: from images to features.
+//!
+//! Each kind is a file: what its keys in the config mean ([`Architecture`]), and what it does to images ([`Encode`]). A
+//! kind that is a row of layers leaves the second to [`Layers`]. A new one is also listed in `config.rs`, with its keys,
+//! and if it is no row of layers in [`Encoder`].
 
+mod compact;
 mod config;
+mod keras;
+mod layers;
+mod nin;
+mod patches;
 
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
 
-use super::conv::ConvBlock;
-use super::patches::PatchLayer;
-use super::whitening::{SAMPLED_PATCHES, sample_patches};
-use super::{Dense, ImageShape, Initialiser, Pool, Readout, mean_over_places};
+use super::conv::BlockShape;
+use super::{ImageShape, Initialiser, Mode, Pool, Readout, Scheme};
 use crate::error::{Error, Result};
-use crate::math::principal_components::Components;
 use crate::samples::Samples;
 
 pub use config::{EncoderConfig, EncoderKind};
+pub use layers::Layers;
+pub use patches::{Activation, Dictionary, Patches};
 
-/// Width of the penultimate layer of the Keras program.
-const SEED_FEATURES: usize = 64;
-
-/// Convolution blocks, then a dense layer (`keras`) or the mean over all places (`compact`, `rotnet-nin`); or the
-/// comparison with patches alone.
+/// An encoder of whatever kind. Parameters are named as if there were no enum around them ([`super::Path`]).
 #[derive(Module, Debug)]
-pub struct Encoder {
-    /// All layers of all blocks.
-    blocks: Vec<ConvBlock>,
-    dense: Option<Dense>,
-    patches: Option<PatchLayer>,
-    #[module(skip)]
-    image: ImageShape,
-    /// Number of layers up to the end of each block.
-    #[module(skip)]
-    ends: Vec<usize>,
-    /// Height, width and channels behind each block.
-    #[module(skip)]
-    shapes: Vec<ImageShape>,
-    #[module(skip)]
-    features: usize,
+pub enum Encoder {
+    /// Convolution blocks, one behind the other.
+    Layers(Layers),
+    /// Comparison with patches.
+    Patches(Patches),
+}
+
+/// What follows from the config of an encoder before there is one. Every default is right for a row of layers that takes
+/// images of any size.
+trait Architecture {
+    /// Checks its keys against their ranges.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Writes its keys out, those that were left to their defaults, too.
+    fn write_keys(&self, _config: &mut EncoderConfig) {}
+
+    /// How initial parameters are drawn.
+    fn scheme(&self) -> Scheme {
+        Scheme::Glorot
+    }
+
+    /// See [`EncoderConfig::fixed_size`].
+    fn fixed_size(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether [`Encode::fitted`] gives something.
+    fn is_fitted(&self) -> bool {
+        false
+    }
+
+    /// Whether training changes anything of it.
+    fn is_trainable(&self) -> bool {
+        true
+    }
+
+    /// The convolutions of each block, on images with so many channels; empty if it is no row of layers.
+    fn layers(&self, channels: usize) -> Vec<Vec<BlockShape>>;
+
+    /// Number of weights of its convolutions.
+    fn weights(&self, channels: usize) -> usize {
+        let blocks = self.layers(channels).into_iter().flatten();
+        blocks.map(|shape| shape.kernel * shape.kernel * shape.channels[0] * shape.channels[1]).sum()
+    }
+
+    /// An encoder with fresh parameters.
+    fn init(&self, image: ImageShape, initialiser: &mut Initialiser) -> Encoder {
+        Encoder::Layers(Layers::new(self.layers(image[2]), None, image, initialiser))
+    }
+}
+
+/// What an encoder does to images.
+trait Encode {
+    /// Shape of the images it was made for.
+    fn image(&self) -> ImageShape;
+
+    /// Height, width and channels behind each block that can be read.
+    fn shapes(&self) -> &[ImageShape];
+
+    /// Numbers an image that [`Self::forward`] gives.
+    fn features(&self) -> usize;
+
+    /// Name of the layer whose output [`Self::forward`] gives.
+    fn feature_layer(&self) -> &'static str;
+
+    /// The device its parameters are on.
+    fn device(&self) -> Device;
+
+    /// Images `[batch, height, width, channels]` to features `[batch, features]`.
+    fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2>;
+
+    /// The outputs of `blocks` (counted from 0), each pooled to `[batch, numbers]`, in the order of `blocks`.
+    fn read(&self, images: Tensor<4>, blocks: &[usize], pool: Pool, mode: Mode) -> Vec<Tensor<2>>;
+
+    /// The encoder with what is not trained computed from `images`; none if it is trained as a whole. See
+    /// [`Encoder::fit`].
+    fn fitted(&self, _images: &dyn Samples, _step: f32, _seed: u64) -> Option<Encoder> {
+        None
+    }
 }
 
 fn block_name(index: usize) -> String {
@@ -45,89 +115,60 @@ fn block_name(index: usize) -> String {
 impl Encoder {
     /// An encoder of images of shape `image` with fresh parameters.
     pub fn new(config: &EncoderConfig, image: ImageShape, initialiser: &mut Initialiser) -> Self {
-        let [mut height, mut width, channels] = image;
-        let (mut blocks, mut ends, mut shapes) = (Vec::new(), Vec::new(), Vec::new());
-        let mut features = channels;
-        for layers in config.layers(channels) {
-            for shape in layers {
-                blocks.push(ConvBlock::new(shape, initialiser));
-                (height, width) = (shape.side(height), shape.side(width));
-                features = shape.channels[1];
-            }
-            ends.push(blocks.len());
-            shapes.push([height, width, features]);
+        config.architecture().init(image, initialiser)
+    }
+
+    fn kind(&self) -> &dyn Encode {
+        match self {
+            Self::Layers(layers) => layers,
+            Self::Patches(patches) => patches,
         }
-        let dense = (config.kind == EncoderKind::Keras).then(|| {
-            let flat = height * width * features;
-            features = SEED_FEATURES;
-            Dense::new(flat, SEED_FEATURES, true, initialiser)
-        });
-        let patches = (config.kind == EncoderKind::Patches).then(|| {
-            let layer = PatchLayer::new(config.patch_shape(channels), initialiser);
-            shapes.push(layer.places(image));
-            features = QUADRANTS.width(layer.places(image));
-            layer
-        });
-        Self { blocks, dense, patches, image, ends, shapes, features }
     }
 
     /// Computes from `images` what is not trained but computed ([`EncoderConfig::is_fitted`]): the whitening block,
-    /// the patches. Their labels are not used. `step` is what one of the 255 steps of a pixel is given as; the draws
-    /// depend on `seed`.
-    pub fn fit(mut self, images: &dyn Samples, step: f32, seed: u64) -> Self {
-        self.patches = self.patches.map(|layer| layer.fit(images, self.image, step, seed));
-        if self.blocks.first().is_some_and(ConvBlock::is_fixed) {
-            let first = self.blocks.remove(0);
-            self.blocks.insert(0, whitening(first, images, self.image, seed));
-        }
-        self
+    /// the patches. Their labels are not used. `step` is the value of one of the 255 steps of a pixel; `seed` decides
+    /// which patches are drawn.
+    pub fn fit(self, images: &dyn Samples, step: f32, seed: u64) -> Self {
+        self.kind().fitted(images, step, seed).unwrap_or(self)
     }
 
     /// Features an image.
     pub fn features(&self) -> usize {
-        self.features
+        self.kind().features()
     }
 
     /// Name of the layer whose output [`forward`](Self::forward) gives.
     pub fn feature_layer(&self) -> &'static str {
-        match (&self.dense, &self.patches) {
-            (Some(_), _) => "dense",
-            (None, Some(_)) => "means over quadrants",
-            (None, None) => "mean over places",
-        }
+        self.kind().feature_layer()
     }
 
     /// Names of the blocks that can be read, in their order.
     pub fn block_names(&self) -> Vec<String> {
-        (0..self.shapes.len()).map(block_name).collect()
+        (0..self.kind().shapes().len()).map(block_name).collect()
+    }
+
+    fn block(&self, name: &str) -> Option<usize> {
+        self.block_names().iter().position(|block| block == name)
     }
 
     /// Height, width and channels behind the block of that name.
     pub fn block_shape(&self, name: &str) -> Option<ImageShape> {
-        let index = self.block_names().iter().position(|block| block == name)?;
-        Some(self.shapes[index])
+        self.block(name).map(|index| self.kind().shapes()[index])
     }
 
-    /// Images `[batch, height * width * channels]` to features `[batch, features]`.
-    ///
-    /// The flattening before the dense layer is row by row with the channels last, as in Keras.
+    /// Images `[batch, height * width * channels]` to features `[batch, features]`, in [`Mode::Evaluate`].
     pub fn forward(&self, images: Tensor<2>) -> Tensor<2> {
-        self.features_of(self.as_images(images))
+        self.forward_in(Mode::Evaluate, images)
     }
 
-    fn features_of(&self, mut x: Tensor<4>) -> Tensor<2> {
-        if let Some(patches) = &self.patches {
-            return patches.read(x, QUADRANTS);
-        }
-        for block in &self.blocks {
-            x = block.forward(x);
-        }
-        self.last(x)
+    /// [`Self::forward`] in either mode.
+    pub(super) fn forward_in(&self, mode: Mode, images: Tensor<2>) -> Tensor<2> {
+        self.kind().forward(self.as_images(images), mode)
     }
 
     fn as_images(&self, images: Tensor<2>) -> Tensor<4> {
         let [batch, values] = images.dims();
-        let [mut height, mut width, channels] = self.image;
+        let [mut height, mut width, channels] = self.kind().image();
         if values != height * width * channels {
             // Smaller images, which are square.
             height = (values / channels).isqrt();
@@ -136,53 +177,31 @@ impl Encoder {
         images.reshape([batch, height, width, channels])
     }
 
-    fn last(&self, x: Tensor<4>) -> Tensor<2> {
-        match &self.dense {
-            Some(dense) => dense.forward(x.flatten(1, 3)),
-            None => mean_over_places(x),
-        }
+    /// Images to the features that `readout` names, `[batch, read_width(readout)]`, in [`Mode::Evaluate`]. Blocks behind
+    /// the last one named are not computed.
+    pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+        self.read_in(Mode::Evaluate, images, readout)
     }
 
-    /// Images to the features that `readout` names, `[batch, read_width(readout)]`. Blocks behind the last one named are
-    /// not computed.
-    pub fn read(&self, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
+    /// [`Self::read`] in either mode.
+    pub(super) fn read_in(&self, mode: Mode, images: Tensor<2>, readout: &Readout) -> Tensor<2> {
         let images = readout.views.turned(self.as_images(images));
         let features = match readout.views.mirrored() {
-            false => self.read_once(images, readout),
+            false => self.read_once(images, readout, mode),
             true => {
-                let mirrored = self.read_once(images.clone().flip([2]), readout);
-                (self.read_once(images, readout) + mirrored).mul_scalar(0.5)
+                let mirrored = self.read_once(images.clone().flip([2]), readout, mode);
+                (self.read_once(images, readout, mode) + mirrored).mul_scalar(0.5)
             }
         };
         readout.views.side_by_side(features)
     }
 
-    fn read_once(&self, images: Tensor<4>, readout: &Readout) -> Tensor<2> {
+    fn read_once(&self, images: Tensor<4>, readout: &Readout, mode: Mode) -> Tensor<2> {
         if readout.layers.is_empty() {
-            return self.features_of(images);
+            return self.kind().forward(images, mode);
         }
-        let mut x = images;
-        if let Some(patches) = &self.patches {
-            let read = readout.layers.iter().map(|_| patches.read(x.clone(), readout.pool));
-            return Tensor::cat(read.collect(), 1);
-        }
-        let mut read = vec![None; readout.layers.len()];
-        let mut first = 0;
-        for (index, &end) in self.ends.iter().enumerate() {
-            for layer in &self.blocks[first..end] {
-                x = layer.forward(x);
-            }
-            first = end;
-            for (place, name) in read.iter_mut().zip(&readout.layers) {
-                if *name == block_name(index) {
-                    *place = Some(readout.pool.apply(x.clone()));
-                }
-            }
-            if read.iter().all(Option::is_some) {
-                break;
-            }
-        }
-        Tensor::cat(read.into_iter().flatten().collect(), 1)
+        let blocks: Vec<usize> = readout.layers.iter().filter_map(|name| self.block(name)).collect();
+        Tensor::cat(self.kind().read(images, &blocks, readout.pool, mode), 1)
     }
 
     /// Numbers an image that [`read`](Self::read) gives.
@@ -191,7 +210,7 @@ impl Encoder {
     /// [`Error::Config`] if a block is not there, or smaller than the grid it is to be pooled to.
     pub fn read_width(&self, readout: &Readout) -> Result<usize> {
         let width: usize = match (&readout.layers[..], readout.pool) {
-            ([], Pool::None) => self.features,
+            ([], Pool::None) => self.features(),
             ([], _) => {
                 return Err(Error::config("extract.pool", "goes with extract.layers, which names none"));
             }
@@ -205,7 +224,7 @@ impl Encoder {
 
     fn layer_width(&self, name: &str, pool: Pool) -> Result<usize> {
         let Some(shape) = self.block_shape(name) else {
-            let problem = match self.shapes.len() {
+            let problem = match self.kind().shapes().len() {
                 1 => format!("`{name}` is not block1, the only one"),
                 blocks => format!("`{name}` is none of block1 to block{blocks}"),
             };
@@ -222,26 +241,8 @@ impl Encoder {
 
     /// The device its parameters are on.
     pub fn device(&self) -> Device {
-        match &self.patches {
-            Some(patches) => patches.filters.val().device(),
-            None => self.blocks[0].weight.val().device(),
-        }
+        self.kind().device()
     }
-}
-
-/// How the places of patches become features where no layer is named, as in the paper.
-const QUADRANTS: Pool = Pool::Two;
-
-/// `block` with the whitened principal components of 3x3 patches of the images.
-fn whitening(block: ConvBlock, images: &dyn Samples, image: ImageShape, seed: u64) -> ConvBlock {
-    let weight = block.weight.val();
-    let [side, _, channels, outputs] = weight.dims();
-    let patches = sample_patches(images, image, side, SAMPLED_PATCHES, seed);
-    let (values, bias) = Components::new(&patches, side * side * channels).whitening();
-    let device = weight.device();
-    let weight = TensorData::new(values, [side, side, channels, outputs]);
-    let bias = TensorData::new(bias, [outputs]);
-    block.with_fixed(Param::from_data(weight, &device), Param::from_data(bias, &device))
 }
 
 #[cfg(test)]

@@ -1,3 +1,5 @@
+use burn::tensor::TensorData;
+
 use super::*;
 use crate::model::{RotationNetwork, Views, collect, load};
 use crate::samples::Batch;
@@ -78,7 +80,7 @@ fn no_optimizer_moves_the_whitening_and_every_one_moves_the_rest() {
 
 #[test]
 fn an_encoder_that_is_trained_on_keeps_its_whitening() {
-    use crate::model::{ClassifierShape, ImageClassifier, Network};
+    use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
     let plain = Device::flex();
     let mut initialiser = Initialiser::new(1, whitened().scheme(), &plain);
     let encoder = Encoder::new(&whitened(), IMAGE, &mut initialiser).fit(&Noise(IMAGE), 1.0 / 255.0, 1);
@@ -92,7 +94,7 @@ fn an_encoder_that_is_trained_on_keeps_its_whitening() {
     assert_eq!(after["blocks.0.weight"], before["blocks.0.weight"]);
     assert_ne!(after["blocks.1.weight"], before["blocks.1.weight"]);
     let (images, _) = batch(2).into_tensors(&device);
-    assert_eq!(network.logits(images).dims(), [2, 3]);
+    assert_eq!(network.logits(images, Mode::Train).dims(), [2, 3]);
 }
 
 #[test]
@@ -138,6 +140,26 @@ fn network_in_network_has_the_papers_shapes() {
         let width = encoder.read_width(&readout).unwrap();
         assert_eq!(encoder.read(images.clone(), &readout).dims(), [2, width]);
     }
+}
+
+#[test]
+fn parameters_keep_their_names_whatever_kind_an_encoder_is() {
+    let names = |kind| {
+        let config = EncoderConfig { kind, ..EncoderConfig::default() };
+        let network = RotationNetwork::new(&config, IMAGE, 1, &Device::flex());
+        let parameters = collect(&network);
+        let names: Vec<String> = parameters.keys().cloned().collect();
+        assert!(load(network, parameters).is_ok());
+        names
+    };
+    let head = ["head.bias", "head.weight"];
+    let patches = ["bias", "contrast", "filters", "squares"].map(|name| format!("encoder.patches.{name}"));
+    assert_eq!(names(EncoderKind::Patches), [&patches.each_ref().map(String::as_str)[..], &head].concat());
+    let keras = names(EncoderKind::Keras);
+    assert_eq!(keras[..2], ["encoder.blocks.0.bias", "encoder.blocks.0.weight"]);
+    assert_eq!(keras[6..], ["encoder.dense.bias", "encoder.dense.weight", head[0], head[1]]);
+    let compact = names(EncoderKind::Compact);
+    assert!(compact.iter().any(|name| name == "encoder.blocks.4.norm.running_variance"), "{compact:?}");
 }
 
 #[test]

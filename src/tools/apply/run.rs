@@ -10,7 +10,7 @@ use crate::config::{self, Overrides};
 use crate::data::{Images, Pixels};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
-use crate::model::{ClassifierShape, ImageClassifier, Network};
+use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
 use crate::progress::Stage;
 use crate::samples::Batch;
 use crate::samples::PlainImages;
@@ -152,7 +152,8 @@ impl ClassFinder {
         let plain = PlainImages::all(images, &self.pixels);
         let indices: Vec<u32> = (0..images.len() as u32).collect();
         let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&self.network.encoder.device());
-        let logits: Vec<f64> = self.network.logits(inputs).into_data().iter::<f64>().collect();
+        let logits: Vec<f64> =
+            self.network.logits(inputs, Mode::Evaluate).into_data().iter::<f64>().collect();
         logits.chunks(self.classes.len()).map(<[f64]>::to_vec).collect()
     }
 }

@@ -17,7 +17,7 @@ use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::kernels::OverlappingPool;
-use crate::model::{BlockShape, EncoderConfig, EncoderKind, ImageShape, Parameters};
+use crate::model::{BlockShape, EncoderConfig, ImageShape, Parameters};
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::networks::load_encoder;
 
@@ -85,15 +85,16 @@ pub(super) fn write(checkpoint: &Path, files: &mut Files<'_>) -> Result<()> {
     let Some(config) = &header.encoder else {
         return Err(Error::checkpoint(checkpoint, "holds no encoder", HINT));
     };
-    if config.kind == EncoderKind::Patches {
+    let blocks = config.layers(header.image[2]);
+    if blocks.is_empty() {
         let hint = "export the run's features: --what features";
-        return Err(Error::checkpoint(checkpoint, "encoder `patches` is no network of layers", hint));
+        let problem = format!("encoder `{}` is no network of layers", config.kind.name());
+        return Err(Error::checkpoint(checkpoint, problem, hint));
     }
     let parameters = loaded.part("encoder");
     let tensors = convert(&parameters, config, header.image[2])
         .map_err(|problem| Error::checkpoint(checkpoint, problem, HINT))?;
     let dense = parameters.get("dense.weight").map(|weight| weight.shape().to_vec());
-    let blocks = config.layers(header.image[2]);
     let description = Description {
         encoder: config,
         image: header.image,
@@ -203,7 +204,7 @@ fn torch_name(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Encoder, Initialiser, collect};
+    use crate::model::{Encoder, EncoderKind, Initialiser, collect};
     use burn::tensor::Device;
 
     fn exported(kind: EncoderKind) -> Vec<Exported> {

@@ -11,7 +11,7 @@ use crate::data::Pixels;
 use crate::device::{self, DeviceName};
 use crate::error::Result;
 use crate::kernels;
-use crate::model::{Network, RotationNetwork};
+use crate::model::{Mode, Network, RotationNetwork};
 use crate::samples::RotatedImages;
 use crate::samples::{Batch, Samples};
 use crate::tools::bench::{IMAGE, made_up_images};
@@ -99,7 +99,7 @@ impl Step {
         let step = || {
             let start = Instant::now();
             let (inputs, labels) = Batch::new(&samples, 0, &indices).into_tensors(&device);
-            let (loss, _) = kernels::cross_entropy(network.logits(inputs), labels, 0.0);
+            let (loss, _) = kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, 0.0);
             let mut gradients = loss.backward();
             let gradients = gradients_by_name(&network, &mut gradients);
             let numbers = |(name, gradient): (_, burn::tensor::Tensor<1>)| {

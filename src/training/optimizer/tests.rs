@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, TensorData};
 
 use super::*;
-use crate::model::{Classifier, ClassifierShape, load};
+use crate::model::{Classifier, ClassifierShape, Mode, load};
 use crate::samples::{Batch, Inputs};
 use crate::training::step;
 
@@ -22,7 +22,7 @@ struct Line {
 impl Network for Line {
     const LAST_LAYER: &'static str = "output";
 
-    fn logits(&self, batch: Tensor<2>) -> Tensor<2> {
+    fn logits(&self, batch: Tensor<2>, _: Mode) -> Tensor<2> {
         batch.matmul(self.weight.val()) + self.bias.val().reshape([1, 1])
     }
 }

@@ -1,16 +1,19 @@
 //! Several devices that share every training step: each computes the gradients of its shard of the batch on a copy of
-//! the network; the first one adds them up, keeps the parameters and makes the update.
+//! the network; they are added up as flat buffers ([`GradientSum`]) on the first one, which keeps the parameters and
+//! makes the update.
 //!
 //! Every shard's loss counts by its share of the batch, so that the sum of the gradients is the gradient of the mean
 //! loss over the whole batch: without batch normalisation, several devices do what one does, apart from the order of
 //! sums. Batch normalisation takes the statistics of its own shard, so there a batch on n devices is not the same as
 //! on one; the running statistics become the mean of the shards', weighted by their sizes.
 
-use std::collections::BTreeMap;
+mod flat;
+mod sum;
+
 use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use burn::module::{ModuleMapper, ModuleVisitor, Param};
+use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -18,13 +21,19 @@ use super::Optimizer;
 use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::kernels;
-use crate::model::{Network, Path};
+use crate::model::{Mode, Network, Path};
 use crate::samples::Batch;
+
+pub(crate) use flat::gradients_by_name;
+use flat::{Flat, parameters_without};
+pub use sum::GradientSum;
+use sum::LeftToRight;
 
 /// The devices of a training.
 #[derive(Clone, Debug)]
 pub struct Replicas {
     replicas: Vec<Replica>,
+    sum: Arc<dyn GradientSum>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,7 +63,8 @@ impl Replicas {
             let pool = pool.transpose().map_err(|error| usage(format!("cannot start threads: {error}")))?;
             Ok(Replica { device: device.clone(), pool: pool.map(Arc::new) })
         };
-        Ok(Self { replicas: devices.iter().map(replica).collect::<Result<_>>()? })
+        let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
+        Ok(Self { replicas, sum: Arc::new(LeftToRight) })
     }
 
     /// All of their devices, without automatic differentiation.
@@ -81,31 +91,34 @@ impl Replicas {
         let main = self.main();
         let total = batch.labels.len();
         let (first, shards) = split(batch, group, self.replicas.len());
-        if shards.is_empty() {
+        if shards.is_empty() && self.sum.processes() == 1 {
             return super::step(network, optimizer, first, label_smoothing, &main.clone().autodiff());
         }
         let shard =
             |batch: Batch| Shard { share: batch.labels.len() as f64 / total as f64, batch, label_smoothing };
-        let (network, mut gradients, loss, correct, others) = std::thread::scope(|scope| {
+        let (network, mut gradients, parts) = std::thread::scope(|scope| {
             let others: Vec<_> = (self.replicas[1..].iter())
                 .zip(shards)
                 .map(|(replica, batch)| {
                     let (shard, copy) = (shard(batch), network.valid());
-                    scope.spawn(move || replica.contribution(copy, shard, main))
+                    scope.spawn(move || {
+                        let network = copy.fork(&replica.device).train();
+                        replica.part(network, shard).2.to_device(main)
+                    })
                 })
                 .collect();
-            let (network, gradients, loss, correct) = self.replicas[0].gradients(network, shard(first));
+            let (network, gradients, part) = self.replicas[0].part(network, shard(first));
             let others =
                 others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            (network, gradients, loss, correct, others.collect::<Vec<_>>())
+            (network, gradients, std::iter::once(part).chain(others).collect::<Vec<_>>())
         });
-        let (loss, correct) = others.iter().fold((loss, correct), |(loss, correct), other| {
-            (loss + other.loss.clone(), correct + other.correct.clone())
-        });
-        // Folds what the forward pass left to be added into the running statistics.
-        drop(network.valid());
+        let statistics = mean_statistics(&parts);
+        let places = parts[0].sums.places.clone();
+        let numbers = self.sum.sum(parts.into_iter().map(|part| part.sums.numbers).collect());
+        let sums = Flat { places, numbers };
+        let [loss, correct] = [0, 1].map(|index| sums.more(index));
         let path = Path::default();
-        let network = network.map(&mut Merge { path, gradients: &mut gradients, others });
+        let network = network.map(&mut Spread { path, gradients: &mut gradients, sums, statistics });
         (optimizer.step(network, &mut gradients), loss, correct)
     }
 }
@@ -131,166 +144,84 @@ struct Shard {
     label_smoothing: f32,
 }
 
-/// What a replica other than the first hands over, all of it on the first one's device.
-struct Contribution {
+/// What a replica computes of a shard.
+struct Part {
     /// Of the batch.
     share: f64,
-    /// Share of the mean loss.
-    loss: Tensor<1>,
-    correct: Tensor<1>,
-    /// Flattened, by name of the parameter.
-    gradients: BTreeMap<String, Tensor<1>>,
-    /// Flattened, by name: what changed without a gradient.
-    statistics: BTreeMap<String, Tensor<1>>,
+    /// Gradients, then the share of the mean loss and the number of right answers.
+    sums: Flat,
+    /// What has no gradient: running statistics, and what never changes.
+    statistics: Option<Flat>,
+}
+
+impl Part {
+    fn to_device(self, device: &Device) -> Self {
+        let statistics = self.statistics.map(|statistics| statistics.to_device(device));
+        Self { sums: self.sums.to_device(device), statistics, ..self }
+    }
 }
 
 impl Replica {
-    /// Gradients, share of the mean loss, and number of right answers of a shard, for a network on this device.
-    fn gradients<N: Network>(&self, network: N, shard: Shard) -> (N, Gradients, Tensor<1>, Tensor<1>) {
+    /// Forward and backward pass of a shard, for a network on this device. What comes back besides the network and its
+    /// part holds no gradients; it is where their sums are to be put.
+    fn part<N: Network>(&self, network: N, shard: Shard) -> (N, Gradients, Part) {
         let work = move || {
             let (inputs, labels) = shard.batch.into_tensors(&self.device.clone().autodiff());
-            let (loss, correct) =
-                kernels::cross_entropy(network.logits(inputs), labels, shard.label_smoothing);
+            let logits = network.logits(inputs, Mode::Train);
+            let (loss, correct) = kernels::cross_entropy(logits, labels, shard.label_smoothing);
             let loss = loss.mul_scalar(shard.share);
-            let gradients = loss.backward();
-            (network, gradients, loss.inner(), correct.inner())
+            let mut gradients = loss.backward();
+            let numbers = vec![loss.inner(), correct.inner()];
+            let sums = Flat::new(gradients_by_name(&network, &mut gradients), numbers);
+            // `valid` also folds what the forward pass left to be added into the running statistics.
+            let statistics = parameters_without(&sums, &network.valid());
+            let statistics = (!statistics.is_empty()).then(|| Flat::new(statistics, Vec::new()));
+            (network, gradients, Part { share: shard.share, sums, statistics })
         };
         match &self.pool {
             Some(pool) => pool.install(work),
             None => work(),
         }
     }
-
-    /// The contribution of this device, to which `copy` of the network (without automatic differentiation, on the
-    /// device `main`) is moved first.
-    fn contribution<N: Network>(&self, copy: N, shard: Shard, main: &Device) -> Contribution {
-        let share = shard.share;
-        let network = copy.fork(&self.device).train();
-        let (network, mut gradients, loss, correct) = self.gradients(network, shard);
-        let gradients = gradients_by_name(&network, &mut gradients);
-        let mut statistics = Unchanged { path: Path::default(), except: &gradients, found: BTreeMap::new() };
-        network.valid().visit(&mut statistics);
-        let moved = |tensors: BTreeMap<String, Tensor<1>>| {
-            tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(main))).collect()
-        };
-        let statistics = moved(statistics.found);
-        Contribution {
-            share,
-            loss: loss.to_device(main),
-            correct: correct.to_device(main),
-            gradients: moved(gradients),
-            statistics,
-        }
-    }
 }
 
-/// Takes the gradients of a network's parameters, flattened, by name.
-pub(crate) fn gradients_by_name(
-    network: &impl Network,
-    gradients: &mut Gradients,
-) -> BTreeMap<String, Tensor<1>> {
-    let mut gather = Gather { path: Path::default(), gradients, found: BTreeMap::new() };
-    network.visit(&mut gather);
-    gather.found
+/// The mean over all parts, as the first one's numbers and the differences from them: where all are the same they stay
+/// as they are.
+fn mean_statistics(parts: &[Part]) -> Option<Flat> {
+    let (first, others) = parts.split_first()?;
+    let Flat { places, numbers: first } = first.statistics.as_ref()?;
+    let others = others.iter().filter_map(|part| Some((part.share, &part.statistics.as_ref()?.numbers)));
+    let numbers = others
+        .fold(first.clone(), |mean, (share, other)| mean + (other.clone() - first.clone()).mul_scalar(share));
+    Some(Flat { places: places.clone(), numbers })
 }
 
-struct Gather<'a> {
+/// Puts the sums of gradients where the optimizer takes them from, and the statistics into the network.
+struct Spread<'a> {
     path: Path,
     gradients: &'a mut Gradients,
-    found: BTreeMap<String, Tensor<1>>,
+    sums: Flat,
+    statistics: Option<Flat>,
 }
 
-impl ModuleVisitor for Gather<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
+impl ModuleMapper for Spread<'_> {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
     }
 
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad_remove(self.gradients) {
-            self.found.insert(self.path.name(), flat(gradient));
-        }
-    }
-}
-
-/// Collects the parameters that have no gradient: running statistics.
-struct Unchanged<'a> {
-    path: Path,
-    except: &'a BTreeMap<String, Tensor<1>>,
-    found: BTreeMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Unchanged<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = self.path.name();
-        if !self.except.contains_key(&name) {
-            self.found.insert(name, flat(param.val()));
-        }
-    }
-}
-
-fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let length = tensor.dims().iter().product::<usize>();
-    tensor.reshape([length])
-}
-
-/// Adds the other replicas' gradients to those of the network being mapped, and takes the mean of running statistics.
-struct Merge<'a> {
-    path: Path,
-    gradients: &'a mut Gradients,
-    others: Vec<Contribution>,
-}
-
-impl ModuleMapper for Merge<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.enter(name);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.exit();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.path.exit(container);
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let (id, tensor, mapper) = param.consume();
-        let name = self.path.name();
-        let tensor = match tensor.grad_remove(self.gradients) {
-            Some(gradient) => {
-                let others = self.others.iter_mut().filter_map(|other| other.gradients.remove(&name));
-                let shape = gradient.dims();
-                let sum = others.fold(gradient, |sum, other| sum + other.reshape(shape));
-                tensor.grad_replace(self.gradients, sum);
-                tensor
-            }
-            None if tensor.is_require_grad() => tensor,
-            None => self.mean(&name, tensor),
-        };
+        let (id, mut tensor, mapper) = param.consume();
+        let (name, shape) = (self.path.name(), tensor.dims());
+        if let Some(sum) = self.sums.tensor(&name, shape) {
+            tensor.grad_replace(self.gradients, sum);
+        } else if let (false, Some(statistics)) = (tensor.is_require_grad(), &self.statistics) {
+            tensor = statistics.tensor(&name, shape).map_or(tensor, Tensor::from_inner);
+        }
         Param::from_mapped_value(id, tensor, mapper)
-    }
-}
-
-impl Merge<'_> {
-    /// The mean over all replicas, as the first one's value and the differences from it: where all are the same it
-    /// stays that.
-    fn mean<const D: usize>(&mut self, name: &str, tensor: Tensor<D>) -> Tensor<D> {
-        let first = tensor.inner();
-        let shape = first.dims();
-        let others =
-            self.others.iter_mut().filter_map(|other| Some((other.share, other.statistics.remove(name)?)));
-        let mean = others.fold(first.clone(), |mean, (share, other)| {
-            mean + (other.reshape(shape) - first.clone()).mul_scalar(share)
-        });
-        Tensor::from_inner(mean)
     }
 }
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::data::{DataConfig, Pixels};
 use crate::model::{
     Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, Parameters, RotationNetwork,
-    collect,
+    collect, is_running,
 };
 use crate::samples::{Inputs, Samples};
 use crate::samples::{RotatedImages, Rotations};
@@ -156,6 +156,43 @@ fn batch_normalisation_takes_the_statistics_of_each_shard_and_keeps_their_weight
     let (_, _, two) = three_steps(&encoder, 2, 4);
     let off = difference(&one, &two);
     assert!(off > 1e-5, "with batch normalisation two replicas are not one: {off}");
+}
+
+/// As if another process had computed the same part of the batch.
+#[derive(Debug)]
+struct Twin;
+
+impl GradientSum for Twin {
+    fn processes(&self) -> usize {
+        2
+    }
+
+    fn sum(&self, mut parts: Vec<Tensor<1>>) -> Tensor<1> {
+        assert_eq!(parts.len(), 1);
+        parts.pop().unwrap().mul_scalar(2.0)
+    }
+}
+
+#[test]
+fn gradients_loss_and_right_answers_go_through_the_sum_with_one_device_too() {
+    let one = Replicas::new(&[Device::flex()]).unwrap();
+    let twins = Replicas { sum: Arc::new(Twin), ..one.clone() };
+    let fresh = collect(&network(&norm_encoder()).valid());
+    let step = |replicas: &Replicas| {
+        let (network, loss, correct) =
+            replicas.step(network(&norm_encoder()), &mut optimizer(), batch(0, 3), GROUP, SMOOTHING);
+        (collect(&network.valid()), number(loss), number(correct))
+    };
+    let (alone, twice) = (step(&one), step(&twins));
+    assert_eq!((2.0 * alone.1, 2.0 * alone.2), (twice.1, twice.2));
+    // One step of SGD moves parameters by a multiple of the gradient; running statistics are no sums.
+    for (name, fresh) in &fresh {
+        let factor = if is_running(name) { 1.0 } else { 2.0 };
+        let moved = values(fresh).into_iter().zip(values(&alone.0[name])).map(|(a, b)| factor * (b - a) + a);
+        for (expected, found) in moved.zip(values(&twice.0[name])) {
+            assert!((expected - found).abs() < 1e-6, "{name}: {expected} {found}");
+        }
+    }
 }
 
 #[test]

@@ -1,36 +1,20 @@
-//! The untrained anchor of Coates and Ng: whitened patches compared with every place of an image.
-//!
-//! Each 6x6 patch of an image has its mean subtracted and is divided by its deviation, is whitened (ZCA), and compared
-//! with a dictionary of patches that were treated alike. Mean, whitening and comparison are linear, so they are folded
-//! into one convolution; deviation, activation and averaging follow in one pass an image, so that the responses (400
-//! numbers at each of 27x27 places) are never kept.
-//!
-//! A. Coates, H. Lee, A. Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning" (AISTATS 2011):
-//! patches, k-means, triangle activation, quadrants. A. Coates, A. Ng, "The Importance of Encoding Versus Training with
-//! Sparse Coding and Vector Quantization" (ICML 2011): random patches, soft threshold of both signs. The constants are
-//! those of the programs published with them.
-
-mod dictionary;
-mod encode;
+//! The layer that compares with patches, and how it is computed from images.
 
 use std::borrow::Cow;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::whitening::{SAMPLED_PATCHES, sample_patches};
-use super::{ImageShape, Initialiser, Pool};
+use super::dictionary::{folded, kmeans, normalise, to_length_one, whiten};
+use super::encode::Tail;
+use super::{Activation, Dictionary};
 use crate::kernels::{self, ConvOptions};
 use crate::math::principal_components::Components;
+use crate::model::whitening::{SAMPLED_PATCHES, sample_patches};
+use crate::model::{ImageShape, Initialiser, Pool};
 use crate::samples::Samples;
-use dictionary::{folded, kmeans, normalise, to_length_one, whiten};
-use encode::Tail;
 
-/// Side of a patch (`rfSize = 6`).
-pub const PATCH_SIDE: usize = 6;
 /// Added to the variance of a patch whose pixels reach to 255 (`var(patches,[],2)+10`).
 const CONTRAST_EPSILON: f32 = 10.0;
 /// Added to the variance of each component (`diag(D) + 0.1`).
@@ -38,51 +22,29 @@ const ZCA_EPSILON: f64 = 0.1;
 /// Images whose responses are in memory at a time: 37 MB with 400 patches.
 const IMAGES_AT_A_TIME: usize = 32;
 
-/// Where the patches come from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Dictionary {
-    /// Random places of random images, scaled to length 1.
-    #[default]
-    Random,
-    /// Means of patches that are near each other.
-    Kmeans,
-}
-
-/// What becomes of a comparison.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Activation {
-    /// The product with the patch beyond a threshold of 0.25, positive and negative apart: two numbers a patch.
-    #[default]
-    TwoSided,
-    /// How much nearer the place is to the patch than to the average patch, or zero: one number a patch.
-    Triangle,
-}
-
 /// What a [`PatchLayer`] looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PatchShape {
+pub(super) struct PatchShape {
     /// Rows and columns of a patch.
-    pub side: usize,
+    pub(super) side: usize,
     /// Channels of the images.
-    pub channels: usize,
+    pub(super) channels: usize,
     /// Patches in the dictionary.
-    pub count: usize,
+    pub(super) count: usize,
     /// Where they come from.
-    pub dictionary: Dictionary,
+    pub(super) dictionary: Dictionary,
     /// What becomes of a comparison.
-    pub activation: Activation,
+    pub(super) activation: Activation,
 }
 
 impl PatchShape {
     /// Numbers of a patch.
-    fn values(self) -> usize {
+    pub(super) fn values(self) -> usize {
         self.side * self.side * self.channels
     }
 
     /// Outputs of the convolution: the products; for the triangle the whitened patch too, for its length.
-    fn outputs(self) -> usize {
+    pub(super) fn outputs(self) -> usize {
         match self.activation {
             Activation::TwoSided => self.count,
             Activation::Triangle => self.count + self.values(),
@@ -90,7 +52,7 @@ impl PatchShape {
     }
 
     /// Numbers a place.
-    pub fn features(self) -> usize {
+    pub(super) fn features(self) -> usize {
         match self.activation {
             Activation::TwoSided => 2 * self.count,
             Activation::Triangle => self.count,
@@ -98,34 +60,34 @@ impl PatchShape {
     }
 
     /// Height and width of the places, and numbers a place.
-    pub fn places(self, [height, width, _]: ImageShape) -> ImageShape {
+    pub(super) fn places(self, [height, width, _]: ImageShape) -> ImageShape {
         [height + 1 - self.side, width + 1 - self.side, self.features()]
     }
 
     /// Numbers of the convolution's weight.
-    pub fn weights(self) -> usize {
+    pub(super) fn weights(self) -> usize {
         self.values() * self.outputs()
     }
 }
 
 /// Comparison with patches; nothing of it is trained.
 #[derive(Module, Debug)]
-pub struct PatchLayer {
+pub(super) struct PatchLayer {
     /// `[side, side, channels, outputs]`.
-    pub filters: Param<Tensor<4>>,
+    pub(super) filters: Param<Tensor<4>>,
     /// `[outputs]`, added after the division by the deviation.
-    bias: Param<Tensor<1>>,
+    pub(super) bias: Param<Tensor<1>>,
     /// `[count]`: squared lengths of the patches; used by the triangle.
-    squares: Param<Tensor<1>>,
+    pub(super) squares: Param<Tensor<1>>,
     /// `[1]`: added to the variance of a patch.
-    contrast: Param<Tensor<1>>,
+    pub(super) contrast: Param<Tensor<1>>,
     #[module(skip)]
-    shape: PatchShape,
+    pub(super) shape: PatchShape,
 }
 
 impl PatchLayer {
     /// With noise in place of patches, until [`fit`](Self::fit) or a checkpoint.
-    pub fn new(shape: PatchShape, initialiser: &mut Initialiser) -> Self {
+    pub(super) fn new(shape: PatchShape, initialiser: &mut Initialiser) -> Self {
         let fixed = |length: usize| initialiser.constant(0.0, length).set_require_grad(false);
         Self {
             bias: fixed(shape.outputs()),
@@ -139,7 +101,7 @@ impl PatchLayer {
     }
 
     /// With patches of `images`; `step` is what one of the 255 steps of a pixel is given as.
-    pub fn fit(self, images: &dyn Samples, image: ImageShape, step: f32, seed: u64) -> Self {
+    pub(super) fn fit(self, images: &dyn Samples, image: ImageShape, step: f32, seed: u64) -> Self {
         let shape = self.shape;
         let device = self.filters.val().device();
         let contrast = CONTRAST_EPSILON * step.powi(2);
@@ -172,7 +134,7 @@ impl PatchLayer {
     }
 
     /// Images `[batch, height, width, channels]` to activations averaged as `pool` says, `[batch, ..]`.
-    pub fn read(&self, images: Tensor<4>, pool: Pool) -> Tensor<2> {
+    pub(super) fn read(&self, images: Tensor<4>, pool: Pool) -> Tensor<2> {
         let device = images.device();
         let [batch, height, width, channels] = images.dims();
         let places = self.shape.places([height, width, channels]);
@@ -198,18 +160,13 @@ impl PatchLayer {
         }
         Tensor::from_data(TensorData::new(features, [batch, numbers]), &device)
     }
-
-    /// Height and width of the places, and numbers a place.
-    pub fn places(&self, image: ImageShape) -> ImageShape {
-        self.shape.places(image)
-    }
 }
 
 fn fixed<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_data(TensorData::new(values, shape), device).set_require_grad(false)
 }
 
-fn floats(data: &TensorData) -> Cow<'_, [f32]> {
+pub(super) fn floats(data: &TensorData) -> Cow<'_, [f32]> {
     match data.as_slice::<f32>() {
         Ok(values) => values.into(),
         Err(_) => data.iter::<f32>().collect::<Vec<_>>().into(),

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::{PatchShape, floats};
+use super::layer::{PatchShape, floats};
 use crate::kernels;
 use crate::math::logits::argmax;
 

@@ -1,6 +1,6 @@
-use super::encode::THRESHOLD;
 use super::*;
 use crate::model::Scheme;
+use crate::model::encoder::patches::encode::THRESHOLD;
 
 const IMAGE: ImageShape = [9, 11, 3];
 

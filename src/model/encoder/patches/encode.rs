@@ -5,7 +5,8 @@ use std::ops::Range;
 use burn::module::Param;
 use burn::tensor::Tensor;
 
-use super::{Activation, PatchLayer, PatchShape};
+use super::Activation;
+use super::layer::{PatchLayer, PatchShape};
 use crate::model::{ImageShape, Pool};
 
 /// Soft threshold of the two-sided activation (`encParam = 0.25`).
@@ -25,7 +26,7 @@ pub(super) struct Tail {
 impl Tail {
     pub(super) fn new(layer: &PatchLayer, image: ImageShape, pool: Pool) -> Self {
         let numbers = |tensor: &Param<Tensor<1>>| tensor.val().into_data().iter::<f32>().collect::<Vec<_>>();
-        let [height, width, _] = layer.places(image);
+        let [height, width, _] = layer.shape.places(image);
         // As adaptive pooling: cells overlap where the places do not divide.
         let cells = |places: usize| -> Vec<Range<usize>> {
             let side = pool.side().unwrap_or(places);
