@@ -1,21 +1,21 @@
 //! `rotnet data ...`: data sets to and from disk.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
 use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
-use crate::data::{self, CheckReport, DatasetInfo, FetchReport, FetchRequest, SynthReport, VerifyReport};
+use crate::data::{self, CheckReport, DatasetInfo, Description, FetchReport, FetchRequest, SynthReport};
 use crate::error::{Error, Result};
 use crate::progress::Reporter;
 
 #[derive(Subcommand, Debug)]
 pub enum DataCommand {
-    /// Download the official CIFAR-10 archive, check it, unpack its six files
+    /// Download the official CIFAR-10 archive, check it, and unpack its files
     #[command(after_help = "\
-A download that was cut goes on where it ended. Size and SHA-256 are checked before anything is unpacked.
+A download that was cut off is continued. Size and SHA-256 are checked before anything is unpacked.
 
 Examples:
   rotnet data fetch
@@ -24,10 +24,10 @@ Examples:
         /// Folder to put cifar-10-batches-bin into
         #[arg(long, value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
         out: PathBuf,
-        /// Another place to download from
+        /// Download from another address
         #[arg(long, value_name = "URL", conflicts_with = "archive")]
         url: Option<String>,
-        /// An archive that is on this machine already
+        /// Use an archive that is already on this machine
         #[arg(long, value_name = "FILE")]
         archive: Option<PathBuf>,
         /// SHA-256 that the archive must have, if it is not the official one
@@ -39,15 +39,13 @@ Examples:
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Check the files of a data set, and look for test images among the training images
-    Verify {
-        /// Folder of image files, or with CIFAR's binary files
-        #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
-        directory: PathBuf,
-        #[command(flatten)]
-        output: OutputArguments,
-    },
-    /// Show counts, classes, and mean and deviation by channel
+    /// Describe a data set and verify its files: digests, counts by class, mean and deviation by channel, copies
+    #[command(after_help = "\
+Reads every file, and counts the test images that are among the training images. The exit status is 1 if a file is \
+missing, damaged, or not as it was recorded.
+
+Example:
+  rotnet data info ~/photos --json")]
     Info {
         /// Folder of image files, or with CIFAR's binary files
         #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
@@ -55,10 +53,9 @@ Examples:
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Look for what keeps rotation from being learned, or gives it away
+    /// Find out whether rotation can be learned from the images, or is given away, and what to do about it
     #[command(after_help = "\
-Looks at the training images alone, never at the test set. What is measured and from where on it warns is told in \
-README.md, section 'Is rotation there to be learned?'.
+Looks at training images only, never at the test set. docs/data-check.md lists what is measured and the thresholds.
 
 Example:
   rotnet data check ~/photos")]
@@ -69,15 +66,15 @@ Example:
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Write the generated data set: 10 classes of drawn scenes, 5,000 training and 1,000 test images
+    /// Generate a data set: 10 classes of drawn scenes, 5,000 training and 1,000 test images
     Synth {
         /// Folder to put cifar-10-batches-bin into
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// Decides every image
+        /// Random seed
         #[arg(long, value_name = "N", default_value_t = crate::data::SCENES_SEED)]
         seed: u64,
-        /// Write over a data set that is already there
+        /// Replace a data set that is already there
         #[arg(long)]
         force: bool,
         #[command(flatten)]
@@ -92,23 +89,7 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
             let report = data::fetch(&request, display::reporter(output.quiet).as_mut())?;
             print(&output, &report, show_fetch)
         }
-        DataCommand::Verify { directory, output } => {
-            let report = on_folder(&output, |reporter| data::verify(&directory, &data_home(), reporter))?;
-            print(&output, &report, show_verify)?;
-            match report.files.iter().find_map(|file| file.problem.clone()) {
-                None => Ok(()),
-                Some(problem) => Err(Error::data(
-                    report.directory,
-                    problem,
-                    "`rotnet data fetch --force` or `rotnet data synth --force` writes a data set again; image \
-                     files that cannot be read are left out of the training",
-                )),
-            }
-        }
-        DataCommand::Info { directory, output } => {
-            let info = on_folder(&output, |reporter| data::info(&directory, &data_home(), reporter))?;
-            print(&output, &info, show_info)
-        }
+        DataCommand::Info { directory, output } => info(&directory, &output),
         DataCommand::Check { directory, output } => {
             let report = on_folder(&output, |reporter| data::check(&directory, &data_home(), reporter))?;
             print(&output, &report, show_check)
@@ -119,6 +100,16 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
                 on_threads(None, || data::generate(&out, seed, force, display::reporter(quiet).as_mut()))??;
             print(&output, &report, show_synth)
         }
+    }
+}
+
+/// Shows everything that can be found out, then fails if a file is damaged.
+fn info(directory: &Path, output: &OutputArguments) -> Result<()> {
+    let info = on_folder(output, |reporter| data::info(directory, &data_home(), reporter))?;
+    print(output, &info, show_info)?;
+    match info.files.into_iter().find_map(|file| file.problem) {
+        Some(problem) => Err(Error::data(info.directory, problem, info.hint)),
+        None => Ok(()),
     }
 }
 
@@ -156,8 +147,11 @@ fn show_synth(report: &SynthReport) -> Result<()> {
     ))
 }
 
-fn show_verify(report: &VerifyReport) -> Result<()> {
-    for file in &report.files {
+fn show_info(info: &DatasetInfo) -> Result<()> {
+    let name = info.name.as_deref().unwrap_or("damaged data set");
+    print_line(&format!("{name} in {}", info.directory.display()))?;
+    info.description.as_ref().map_or(Ok(()), show_description)?;
+    for file in &info.files {
         let state = match (&file.problem, &file.facts) {
             (Some(problem), _) => format!("damaged: {problem}"),
             (None, Some(facts)) => format!("{} images, SHA-256 {}", facts.records, facts.sha256),
@@ -165,33 +159,29 @@ fn show_verify(report: &VerifyReport) -> Result<()> {
         };
         print_line(&format!("{}: {state}", file.name))?;
     }
-    let broken = report.files.iter().filter(|file| file.problem.is_some()).count();
-    print_line(&format!("{} files read, {broken} of them damaged or missing", report.checked))?;
-    match (&report.name, report.test_images_in_train) {
-        (Some(name), Some(shared)) => {
-            print_line(&format!("{name}; {shared} test images are among the training images"))
-        }
-        (Some(name), None) => print_line(name),
-        _ => Ok(()),
+    let broken = info.files.iter().filter(|file| file.problem.is_some()).count();
+    print_line(&format!("{} files read, {broken} of them damaged or missing", info.checked))?;
+    match info.test_images_in_train {
+        Some(shared) => print_line(&format!("{shared} test images are also among the training images")),
+        None => Ok(()),
     }
 }
 
-fn show_info(info: &DatasetInfo) -> Result<()> {
-    print_line(&format!("{} in {}", info.name, info.directory.display()))?;
-    print_line(&format!("fingerprint {}", info.fingerprint))?;
-    let [height, width, channels] = info.image_shape;
+fn show_description(holds: &Description) -> Result<()> {
+    print_line(&format!("fingerprint {}", holds.fingerprint))?;
+    let [height, width, channels] = holds.image_shape;
     print_line(&format!("images {height} x {width}, {channels} channels"))?;
     print_line("class            train     test")?;
-    let counts = info.train.per_class.iter().zip(&info.test.per_class);
-    for (class, (train, test)) in info.classes.iter().zip(counts) {
+    let counts = holds.train.per_class.iter().zip(&holds.test.per_class);
+    for (class, (train, test)) in holds.classes.iter().zip(counts) {
         print_line(&format!("{class:<12} {train:>9} {test:>8}"))?;
     }
-    print_line(&format!("all          {:>9} {:>8}", info.train.images, info.test.images))?;
-    if info.unlabeled > 0 {
-        print_line(&format!("no label     {:>9}", info.unlabeled))?;
+    print_line(&format!("all          {:>9} {:>8}", holds.train.images, holds.test.images))?;
+    if holds.unlabeled > 0 {
+        print_line(&format!("no label     {:>9}", holds.unlabeled))?;
     }
     for (channel, (mean, deviation)) in
-        ["red", "green", "blue"].iter().zip(info.mean.iter().zip(info.deviation))
+        ["red", "green", "blue"].iter().zip(holds.mean.iter().zip(holds.deviation))
     {
         print_line(&format!("{channel:<6} mean {mean:.4}, deviation {deviation:.4}"))?;
     }
@@ -201,9 +191,10 @@ fn show_info(info: &DatasetInfo) -> Result<()> {
 fn show_check(report: &CheckReport) -> Result<()> {
     let found = &report.measures;
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
-    print_line(&format!("{}; {} training images looked at", report.name, found.images))?;
+    print_line(&format!("{}; looked at {} training images", report.name, found.images))?;
     print_line(&format!(
-        "rotation told from 8x8 fields of colour: {:.3}, from the outermost pixels: {:.3} (guessing: up to {:.3})",
+        "accuracy of telling the rotation from 8x8 fields of colour: {:.3}, from the outermost pixels: {:.3} (by \
+         guessing: up to {:.3})",
         found.layout_accuracy, found.frame_accuracy, found.chance_limit
     ))?;
     let [top, right, bottom, left] = found.flat_sides.map(percent);
@@ -217,10 +208,10 @@ fn show_check(report: &CheckReport) -> Result<()> {
         print_line(&format!("EXIF orientation: {absent} files without, {upright} upright, {turned} turned"))?;
     }
     for warning in &report.warnings {
-        print_line(&format!("warning: {warning}"))?;
+        print_line(&format!("warning: {}\n  advice: {}", warning.problem, warning.advice))?;
     }
     match report.warnings.is_empty() {
-        true => print_line("nothing speaks against pretraining by rotation"),
+        true => print_line("found no reason not to pretrain by rotation"),
         false => Ok(()),
     }
 }

@@ -13,7 +13,7 @@ use super::pretext::Pretext;
 use super::training_stage::{self, Recipe};
 use super::{Context, label};
 use crate::config::FinetuneMode;
-use crate::data::{self, DataKind, Dataset, labeled_split};
+use crate::data::{self, Dataset, labeled_split};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
@@ -125,9 +125,9 @@ struct Held {
 impl Held {
     fn new(context: &Context, dataset: &Dataset, width: usize) -> Result<Self> {
         let config = &context.config;
-        let bytes = match config.data.kind {
-            DataKind::Folder => 0,
-            _ => dataset.image_shape().iter().product::<usize>() as u64,
+        let bytes = match dataset.mapped {
+            true => 0,
+            false => dataset.image_shape().iter().product::<usize>() as u64,
         };
         let [train, test] = [dataset.train.len(), dataset.test_count()];
         let mut features = features::held([train, width]).max(features::held([test, width]));

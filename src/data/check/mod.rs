@@ -1,5 +1,5 @@
-//! Whether rotation is there to be learned from images, or given away by something else: cheap tests on some of the
-//! training images, each with the value from which on it warns, and why.
+//! Whether rotation can be learned from images, or is given away by something else: cheap tests on some of the training
+//! images, each with the threshold above which it warns, and why.
 
 mod probe;
 
@@ -9,9 +9,10 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::dataset::Dataset;
 use super::images::{CHANNELS, Images};
 use super::rotation::{Rotation, rotate};
-use super::{Dataset, describe};
+use super::{describe, kinds};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::progress::Reporter;
@@ -48,8 +49,17 @@ pub struct CheckReport {
     pub name: String,
     /// What was measured.
     pub measures: Measures,
-    /// What speaks against pretraining by rotation on these images, or asks for a look at them.
-    pub warnings: Vec<String>,
+    /// Reasons not to pretrain by rotation on these images as they are, or to look at them first.
+    pub warnings: Vec<Finding>,
+}
+
+/// A reason to look at the images, and what to do about it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// What was found, with its number.
+    pub problem: String,
+    /// What to do about it.
+    pub advice: &'static str,
 }
 
 /// Numbers about training images.
@@ -79,7 +89,7 @@ pub struct Measures {
 /// # Errors
 /// [`Error::Data`] for files that are missing, damaged or too few; [`Error::Io`].
 pub fn check(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Result<CheckReport> {
-    let dataset = super::open(&describe::found(path), data_home, reporter)?;
+    let dataset = kinds::open(&describe::found(path), data_home, reporter)?;
     if dataset.pool.len() < FEWEST {
         let problem = format!("holds {} training images, too few to tell anything", dataset.pool.len());
         return Err(Error::data(path, problem, format!("name a folder with at least {FEWEST}")));
@@ -177,62 +187,93 @@ fn turned_copies(images: &Images) -> f64 {
     (0..images.len()).filter(copy).count() as f64 / images.len() as f64
 }
 
-fn warnings(found: &Measures) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+fn warnings(found: &Measures) -> Vec<Finding> {
+    let about_edges =
+        if found.frame_accuracy >= FRAME_ACCURACY { frame_tells(found) } else { layout_tells(found) };
+    [no_upright(found), about_edges, flat_edges(found), fixed_mark(found), copies(found), mixed_tags(found)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+fn no_upright(found: &Measures) -> Option<Finding> {
     let seen = found.layout_accuracy.max(found.frame_accuracy);
-    if seen <= found.chance_limit {
-        warnings.push(format!(
-            "no upright to be seen: from colours and their places, rotation is told with an accuracy of {seen:.3}, \
-             and guessing gives 0.25; on images from above, of textures or of turned objects, rotation teaches \
-             little"
-        ));
-    }
-    if found.frame_accuracy >= FRAME_ACCURACY {
-        warnings.push(format!(
-            "the outermost pixels alone tell the rotation with an accuracy of {:.3}: look for frames, padding or \
-             stamps, and cut them off",
+    (seen <= found.chance_limit).then(|| Finding {
+        problem: format!(
+            "no upright to be seen: colours and their places tell the rotation with an accuracy of {seen:.3}, and \
+             guessing gives 0.25"
+        ),
+        advice: "rotation teaches little about images from above, textures or objects that lie any way round: use \
+                 images with a natural upright, or train on labels alone (`rotnet finetune --from-scratch`)",
+    })
+}
+
+fn frame_tells(found: &Measures) -> Option<Finding> {
+    Some(Finding {
+        problem: format!(
+            "the outermost pixels alone tell the rotation with an accuracy of {:.3}",
             found.frame_accuracy
-        ));
-    } else if found.layout_accuracy >= LAYOUT_ACCURACY {
-        warnings.push(format!(
-            "rotation is told with an accuracy of {:.3} from 8x8 fields of colour: a network need not learn shapes",
+        ),
+        advice: "look for frames, padding or time stamps at the edges, and crop them off",
+    })
+}
+
+fn layout_tells(found: &Measures) -> Option<Finding> {
+    (found.layout_accuracy >= LAYOUT_ACCURACY).then(|| Finding {
+        problem: format!(
+            "8x8 fields of colour tell the rotation with an accuracy of {:.3}: a network need not learn shapes",
             found.layout_accuracy
-        ));
-    }
-    let [top, right, bottom, left] = found.flat_sides;
+        ),
+        advice: "add images that are less alike, or vary their colours with pretrain.augment.brightness, contrast and \
+                 saturation",
+    })
+}
+
+fn flat_edges(found: &Measures) -> Option<Finding> {
+    let [top, right, bottom, left] = found.flat_sides.map(percent);
     let least = found.flat_sides.iter().copied().fold(1.0, f64::min);
-    if found.flat_sides.iter().any(|side| side - least >= BAR_SHARE) {
-        warnings.push(format!(
-            "flat edges give the rotation away: top {}, right {}, bottom {}, left {} of the images; cut bars off",
-            percent(top),
-            percent(right),
-            percent(bottom),
-            percent(left)
-        ));
-    }
-    if found.fixed_places >= FIXED_SHARE {
-        warnings.push(format!(
-            "{} of the picture is the same in all images: a logo, stamp or frame gives the rotation away",
+    found.flat_sides.iter().any(|side| side - least >= BAR_SHARE).then(|| Finding {
+        problem: format!(
+            "flat edges give the rotation away: top {top}, right {right}, bottom {bottom}, left {left} of the images"
+        ),
+        advice: "crop bars and borders off",
+    })
+}
+
+fn fixed_mark(found: &Measures) -> Option<Finding> {
+    (found.fixed_places >= FIXED_SHARE).then(|| Finding {
+        problem: format!(
+            "{} of the picture is the same in all images, which gives the rotation away",
             percent(found.fixed_places)
-        ));
-    }
-    if found.turned_copies >= COPY_SHARE {
-        warnings.push(format!(
-            "{} of the images are another one turned, or look the same turned: their rotation cannot be told",
+        ),
+        advice: "crop the images so that the logo, time stamp or frame is gone",
+    })
+}
+
+fn copies(found: &Measures) -> Option<Finding> {
+    (found.turned_copies >= COPY_SHARE).then(|| Finding {
+        problem: format!(
+            "{} of the images are another one turned, or look the same turned: nobody can tell their rotation",
             percent(found.turned_copies)
-        ));
-    }
-    if let Some([absent, _, turned]) = found.tags
-        && turned > 0
-        && absent > 0
-    {
-        warnings.push(format!(
+        ),
+        advice: "remove the turned copies, and images that look the same any way round, such as patterns and plain areas",
+    })
+}
+
+fn mixed_tags(found: &Measures) -> Option<Finding> {
+    let [absent, _, turned] = found.tags?;
+    (turned > 0 && absent > 0).then(|| Finding {
+        problem: format!(
             "{turned} files carry a tag that turns them (EXIF), which is applied, and {absent} carry none: some of \
-             these may have lost theirs and lie sideways (`rotnet orient` finds them after training)"
-        ));
-    }
-    warnings
+             these may have lost theirs and lie sideways"
+        ),
+        advice: "look through the files without a tag; once a network is trained, `rotnet orient` lists those that lie \
+                 sideways",
+    })
 }
 
 #[cfg(test)]

@@ -20,22 +20,11 @@ fn images(paint: impl Fn(usize, usize, usize, u8) -> u8) -> Images {
 }
 
 fn found(images: &Images, tags: Option<[usize; 3]>) -> (Measures, String) {
-    let dataset = Dataset {
-        names: Default::default(),
-        name: String::new(),
-        fingerprint: String::new(),
-        class_names: Vec::new(),
-        directory: Default::default(),
-        skipped: Vec::new(),
-        tags,
-        train: images.part(0..0),
-        pool: images.clone(),
-        unlabeled: 0..images.len(),
-        test: super::super::Test::Folder(None),
-    };
+    let dataset = Dataset { tags, ..Dataset::made_up(images.clone()) };
     let measures = measure(&dataset);
-    let warnings = warnings(&measures).join("\n");
-    (measures, warnings)
+    let lines = warnings(&measures).into_iter().map(|found| format!("{}; {}", found.problem, found.advice));
+    let lines: Vec<String> = lines.collect();
+    (measures, lines.join("\n"))
 }
 
 /// A sky above a ground that is darker as a rule, with a horizon somewhere, and much noise.

@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::cifar::{self, FOLDER};
 use super::digests::{ARCHIVE_BYTES, ARCHIVE_SHA256, ARCHIVE_URL, DatasetRecord, Origin};
-use super::download::Download;
-use super::staging::Staging;
+use super::layout::{FILES, FOLDER, RECORD, check_file};
 use super::unpack::unpack;
+use crate::data::download::Download;
+use crate::data::staging::Staging;
 use crate::error::{Error, Result};
 use crate::files::{create_directory, sha256_file};
 use crate::progress::{Event, Reporter};
 
 /// Size of each data file: 10,000 records.
-const FILE_BYTES: u64 = 10_000 * cifar::RECORD as u64;
+const FILE_BYTES: u64 = 10_000 * RECORD as u64;
 /// The downloaded archive's name while it is needed.
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
 /// Wait before a download is tried again.
@@ -154,8 +154,9 @@ fn remove(archive: &Path) -> Result<()> {
 fn unpack_checked(archive: &Path, folder: &Path, file_bytes: u64, sha256: &str, force: bool) -> Result<()> {
     let staging = Staging::new(folder.parent().unwrap_or(Path::new(".")))?;
     let mut digests = BTreeMap::new();
-    for name in unpack(archive, staging.path(), file_bytes)? {
-        let facts = cifar::check_file(staging.path(), name)?;
+    unpack(archive, staging.path(), file_bytes)?;
+    for name in FILES {
+        let facts = check_file(staging.path(), name)?;
         digests.insert(facts.name, facts.sha256);
     }
     let origin = Origin::Archive { sha256: sha256.to_owned() };

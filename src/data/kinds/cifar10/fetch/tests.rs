@@ -1,6 +1,6 @@
-use super::super::download::tests::{Manner, Server};
 use super::super::unpack::tests::{FILE_BYTES as SMALL, good_archive};
 use super::*;
+use crate::data::download::tests::{Manner, Server};
 use crate::files::sha256;
 use crate::progress::Silent;
 
@@ -61,11 +61,8 @@ fn an_archive_of_this_machine_is_checked_and_left_as_it_is() {
 #[test]
 fn an_archive_with_a_bad_label_leaves_nothing() {
     let home = tempfile::tempdir().unwrap();
-    let entries: Vec<(String, Vec<u8>)> = cifar::TRAIN_FILES
-        .iter()
-        .chain([&cifar::TEST_FILE])
-        .map(|name| (format!("{FOLDER}/{name}"), vec![10; SMALL as usize]))
-        .collect();
+    let entries: Vec<(String, Vec<u8>)> =
+        FILES.iter().map(|name| (format!("{FOLDER}/{name}"), vec![10; SMALL as usize])).collect();
     let entries: Vec<_> = entries
         .iter()
         .map(|(name, content)| (name.as_str(), tar::EntryType::Regular, content.as_slice()))

@@ -1,13 +1,8 @@
-//! Decoded images in one file, which is mapped rather than read, so that a data set may be larger than memory.
+//! Decoded images, kept from run to run in files of [`super::format`].
 //!
-//! ```text
-//! pixels      image after image, size x size x 3 bytes, row by row with the channels last
-//! record      JSON: what the file was made from, labels, digest of the pixels, what was left out
-//! trailer     length of the record (u64, little-endian), its SHA-256, and the eight bytes of MAGIC
-//! ```
-//! A file is named after the folder, and after everything that its content follows from: size of the images, and
-//! path, size and time of every file. It is written whole or not at all, and checked whenever it is opened; one that
-//! is damaged or old is made anew.
+//! A file is named after the folder, and after everything that determines its content: the size of the images, and path,
+//! size and time of every file. It is written whole or not at all, and checked whenever it is opened; one that is damaged
+//! or out of date is made again.
 
 use std::fs;
 use std::path::Path;
@@ -15,34 +10,19 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::build::{Builder, decode_all};
+use super::format::{Cached, VERSION, read};
 use super::tree::{Entry, name};
-use crate::data::images::{CHANNELS, Images, PixelBytes};
-use crate::data::mapped::map;
+use crate::data::dataset::Skipped;
 use crate::error::{Error, Result};
 use crate::files::{create_directory, hexadecimal, is_temporary, sha256, write_atomically};
 use crate::progress::{Event, Reporter};
 
-pub(super) const MAGIC: &[u8; 8] = b"rotnet\0i";
-/// Bytes behind the record.
-const TRAILER: usize = 8 + 32 + MAGIC.len();
-/// Raised whenever the same files would give other bytes.
-pub(super) const VERSION: u32 = 1;
 const ENDING: &str = "images";
 /// Age from which on a temporary file is taken for one that a killed process left: no set takes that long.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 3_600);
-
-/// A file that cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Skipped {
-    /// Its path in the folder.
-    pub name: String,
-    /// What is wrong with it.
-    pub problem: String,
-}
 
 /// Which images a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,35 +43,6 @@ pub struct Cache<'a> {
     pub image_size: usize,
     /// Whether a broken file is an error.
     pub strict: bool,
-}
-
-/// What a file of the cache holds.
-pub struct Cached {
-    /// In the order of the entries, without those that were left out.
-    pub images: Images,
-    /// How many at the end have no label.
-    pub unlabeled: usize,
-    /// SHA-256 over label and digest of every file.
-    pub fingerprint: String,
-    /// Files without a tag of their way up, tagged upright, tagged turned.
-    pub tags: [usize; 3],
-    /// What was left out.
-    pub skipped: Vec<Skipped>,
-}
-
-/// The record behind the pixels; see [`Cached`].
-#[derive(Serialize, Deserialize)]
-pub(super) struct Record {
-    pub version: u32,
-    pub key: String,
-    pub image_size: usize,
-    pub labels: Vec<u8>,
-    pub unlabeled: usize,
-    /// SHA-256 of the pixels.
-    pub pixels: String,
-    pub fingerprint: String,
-    pub tags: [usize; 3],
-    pub skipped: Vec<Skipped>,
 }
 
 impl Cache<'_> {
@@ -140,7 +91,7 @@ impl Cache<'_> {
     }
 
     /// The error that a broken file is in strict mode.
-    pub(super) fn broken(&self, file: &Skipped) -> Error {
+    fn broken(&self, file: &Skipped) -> Error {
         Error::data(
             self.root.join(&file.name),
             &file.problem,
@@ -152,14 +103,15 @@ impl Cache<'_> {
         create_directory(self.directory)?;
         let mut failure = None;
         let written = write_atomically(path, |out| {
-            let mut builder = Builder::new(self, key);
-            let take = |entry: &Entry, photo| match builder.take(entry, photo)? {
-                Some(square) => out.write_all(&square).map_err(Error::io("write", path)),
-                None => Ok(()),
+            let mut builder = Builder::new(self.image_size, key);
+            let take = |entry: &Entry, photo| match builder.take(entry, photo) {
+                Ok(square) => out.write_all(&square).map_err(Error::io("write", path)),
+                Err(file) if self.strict => Err(self.broken(&file)),
+                Err(_) => Ok(()),
             };
             let result =
                 decode_all(self.root, entries, reporter, take, |photo| photo.square(self.image_size));
-            match result.and_then(|()| builder.finish()) {
+            match result.and_then(|()| builder.finish(self.root)) {
                 Ok(ending) => out.write_all(&ending),
                 Err(error) => {
                     failure = Some(error);
@@ -191,43 +143,6 @@ impl Cache<'_> {
             }
         }
     }
-}
-
-/// Opens a file of the cache; what is wrong with it otherwise.
-fn read(path: &Path, key: &str) -> Result<Cached, String> {
-    let mapped = PixelBytes::new(map(path).map_err(|error| error.to_string())?);
-    let (content, trailer) =
-        mapped.split_at_checked(mapped.len().wrapping_sub(TRAILER)).ok_or("is cut short")?;
-    let (length, seal) = trailer.split_at(8);
-    let length = u64::from_le_bytes(length.try_into().map_err(|_| "is cut short")?);
-    let start = content.len().checked_sub(length as usize).ok_or("is cut short")?;
-    let (pixels, record) = content.split_at(start);
-    if &seal[32..] != MAGIC || seal[..32] != Sha256::digest(record)[..] {
-        return Err("is damaged or cut short".into());
-    }
-    let record: Record =
-        serde_json::from_slice(record).map_err(|error| format!("is not understood: {error}"))?;
-    let images = record.labels.len();
-    let values = record.image_size.saturating_mul(record.image_size).saturating_mul(CHANNELS);
-    let expected = images.saturating_mul(values);
-    if record.version != VERSION || record.key != key || pixels.len() != expected {
-        return Err("holds something else than its name says".into());
-    }
-    if hexadecimal(&Sha256::digest(pixels)) != record.pixels {
-        return Err("is damaged: its pixels do not match their digest".into());
-    }
-    Ok(Cached {
-        images: Images {
-            pixels: mapped.part(0..start),
-            labels: record.labels,
-            height: record.image_size,
-            width: record.image_size,
-        },
-        unlabeled: record.unlabeled,
-        fingerprint: record.fingerprint,
-        tags: record.tags,
-        skipped: record.skipped,
-    })
 }
 
 /// Files of the cache in a folder.

@@ -1,7 +1,7 @@
 //! A small software rasteriser: shapes given by their signed distance, painted over each other, edges smoothed
 //! over one pixel.
 
-use crate::data::cifar::SIDE;
+use crate::data::kinds::records::SIDE;
 
 /// Red, green and blue, 0 to 1.
 pub type Colour = [f32; 3];

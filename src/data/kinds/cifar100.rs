@@ -2,31 +2,90 @@
 //!
 //! As described on <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::cifar::{FileFacts, IMAGE, Layout, SIDE, append_channels_last, check_records, read_names};
-use super::images::Images;
+use super::kind::{FileReport, Kind, Known, Verification};
+use super::records::{FileFacts, IMAGE, Layout, SIDE, append_channels_last, fingerprint, limited};
+use crate::data::config::DataConfig;
+use crate::data::dataset::{Dataset, TestImages};
+use crate::data::images::Images;
 use crate::error::{Error, Result};
+use crate::progress::Reporter;
 
 /// The folder that the official archive unpacks to.
 const FOLDER: &str = "cifar-100-binary";
 /// The training file.
-pub const TRAIN_FILE: &str = "train.bin";
+const TRAIN_FILE: &str = "train.bin";
 /// The test file.
-pub const TEST_FILE: &str = "test.bin";
+const TEST_FILE: &str = "test.bin";
 const HINT: &str = "unpack cifar-100-binary.tar.gz (https://www.cs.toronto.edu/~kriz/cifar.html), and name its \
                     folder with --data";
-const LAYOUT: Layout = Layout { classes: &[20, 100], hint: HINT };
+const LAYOUT: Layout =
+    Layout { folder: FOLDER, files: &[TRAIN_FILE, TEST_FILE], classes: &[20, 100], hint: HINT };
 /// Bytes of a record: two labels, then the image.
-pub const RECORD: usize = 2 + IMAGE;
+const RECORD: usize = 2 + IMAGE;
 /// Records read at once: about 3 MB.
 const READ_AT_ONCE: usize = 1_000;
 
+/// Files in CIFAR-100's binary layout.
+pub struct Cifar100;
+
+impl Kind for Cifar100 {
+    fn content(&self) -> &'static str {
+        "CIFAR-100's files"
+    }
+
+    fn usual_place(&self, data_home: &Path) -> Option<PathBuf> {
+        Some(data_home.to_path_buf())
+    }
+
+    fn detect(&self, place: &Path) -> bool {
+        LAYOUT.find_folder(place).is_ok()
+    }
+
+    fn open(&self, place: &Path, config: &DataConfig, _: &Path, _: &mut dyn Reporter) -> Result<Dataset> {
+        let labels = Labels::new(config.coarse_labels);
+        let folder = LAYOUT.find_folder(place)?;
+        let (train, file) = load(&folder, TRAIN_FILE, labels, config.train_images)?;
+        let class_names = class_names(&folder, labels)?;
+        let test = Test { folder: folder.clone(), labels };
+        let fingerprint = fingerprint(&[file]);
+        Ok(Dataset::of_records(labels.data_set(), fingerprint, class_names, folder, train, Box::new(test)))
+    }
+
+    fn verify(&self, place: &Path, _: &mut dyn Reporter) -> Result<Verification> {
+        let folder = LAYOUT.find_folder(place)?;
+        let check = |name: &&str| {
+            let checked = LAYOUT.check_file(&folder, name);
+            // The official files' digests are not published.
+            FileReport::new(name, checked.map(|facts| (facts, Known::Layout)))
+        };
+        let files = LAYOUT.files.iter().map(check).collect();
+        Ok(Verification::of_records(folder, files, HINT))
+    }
+}
+
+/// The test file.
+struct Test {
+    folder: PathBuf,
+    labels: Labels,
+}
+
+impl TestImages for Test {
+    fn count(&self) -> usize {
+        fs::metadata(self.folder.join(TEST_FILE)).map_or(0, |file| file.len() as usize / RECORD)
+    }
+
+    fn open(&self) -> Result<Images> {
+        Ok(load(&self.folder, TEST_FILE, self.labels, None)?.0)
+    }
+}
+
 /// Which of the two labels counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Labels {
+enum Labels {
     /// 20 classes.
     Coarse,
     /// 100 classes.
@@ -35,16 +94,20 @@ pub enum Labels {
 
 impl Labels {
     /// The one that the config asks for.
-    pub fn new(coarse: bool) -> Self {
+    fn new(coarse: bool) -> Self {
         if coarse { Self::Coarse } else { Self::Fine }
     }
 
-    /// In words, for the data set's name.
-    pub fn name(self) -> &'static str {
+    fn name(self) -> &'static str {
         match self {
             Self::Coarse => "coarse",
             Self::Fine => "fine",
         }
+    }
+
+    /// The data set's name: since no digests are published, more cannot be said.
+    fn data_set(self) -> String {
+        format!("CIFAR-100 layout, {} labels", self.name())
     }
 
     fn classes(self) -> usize {
@@ -52,42 +115,13 @@ impl Labels {
     }
 }
 
-/// The folder with the files: `cifar-100-binary` in `path`, or `path` itself.
-///
-/// # Errors
-/// [`Error::Data`] if neither holds a file of the layout.
-pub fn find_folder(path: &Path) -> Result<PathBuf> {
-    let inner = path.join(FOLDER);
-    if inner.is_dir() {
-        Ok(inner)
-    } else if path.join(TRAIN_FILE).is_file() || path.join(TEST_FILE).is_file() {
-        Ok(path.to_path_buf())
-    } else if path.is_dir() {
-        Err(Error::data(path, format!("holds neither {FOLDER} nor {TRAIN_FILE}"), HINT))
-    } else {
-        Err(Error::data(path, "there is no such folder", HINT))
-    }
-}
-
-/// Size, digests and labels of a file, read through.
-///
-/// # Errors
-/// Those of [`check_records`].
-pub fn check_file(folder: &Path, name: &str) -> Result<FileFacts> {
-    check_records(folder, name, &LAYOUT)
-}
-
 /// Checks a file and loads its images, or the first `limit` of them.
 ///
 /// # Errors
-/// Those of [`check_file`]; [`Error::Config`] if there are fewer images than `limit`.
-pub fn load(folder: &Path, name: &str, labels: Labels, limit: Option<usize>) -> Result<(Images, FileFacts)> {
-    let facts = check_file(folder, name)?;
-    let wanted = limit.unwrap_or(facts.records);
-    if wanted > facts.records {
-        let problem = format!("wants {wanted} images, {} has {}", folder.display(), facts.records);
-        return Err(Error::config("data.train_images", problem));
-    }
+/// Those of [`Layout::check_file`]; [`Error::Config`] if there are fewer images than `limit`.
+fn load(folder: &Path, name: &str, labels: Labels, limit: Option<usize>) -> Result<(Images, FileFacts)> {
+    let facts = LAYOUT.check_file(folder, name)?;
+    let wanted = limited(limit, facts.records, folder)?;
     let path = folder.join(name);
     let mut file = BufReader::new(File::open(&path).map_err(Error::io("read", &path))?);
     let mut pixels = Vec::with_capacity(wanted * IMAGE);
@@ -114,18 +148,16 @@ pub fn load(folder: &Path, name: &str, labels: Labels, limit: Option<usize>) -> 
 ///
 /// # Errors
 /// [`Error::Data`] if the file does not name every class.
-pub fn class_names(folder: &Path, labels: Labels) -> Result<Vec<String>> {
+fn class_names(folder: &Path, labels: Labels) -> Result<Vec<String>> {
     let path = folder.join(format!("{}_label_names.txt", labels.name()));
     match path.exists() {
-        true => read_names(&path, labels.classes(), HINT),
+        true => LAYOUT.read_names(&path, labels.classes()),
         false => Ok((0..labels.classes()).map(|class| format!("class {class}")).collect()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     fn records(count: usize) -> Vec<u8> {
@@ -142,8 +174,8 @@ mod tests {
         let folder = home.path().join(FOLDER);
         fs::create_dir(&folder).unwrap();
         fs::write(folder.join(TRAIN_FILE), records(130)).unwrap();
-        assert_eq!(find_folder(home.path()).unwrap(), folder);
-        assert_eq!(find_folder(&folder).unwrap(), folder);
+        assert_eq!(LAYOUT.find_folder(home.path()).unwrap(), folder);
+        assert_eq!(LAYOUT.find_folder(&folder).unwrap(), folder);
         let (fine, facts) = load(&folder, TRAIN_FILE, Labels::Fine, None).unwrap();
         assert_eq!((fine.len(), facts.records, fine.labels[107]), (130, 130, 7));
         assert_eq!(fine.image(107)[..4], [107, 108, 109, 107]);

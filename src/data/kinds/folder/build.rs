@@ -5,8 +5,9 @@ use std::path::Path;
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::cache::{Cache, MAGIC, Record, Skipped, VERSION};
+use super::format::{Record, VERSION};
 use super::tree::{Entry, name};
+use crate::data::dataset::Skipped;
 use crate::data::decode::{self, Photo, Tag};
 use crate::error::{Error, Result};
 use crate::files::hexadecimal;
@@ -16,20 +17,19 @@ use crate::progress::{Event, Reporter, Stop, Unit};
 const DECODED_AT_ONCE: usize = 256;
 
 /// What is known of a file of the cache while its pixels are written.
-pub(super) struct Builder<'a> {
-    cache: &'a Cache<'a>,
+pub struct Builder {
     pixels: Sha256,
     files: Sha256,
     record: Record,
 }
 
-impl<'a> Builder<'a> {
-    /// With nothing taken yet.
-    pub fn new(cache: &'a Cache<'a>, key: &str) -> Self {
+impl Builder {
+    /// Nothing taken yet; the images are `image_size` pixels high and wide.
+    pub fn new(image_size: usize, key: &str) -> Self {
         let record = Record {
             version: VERSION,
             key: key.to_owned(),
-            image_size: cache.image_size,
+            image_size,
             labels: Vec::new(),
             unlabeled: 0,
             pixels: String::new(),
@@ -37,62 +37,56 @@ impl<'a> Builder<'a> {
             tags: [0; 3],
             skipped: Vec::new(),
         };
-        Self { cache, pixels: Sha256::new(), files: Sha256::new(), record }
+        Self { pixels: Sha256::new(), files: Sha256::new(), record }
     }
 
-    /// Takes note of a decoded file, or of why it is left out; gives the pixels to write.
+    /// Records a decoded file and returns the pixels to write, or records why it is left out.
+    ///
+    /// # Errors
+    /// The file that cannot be read.
     pub fn take(
         &mut self,
         entry: &Entry,
         photo: Result<Decoded<Vec<u8>>, String>,
-    ) -> Result<Option<Vec<u8>>> {
-        let Decoded { photo: square, tag, digest } = match photo {
-            Ok(photo) => photo,
-            Err(problem) => {
-                let file = Skipped { name: name(&entry.path), problem };
-                if self.cache.strict {
-                    return Err(self.cache.broken(&file));
-                }
-                self.record.skipped.push(file);
-                return Ok(None);
-            }
-        };
+    ) -> Result<Vec<u8>, Skipped> {
+        let Decoded { photo: square, tag, digest } = photo.map_err(|problem| {
+            let file = Skipped { name: name(&entry.path), problem };
+            self.record.skipped.push(file.clone());
+            file
+        })?;
         self.pixels.update(&square);
         let label = entry.label.map_or("-".to_owned(), |label| label.to_string());
         self.files.update(format!("{label} {digest}\n"));
         self.record.tags[tag as usize] += 1;
         self.record.labels.push(entry.label.unwrap_or(0));
         self.record.unlabeled += usize::from(entry.label.is_none());
-        Ok(Some(square))
+        Ok(square)
     }
 
-    /// Record and trailer.
-    pub fn finish(mut self) -> Result<Vec<u8>> {
+    /// What follows the pixels of the images of `root`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if none of the files could be read.
+    pub fn finish(mut self, root: &Path) -> Result<Vec<u8>> {
         if let (true, Some(first)) = (self.record.labels.is_empty(), self.record.skipped.first()) {
             let problem = format!("none of its image files can be read; {}: {}", first.name, first.problem);
-            return Err(Error::data(self.cache.root, problem, "look at the files with another program"));
+            return Err(Error::data(root, problem, "look at the files with another program"));
         }
         self.record.pixels = hexadecimal(&self.pixels.finalize());
         self.record.fingerprint = hexadecimal(&self.files.finalize());
-        let json = serde_json::to_vec(&self.record);
-        let record = json.map_err(|error| Error::io("write", self.cache.directory)(error.into()))?;
-        let mut ending = record.clone();
-        ending.extend((record.len() as u64).to_le_bytes());
-        ending.extend(Sha256::digest(&record));
-        ending.extend(MAGIC);
-        Ok(ending)
+        self.record.ending().map_err(|error| Error::io("describe", root)(error.into()))
     }
 }
 
 /// A decoded file, or what was made of it.
-pub(super) struct Decoded<T> {
+pub struct Decoded<T> {
     photo: T,
     tag: Tag,
     digest: String,
 }
 
 /// Decodes files with all threads and hands them on in their order, a few at a time; asks in between whether to stop.
-pub(super) fn decode_all<T: Send>(
+pub fn decode_all<T: Send>(
     root: &Path,
     entries: &[Entry],
     reporter: &mut dyn Reporter,

@@ -11,7 +11,7 @@ use std::path::Path;
 use flate2::read::GzDecoder;
 use tar::{Archive, Entry};
 
-use super::cifar::{FOLDER, NAMES_FILE, TEST_FILE, TRAIN_FILES};
+use super::layout::{FILES, FOLDER, NAMES_FILE};
 use crate::error::{Error, Result};
 
 /// Largest `batches.meta.txt` taken; the official one has 61 bytes.
@@ -19,21 +19,20 @@ const NAMES_BYTES: u64 = 4_096;
 /// Bytes read from the archive beyond those of the files: headers, `readme.html`, padding.
 const SLACK: u64 = 1 << 20;
 
-/// Unpacks the data files, of `file_bytes` each, and the class names into `folder`; gives the data files' names.
+/// Unpacks the data files, of `file_bytes` each, and the class names into `folder`.
 ///
 /// # Errors
 /// [`Error::Data`] if the archive is damaged or holds something else; [`Error::Io`] for `folder`.
-pub fn unpack(archive: &Path, folder: &Path, file_bytes: u64) -> Result<Vec<&'static str>> {
+pub fn unpack(archive: &Path, folder: &Path, file_bytes: u64) -> Result<()> {
     let refuse = |problem: String| Error::data(archive, problem, "fetch the archive again");
     let damaged = |error: io::Error| refuse(format!("cannot be unpacked: {error}"));
-    let names: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
-    let limit = names.len() as u64 * file_bytes + SLACK;
+    let limit = FILES.len() as u64 * file_bytes + SLACK;
     let file = File::open(archive).map_err(Error::io("read", archive))?;
     let mut tar = Archive::new(GzDecoder::new(io::BufReader::new(file)).take(limit));
-    let mut missing: BTreeSet<&str> = names.iter().copied().collect();
+    let mut missing: BTreeSet<&str> = FILES.iter().copied().collect();
     for entry in tar.entries().map_err(damaged)?.raw(true) {
         let mut entry = entry.map_err(damaged)?;
-        let Some(name) = expected_name(&entry, &names) else {
+        let Some(name) = expected_name(&entry) else {
             continue;
         };
         let size = entry.size();
@@ -53,15 +52,15 @@ pub fn unpack(archive: &Path, folder: &Path, file_bytes: u64) -> Result<Vec<&'st
     }
     match missing.first() {
         Some(name) => Err(refuse(format!("holds no {FOLDER}/{name}"))),
-        None => Ok(names),
+        None => Ok(()),
     }
 }
 
-fn expected_name<R: Read>(entry: &Entry<'_, R>, names: &[&'static str]) -> Option<&'static str> {
+fn expected_name<R: Read>(entry: &Entry<'_, R>) -> Option<&'static str> {
     let path = entry.path_bytes();
     let path = path.strip_prefix(b"./").unwrap_or(&path);
     let name = path.strip_prefix(FOLDER.as_bytes())?.strip_prefix(b"/")?;
-    let mut expected = names.iter().copied().chain([NAMES_FILE]);
+    let mut expected = FILES.iter().copied().chain([NAMES_FILE]);
     expected.find(|expected| expected.as_bytes() == name)
 }
 

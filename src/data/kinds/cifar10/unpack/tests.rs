@@ -4,8 +4,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{Builder, EntryType, Header};
 
+use super::super::layout::RECORD;
 use super::*;
-use crate::data::cifar::RECORD;
 
 /// Bytes of the data files in tests.
 pub const FILE_BYTES: u64 = 2 * RECORD as u64;
@@ -30,8 +30,7 @@ pub fn archive(entries: &[Content<'_>]) -> Vec<u8> {
 /// The archive as it should be, with small files.
 pub fn good_archive() -> Vec<u8> {
     let content = vec![3; FILE_BYTES as usize];
-    let names: Vec<String> =
-        TRAIN_FILES.iter().chain([&TEST_FILE]).map(|name| format!("{FOLDER}/{name}")).collect();
+    let names: Vec<String> = FILES.iter().map(|name| format!("{FOLDER}/{name}")).collect();
     let mut entries: Vec<Content<'_>> =
         names.iter().map(|name| (name.as_str(), EntryType::Regular, content.as_slice())).collect();
     entries.insert(0, (FOLDER, EntryType::Directory, &[]));
@@ -40,7 +39,7 @@ pub fn good_archive() -> Vec<u8> {
     archive(&entries)
 }
 
-fn unpacked(bytes: &[u8]) -> (Result<Vec<&'static str>>, usize) {
+fn unpacked(bytes: &[u8]) -> (Result<()>, usize) {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("archive.tar.gz");
     fs::write(&path, bytes).unwrap();
@@ -58,7 +57,7 @@ fn problem(entries: &[Content<'_>]) -> String {
 #[test]
 fn only_the_expected_files_are_taken() {
     let (result, count) = unpacked(&good_archive());
-    assert_eq!(result.unwrap().len(), 6);
+    result.unwrap();
     assert_eq!(count, 7);
 }
 

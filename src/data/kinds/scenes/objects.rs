@@ -2,7 +2,7 @@
 
 use super::canvas::{Brush, Colour, Point};
 use super::dice::Dice;
-use crate::data::cifar::CLASSES;
+use crate::data::kinds::cifar10::CLASSES;
 
 /// Class names, by label.
 pub const NAMES: [&str; CLASSES] =

@@ -37,11 +37,11 @@ impl Home {
         }
     }
 
-    fn open_with(&self, config: &DataConfig, reporter: &mut dyn Reporter) -> Result<Folder> {
-        open(config, &self.root(), &self.0.path().join("home"), reporter)
+    fn open_with(&self, config: &DataConfig, reporter: &mut dyn Reporter) -> Result<Dataset> {
+        Folder.open(&self.root(), config, &self.0.path().join("home"), reporter)
     }
 
-    fn open(&self) -> Result<Folder> {
+    fn open(&self) -> Result<Dataset> {
         self.open_with(&DataConfig::default(), &mut Silent)
     }
 
@@ -82,26 +82,29 @@ fn a_tree_gives_labels_by_folder_and_images_without_at_the_end() {
     home.write("train/cat/readme.txt", b"no image");
     home.write("train/cat/.hidden.png", b"no image");
     let folder = home.open().unwrap();
-    assert_eq!(folder.classes, ["ant", "cat"]);
-    assert_eq!((folder.pool.len(), folder.labeled), (12, 9));
+    assert_eq!(folder.class_names, ["ant", "cat"]);
+    assert_eq!((folder.pool.len(), folder.train.len(), folder.unlabeled.clone()), (12, 9, 9..12));
     assert_eq!(folder.pool.labels[..9].iter().filter(|&&label| label == 0).count(), 4);
-    assert_eq!(folder.test.as_ref().unwrap().labels, [1, 1]);
+    assert_eq!(folder.open_test().unwrap().labels, [1, 1]);
     assert_eq!(folder.name, "folder photos: 9 images of 2 classes, 3 without labels");
-    assert_eq!((folder.names.len(), folder.test_names.len()), (12, 2));
-    for (name, &label) in folder.names.iter().zip(&folder.pool.labels[..9]) {
+    assert_eq!((folder.names.train.len(), folder.names.test.len()), (9, 2));
+    for (name, &label) in folder.names.train.iter().zip(&folder.train.labels) {
         let expected = ["train/ant/deeper/", "train/cat/"][usize::from(label)];
         assert!(name.starts_with(expected), "{name} {label}");
     }
-    assert!(folder.names[9..].iter().all(|name| name.starts_with("unlabeled/a/b/c/")));
-    let (train, unlabeled) = folder.limited(Some(2)).unwrap();
-    assert_eq!((train.len(), unlabeled), (2, 9..11));
-    assert!(folder.limited(Some(10)).unwrap_err().to_string().contains("wants 10 images"));
+    let folder = home.open_with(&first(2), &mut Silent).unwrap();
+    assert_eq!((folder.train.len(), folder.unlabeled.clone()), (2, 9..11));
+    let few = home.open_with(&first(10), &mut Silent).err().unwrap().to_string();
+    assert!(few.contains("wants 10 images"), "{few}");
+}
+
+fn first(count: usize) -> DataConfig {
+    DataConfig { train_images: Some(count), ..DataConfig::default() }
 }
 
 /// Names of the images with labels: to train on, and to test on.
-fn sides(folder: &Folder) -> [BTreeSet<String>; 2] {
-    let train = folder.names[..folder.labeled].iter().cloned().collect();
-    [train, folder.test_names.iter().cloned().collect()]
+fn sides(folder: &Dataset) -> [BTreeSet<String>; 2] {
+    [&folder.names.train, &folder.names.test].map(|names| names.iter().cloned().collect())
 }
 
 #[test]
@@ -111,8 +114,8 @@ fn without_a_test_folder_a_fifth_is_held_out_by_name_and_that_is_said() {
     home.write_pictures("train/dog/deeper", 40);
     let mut log = Log::default();
     let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
-    let test = folder.test.clone().unwrap();
-    assert!((10..=30).contains(&test.len()) && folder.labeled + test.len() == 100, "{}", test.len());
+    let test = folder.open_test().unwrap();
+    assert!((10..=30).contains(&test.len()) && folder.train.len() + test.len() == 100, "{}", test.len());
     assert!((0..2).all(|label| test.labels.contains(&label)));
     assert!(log.lines[0].contains("has no test folder: of 100 images"), "{:?}", log.lines);
     assert_eq!(log.lines.len(), 1);
@@ -174,10 +177,10 @@ fn a_folder_without_classes_is_all_images_without_labels() {
     home.write_pictures("2019/summer", 3);
     home.write_pictures("2020", 2);
     let folder = home.open().unwrap();
-    assert_eq!((folder.labeled, folder.pool.len(), folder.test.is_none()), (0, 5, true));
-    assert!(folder.classes.is_empty());
-    let (train, unlabeled) = folder.limited(Some(4)).unwrap();
-    assert_eq!((train.len(), unlabeled), (0, 0..4));
+    assert_eq!((folder.train.len(), folder.pool.len(), folder.test_count()), (0, 5, 0));
+    assert!(folder.class_names.is_empty() && folder.open_test().is_err());
+    let folder = home.open_with(&first(4), &mut Silent).unwrap();
+    assert_eq!((folder.train.len(), folder.unlabeled), (0, 0..4));
 }
 
 #[test]
@@ -188,7 +191,7 @@ fn broken_files_are_named_and_left_out_or_end_a_strict_run() {
     home.write("train/cat/broken.png", b"\x89PNG\r\n\x1a\nno more");
     let mut log = Log::default();
     let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
-    assert_eq!((folder.labeled, folder.skipped.len()), (3, 1));
+    assert_eq!((folder.train.len(), folder.skipped.len()), (3, 1));
     let warning = &log.lines[0];
     assert!(warning.contains("1 image files cannot be read") && warning.contains("broken.png"), "{warning}");
     let strict = DataConfig { strict: true, ..DataConfig::default() };
@@ -197,8 +200,8 @@ fn broken_files_are_named_and_left_out_or_end_a_strict_run() {
         assert!(error.contains("train/cat/broken.png: cannot be decoded"), "{error}");
         fs::remove_dir_all(home.cache()).unwrap();
     }
-    let checked = check(&home.root(), &mut Silent).unwrap();
-    assert_eq!((checked.files, checked.broken.len()), (5, 1));
+    let checked = Folder.verify(&home.root(), &mut Silent).unwrap();
+    assert_eq!((checked.checked, checked.files.len(), checked.opens), (5, 1, true));
 }
 
 #[test]
@@ -290,7 +293,7 @@ fn orientation_tags_are_applied_and_counted() {
     home.write("a/upright.jpg", &with_orientation(&jpeg, 1));
     home.write("a/turned.jpg", &with_orientation(&jpeg, 6));
     let folder = home.open().unwrap();
-    assert_eq!(folder.tags, [1, 1, 1]);
+    assert_eq!(folder.tags, Some([1, 1, 1]));
     let red = |index| folder.pool.image(index)[0] > 128 && folder.pool.image(index)[2] < 128;
     assert_eq!((0..3).filter(|&index| red(index)).count(), 2);
 }

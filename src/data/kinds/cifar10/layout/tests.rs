@@ -3,11 +3,12 @@ use std::fs;
 use proptest::prelude::*;
 
 use super::*;
+use crate::data::images::CHANNELS;
 
 /// A folder with all six files, each of `records` records of made-up pixels.
 fn folder(records: usize) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    for (number, name) in TRAIN_FILES.iter().chain([&TEST_FILE]).enumerate() {
+    for (number, name) in FILES.iter().enumerate() {
         let bytes: Vec<u8> = (0..records)
             .flat_map(|record| {
                 let label = ((number + record) % CLASSES) as u8;
@@ -32,7 +33,7 @@ fn planes_become_channels_last_and_files_follow_each_other() {
     let (number, record, row, column) = (1, 2, 5, 7);
     let pixel = &images.image(3 * number + record)[(row * SIDE + column) * CHANNELS..][..CHANNELS];
     let place = row * SIDE + column + number + record;
-    assert_eq!(pixel, [0, PLANE, 2 * PLANE].map(|plane| (place + plane) as u8));
+    assert_eq!(pixel, [0, SIDE * SIDE, 2 * SIDE * SIDE].map(|plane| (place + plane) as u8));
     let (test, facts) = load_test(folder.path()).unwrap();
     assert_eq!((test.len(), facts.name.as_str()), (3, TEST_FILE));
     assert_eq!(facts.sha256, crate::files::sha256_file(&folder.path().join(TEST_FILE)).unwrap());

@@ -3,7 +3,8 @@
 use super::canvas::{Brush, Canvas, Placement, Point, mix};
 use super::dice::Dice;
 use super::objects::{self, Palette};
-use crate::data::cifar::{CLASSES, IMAGE, SIDE};
+use crate::data::kinds::cifar10::CLASSES;
+use crate::data::kinds::records::{IMAGE, SIDE};
 
 /// How often there is a sky over a ground.
 const HORIZON: f32 = 0.4;

@@ -15,13 +15,20 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rand::Rng;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::cifar::{FOLDER, IMAGE, NAMES_FILE, RECORD, TEST_FILE, TRAIN_FILES};
-use super::digests::{DatasetRecord, Origin};
+use super::cifar10::{self, CLASSES, DatasetRecord, FILES, FOLDER, NAMES_FILE, Origin, RECORD, TRAIN_FILES};
+use super::kind::{Kind, Verification};
+use super::records::{IMAGE, SIDE};
+use crate::data::config::DataConfig;
+use crate::data::dataset::{Dataset, TestImages};
+use crate::data::images::Images;
+use crate::data::staging::Staging;
 use crate::error::{Error, Result};
 use crate::files::{create_directory, sha256};
+use crate::math::random::{Purpose, generator};
 use crate::progress::{Event, Reporter, Unit};
 
 /// The seed of the bundled data set.
@@ -33,9 +40,95 @@ pub const SCENES_VERSION: u32 = 1;
 const IMAGES_A_FILE: usize = 1_000;
 
 /// Training images of the data set.
-pub(super) const TRAIN_IMAGES: usize = TRAIN_FILES.len() * IMAGES_A_FILE;
+const TRAIN_IMAGES: usize = TRAIN_FILES.len() * IMAGES_A_FILE;
 /// Its test images.
-pub(super) const TEST_IMAGES: usize = IMAGES_A_FILE;
+const TEST_IMAGES: usize = IMAGES_A_FILE;
+
+/// The generated scenes, which are written when they are first needed.
+pub struct Scenes;
+
+impl Kind for Scenes {
+    fn content(&self) -> &'static str {
+        "generated scenes"
+    }
+
+    fn usual_place(&self, data_home: &Path) -> Option<PathBuf> {
+        Some(data_home.join("scenes"))
+    }
+
+    fn detect(&self, place: &Path) -> bool {
+        let record = cifar10::find_folder(place).and_then(|folder| DatasetRecord::read(&folder));
+        matches!(record, Ok(Some(DatasetRecord { origin: Origin::Scenes { .. }, .. })))
+    }
+
+    fn open(
+        &self,
+        place: &Path,
+        config: &DataConfig,
+        _: &Path,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Dataset> {
+        if cifar10::find_folder(place).is_err() {
+            match generate(place, SCENES_SEED, false, reporter) {
+                // Another process was faster.
+                Ok(_) | Err(Error::OutputExists { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let folder = cifar10::find_folder(place)?;
+        warn_of_another_version(&folder, reporter)?;
+        cifar10::open(folder, config)
+    }
+
+    fn verify(&self, place: &Path, _: &mut dyn Reporter) -> Result<Verification> {
+        cifar10::verify(place, "`rotnet data synth --force` generates the scenes again")
+    }
+
+    fn stand_in(&self, place: &Path, config: &DataConfig) -> Result<Option<Dataset>> {
+        if cifar10::find_folder(place).is_ok() {
+            return Ok(None);
+        }
+        let count = TRAIN_IMAGES.min(config.train_images.unwrap_or(usize::MAX));
+        let mut pixels = vec![0; count * IMAGE];
+        generator(SCENES_SEED, Purpose::Scenes, 0, 0).fill_bytes(&mut pixels);
+        let train = Images {
+            pixels: pixels.into(),
+            labels: (0..count).map(|index| (index % CLASSES) as u8).collect(),
+            height: SIDE,
+            width: SIDE,
+        };
+        let name = "noise in place of the generated scenes, which are not there yet".into();
+        let classes = objects::NAMES.map(str::to_owned).to_vec();
+        let test = Box::new(NotYet(place.to_path_buf()));
+        Ok(Some(Dataset::of_records(name, String::new(), classes, place.to_path_buf(), train, test)))
+    }
+}
+
+/// The test images of scenes that are still to be generated.
+struct NotYet(PathBuf);
+
+impl TestImages for NotYet {
+    fn count(&self) -> usize {
+        TEST_IMAGES
+    }
+
+    fn open(&self) -> Result<Images> {
+        Err(Error::data(&self.0, "the scenes are not generated yet", "run `rotnet data synth`"))
+    }
+}
+
+fn warn_of_another_version(folder: &Path, reporter: &mut dyn Reporter) -> Result<()> {
+    if let Some(Origin::Scenes { version, .. }) = DatasetRecord::read(folder)?.map(|record| record.origin)
+        && version != SCENES_VERSION
+    {
+        reporter.report(Event::Warning(&format!(
+            "the scenes in {} were made by version {version} of the generator, this program has version \
+             {SCENES_VERSION}; `rotnet data synth --force` generates them again",
+            folder.display()
+        )));
+    }
+    Ok(())
+}
 
 /// What [`generate`] wrote.
 #[derive(Clone, Debug, Serialize)]
@@ -65,15 +158,14 @@ pub fn generate(
         return Err(Error::OutputExists { path: folder });
     }
     create_directory(directory)?;
-    let staging = super::staging::Staging::new(directory)?;
-    let names: Vec<&str> = TRAIN_FILES.into_iter().chain([TEST_FILE]).collect();
+    let staging = Staging::new(directory)?;
     reporter.report(Event::TaskStarted {
         label: "generate scenes",
-        total: (names.len() * IMAGES_A_FILE) as u64,
+        total: (FILES.len() * IMAGES_A_FILE) as u64,
         unit: Unit::Images,
     });
     let mut digests = BTreeMap::new();
-    for (number, &name) in names.iter().enumerate() {
+    for (number, &name) in FILES.iter().enumerate() {
         let records = records(seed, number * IMAGES_A_FILE);
         write(&staging.path().join(name), &records)?;
         digests.insert(name.to_owned(), sha256(&records));

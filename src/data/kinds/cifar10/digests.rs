@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::cifar::{FileFacts, TEST_FILE, TRAIN_FILES};
+use super::layout::FILES;
+use crate::data::kinds::kind::Known;
+use crate::data::kinds::records::FileFacts;
 use crate::error::{Error, Result};
-use crate::files::{read_json, sha256, write_json};
+use crate::files::{read_json, write_json};
 
 /// The official archive of the binary version, as named on <https://www.cs.toronto.edu/~kriz/cifar.html>.
 pub const ARCHIVE_URL: &str = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz";
@@ -107,20 +109,6 @@ impl DatasetRecord {
 const RECORD_HINT: &str = "fetch or generate the data set again, or remove dataset.json if the files were \
                            replaced on purpose";
 
-/// How far a file is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Known {
-    /// It is the published file.
-    Official,
-    /// It is as it was unpacked or generated.
-    Recorded,
-    /// It differs from what was unpacked or generated.
-    Changed,
-    /// Only its layout is right.
-    Layout,
-}
-
 /// Compares a file with what is known of it.
 pub fn compare(record: Option<&DatasetRecord>, file: &FileFacts) -> Known {
     let digest = record.map(|record| (record.files.get(&file.name), &record.origin));
@@ -155,19 +143,14 @@ pub fn identify(folder: &Path, files: &[FileFacts]) -> Result<String> {
     })
 }
 
-/// SHA-256 over the files' digests in order.
-pub fn fingerprint(files: &[FileFacts]) -> String {
-    let digests: Vec<&str> = files.iter().map(|file| file.sha256.as_str()).collect();
-    sha256(digests.join("\n").as_bytes())
-}
-
 fn official_md5(name: &str) -> Option<&'static str> {
-    let position = TRAIN_FILES.iter().chain([&TEST_FILE]).position(|&known| known == name)?;
+    let position = FILES.iter().position(|&known| known == name)?;
     Some(OFFICIAL_MD5[position])
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::{TEST_FILE, TRAIN_FILES};
     use super::*;
 
     fn facts(name: &str, sha256: &str, md5: &str) -> FileFacts {
