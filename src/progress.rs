@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
+    /// What the stages of a run are expected to take, before the first of them begins.
+    Forecast(&'a [Forecast]),
+    /// A run of a sweep begins; so many are to be made after it.
+    RunStarted {
+        /// Runs after this one that are not finished yet.
+        left: usize,
+    },
     /// A stage begins; the text says on what it works.
     StageStarted(Stage, &'a str),
     /// An epoch begins.
@@ -67,6 +74,15 @@ impl Stage {
             Self::Finetune => "finetune",
         }
     }
+}
+
+/// How long a stage is expected to take, by the measured time of a step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Forecast {
+    /// The stage.
+    pub stage: Stage,
+    /// Wall time of each of its epochs, in seconds; of extraction, of all of it.
+    pub epochs: Vec<f64>,
 }
 
 /// What a task counts.

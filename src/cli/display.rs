@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::time_left::{TimeLeft, clock};
 use crate::progress::{EpochMetrics, Event, Reporter, Silent, Unit};
 
 /// The reporter for this terminal.
@@ -16,14 +17,15 @@ pub fn reporter(quiet: bool) -> Box<dyn Reporter> {
     }
 }
 
-const EPOCH_BAR: &str = "{prefix} [{bar:30}] {percent:>3}%  {per_sec}  {msg}  {eta_precise} left";
-const IMAGES_BAR: &str = "{prefix} [{bar:30}] {human_pos}/{human_len} images  {per_sec}  {eta} left";
-const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {eta} left";
+const EPOCH_BAR: &str = "{prefix} [{bar:30}] {percent:>3}%  {per_sec}  {msg}";
+const IMAGES_BAR: &str = "{prefix} [{bar:30}] {human_pos}/{human_len} images  {per_sec}  {msg}";
+const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_sec}  {msg}";
 
 /// Bars that are redrawn in place.
 #[derive(Default)]
 struct Bars {
     bar: Option<ProgressBar>,
+    time: TimeLeft,
     /// What was found after the epoch before, shown while the next one runs.
     found: String,
 }
@@ -57,6 +59,7 @@ impl Bars {
 
 impl Reporter for Bars {
     fn report(&mut self, event: Event<'_>) {
+        self.time.note(&event);
         match event {
             Event::EpochStarted { epoch, epochs, samples } => {
                 self.start(EPOCH_BAR, samples as u64, format!("epoch {epoch}/{epochs}"))
@@ -65,7 +68,11 @@ impl Reporter for Bars {
                 if let Some(bar) = &self.bar {
                     bar.inc(samples as u64);
                     if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                        bar.set_message(format!("loss {loss:.4}  accuracy {accuracy:.4}{}", self.found));
+                        let left = left(self.time.left());
+                        bar.set_message(format!(
+                            "loss {loss:.4}  accuracy {accuracy:.4}{}{left}",
+                            self.found
+                        ));
                     }
                 }
             }
@@ -79,6 +86,7 @@ impl Reporter for Bars {
             Event::TaskAdvanced(count) => {
                 if let Some(bar) = &self.bar {
                     bar.inc(count);
+                    bar.set_message(left(self.time.left_after(bar.eta())));
                 }
             }
             Event::TaskFinished => self.finish(),
@@ -100,9 +108,11 @@ impl Reporter for Bars {
 /// A line an epoch, and one every few seconds in between.
 #[derive(Default)]
 struct Lines {
+    time: TimeLeft,
     label: String,
     total: u64,
     done: u64,
+    began: Option<Instant>,
     last: Option<Instant>,
 }
 
@@ -111,33 +121,48 @@ const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Lines {
     fn start(&mut self, label: String, total: u64) {
-        *self = Self { label, total, done: 0, last: Some(Instant::now()) };
+        let time = std::mem::take(&mut self.time);
+        let now = Some(Instant::now());
+        *self = Self { time, label, total, done: 0, began: now, last: now };
     }
 
-    fn advance(&mut self, count: u64, detail: impl FnOnce() -> String) {
+    /// What is left of a task, as fast as it went so far.
+    fn left_of_task(&self) -> Duration {
+        let took = self.began.map_or(Duration::ZERO, |began| began.elapsed()).as_secs_f64();
+        let left = self.total.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
+        Duration::try_from_secs_f64(took * left).unwrap_or_default()
+    }
+
+    fn advance(&mut self, count: u64, detail: impl FnOnce(&Self) -> String) {
         self.done += count;
         if self.last.is_some_and(|last| last.elapsed() >= LINE_EVERY) {
             self.last = Some(Instant::now());
             let share = 100 * self.done / self.total.max(1);
-            eprintln!("{} {share}%{}", self.label, detail());
+            eprintln!("{} {share}%{}", self.label, detail(self));
         }
     }
 }
 
 impl Reporter for Lines {
     fn report(&mut self, event: Event<'_>) {
+        self.time.note(&event);
         match event {
             Event::EpochStarted { epoch, epochs, samples } => {
                 self.start(format!("epoch {epoch}/{epochs}"), samples as u64)
             }
-            Event::StepFinished { samples, loss, accuracy } => {
-                self.advance(samples as u64, || match (loss, accuracy) {
-                    (Some(loss), Some(accuracy)) => format!("  loss {loss:.4}  accuracy {accuracy:.4}"),
-                    _ => String::new(),
-                })
-            }
+            Event::StepFinished { samples, loss, accuracy } => self.advance(samples as u64, |lines| {
+                let left = left(lines.time.left());
+                match (loss, accuracy) {
+                    (Some(loss), Some(accuracy)) => {
+                        format!("  loss {loss:.4}  accuracy {accuracy:.4}{left}")
+                    }
+                    _ => left,
+                }
+            }),
             Event::TaskStarted { label, total, .. } => self.start(label.to_owned(), total),
-            Event::TaskAdvanced(count) => self.advance(count, String::new),
+            Event::TaskAdvanced(count) => {
+                self.advance(count, |lines| left(lines.time.left_after(lines.left_of_task())))
+            }
             Event::EpochFinished(metrics) => eprintln!("{}", epoch_line(metrics)),
             other => {
                 if let Some(line) = text_line(other) {
@@ -146,6 +171,11 @@ impl Reporter for Lines {
             }
         }
     }
+}
+
+/// The end of a line that tells the time left of the whole run.
+fn left(time: Option<Duration>) -> String {
+    time.map_or_else(String::new, |time| format!("  {} left", clock(time)))
 }
 
 fn epoch_line(metrics: &EpochMetrics) -> String {

@@ -24,6 +24,7 @@ mod shell;
 mod signals;
 mod sweep;
 mod table;
+mod time_left;
 mod verify;
 mod worker;
 

@@ -4,11 +4,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
 
+/// Version of this program.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// What a program was built from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// The commit, in hexadecimal.
+    pub commit: String,
+    /// Whether the sources were those of the commit.
+    pub clean: bool,
+}
+
+impl Source {
+    /// That of this program; absent in a build without a repository.
+    pub fn of_this_program() -> Option<Self> {
+        let commit = option_env!("ROTNET_COMMIT")?;
+        Some(Self { commit: commit.into(), clean: option_env!("ROTNET_CHANGED").is_none() })
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let changed = if self.clean { "" } else { ", changed" };
+        write!(out, "commit {}{changed}", self.commit.get(..12).unwrap_or(&self.commit))
+    }
+}
+
 /// Recorded with every run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Version of the program.
     pub rotnet: String,
+    /// The commit that it was built from; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Name of the processor, as the system tells it.
     pub processor: String,
     /// Instruction set that the kernels use.
@@ -26,7 +56,8 @@ impl Environment {
     /// The environment of the calling thread pool, which computes on `device` and on the further ones.
     pub fn current(device: &DeviceName, further_devices: &[DeviceName]) -> Self {
         Self {
-            rotnet: env!("CARGO_PKG_VERSION").into(),
+            rotnet: VERSION.into(),
+            source: Source::of_this_program(),
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.into()),
             kernels: crate::kernels::instruction_set().into(),
             threads: rayon::current_num_threads(),

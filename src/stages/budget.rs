@@ -23,6 +23,8 @@ const LONGEST: Duration = Duration::from_secs(3);
 pub(super) struct Pace {
     /// A step, the mean over all sizes of images in their shares.
     pub step: f64,
+    /// A step of each size, in the order in which they are trained on, with the share of all steps at which it ends.
+    sizes: Vec<(f64, f64)>,
     /// What is done after every epoch.
     pub epoch: f64,
     /// Bytes of a checkpoint.
@@ -52,11 +54,8 @@ impl Pace {
             step_cost(network, &recipe, samples, config.seed, &replicas, limit)
         };
         let full = cost(&pretext.samples);
-        let (mut step, mut from) = (0.0, 0.0);
-        for (until, smaller) in &pretext.smaller {
-            step += (until - from) * cost(smaller).seconds;
-            from = *until;
-        }
+        let smaller = pretext.smaller.iter().map(|(until, samples)| (*until, cost(samples).seconds));
+        let sizes: Vec<(f64, f64)> = smaller.chain([(1.0, full.seconds)]).collect();
         let split = &pretext.split;
         let encoder = &full.network.encoder;
         let probe = Probe::new(config, dataset, split, &pretext.pixels, encoder)?;
@@ -71,7 +70,8 @@ impl Pace {
             training::evaluate(&full.network, validation, &context.device);
         }
         Ok(Self {
-            step: step + (1.0 - from) * full.seconds,
+            step: mean_until(&sizes, 1.0),
+            sizes,
             epoch: look + start.elapsed().as_secs_f64(),
             checkpoint_bytes: full.checkpoint_bytes,
             steps_an_epoch: training::steps_an_epoch(&pretext.samples, config.pretrain.batch_size),
@@ -87,11 +87,33 @@ impl Pace {
         epochs as u64 * self.steps_an_epoch + more as u64
     }
 
+    /// Wall time of each epoch of a training of so many steps.
+    pub(super) fn by_epoch(&self, steps: u64) -> Vec<f64> {
+        let all = steps.max(1) as f64;
+        let ends = (0..steps.div_ceil(self.steps_an_epoch.max(1))).map(|epoch| {
+            let from = epoch * self.steps_an_epoch;
+            [from, (from + self.steps_an_epoch).min(steps)]
+                .map(|step| mean_until(&self.sizes, step as f64 / all))
+        });
+        ends.map(|[from, to]| (to - from) * all + self.epoch).collect()
+    }
+
     /// Wall time of so many steps.
     pub(super) fn seconds(&self, steps: u64) -> f64 {
         let epochs = steps.div_ceil(self.steps_an_epoch.max(1));
         steps as f64 * self.step + epochs as f64 * self.epoch
     }
+}
+
+/// Wall time of the steps up to a share of all of them, divided by the number of all.
+fn mean_until(sizes: &[(f64, f64)], share: f64) -> f64 {
+    let mut from = 0.0;
+    let parts = sizes.iter().map(|&(until, seconds)| {
+        let part = (until.min(share) - from).max(0.0);
+        from = until;
+        part * seconds
+    });
+    parts.sum()
 }
 
 /// Section `pretrain` with as many steps as fit into `budget`, the measuring and the reading of the data included.
@@ -140,7 +162,7 @@ mod tests {
     fn the_steps_fill_the_time_with_what_follows_their_epochs() {
         for (step, epoch, steps_an_epoch) in [(0.1, 0.0, 10), (0.1, 3.0, 10), (0.01, 0.5, 391), (0.3, 9.0, 7)]
         {
-            let pace = Pace { step, epoch, checkpoint_bytes: 0, steps_an_epoch };
+            let pace = Pace { step, sizes: vec![(1.0, step)], epoch, checkpoint_bytes: 0, steps_an_epoch };
             for tenths in 0..600 {
                 let seconds = f64::from(tenths) / 10.0;
                 let steps = pace.steps_within(seconds);

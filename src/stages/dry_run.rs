@@ -21,15 +21,16 @@ use crate::model::{
     Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Mode, Network,
     RotationNetwork,
 };
-use crate::progress::{Event, Reporter, Stage};
+use crate::progress::{Event, Forecast, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::features::{self, Features};
 use crate::training::Replicas;
 
-/// How long a kind of step is measured.
+/// How long a kind of step is measured, and how long where the run itself waits for it.
 const LIMIT: Duration = Duration::from_millis(500);
+const SHORT_LIMIT: Duration = Duration::from_millis(100);
 /// Passes of a training step, in forward passes: one forward, and backward one each for inputs and weights.
 const PASSES: u64 = 3;
 /// Bytes of a feature.
@@ -83,24 +84,9 @@ pub struct Part {
 /// # Errors
 /// Whatever reading the data or building the networks may end with.
 pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter) -> Result<DryRun> {
-    let config = &context.config;
-    let dataset = data::open_or_stand_in(&config.data, &context.data_home, reporter)?;
+    let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     reporter.report(Event::Note("measuring; nothing is kept"));
-    let image = dataset.image_shape();
-    let device = context.device.clone().autodiff();
-    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
-    let mut stages = vec![pretrain(context, &dataset, &network)?];
-    let mut held = Held::default();
-    if all_stages {
-        dataset.refuse_no_labels()?;
-        let (part, width) = extract(context, &dataset, &network)?;
-        held = Held::new(context, &dataset, width)?;
-        stages.push(part);
-        stages.push(match config.finetune.mode {
-            FinetuneMode::Frozen => frozen(context, &dataset, &network.encoder, width)?,
-            FinetuneMode::Full => full(context, &dataset, network)?,
-        });
-    }
+    let Measured { stages, held, .. } = measure(context, &dataset, all_stages, LIMIT)?;
     Ok(DryRun {
         environment: context.environment(),
         dataset: label(&dataset),
@@ -109,6 +95,52 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
         disk_bytes: stages.iter().map(|part| part.disk_bytes).sum(),
         stages,
     })
+}
+
+/// How long each stage of a run is expected to take, by steps that are measured more briefly than by [`dry_run`].
+///
+/// # Errors
+/// As those of [`dry_run`].
+pub fn forecast(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
+    let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
+    let Measured { stages, pretraining, .. } = measure(context, &dataset, true, SHORT_LIMIT)?;
+    let forecast = |part: &Part| Forecast {
+        stage: part.stage,
+        epochs: match part.stage {
+            Stage::Pretrain => pretraining.clone(),
+            Stage::Extract => vec![part.seconds],
+            Stage::Finetune => vec![part.seconds / part.epochs.max(1.0); part.epochs as usize],
+        },
+    };
+    Ok(stages.iter().map(forecast).collect())
+}
+
+/// What was measured of a run.
+struct Measured {
+    stages: Vec<Part>,
+    /// Seconds of each epoch of pretraining.
+    pretraining: Vec<f64>,
+    held: Held,
+}
+
+fn measure(context: &Context, dataset: &Dataset, all_stages: bool, limit: Duration) -> Result<Measured> {
+    let config = &context.config;
+    let image = dataset.image_shape();
+    let device = context.device.clone().autodiff();
+    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
+    let (part, pretraining) = pretrain(context, dataset, &network, limit)?;
+    let (mut stages, mut held) = (vec![part], Held::default());
+    if all_stages {
+        dataset.refuse_no_labels()?;
+        let (part, width) = extract(context, dataset, &network, limit)?;
+        held = Held::new(context, dataset, width)?;
+        stages.push(part);
+        stages.push(match config.finetune.mode {
+            FinetuneMode::Frozen => frozen(context, dataset, &network.encoder, width, limit)?,
+            FinetuneMode::Full => full(context, dataset, network, limit)?,
+        });
+    }
+    Ok(Measured { stages, pretraining, held })
 }
 
 /// Bytes that stages hold at their peaks and that measuring a few of their steps does not show.
@@ -151,14 +183,20 @@ impl Held {
     }
 }
 
-fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<Part> {
+/// The part, and the seconds of each epoch.
+fn pretrain(
+    context: &Context,
+    dataset: &Dataset,
+    network: &RotationNetwork,
+    limit: Duration,
+) -> Result<(Part, Vec<f64>)> {
     let config = &context.config;
     let pretext = Pretext::new(config, dataset)?;
-    let pace = Pace::measure(context, dataset, &pretext, LIMIT)?;
+    let pace = Pace::measure(context, dataset, &pretext, limit)?;
     let steps = config.pretrain.total_steps(pace.steps_an_epoch);
     let epochs = steps as f64 / pace.steps_an_epoch.max(1) as f64;
     let flop = flop(network, &pretext.samples, context);
-    Ok(Part {
+    let part = Part {
         stage: Stage::Pretrain,
         parameters: training_stage::size(network),
         steps,
@@ -167,11 +205,17 @@ fn pretrain(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> 
         flop: PASSES * flop * (epochs * pretext.samples.len() as f64) as u64,
         seconds: pace.seconds(steps),
         disk_bytes: CHECKPOINTS * pace.checkpoint_bytes,
-    })
+    };
+    Ok((part, pace.by_epoch(steps)))
 }
 
 /// The part, and the width of the features.
-fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> Result<(Part, usize)> {
+fn extract(
+    context: &Context,
+    dataset: &Dataset,
+    network: &RotationNetwork,
+    limit: Duration,
+) -> Result<(Part, usize)> {
     let config = &context.config;
     let encoder = network.encoder.valid();
     let readout = config.extract.readout();
@@ -186,7 +230,7 @@ fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> R
     };
     let flop = kernels::operations(read) / indices.len() as u64;
     let (start, mut made) = (Instant::now(), 0);
-    while made == 0 || start.elapsed() < LIMIT {
+    while made == 0 || start.elapsed() < limit {
         read();
         made += indices.len();
     }
@@ -203,7 +247,13 @@ fn extract(context: &Context, dataset: &Dataset, network: &RotationNetwork) -> R
     Ok((part, width))
 }
 
-fn frozen(context: &Context, dataset: &Dataset, encoder: &Encoder, width: usize) -> Result<Part> {
+fn frozen(
+    context: &Context,
+    dataset: &Dataset,
+    encoder: &Encoder,
+    width: usize,
+    limit: Duration,
+) -> Result<Part> {
     let config = &context.config;
     let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
     // The first batches' worth of features that are there stand for all of them.
@@ -214,10 +264,10 @@ fn frozen(context: &Context, dataset: &Dataset, encoder: &Encoder, width: usize)
     let device = context.device.clone().autodiff();
     let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
     let network = Classifier::new(&shape, moments, config.seed, &device);
-    finetune(context, network, &features, labels.train.len())
+    finetune(context, network, &features, labels.train.len(), limit)
 }
 
-fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Result<Part> {
+fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: Duration) -> Result<Part> {
     let config = &context.config;
     let split = dataset.labeled_split(&config.data, config.seed)?;
     let labels = split.train.len();
@@ -229,7 +279,7 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork) -> Resul
     let shape = shape(context, dataset, encoder.read_width(&readout)?, map);
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
-    finetune(context, network, &samples, labels)
+    finetune(context, network, &samples, labels, limit)
 }
 
 fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<FeatureMap>) -> ClassifierShape {
@@ -243,14 +293,20 @@ fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<Feat
     }
 }
 
-fn finetune<N: Network>(context: &Context, network: N, samples: &dyn Samples, labels: usize) -> Result<Part> {
+fn finetune<N: Network>(
+    context: &Context,
+    network: N,
+    samples: &dyn Samples,
+    labels: usize,
+    limit: Duration,
+) -> Result<Part> {
     let config = &context.config.finetune;
     let parameters = training_stage::size(&network);
     let flop = flop(&network, samples, context);
     let recipe = Recipe::from(config);
     let replicas = Replicas::new(&context.devices)?;
     let StepCost { seconds, checkpoint_bytes, .. } =
-        step_cost(network, &recipe, samples, context.config.seed, &replicas, LIMIT);
+        step_cost(network, &recipe, samples, context.config.seed, &replicas, limit);
     let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
     Ok(Part {
         stage: Stage::Finetune,

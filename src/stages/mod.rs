@@ -29,10 +29,11 @@ use crate::progress::Stage;
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory, RunLock};
+use crate::store::run_record::Execution;
 use crate::store::stage_directory::StageDirectory;
 
 pub use budget::within_budget;
-pub use dry_run::{DryRun, Part, dry_run};
+pub use dry_run::{DryRun, Part, dry_run, forecast};
 pub(crate) use encode::features;
 pub use evaluate::{
     Arm, EvaluateSummary, LabelCount, LeftOut, ProbeResult, RotationAccuracy, RotationReport, Verdict,
@@ -127,7 +128,8 @@ impl Context {
 
     /// Puts a finished stage in its place and notes that it is the latest.
     fn finish(&self, stage: Stage, work: Work) -> Result<()> {
-        self.run.record_latest(stage)?;
+        let execution = Execution::ending_now(stage.name(), work.started(), self.environment());
+        self.run.record_finished(execution, Some(stage))?;
         work.finish()
     }
 

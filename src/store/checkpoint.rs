@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::Pixels;
+use crate::device::environment::{Source, VERSION};
 use crate::error::{Error, Result};
 use crate::model::{ClassifierShape, EncoderConfig, ImageShape, Parameters, Readout};
 use crate::progress::{PartialEpoch, Stage};
@@ -25,6 +26,9 @@ pub struct Header {
     pub stage: Stage,
     /// Version of the program.
     pub rotnet: String,
+    /// The commit that it was built from; absent where that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
     /// Whole epochs trained.
     pub epochs: usize,
     /// The part of the next epoch that is trained; absent between epochs.
@@ -62,7 +66,8 @@ impl Header {
     pub fn untrained(stage: Stage, seed: u64, pixels: Pixels, dataset: DatasetLabel, recipe: Value) -> Self {
         Self {
             stage,
-            rotnet: env!("CARGO_PKG_VERSION").into(),
+            rotnet: VERSION.into(),
+            source: Source::of_this_program(),
             epochs: 0,
             partial: None,
             steps: 0,
@@ -78,10 +83,11 @@ impl Header {
         }
     }
 
-    /// The first setting in which `self` and `other` differ, how far they are trained and on what device aside.
+    /// The first setting in which `self` and `other` differ; how far they are trained, on what device, and the commit of
+    /// the program do not count.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let comparable = |header: &Self| {
-            let mut header = Self { epochs: 0, partial: None, steps: 0, ..header.clone() };
+            let mut header = Self { epochs: 0, partial: None, steps: 0, source: None, ..header.clone() };
             if let Value::Object(recipe) = &mut header.recipe {
                 recipe.remove(DEVICE);
             }

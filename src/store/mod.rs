@@ -7,6 +7,7 @@ pub(crate) mod networks;
 pub mod predictions;
 pub mod replacement;
 pub mod run_directory;
+pub mod run_record;
 pub mod run_results;
 pub mod stage_directory;
 pub(crate) mod tensor_file;

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
 use walkdir::WalkDir;
 
@@ -111,6 +112,7 @@ impl StageDirectory {
 pub struct Work {
     place: StageDirectory,
     directory: StageDirectory,
+    started: SystemTime,
     finished: bool,
 }
 
@@ -144,12 +146,17 @@ impl Work {
         };
         let directory = if beside { new } else { place.clone() };
         create_directory(&directory.path)?;
-        Ok(Self { place, directory, finished: false })
+        Ok(Self { place, directory, started: SystemTime::now(), finished: false })
     }
 
     /// Where the stage writes.
     pub fn directory(&self) -> &StageDirectory {
         &self.directory
+    }
+
+    /// When this process began with it.
+    pub fn started(&self) -> SystemTime {
+        self.started
     }
 
     /// Puts what was written in its place, and removes what was there.

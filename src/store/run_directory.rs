@@ -4,15 +4,13 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::device::environment::Environment;
 use crate::error::{Error, Result};
-use crate::files::{create_directory, is_temporary, read_json, write_json};
+use crate::files::{create_directory, is_temporary, read_json};
 use crate::progress::Stage;
-use crate::store::checkpoint::DatasetLabel;
 use crate::store::features::FeatureFiles;
+use crate::store::run_record::RunRecord;
 use crate::store::stage_directory::StageDirectory;
 
 /// The stages, in the order in which they are run.
@@ -33,56 +31,6 @@ pub enum Existing {
 #[derive(Clone, Debug)]
 pub struct RunDirectory {
     root: PathBuf,
-}
-
-/// The file `run.json`: what the config does not say.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct RunRecord {
-    /// Program, processor, threads, kernels, device.
-    pub environment: Environment,
-    /// The data set of the last stage.
-    pub dataset: DatasetLabel,
-    /// How many numbers of this run were taken on the test set.
-    pub test_evaluations: u32,
-    /// What they were.
-    #[serde(default, deserialize_with = "openings", skip_serializing_if = "Vec::is_empty")]
-    pub tested: Vec<Opening>,
-    /// The stage that was finished last; its config is what a later command begins with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub latest: Option<Stage>,
-}
-
-/// An opening of the test set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
-    /// SHA-256 of the checkpoint that was evaluated (or of what else decided the number).
-    pub digest: String,
-    /// What it was for, in words.
-    pub purpose: String,
-}
-
-/// A list of openings; as earlier versions wrote it, digests alone or a single one.
-fn openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Opening>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Entry {
-        Digest(String),
-        Opening(Opening),
-    }
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        One(String),
-        Several(Vec<Entry>),
-    }
-    let opening = |entry| match entry {
-        Entry::Digest(digest) => Opening { digest, purpose: "not recorded".into() },
-        Entry::Opening(opening) => opening,
-    };
-    Ok(match Either::deserialize(deserializer)? {
-        Either::One(digest) => vec![opening(Entry::Digest(digest))],
-        Either::Several(entries) => entries.into_iter().map(opening).collect(),
-    })
 }
 
 impl RunDirectory {
@@ -228,35 +176,6 @@ impl RunDirectory {
         STAGES.map(|stage| self.files(stage)).into_iter().chain([self.evaluation()])
     }
 
-    /// Updates `run.json`; `tested` is an opening of the test set, which counts once by its digest, however often a run
-    /// that was cut short then does it.
-    pub fn record_run(
-        &self,
-        environment: Environment,
-        dataset: DatasetLabel,
-        tested: Option<Opening>,
-    ) -> Result<()> {
-        let (mut test_evaluations, mut all, latest) = match self.record().exists() {
-            true => {
-                let record = read_json::<RunRecord>(&self.record())?;
-                (record.test_evaluations, record.tested, record.latest)
-            }
-            false => (0, Vec::new(), None),
-        };
-        if let Some(tested) = tested.filter(|tested| all.iter().all(|known| known.digest != tested.digest)) {
-            test_evaluations += 1;
-            all.push(tested);
-        }
-        let record = RunRecord { environment, dataset, test_evaluations, tested: all, latest };
-        write_json(&self.record(), &record)
-    }
-
-    /// Notes in `run.json` which stage was finished last.
-    pub fn record_latest(&self, stage: Stage) -> Result<()> {
-        let record: RunRecord = read_json(&self.record())?;
-        write_json(&self.record(), &RunRecord { latest: Some(stage), ..record })
-    }
-
     /// Makes this process the only one that writes into the run, until the lock is dropped or the process ends.
     ///
     /// # Errors
@@ -300,27 +219,4 @@ impl RunDirectory {
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn openings_are_read_as_every_version_wrote_them() {
-        let read = |tested: &str| -> Vec<Opening> {
-            let document = format!(r#"{{"tested": {tested}}}"#);
-            #[derive(Deserialize)]
-            struct Tested {
-                #[serde(deserialize_with = "openings")]
-                tested: Vec<Opening>,
-            }
-            serde_json::from_str::<Tested>(&document).unwrap().tested
-        };
-        let old = |digest: &str| Opening { digest: digest.into(), purpose: "not recorded".into() };
-        assert_eq!(read(r#""a""#), [old("a")]);
-        assert_eq!(read(r#"["a", "b"]"#), [old("a"), old("b")]);
-        let new = Opening { digest: "b".into(), purpose: "finetune: frozen".into() };
-        assert_eq!(read(r#"["a", {"digest": "b", "purpose": "finetune: frozen"}]"#), [old("a"), new]);
-    }
 }

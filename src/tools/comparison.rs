@@ -13,7 +13,8 @@ use crate::judge::statistics::{Difference, Interval};
 use crate::progress::Stage;
 use crate::stages::{ExtractSummary, FinetuneSummary, PretrainSummary};
 use crate::store::predictions::Predictions;
-use crate::store::run_directory::{RunDirectory, RunRecord};
+use crate::store::run_directory::RunDirectory;
+use crate::store::run_record::RunRecord;
 
 /// What `compare` finds.
 #[derive(Clone, Debug, Serialize)]

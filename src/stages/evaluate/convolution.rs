@@ -12,7 +12,8 @@ use crate::data::Split;
 use crate::error::Result;
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::predictions::Predictions;
-use crate::store::run_directory::{Opening, RunDirectory};
+use crate::store::run_directory::RunDirectory;
+use crate::store::run_record::Opening;
 
 /// A head that is trained; the test set is still closed.
 pub(super) struct Trained {

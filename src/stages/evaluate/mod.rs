@@ -23,7 +23,8 @@ use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::features::Features;
 use crate::store::replacement::Work;
-use crate::store::run_directory::{Existing, Opening, RunDirectory, RunRecord};
+use crate::store::run_directory::{Existing, RunDirectory};
+use crate::store::run_record::{Execution, Opening, RunRecord};
 use crate::store::stage_directory::StageDirectory;
 use prepare::{Prepared, prepare};
 
@@ -139,6 +140,8 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
         checkpoint: digest,
     };
     write_json(&work.directory().summary(), &summary)?;
+    let execution = Execution::ending_now("evaluate", work.started(), context.environment());
+    context.run.record_finished(execution, None)?;
     work.finish()?;
     Ok(summary)
 }

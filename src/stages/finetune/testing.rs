@@ -15,7 +15,8 @@ use crate::store::checkpoint::Checkpoint;
 use crate::store::networks::{classifier_shape, load_classifier, load_image_classifier};
 use crate::store::predictions::{Predictions, Source};
 use crate::store::replacement::Work;
-use crate::store::run_directory::{Existing, Opening};
+use crate::store::run_directory::Existing;
+use crate::store::run_record::Opening;
 use crate::store::stage_directory::StageDirectory;
 use crate::training::{self, Evaluation};
 

@@ -13,7 +13,8 @@ use crate::files::read_json_if_there;
 use crate::judge::statistics::Mistake;
 use crate::progress::{EpochMetrics, Stage};
 use crate::stages::{EvaluateSummary, ExtractSummary, FinetuneSummary, PretrainSummary};
-use crate::store::run_directory::{RunDirectory, RunRecord};
+use crate::store::run_directory::RunDirectory;
+use crate::store::run_record::RunRecord;
 use crate::training::Evaluation;
 
 /// A run as its files tell it.

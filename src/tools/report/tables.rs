@@ -11,7 +11,7 @@ use super::figure::{duration, figure, percent};
 use crate::judge::statistics::{Interval, wilson};
 use crate::progress::Stage;
 use crate::stages::{ExtractSummary, FinetuneSummary};
-use crate::store::run_directory::RunRecord;
+use crate::store::run_record::RunRecord;
 use crate::tools::comparison::differing;
 use crate::training::Evaluation;
 

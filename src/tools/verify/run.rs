@@ -12,7 +12,8 @@ use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
 use crate::stages::{self, Context, Sources};
 use crate::store::checkpoint::Checkpoint;
-use crate::store::run_directory::{Existing, RunDirectory, RunRecord};
+use crate::store::run_directory::{Existing, RunDirectory};
+use crate::store::run_record::RunRecord;
 use crate::store::run_results::{ResultFile, differences, results};
 
 /// What `rotnet verify run` found.

@@ -22,7 +22,8 @@ use crate::progress::{Event, Reporter, Stage};
 use crate::store::features::Origin;
 use crate::store::networks::load_encoder;
 use crate::store::predictions::Predictions;
-use crate::store::run_directory::{Opening, RunDirectory};
+use crate::store::run_directory::RunDirectory;
+use crate::store::run_record::Opening;
 use baselines::epochs;
 
 pub(super) use compare::Comparison;

@@ -1,0 +1,199 @@
+//! The time that all work in hand is going to take, from what was forecast and from how fast it goes.
+
+use std::time::{Duration, Instant};
+
+use crate::progress::{Event, Forecast, Stage};
+
+/// Follows the events of a run, or of the runs of a sweep.
+#[derive(Default)]
+pub(super) struct TimeLeft {
+    forecast: Vec<Forecast>,
+    stage: Option<Stage>,
+    /// Cost of each epoch of the stage: in seconds where it was forecast, else in epochs.
+    epochs: Vec<f64>,
+    in_seconds: bool,
+    /// Cost of the epochs before the present one, of it, and the part of it that is done.
+    before: f64,
+    epoch: f64,
+    share: f64,
+    samples: usize,
+    /// When this process began with the stage, and what was done of it by then.
+    began: Option<(Instant, f64)>,
+    sweep: Runs,
+}
+
+/// Runs of a sweep.
+#[derive(Default)]
+struct Runs {
+    left: usize,
+    finished: u32,
+    /// What the finished ones took.
+    took: Duration,
+    began: Option<Instant>,
+}
+
+impl TimeLeft {
+    /// Takes note of an event.
+    pub(super) fn note(&mut self, event: &Event<'_>) {
+        match *event {
+            Event::Forecast(forecast) => self.forecast = forecast.to_vec(),
+            Event::RunStarted { left } => self.sweep.start(left),
+            Event::StageStarted(stage, _) => {
+                let forecast = self.forecast.iter().find(|forecast| forecast.stage == stage);
+                let epochs = forecast.map(|forecast| forecast.epochs.clone()).unwrap_or_default();
+                let (forecast, sweep) = (std::mem::take(&mut self.forecast), std::mem::take(&mut self.sweep));
+                *self = Self {
+                    forecast,
+                    stage: Some(stage),
+                    in_seconds: !epochs.is_empty(),
+                    epochs,
+                    sweep,
+                    ..Self::default()
+                };
+            }
+            Event::EpochStarted { epoch, epochs, samples } => self.start_epoch(epoch, epochs, samples),
+            Event::StepFinished { samples, .. } => self.share += samples as f64 / self.samples.max(1) as f64,
+            Event::EpochFinished(_) => self.share = 1.0,
+            _ => {}
+        }
+    }
+
+    fn start_epoch(&mut self, epoch: usize, epochs: usize, samples: usize) {
+        if self.epochs.len() != epochs {
+            (self.epochs, self.in_seconds) = (vec![1.0; epochs], false);
+        }
+        let index = epoch.saturating_sub(1);
+        self.before = self.epochs.iter().take(index).sum();
+        self.epoch = self.epochs.get(index).copied().unwrap_or(0.0);
+        (self.samples, self.share) = (samples, 0.0);
+        self.began.get_or_insert((Instant::now(), self.before));
+    }
+
+    /// What is left to do of all stages and runs; absent while nothing is known of it.
+    pub(super) fn left(&self) -> Option<Duration> {
+        let own = self.left_of_stage()?;
+        self.with_later(own)
+    }
+
+    /// The same while a task without epochs is done, which has so much left.
+    pub(super) fn left_after(&self, task: Duration) -> Option<Duration> {
+        self.with_later(task)
+    }
+
+    fn with_later(&self, own: Duration) -> Option<Duration> {
+        let stages = self.forecast.iter().skip_while(|forecast| Some(forecast.stage) != self.stage).skip(1);
+        let later: f64 = stages.flat_map(|forecast| &forecast.epochs).sum();
+        let run = own + Duration::try_from_secs_f64(later).ok()?;
+        run.checked_add(self.sweep.after(run)?)
+    }
+
+    fn left_of_stage(&self) -> Option<Duration> {
+        let (began, first) = self.began?;
+        let done = self.before + self.share.min(1.0) * self.epoch;
+        let left = self.epochs.iter().sum::<f64>() - done;
+        let (took, made) = (began.elapsed().as_secs_f64(), done - first);
+        // A forecast counts as much as a second of work: the first steps say little.
+        let pace = match self.in_seconds {
+            true => (took + 1.0) / (made + 1.0),
+            false if made > 0.0 => took / made,
+            false => return None,
+        };
+        Duration::try_from_secs_f64((left * pace).max(0.0)).ok()
+    }
+}
+
+impl Runs {
+    fn start(&mut self, left: usize) {
+        if let Some(began) = self.began.replace(Instant::now()) {
+            self.took += began.elapsed();
+            self.finished += 1;
+        }
+        self.left = left;
+    }
+
+    /// What the runs after the present one take, of which `left` is left.
+    fn after(&self, left: Duration) -> Option<Duration> {
+        let Some(began) = self.began else { return Some(Duration::ZERO) };
+        let each = match self.finished {
+            0 => began.elapsed() + left,
+            finished => self.took / finished,
+        };
+        each.checked_mul(self.left.try_into().ok()?)
+    }
+}
+
+/// Hours, minutes and seconds.
+pub(super) fn clock(time: Duration) -> String {
+    let seconds = time.as_secs_f64().round() as u64;
+    format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORECAST: [(Stage, &[f64]); 3] =
+        [(Stage::Pretrain, &[100.0, 200.0]), (Stage::Extract, &[50.0]), (Stage::Finetune, &[10.0; 3])];
+
+    fn forecast() -> TimeLeft {
+        let forecast = FORECAST.map(|(stage, epochs)| Forecast { stage, epochs: epochs.to_vec() });
+        let mut time = TimeLeft::default();
+        time.note(&Event::Forecast(&forecast));
+        time
+    }
+
+    fn seconds(left: Option<Duration>) -> f64 {
+        left.unwrap().as_secs_f64()
+    }
+
+    #[test]
+    fn all_stages_that_are_to_come_count() {
+        let mut time = forecast();
+        time.note(&Event::StageStarted(Stage::Pretrain, ""));
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 2, samples: 100 });
+        assert!((seconds(time.left()) - 380.0).abs() < 1.0);
+        // The second half of a stage that goes on is forecast by itself.
+        time.note(&Event::StageStarted(Stage::Pretrain, ""));
+        time.note(&Event::EpochStarted { epoch: 2, epochs: 2, samples: 100 });
+        assert!((seconds(time.left()) - 280.0).abs() < 1.0);
+        time.note(&Event::StageStarted(Stage::Extract, ""));
+        assert_eq!(seconds(time.left_after(Duration::from_secs(5))), 35.0);
+    }
+
+    #[test]
+    fn work_that_goes_faster_than_forecast_ends_earlier() {
+        let mut time = forecast();
+        time.note(&Event::StageStarted(Stage::Finetune, ""));
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        // Ten seconds' worth in no time.
+        time.note(&Event::StepFinished { samples: 10, loss: None, accuracy: None });
+        assert!(seconds(time.left()) < 3.0);
+    }
+
+    #[test]
+    fn without_a_forecast_the_epochs_done_say_it() {
+        let mut time = TimeLeft::default();
+        time.note(&Event::StageStarted(Stage::Pretrain, ""));
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 4, samples: 10 });
+        assert_eq!(time.left(), None);
+        time.began = time.began.map(|(began, first)| (began - Duration::from_secs(60), first));
+        time.note(&Event::StepFinished { samples: 5, loss: None, accuracy: None });
+        // Half an epoch a minute, three and a half to go.
+        assert!((seconds(time.left()) - 420.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn the_runs_of_a_sweep_count_with_the_mean_of_those_that_are_done() {
+        let mut time = forecast();
+        time.note(&Event::RunStarted { left: 2 });
+        time.note(&Event::StageStarted(Stage::Finetune, ""));
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        assert!((seconds(time.left()) - 90.0).abs() < 1.0);
+        time.sweep.began = time.sweep.began.map(|began| began - Duration::from_secs(40));
+        time.note(&Event::RunStarted { left: 1 });
+        time.note(&Event::StageStarted(Stage::Finetune, ""));
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        assert!((seconds(time.left()) - 70.0).abs() < 1.0);
+        assert_eq!(clock(time.left().unwrap()), "0:01:10");
+    }
+}
