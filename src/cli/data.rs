@@ -9,7 +9,7 @@ use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
 use crate::data::{self, CheckReport, DatasetInfo, Description, FetchReport, FetchRequest, SynthReport};
 use crate::error::{Error, Result};
-use crate::progress::Reporter;
+use crate::progress::{Event, Reporter};
 
 #[derive(Subcommand, Debug)]
 pub enum DataCommand {
@@ -97,7 +97,8 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
         }
         DataCommand::Info(arguments) => info(&arguments),
         DataCommand::Verify(arguments) => {
-            eprintln!("note: `data verify` is now `data info`");
+            let note = Event::Note("`data verify` is now `data info`");
+            display::reporter(arguments.output.quiet).report(note);
             info(&arguments)
         }
         DataCommand::Check { directory, output } => {

@@ -30,7 +30,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{self, Config, Overrides};
+use crate::config::{self, Config};
 use crate::error::{Error, Result};
 use crate::stages::Sources;
 use arguments::Command;
@@ -92,18 +92,9 @@ fn show_config(settings: &Settings, schema: bool) -> Result<()> {
     }
 }
 
-/// The config that the settings name: their file, or the quickstart. Without a file, what lies in `--data` decides
-/// the kind of the data set, unless `--set` does.
+/// The config that the settings name: their file, or the quickstart.
 fn resolve(settings: &Settings) -> Result<Config> {
-    if let Some(path) = &settings.config {
-        return config::load(path, &settings.overrides()?);
-    }
-    let mut overrides = Overrides::default();
-    if let Some(kind) = settings.data.as_deref().and_then(crate::data::detect) {
-        overrides.set("data.kind", kind.name());
-    }
-    overrides.extend(settings.overrides()?);
-    config::resolve(config::QUICKSTART, "quickstart", &overrides)
+    settings.load(settings.config.as_deref(), settings.overrides()?)
 }
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.

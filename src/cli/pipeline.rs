@@ -110,11 +110,7 @@ pub(super) fn later_context(
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let begun = arguments.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
-    let config = match path {
-        Some(path) => config::load(&path, &overrides)?,
-        None => config::resolve(config::QUICKSTART, "quickstart", &overrides)?,
-    };
-    context(arguments, config)
+    context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
 }
 
 /// The context of a run, with its budget as steps; absent after a dry run.

@@ -7,9 +7,9 @@ use super::super::rotation::{Rotation, rotate};
 use super::side_place;
 use crate::math::cholesky;
 
-/// Fields a side.
+/// Fields per side.
 const FIELDS: usize = 8;
-/// Penalty on weights, with features of deviation 1: small against the data, large against rounding.
+/// Penalty on the weights, for features of deviation 1: small compared with the data, large compared with rounding.
 const PENALTY: f64 = 0.01;
 const CLASSES: usize = Rotation::ALL.len();
 
@@ -27,7 +27,7 @@ pub fn layout(image: &[u8], [height, width]: [usize; 2]) -> Vec<f64> {
     sums
 }
 
-/// Of the outermost pixels, eight parts a side: mean colour, and how much neighbours differ.
+/// Mean colour of the outermost pixels and how much neighbours differ, in eight parts per side.
 pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
     let mut parts = vec![0.0; 4 * FIELDS * (CHANNELS + 1)];
     for side in 0..4 {
@@ -46,16 +46,16 @@ pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
     parts
 }
 
-/// Linear functions of standardised features, one a rotation.
+/// Linear functions of standardised features, one per rotation.
 pub struct Probe {
     mean: Vec<f64>,
     scale: Vec<f64>,
-    /// `features + 1` rows of one weight a class, the last for the constant.
+    /// `features + 1` rows of one weight per class, the last for the constant.
     weights: Vec<[f64; CLASSES]>,
 }
 
 impl Probe {
-    /// Fits on two thirds of the images, all four rotations of each; gives the accuracy on the last third.
+    /// Fits to two thirds of the images in all four rotations, and returns the accuracy on the last third.
     pub fn accuracy(images: &Images, view: View) -> f64 {
         let fitted = images.len() - images.len() / 3;
         let seen = |range: std::ops::Range<usize>| -> Vec<(Vec<f64>, usize)> {

@@ -116,7 +116,7 @@ fn giving_up_keeps_what_has_arrived_and_the_next_call_goes_on() {
     let path = home.path().join("file");
     let server = Server::start(content(), Manner::Cut(20_000));
     let error = download(&server, None, &path).unwrap_err();
-    assert!(error.to_string().contains("80000 bytes have arrived after 4 tries"), "{error}");
+    assert!(error.to_string().contains("80000 bytes have arrived after 4 attempts"), "{error}");
     assert!(error.hint().contains("goes on"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 80_000);
     download(&server, None, &path).unwrap();
