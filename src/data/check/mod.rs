@@ -16,7 +16,7 @@ use super::{describe, kinds};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::progress::Reporter;
-use probe::{Probe, frame, layout};
+use probe::{Probe, frame, layout, side_place};
 
 /// Images looked at. The probes are tested on a third of their four copies, where an accuracy has a standard deviation of
 /// 0.008.
@@ -121,16 +121,6 @@ fn sample(pool: &Images) -> Images {
     let count = pool.len().min(LOOKED_AT);
     let indices: Vec<u32> = (0..count).map(|index| (index * pool.len() / count) as u32).collect();
     pool.subset(&indices)
-}
-
-/// The index of a pixel on the edge of an image: `step` pixels along the top (side 0), right, bottom or left.
-fn side_place(side: usize, step: usize, [height, width]: [usize; 2]) -> usize {
-    match side {
-        0 => step,
-        1 => step * width + width - 1,
-        2 => (height - 1) * width + step,
-        _ => step * width,
-    }
 }
 
 fn flat_sides(images: &Images) -> [f64; 4] {

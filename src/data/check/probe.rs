@@ -2,9 +2,8 @@
 
 use rayon::prelude::*;
 
-use super::super::images::{CHANNELS, Images};
-use super::super::rotation::{Rotation, rotate};
-use super::side_place;
+use crate::data::images::{CHANNELS, Images};
+use crate::data::rotation::{Rotation, rotate};
 use crate::math::cholesky;
 
 /// Fields per side.
@@ -44,6 +43,16 @@ pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
         }
     }
     parts
+}
+
+/// The index of a pixel on the edge of an image: `step` pixels along the top (side 0), right, bottom or left.
+pub fn side_place(side: usize, step: usize, [height, width]: [usize; 2]) -> usize {
+    match side {
+        0 => step,
+        1 => step * width + width - 1,
+        2 => (height - 1) * width + step,
+        _ => step * width,
+    }
 }
 
 /// Linear functions of standardised features, one per rotation.
