@@ -158,10 +158,11 @@ fn broken_files_are_named_and_counted_or_fatal() {
     let outcome = folder.succeed(&format!("pretrain {loud} --data photos --out a"));
     assert!(outcome.stderr.contains("1 image files cannot be read and are left out: train/red/bad.jpg ("));
     folder.refuse(&format!("pretrain {SHORT} --data photos --out b --strict"), 1, &["bad.jpg", "--strict"]);
-    let verified = folder.rotnet("data verify photos");
-    assert_eq!(verified.code, 1);
-    assert!(verified.stdout.contains("train/red/bad.jpg: damaged: "), "{}", verified.stdout);
-    assert!(verified.stdout.contains("43 files read, 1 of them damaged"), "{}", verified.stdout);
+    let info = folder.rotnet("data info photos");
+    assert_eq!(info.code, 1);
+    assert!(info.stdout.contains("train/red/bad.jpg: damaged: "), "{}", info.stdout);
+    assert!(info.stdout.contains("43 files read, 1 of them damaged"), "{}", info.stdout);
+    assert!(info.stdout.contains("no label"), "what can be read is described: {}", info.stdout);
 }
 
 #[test]
@@ -170,10 +171,15 @@ fn a_folder_is_described_verified_and_checked() {
     let info = json(&folder.succeed("data info photos --json --quiet").stdout);
     assert_eq!((&info["train"]["images"], &info["unlabeled"]), (&24.into(), &8.into()));
     assert_eq!(info["test"]["per_class"], Value::from(vec![5, 5]));
-    assert!(folder.succeed("data info photos").stdout.contains("no label"));
+    let text = folder.succeed("data info photos");
+    assert!(text.stdout.contains("no label"));
+    let former = folder.succeed("data verify photos");
+    assert_eq!(former.stdout, text.stdout);
+    assert!(former.stderr.contains("note: `data verify` is now `data info`\n"), "{}", former.stderr);
     fs::copy(folder.path("photos/test/red/0.png"), folder.path("photos/train/red/copy.png")).unwrap();
-    let report = json(&folder.succeed("data verify photos --json --quiet").stdout);
-    assert_eq!((&report["checked"], &report["test_images_in_train"]), (&43.into(), &1.into()));
+    let info = json(&folder.succeed("data info photos --json --quiet").stdout);
+    assert_eq!((&info["checked"], &info["test_images_in_train"]), (&43.into(), &1.into()));
+    assert_eq!((&info["ok"], &info["train"]["images"]), (&true.into(), &25.into()));
 
     folder.refuse("data check photos", 1, &["33 training images, too few"]);
     for number in 0..40 {
@@ -188,7 +194,11 @@ fn a_folder_is_described_verified_and_checked() {
         );
     }
     let check = folder.succeed("data check noise --quiet").stdout;
-    assert!(check.contains("warning: no upright to be seen"), "{check}");
+    assert!(check.contains("warning: no upright to be seen") && check.contains("\n  advice: "), "{check}");
+    let check = json(&folder.succeed("data check noise --quiet --json").stdout);
+    let warning = &check["warnings"][0];
+    assert!(warning["problem"].as_str().unwrap().starts_with("no upright"), "{check}");
+    assert!(warning["advice"].as_str().unwrap().contains("natural upright"), "{check}");
 }
 
 #[test]
@@ -204,9 +214,71 @@ fn data_of_another_kind_is_named_with_what_to_set() {
         1,
         &["image files", "data.kind=folder"],
     );
+    folder.refuse(
+        "run --data photos --set data.kind=scenes --out a --dry-run",
+        1,
+        &["image files", "data.kind=folder"],
+    );
     folder.refuse("run --set data.kind=folder --out a", 2, &["data.directory"]);
     folder.refuse("run --set data.image_size=48 --out a", 2, &["data.image_size", "`folder`"]);
     assert!(!folder.path("photos/cifar-10-batches-bin").exists());
+}
+
+#[test]
+fn the_folder_that_data_names_decides_the_kind_unless_it_is_set() {
+    let folder = with_photos();
+    fs::write(folder.path("cifar.json"), r#"{"data": {"kind": "cifar10"}, "finetune": {"epochs": 1}}"#)
+        .unwrap();
+    let loud = SHORT.replace("--quiet ", "");
+    let outcome = folder.succeed(&format!("run {loud} --config cifar.json --data photos --out a"));
+    let note =
+        "note: photos is used with data.kind `folder`, which it holds, instead of `cifar10` as in cifar.json";
+    assert!(outcome.stderr.contains(note), "{}", outcome.stderr);
+    assert_eq!(folder.json("a/pretrain/config.json")["data"]["kind"], "folder");
+    folder.succeed(&format!("run {SHORT} --config cifar.json --data photos --out a --resume"));
+    folder.refuse(
+        "run --config cifar.json --data photos --set data.kind=cifar10 --out b",
+        1,
+        &["image files", "data.kind=folder"],
+    );
+    folder.refuse("run --config cifar.json --out b --quiet", 1, &["holds neither cifar-10-batches-bin"]);
+
+    // Keys of the kind that is found are taken, too.
+    let sized = folder.succeed("config --config cifar.json --data photos --set data.image_size=48 --quiet");
+    assert_eq!(json(&sized.stdout)["data"]["kind"], "folder");
+    // Scenes lie in CIFAR-10's layout, so that the config is right.
+    folder.succeed("data synth --quiet --to scenes");
+    let same = folder.succeed("config --config cifar.json --data scenes");
+    assert_eq!((json(&same.stdout)["data"]["kind"].as_str(), same.stderr.as_str()), (Some("cifar10"), ""));
+    fs::write(folder.path("sweep.json"), r#"{"config": "cifar.json", "seeds": [1, 2]}"#).unwrap();
+    let planned = folder.succeed("sweep sweep.json --data photos --dry-run");
+    assert_eq!(
+        planned.stderr.lines().filter(|line| line.contains("`folder`")).count(),
+        1,
+        "{}",
+        planned.stderr
+    );
+}
+
+#[test]
+fn damaged_records_are_shown_and_fail_the_command() {
+    let folder = Folder::new();
+    folder.succeed("data synth --quiet --to data");
+    let whole = folder.succeed("data info data");
+    assert!(whole.stdout.contains("6 files read, 0 of them damaged"), "{}", whole.stdout);
+    let path = folder.path("data/cifar-10-batches-bin/data_batch_2.bin");
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[1] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    let damaged = folder.rotnet("data info data");
+    assert_eq!(damaged.code, 1);
+    let problem = "data_batch_2.bin: damaged: differs from what was recorded";
+    assert!(damaged.stdout.contains(problem), "{}", damaged.stdout);
+    assert!(damaged.stdout.contains("6 files read, 1 of them damaged"), "{}", damaged.stdout);
+    let error = "1 of 6 files damaged or missing: data_batch_2.bin; `rotnet data synth --force`";
+    assert!(damaged.stderr.contains(error), "{}", damaged.stderr);
+    let found = folder.rotnet("data info data --json --quiet");
+    assert_eq!((found.code, &json(&found.stdout)["ok"]), (1, &false.into()));
 }
 
 #[test]
@@ -278,5 +350,5 @@ fn cifar_100_trains_on_either_label() {
     folder.succeed(&format!("run {SHORT} --data data --out coarse --set data.coarse_labels=true"));
     assert_eq!(folder.json("coarse/finetune/summary.json")["classes"].as_array().unwrap().len(), 20);
     assert!(folder.succeed("data info data").stdout.contains("class 99"));
-    assert!(folder.succeed("data verify data").stdout.contains("2 files read, 0 of them damaged"));
+    assert!(folder.succeed("data info data").stdout.contains("2 files read, 0 of them damaged"));
 }

@@ -107,10 +107,14 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
 fn info(directory: &Path, output: &OutputArguments) -> Result<()> {
     let info = on_folder(output, |reporter| data::info(directory, &data_home(), reporter))?;
     print(output, &info, show_info)?;
-    match info.files.into_iter().find_map(|file| file.problem) {
-        Some(problem) => Err(Error::data(info.directory, problem, info.hint)),
-        None => Ok(()),
-    }
+    let broken: Vec<&str> =
+        info.files.iter().filter(|file| file.problem.is_some()).map(|file| file.name.as_str()).collect();
+    let [first, more @ ..] = &broken[..] else {
+        return Ok(());
+    };
+    let others = if more.is_empty() { "" } else { " and others" };
+    let problem = format!("{} of {} files damaged or missing: {first}{others}", broken.len(), info.checked);
+    Err(Error::data(&info.directory, problem, info.hint))
 }
 
 /// Runs work on a data set that may have to be decoded first, with all threads.

@@ -33,7 +33,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{Config, Document, Overrides, QUICKSTART};
+use crate::config::Config;
 use crate::error::{Error, Result};
 use arguments::Command;
 use old_spellings::Translated;
@@ -83,25 +83,16 @@ fn execute(command: Command) -> Result<()> {
     }
 }
 
-/// The config that the settings name: a recipe, a file, or the quickstart. Without one, what lies in `--data` decides
-/// the kind of the data set, unless `--set` does.
-fn resolve(settings: &Settings) -> Result<Config> {
-    if let Some(name) = &settings.config {
-        return Document::named(name)?.config(&settings.overrides()?);
-    }
-    let mut overrides = Overrides::default();
-    if let Some(kind) = settings.data.as_deref().and_then(crate::data::detect) {
-        overrides.set("data.kind", kind.name());
-    }
-    overrides.extend(settings.overrides()?);
-    crate::config::resolve(QUICKSTART, "recipe quickstart", &overrides)
-}
-
 /// Says on stderr how the command is spelled now; not where it is to be quiet.
 fn note(text: &str) {
     if !std::env::args_os().any(|word| word == "--quiet" || word == "-q") {
         eprintln!("note: {text}");
     }
+}
+
+/// The config that the settings name: a recipe or a file, or else the quickstart.
+fn resolve(settings: &Settings) -> Result<Config> {
+    settings.load(settings.config.as_deref(), settings.overrides()?)
 }
 
 /// Runs `work` on a pool of as many threads as asked for, or one a processor.

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::note;
-use crate::config::{self, Overrides};
+use super::{display, note};
+use crate::config::{self, Config, Document, Overrides};
+use crate::data::{self, DataKind};
 use crate::error::{Error, Result};
+use crate::progress::Event;
 
 /// The folder that `--data` names.
 ///
@@ -30,6 +32,35 @@ pub(super) fn config_name(text: &str) -> Result<PathBuf, Infallible> {
     };
     note(&format!("the config {text} is now the recipe {present}"));
     Ok(present.into())
+}
+
+/// The kind of data set in `data`, where that is not the kind that the config at `origin` names; this is said. `None` if
+/// the kind is right, or if one of the assignments `set` insists on a kind.
+///
+/// `--data` names the data, a config only the data that it was made for. A config that is not usable on its own counts as
+/// one that names the default.
+pub(super) fn other_kind(
+    data: &Path,
+    set: &[String],
+    (origin, config): (Option<&Path>, Result<Config>),
+    quiet: bool,
+) -> Option<DataKind> {
+    let key = |assignment: &String| assignment.split_once('=').map(|(key, _)| key.trim().to_owned());
+    if set.iter().filter_map(key).any(|key| key == "data.kind" || key == "data") {
+        return None;
+    }
+    let named = config.map_or_else(|_| DataKind::default(), |config| config.data.kind);
+    let found = data::detect_other(data, named)?;
+    if let Some(origin) = origin {
+        display::reporter(quiet).report(Event::Note(&format!(
+            "{} is used with data.kind `{}`, which it holds, instead of `{}` as in {} (--set data.kind=... insists)",
+            data.display(),
+            found.name(),
+            named.name(),
+            origin.display()
+        )));
+    }
+    Some(found)
 }
 
 /// Options of the commands that work on the run in `--out`.
@@ -99,6 +130,25 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The config that is a recipe or a file, or the quickstart, with `overrides` laid over it; `--data` decides the kind of the data set,
+    /// unless `--set` does.
+    ///
+    /// # Errors
+    /// Those of [`Document::named`] and [`Document::config`].
+    pub fn load(&self, path: Option<&Path>, mut overrides: Overrides) -> Result<Config> {
+        let load = |overrides: &Overrides| match path {
+            Some(name) => Document::named(name)?.config(overrides),
+            None => config::resolve(config::QUICKSTART, "recipe quickstart", overrides),
+        };
+        let alone = || (path, load(&Overrides::default()));
+        let other =
+            self.data.as_ref().and_then(|data| other_kind(data, &self.set, alone(), self.output.quiet));
+        if let Some(kind) = other {
+            overrides.set("data.kind", kind.name());
+        }
+        load(&overrides)
+    }
+
     /// What the command line sets in the config.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::options::RunArguments;
 use super::plan::{self, PretrainArguments};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
-use crate::config::{self, Config, Document, Overrides, PretrainConfig};
+use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::{Event, Reporter, Stage};
@@ -114,12 +114,8 @@ pub(super) fn later_context(
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let begun =
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
-    let config = match (&arguments.settings.config, begun.or_else(|| run.latest_config())) {
-        (Some(name), _) => Document::named(name)?.config(&overrides)?,
-        (None, Some(path)) => config::load(&path, &overrides)?,
-        (None, None) => config::resolve(config::QUICKSTART, "recipe quickstart", &overrides)?,
-    };
-    context(arguments, config)
+    let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
+    context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
 }
 
 /// The context of a run, with its budget as steps; absent after a dry run.

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::options::{OutputArguments, data_folder};
+use super::options::{OutputArguments, data_folder, other_kind};
 use super::pipeline::data_home;
 use super::signals::Stoppable;
 use super::table::Table;
 use super::{display, on_threads, print_json, print_line};
-use crate::config::Overrides;
+use crate::config::{self, Overrides};
 use crate::device::{DeviceName, guarded};
 use crate::error::Result;
 use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tested};
@@ -74,6 +74,13 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
     }
     if let Some(data) = &arguments.data {
         common.set("data.directory", data_folder(data)?);
+        let alone = (
+            Some(file.config.as_path()),
+            config::Document::named(&file.config).and_then(|document| document.config(&Overrides::default())),
+        );
+        if let Some(kind) = other_kind(data, &arguments.set, alone, arguments.output.quiet) {
+            common.set("data.kind", kind.name());
+        }
     }
     let planned = sweep::plan(&file, &common)?;
     if arguments.dry_run {

@@ -1,7 +1,7 @@
 //! Random changes to training images, on bytes and before the rotation.
 //!
-//! What happens to an image is a function of seed, epoch and the image's index alone, so that its four rotated
-//! copies are of one crop. Validation, extraction and test see the plain image.
+//! What happens to an image depends on seed, epoch and the image's index alone, so that its four rotated copies show the
+//! same crop. Validation, extraction and test see the plain image.
 
 use rand::RngExt;
 use schemars::JsonSchema;
@@ -20,7 +20,7 @@ pub struct AugmentConfig {
     pub crop_padding: usize,
     /// What the added pixels are: `zero` (black) or `reflect` (the image mirrored at its edge).
     pub padding: Padding,
-    /// Mirror every second image left to right: `none` or `before-rotation` (in `finetune`: before the network).
+    /// Mirror an image left to right with probability 1/2: `none` or `before-rotation` (in `finetune`: before the network).
     pub flip: Flip,
     /// Brightness is multiplied by 1 ± this, 0 to 1.
     pub brightness: f64,
@@ -30,7 +30,7 @@ pub struct AugmentConfig {
     pub saturation: f64,
 }
 
-/// What is beyond the edge of an image.
+/// What lies beyond the edge of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Padding {
@@ -46,7 +46,7 @@ pub enum Padding {
 pub enum Flip {
     /// Never.
     None,
-    /// Every second image at random.
+    /// Each image with probability 1/2.
     BeforeRotation,
     /// Refused.
     AfterRotation,
@@ -104,7 +104,7 @@ pub(crate) struct Augmentation {
     seed: u64,
 }
 
-/// An image as changed, kept while the same one is asked for again: rotated copies often follow each other.
+/// The image changed last, kept because rotated copies often follow each other.
 #[derive(Default)]
 pub(crate) struct Changed {
     index: Option<usize>,
@@ -116,7 +116,7 @@ impl Augmentation {
         Self { config: config.clone(), seed }
     }
 
-    /// Image `index` as it is in `epoch`; `changed` must only be used again in the same epoch.
+    /// Image `index` as changed in `epoch`; `changed` must be used in one epoch only.
     pub(crate) fn apply<'a>(
         &self,
         images: &Images,
@@ -132,13 +132,14 @@ impl Augmentation {
         &changed.pixels
     }
 
-    /// What is beyond the edge of an image and how far, where nothing but places change; nothing where colours do.
+    /// What lies beyond the edge of an image and how far it reaches, if images are only moved; `None` if colours change
+    /// too.
     pub(crate) fn edge(&self) -> Option<(Padding, usize)> {
         let AugmentConfig { brightness, contrast, saturation, padding, crop_padding, .. } = self.config;
         (brightness + contrast + saturation == 0.0).then_some((padding, crop_padding))
     }
 
-    /// Whether image `index` is mirrored in `epoch`, and by how much it is moved: down and right.
+    /// Whether image `index` is mirrored in `epoch`, and how far it is moved: down and right.
     pub(crate) fn place(&self, index: usize, epoch: u64) -> (bool, [i32; 2]) {
         let draw = self.draw(index, epoch);
         (draw.mirrored, draw.shift)
@@ -147,7 +148,7 @@ impl Augmentation {
     fn draw(&self, index: usize, epoch: u64) -> Draw {
         let config = &self.config;
         let mut random = generator(self.seed, Purpose::Augment, epoch, index as u64);
-        // All are drawn always, so that switching one off leaves the others as they are.
+        // Everything is drawn always, so that switching one change off leaves the others as they are.
         let reach = config.crop_padding as i64;
         let mut place = || random.random_range(-reach..=reach) as i32;
         let shift = [place(), place()];
@@ -207,7 +208,7 @@ fn shift(image: &[u8], width: usize, [down, right]: [i32; 2], padding: Padding, 
     }
 }
 
-/// The place in 0..length that a place in or beyond it shows.
+/// Which place in 0..length is shown at a place in or beyond that range.
 fn inside(place: i32, length: usize, padding: Padding) -> Option<usize> {
     let last = length as i32 - 1;
     match padding {

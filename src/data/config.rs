@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Which data set.
+/// Which kind of data set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DataKind {
-    /// Files in CIFAR-10's binary layout, which must be there (`rotnet data fetch`).
+    /// Files in CIFAR-10's binary layout (`rotnet data fetch` downloads them).
     #[default]
     Cifar10,
     /// Files in CIFAR-100's binary layout.
     Cifar100,
-    /// The generated scenes, which are written first where they are not there yet.
+    /// The generated scenes, which are written when they are first needed.
     Scenes,
     /// A folder of image files: `train/CLASS/`, `test/CLASS/` and `unlabeled/`, or images without classes.
     Folder,
 }
 
 impl DataKind {
-    /// As the config names it.
+    /// Its name in a config.
     pub fn name(self) -> &'static str {
         match self {
             Self::Cifar10 => "cifar10",
@@ -39,7 +39,7 @@ impl DataKind {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// `cifar10` or `cifar100` (files in their binary layouts), `scenes` (generated where they are not there yet) or
+    /// `cifar10` or `cifar100` (files in their binary layouts), `scenes` (generated when they are first needed) or
     /// `folder` (image files).
     pub kind: DataKind,
     /// The folder of the files, or for the binary layouts the folder that holds it (`cifar-10-batches-bin`,
@@ -52,28 +52,28 @@ pub struct DataConfig {
     /// For `folder`: rows and columns that the middle square of an image is resized to, 32 to 256.
     #[serde(skip_serializing_if = "is_default_size")]
     pub image_size: usize,
-    /// For `folder`: end at the first image file that cannot be read; otherwise such files are named and left out.
+    /// For `folder`: stop at the first image file that cannot be read, instead of naming it and leaving it out.
     #[serde(skip_serializing_if = "is_false")]
     pub strict: bool,
     /// For `folder`: where decoded images are kept; absent or null: `cache` in the data folder of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Use only so many training images, the first ones, and so many of those without labels; absent or null: all.
+    /// Use only the first so many training images, and as many of those without labels; absent or null: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub train_images: Option<usize>,
-    /// Show the classifier only so many labels of each class, drawn by the seed; absent or null: all. Pretraining
-    /// needs no labels and uses all training images.
+    /// Number of labels of each class that the classifier sees, drawn by the seed; absent or null: all. Pretraining needs
+    /// no labels and uses all training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels_per_class: Option<usize>,
-    /// Which draw of those labels: every number is another one, of the same seed; 0 is the first.
+    /// Which draw of those labels: each number draws others from the same seed.
     #[serde(skip_serializing_if = "is_zero")]
     pub label_draw: u64,
-    /// Hold out so many training images for validation, drawn by the seed with every class in its share; 0: none.
+    /// Number of training images held out for validation, drawn by the seed, every class in proportion; 0: none.
     pub validation_images: usize,
     /// Divide pixels (0 to 255) by 255. The original Keras program does not.
     pub scale_pixels: bool,
-    /// Take off the mean of each channel and divide by its standard deviation, both over the images trained on. Then
-    /// `scale_pixels` makes no difference.
+    /// Subtract the mean of each channel and divide by its standard deviation, both over the images trained on;
+    /// `scale_pixels` then makes no difference.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub normalise: bool,
 }
@@ -82,7 +82,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// Rows and columns of CIFAR's images, which the recipes are made for.
+/// Rows and columns of CIFAR's images, for which the recipes are made.
 const DEFAULT_SIZE: usize = 32;
 /// Sides of images that the networks are built for.
 const SIZES: RangeInclusive<usize> = 32..=256;
@@ -116,17 +116,17 @@ impl Default for DataConfig {
 }
 
 impl DataConfig {
-    /// The part that decides what is learned from the files: without places, and without what ends a run early.
+    /// The part that decides what is learned from the files: without folders, and without what ends a run early.
     pub fn recipe(&self) -> Self {
         Self { directory: None, cache: None, strict: false, ..self.clone() }
     }
 
-    /// The part that decides which images of the files there are, and in what size.
+    /// The part that decides which images are used, and in what size.
     pub fn images(&self) -> impl PartialEq + use<> {
         (self.kind, self.coarse_labels, self.image_size, self.train_images)
     }
 
-    /// Checks what can be checked without the files.
+    /// Checks what can be checked without reading the files.
     ///
     /// # Errors
     /// [`Error::Config`] naming the key.

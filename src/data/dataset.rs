@@ -10,9 +10,9 @@ use super::images::{CHANNELS, Images};
 use super::split::{Split, labeled_split, split};
 use crate::error::{Error, Result};
 
-/// A data set with its training images.
+/// An opened data set with its training images.
 pub struct Dataset {
-    /// Which data set this is, for every place where a number from it is shown.
+    /// Which data set this is, to be shown with every number measured on it.
     pub name: String,
     /// SHA-256 over the SHA-256 of the training files in order (of a folder, with their labels), in lower-case
     /// hexadecimal.
@@ -23,35 +23,35 @@ pub struct Dataset {
     pub directory: PathBuf,
     /// The training images with labels, validation images included; none in a folder without classes.
     pub train: Images,
-    /// Of a folder: the paths of the image files in it.
+    /// Of a folder: the paths of its image files.
     pub names: Names,
-    /// Image files that cannot be read and are left out.
+    /// Image files that are left out because they cannot be read.
     pub skipped: Vec<Skipped>,
-    /// Of a folder: training files without a tag of their way up (EXIF), tagged upright, tagged turned.
+    /// Of a folder: number of training files without an orientation tag (EXIF), tagged upright, tagged turned.
     pub tags: Option<[usize; 3]>,
     /// Whether the images lie in a mapped file, which takes no memory of its own.
     pub mapped: bool,
-    /// All images there are to train on.
+    /// All images to pretrain on.
     pub(super) pool: Images,
-    /// Those of them without labels.
+    /// Which of them have no labels.
     pub(super) unlabeled: Range<usize>,
     /// `None` if there are no labels to test on.
     pub(super) test: Option<Box<dyn TestImages>>,
 }
 
-/// Paths of image files in their folder, with `/` between their parts; none where images are records of one file.
+/// Paths of image files relative to their folder, separated by `/`; none if the images are records of a file.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
-    /// Of [`Dataset::train`], in its order.
+    /// Of the images in [`Dataset::train`], in the same order.
     pub train: Vec<String>,
-    /// Of the test images, in their order.
+    /// Of the test images, in the same order.
     pub test: Vec<String>,
 }
 
 /// An image file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skipped {
-    /// Its path in the folder.
+    /// Its path relative to the folder.
     pub name: String,
     /// What is wrong with it.
     pub problem: String,
@@ -70,7 +70,7 @@ pub trait TestImages: Send + Sync {
 }
 
 impl Dataset {
-    /// A data set whose images all have labels and are all readable.
+    /// A data set read from records: every image has a label and can be read.
     pub(super) fn of_records(
         name: String,
         fingerprint: String,
@@ -125,7 +125,7 @@ impl Dataset {
         [self.pool.height, self.pool.width, CHANNELS]
     }
 
-    /// Number of images without labels, which only pretraining uses.
+    /// Number of images without labels, which are used in pretraining only.
     pub fn unlabeled(&self) -> usize {
         self.unlabeled.len()
     }
@@ -142,7 +142,7 @@ impl Dataset {
         }
     }
 
-    /// The images to pretrain on, labels or not: all there are, and which of them are trained on and held out.
+    /// The images to pretrain on, with labels and without: all of them, and which are trained on and which held out.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing would be left to train on.
@@ -179,7 +179,7 @@ impl Dataset {
     fn no_labels(&self) -> Error {
         Error::data(
             &self.directory,
-            "holds no images with labels, only `rotnet pretrain` can use it",
+            "holds no images with labels, so that only `rotnet pretrain` can use it",
             "put images with labels into train/CLASS/, and those without into unlabeled/",
         )
     }

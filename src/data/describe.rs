@@ -59,12 +59,12 @@ pub struct Description {
     pub deviation: [f64; CHANNELS],
 }
 
-/// Counts of a part of a data set.
+/// Numbers of images in a part of a data set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PartInfo {
-    /// Images in it.
+    /// All of them.
     pub images: usize,
-    /// Images of each class, by label.
+    /// Those of each class, by label.
     pub per_class: Vec<usize>,
 }
 
@@ -137,7 +137,7 @@ fn part(images: &Images, classes: usize) -> PartInfo {
     PartInfo { images: images.len(), per_class }
 }
 
-/// Mean and standard deviation by channel, from exact integer sums.
+/// Mean and standard deviation of each channel, from exact integer sums.
 fn moments(images: &Images) -> [[f64; CHANNELS]; 2] {
     let mut sums = [[0_u64; CHANNELS]; 2];
     for pixel in images.pixels.chunks_exact(CHANNELS) {

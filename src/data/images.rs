@@ -1,4 +1,4 @@
-//! Images in memory or in a mapped file: one owner, 8 bits a channel until a batch is made.
+//! Images in memory or in a mapped file: one owner, 8 bits per channel until a batch is made.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Colour channels of an image.
 pub const CHANNELS: usize = 3;
 
-/// Bytes that are shared and never change, in memory or in a mapped file; a part of them is as cheap as the whole.
+/// Bytes that are shared and never change, in memory or in a mapped file; taking a part copies nothing.
 #[derive(Clone)]
 pub struct PixelBytes {
     owner: Arc<dyn AsRef<[u8]> + Send + Sync>,
@@ -21,7 +21,7 @@ impl PixelBytes {
         Self { owner: Arc::new(owner), range }
     }
 
-    /// The bytes of `range`, of the same owner; panics beyond the end.
+    /// The bytes in `range`, shared with the same owner; panics if it reaches beyond the end.
     pub fn part(&self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.len());
         let start = self.range.start;
@@ -74,7 +74,7 @@ impl fmt::Debug for PixelBytes {
 pub struct Images {
     /// `len x height x width x 3` values, row-major, channels last.
     pub pixels: PixelBytes,
-    /// One an image; 0 where images have none.
+    /// One per image; 0 if the images have none.
     pub labels: Vec<u8>,
     /// Rows of an image.
     pub height: usize,
@@ -88,12 +88,12 @@ impl Images {
         self.labels.len()
     }
 
-    /// Whether there is none.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// Values an image: `height x width x 3`.
+    /// Values per image: `height x width x 3`.
     pub fn values(&self) -> usize {
         self.height * self.width * CHANNELS
     }
@@ -103,7 +103,7 @@ impl Images {
         &self.pixels[index * self.values()..(index + 1) * self.values()]
     }
 
-    /// Neighbouring images, with the same owner of their pixels; panics beyond the end.
+    /// The images in `range`, sharing the pixels; panics if it reaches beyond the end.
     pub fn part(&self, range: Range<usize>) -> Self {
         let values = self.values();
         Self {
@@ -114,7 +114,7 @@ impl Images {
         }
     }
 
-    /// A copy of some of the images, in the order of `indices`.
+    /// A copy of the images at `indices`, in that order.
     pub fn subset(&self, indices: &[u32]) -> Self {
         let images = indices.iter().map(|&index| self.image(index as usize));
         Self {

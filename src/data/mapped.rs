@@ -1,4 +1,4 @@
-//! A file as bytes in memory, which the system reads when they are looked at: the one `unsafe` outside the kernels.
+//! Files mapped into memory, which the system reads when their bytes are looked at: the one `unsafe` outside the kernels.
 
 use std::fs::File;
 use std::path::Path;
@@ -17,7 +17,7 @@ pub fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(Error::io("read", path))?;
     // SAFETY: the bytes must not change while they are borrowed. Nothing in this program writes to such a file
     // once it has its name (see above), replacing or removing it leaves this mapping on the old file, and the map
-    // is read-only. What is left is another program that writes into the file in place; a cut would end the process
-    // with SIGBUS, a change would give other pixels than the digest that was checked promised.
+    // is read-only. What remains is another program that writes into the file in place: shortening it would end the
+    // process with SIGBUS, changing it would give other pixels than those whose digest was checked.
     unsafe { Mmap::map(&file) }.map_err(Error::io("map", path))
 }

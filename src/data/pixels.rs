@@ -1,4 +1,4 @@
-//! How bytes become the numbers that a network sees; part of every checkpoint, since extraction needs the same.
+//! How bytes become the numbers that a network sees; kept in every checkpoint, since extraction must do the same.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,7 +41,7 @@ impl Pixels {
         }
     }
 
-    /// Sums are of whole numbers, hence exact whatever their order.
+    /// The sums are of whole numbers, and so exact in any order.
     fn normalised(images: &Images, indices: &[u32]) -> Self {
         let mut sums = [[0u64; 2]; CHANNELS];
         for &index in indices {
@@ -62,7 +62,7 @@ impl Pixels {
         Self::Normalised { mean, std }
     }
 
-    /// What the network sees change where a byte changes by one; the mean over the channels.
+    /// By how much a network's input changes if a byte changes by one; the mean over the channels.
     pub fn step(&self) -> f32 {
         match self {
             Self::Raw => 1.0,
@@ -74,7 +74,7 @@ impl Pixels {
         }
     }
 
-    /// The number of every byte, by channel.
+    /// The number that each byte becomes, by channel.
     pub fn table(&self) -> PixelTable {
         let mut table = [[0.0; 256]; CHANNELS];
         for (channel, values) in table.iter_mut().enumerate() {
@@ -92,7 +92,7 @@ impl Pixels {
     }
 }
 
-/// The number of every byte, by channel.
+/// The number that each byte becomes, by channel.
 #[derive(Clone, Debug)]
 pub struct PixelTable(pub(crate) [[f32; 256]; CHANNELS]);
 

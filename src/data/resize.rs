@@ -4,7 +4,7 @@ use super::images::CHANNELS;
 
 /// Makes images of one size smaller.
 pub(crate) struct Shrink {
-    /// Side of what comes out.
+    /// Side of the small images.
     pub side: usize,
     rows: Vec<Cover>,
     columns: Vec<Cover>,
@@ -12,7 +12,7 @@ pub(crate) struct Shrink {
     whole: u32,
 }
 
-/// The source pixels of one line that a target pixel covers, and how much of it each.
+/// The source pixels of one line that a target pixel covers, and how much of it each takes.
 struct Cover {
     first: usize,
     weights: Vec<u32>,

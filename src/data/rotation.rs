@@ -3,7 +3,7 @@
 use super::images::CHANNELS;
 use super::pixels::PixelTable;
 
-/// So many quarter turns counter-clockwise; the number is the label of the pretext task.
+/// A number of quarter turns counter-clockwise, which is the label of the pretext task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Rotation {
@@ -46,7 +46,8 @@ impl Rotation {
         }
     }
 
-    /// Where row `row` of the rotated image begins in the source, and the way to its next pixel; both in pixels.
+    /// Where row `row` of the rotated image begins in the source, and how far it is from there to the next pixel; both in
+    /// pixels.
     fn row_in_source(self, row: usize, height: usize, width: usize) -> (usize, isize) {
         match self {
             Self::Upright => (row * width, 1),
@@ -66,7 +67,7 @@ pub fn rotate(image: &[u8], height: usize, width: usize, rotation: Rotation) -> 
 
 /// [`rotate`] and conversion to numbers in one pass, into a slice of `height x width x 3` numbers.
 ///
-/// Panics if image or slice have another length.
+/// Panics if the image or the slice has another length.
 pub fn write_rotated(
     image: &[u8],
     height: usize,

@@ -1,4 +1,4 @@
-//! Which training images are held out, and which keep their labels: pure functions of the labels and the seed.
+//! Which training images are held out, and which keep their labels: pure functions of labels and seed.
 
 use rand::seq::SliceRandom;
 
@@ -12,7 +12,7 @@ use crate::math::random::{Purpose, generator};
 pub struct Split {
     /// To train on.
     pub train: Vec<u32>,
-    /// Held out; absent if nothing is to be held out.
+    /// Held out; absent if none are.
     pub validation: Option<Vec<u32>>,
 }
 
@@ -26,7 +26,7 @@ impl Split {
     }
 }
 
-/// Holds out `data.validation_images` images, every class in its share; the rest is for training.
+/// Holds out `data.validation_images` images, every class in proportion, and leaves the rest for training.
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on.
@@ -54,7 +54,7 @@ pub fn split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> R
 
 /// [`split`] for training with labels: of the training part, only `data.labels_per_class` images of each class.
 ///
-/// With the same seed, the images of a smaller number are among those of a larger one.
+/// With the same seed, the images drawn for a smaller number are among those drawn for a larger one.
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on, or if a class has too few images.
@@ -87,7 +87,7 @@ fn members(indices: Vec<u32>, labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
     members
 }
 
-/// Shares `total` out in proportion to `counts` by largest remainders, ties to the first class.
+/// Divides `total` in proportion to `counts` by largest remainders; ties go to the first class.
 fn shares(counts: &[usize], total: usize) -> Vec<usize> {
     let all = counts.iter().sum::<usize>().max(1);
     let mut shares: Vec<usize> = counts.iter().map(|count| total * count / all).collect();

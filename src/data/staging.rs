@@ -1,4 +1,4 @@
-//! A folder that appears whole or not at all.
+//! Folders that appear whole or not at all.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 
-/// A temporary folder beside the one it is to become; removed unless it does.
+/// A temporary folder beside the one that it is to become; removed if it never does.
 pub struct Staging(TempDir);
 
 impl Staging {
@@ -22,7 +22,7 @@ impl Staging {
         self.0.path()
     }
 
-    /// Becomes `folder`; with `force` in the place of what is there, which goes only once it is replaced.
+    /// Becomes `folder`; with `force` it replaces what is there, which is removed only once the new one stands.
     ///
     /// # Errors
     /// [`Error::OutputExists`] if it is there, and `force` is not set; [`Error::Io`].
@@ -51,7 +51,7 @@ impl Staging {
     }
 }
 
-/// Temporary folders are private to their owner; data sets are not.
+/// Temporary folders are private to their owner; data sets are for everybody.
 #[cfg(unix)]
 fn share(folder: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

@@ -16,30 +16,31 @@ use super::{describe, kinds};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::progress::Reporter;
-use probe::{Probe, frame, layout};
+use probe::{Probe, frame, layout, side_place};
 
-/// Images looked at: the probes' accuracies, on a third of their four copies, have a standard deviation of 0.008.
+/// Images looked at. The probes are tested on a third of their four copies, where an accuracy has a standard deviation of
+/// 0.008.
 const LOOKED_AT: usize = 3_000;
-/// Fewest images that say anything.
+/// With fewer images nothing can be said.
 const FEWEST: usize = 40;
 /// Accuracy of guessing one of four rotations.
 const CHANCE: f64 = 0.25;
-/// Standard deviations that tell an accuracy from chance.
+/// Standard deviations above chance from which on an accuracy counts as better.
 const DEVIATIONS: f64 = 3.0;
 /// A linear look at the outermost pixels reaches 0.5 on photographs with a sky (CIFAR-10), and all but 1 where
 /// padding, a frame or a time stamp lies there.
 const FRAME_ACCURACY: f64 = 0.8;
-/// A network that sees the whole image needs no more than this to be left with nothing to learn.
+/// Above this a network that sees the whole image has nothing left to learn.
 const LAYOUT_ACCURACY: f64 = 0.95;
-/// Where a part p of the images has bars, accuracy without learning is at most 0.25 + 0.75 p: 0.04 above chance.
+/// If a share p of the images has bars, they alone give an accuracy of at most 0.25 + 0.75 p: here 0.04 above chance.
 const BAR_SHARE: f64 = 0.05;
-/// A row or column whose values differ by no more than this, of 255, is flat: JPEG leaves so much of a bar.
+/// A row or column whose values differ by no more than this, of 255, is flat: JPEG leaves a plain bar that uneven.
 const FLAT: u8 = 12;
-/// Pixels with less than this part of the usual deviation over all images are fixed.
+/// Pixels that vary over the images by less than this share of the median deviation are fixed.
 const FIXED_DEVIATION: f64 = 0.1;
-/// Fixed pixels that make a mark: 5 of 32x32.
+/// Share of fixed pixels that makes a mark: 5 of 32x32.
 const FIXED_SHARE: f64 = 0.005;
-/// Copies in another rotation are wrong labels; below this part they cost less than other noise.
+/// Copies in another rotation are wrong labels; below this share they cost less than other noise.
 const COPY_SHARE: f64 = 0.01;
 
 /// What `rotnet data check` shows.
@@ -65,21 +66,22 @@ pub struct Finding {
 /// Numbers about training images.
 #[derive(Clone, Debug, Serialize)]
 pub struct Measures {
-    /// Images looked at.
+    /// Number of images looked at.
     pub images: usize,
-    /// Accuracy of a linear classifier of rotation on the image as 8x8 fields, on images it was not fitted on.
+    /// Accuracy of a linear classifier of rotation that sees the image as 8x8 fields, on images that it was not fitted to.
     pub layout_accuracy: f64,
     /// The same on the outermost pixels alone.
     pub frame_accuracy: f64,
     /// Three standard deviations above guessing.
     pub chance_limit: f64,
-    /// Share of the images that have a flat top row, right column, bottom row, left column.
+    /// Share of the images whose top row, right column, bottom row, left column is flat.
     pub flat_sides: [f64; 4],
-    /// Share of the places where all images have about the same colour.
+    /// Share of the pixels that have about the same colour in all images.
     pub fixed_places: f64,
     /// Share of the images that are another image, or themselves, turned by 90, 180 or 270 degrees.
     pub turned_copies: f64,
-    /// Image files without a tag of their way up (EXIF), tagged upright, tagged turned; absent without files.
+    /// Number of image files without an orientation tag (EXIF), tagged upright, tagged turned; absent if the images are no
+    /// files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tags: Option<[usize; 3]>,
 }
@@ -91,7 +93,7 @@ pub struct Measures {
 pub fn check(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Result<CheckReport> {
     let dataset = kinds::open(&describe::found(path), data_home, reporter)?;
     if dataset.pool.len() < FEWEST {
-        let problem = format!("holds {} training images, too few to tell anything", dataset.pool.len());
+        let problem = format!("holds {} training images, too few to say anything", dataset.pool.len());
         return Err(Error::data(path, problem, format!("name a folder with at least {FEWEST}")));
     }
     let measures = measure(&dataset);
@@ -114,21 +116,11 @@ fn measure(dataset: &Dataset) -> Measures {
     }
 }
 
-/// Images at equal distances, so that sorted ones are all met.
+/// Every n-th image, so that images sorted by anything are fairly sampled.
 fn sample(pool: &Images) -> Images {
     let count = pool.len().min(LOOKED_AT);
     let indices: Vec<u32> = (0..count).map(|index| (index * pool.len() / count) as u32).collect();
     pool.subset(&indices)
-}
-
-/// The side row or column of an image, in pixels from the upper left clockwise.
-fn side_place(side: usize, step: usize, [height, width]: [usize; 2]) -> usize {
-    match side {
-        0 => step,
-        1 => step * width + width - 1,
-        2 => (height - 1) * width + step,
-        _ => step * width,
-    }
 }
 
 fn flat_sides(images: &Images) -> [f64; 4] {

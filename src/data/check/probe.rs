@@ -2,15 +2,14 @@
 
 use rayon::prelude::*;
 
-use super::super::images::{CHANNELS, Images};
-use super::super::rotation::{Rotation, rotate};
-use super::side_place;
+use crate::data::images::{CHANNELS, Images};
+use crate::data::rotation::{Rotation, rotate};
 use crate::math::cholesky;
 use crate::math::logits::argmax;
 
-/// Fields a side.
+/// Fields per side.
 const FIELDS: usize = 8;
-/// Penalty on weights, with features of deviation 1: small against the data, large against rounding.
+/// Penalty on the weights, for features of deviation 1: small compared with the data, large compared with rounding.
 const PENALTY: f64 = 0.01;
 const CLASSES: usize = Rotation::ALL.len();
 
@@ -28,7 +27,7 @@ pub fn layout(image: &[u8], [height, width]: [usize; 2]) -> Vec<f64> {
     sums
 }
 
-/// Of the outermost pixels, eight parts a side: mean colour, and how much neighbours differ.
+/// Mean colour of the outermost pixels and how much neighbours differ, in eight parts per side.
 pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
     let mut parts = vec![0.0; 4 * FIELDS * (CHANNELS + 1)];
     for side in 0..4 {
@@ -47,16 +46,26 @@ pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
     parts
 }
 
-/// Linear functions of standardised features, one a rotation.
+/// The index of a pixel on the edge of an image: `step` pixels along the top (side 0), right, bottom or left.
+pub fn side_place(side: usize, step: usize, [height, width]: [usize; 2]) -> usize {
+    match side {
+        0 => step,
+        1 => step * width + width - 1,
+        2 => (height - 1) * width + step,
+        _ => step * width,
+    }
+}
+
+/// Linear functions of standardised features, one per rotation.
 pub struct Probe {
     mean: Vec<f64>,
     scale: Vec<f64>,
-    /// `features + 1` rows of one weight a class, the last for the constant.
+    /// `features + 1` rows of one weight per class, the last for the constant.
     weights: Vec<[f64; CLASSES]>,
 }
 
 impl Probe {
-    /// Fits on two thirds of the images, all four rotations of each; gives the accuracy on the last third.
+    /// Fits to two thirds of the images in all four rotations, and returns the accuracy on the last third.
     pub fn accuracy(images: &Images, view: View) -> f64 {
         let fitted = images.len() - images.len() / 3;
         let seen = |range: std::ops::Range<usize>| -> Vec<(Vec<f64>, usize)> {

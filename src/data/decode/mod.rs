@@ -1,8 +1,8 @@
 //! Image files to pixels: PNG, JPEG, WebP, BMP and GIF (its first frame), told apart by their content.
 //!
 //! The orientation that a camera wrote into the file (EXIF) is applied: rotation is the task, and a sideways
-//! photograph is a wrong label. Transparent pixels are laid over white. What a file may ask for is limited before
-//! anything is decoded, and a decoder that panics on a damaged file costs that file alone.
+//! photograph is a wrong label. Transparent pixels are laid over white. Sizes are limited before anything is decoded, and
+//! a decoder that panics on a damaged file costs only that file.
 
 use std::fs::{self, File};
 use std::io::{self, Cursor};
@@ -22,19 +22,19 @@ use super::rotation::Rotation;
 use crate::error::{Error, Result};
 use crate::files::{hexadecimal, write_atomically};
 
-/// Endings of image files, in lower case.
+/// Extensions of image files, in lower case.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
 /// Largest file read: an uncompressed image of the largest size below, and room for what lies beside it.
 const MAX_FILE: u64 = 320 << 20;
 /// Longest side: JPEG, GIF and WebP allow no more than 65,535, and panoramas stay under 30,000.
 const MAX_SIDE: u32 = 32_768;
-/// Most bytes of pixels as decoded: 89 megapixels of 24 bits. One that is turned for its EXIF tag takes them twice.
+/// Most bytes of decoded pixels: 89 megapixels of 24 bits. Turning an image as its EXIF tag says takes them twice.
 const MAX_PIXELS: u64 = 256 << 20;
-/// Quality of JPEG files written, of 100: above it files grow faster than errors shrink.
+/// Quality of the JPEG files written, of 100: above it files grow faster than errors shrink.
 const JPEG_QUALITY: u8 = 95;
-const HINT: &str = "save it again as PNG or JPEG with another program, or take it out";
+const HINT: &str = "save it again as PNG or JPEG with another program, or remove it";
 
-/// What a file says about the way up of its image.
+/// What a file says about which way up its image is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tag {
     /// Nothing.
@@ -45,18 +45,18 @@ pub enum Tag {
     Turned,
 }
 
-/// A decoded image file, upright as far as its tag tells.
+/// A decoded image file, turned upright as its tag says.
 pub struct Photo {
     image: DynamicImage,
     format: ImageFormat,
     colours: Option<Vec<u8>>,
-    /// What the file says about its way up.
+    /// What the file says about which way up it is.
     pub tag: Tag,
     /// SHA-256 of the file, in lower-case hexadecimal.
     pub digest: String,
 }
 
-/// Whether a file is named like an image.
+/// Whether a file has the extension of an image.
 pub fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(|extension| extension.to_str());
     extension.is_some_and(|extension| EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str()))
@@ -65,19 +65,22 @@ pub fn is_image(path: &Path) -> bool {
 /// Reads an image file.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is no image of a known format, damaged, or too large.
+/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is not an image of a known format, damaged, or too large.
 pub fn read(path: &Path) -> Result<Photo> {
     let refuse = |problem: String| Error::data(path, problem, HINT);
     let size = File::open(path).and_then(|file| file.metadata()).map_err(Error::io("read", path))?.len();
     if size > MAX_FILE {
-        return Err(refuse(format!("is no image that is read: {size} bytes, at most {MAX_FILE} are")));
+        return Err(refuse(format!("is too large: {size} bytes, at most {MAX_FILE} are read")));
     }
     let bytes = fs::read(path).map_err(Error::io("read", path))?;
     let decoded = catch_unwind(AssertUnwindSafe(|| decode(&bytes)));
     decoded.unwrap_or_else(|_| Err("its decoder gave up on it".into())).map_err(refuse)
 }
 
-/// Decodes a file in memory; what is wrong with it otherwise. May panic where a decoder has a fault.
+/// Decodes a file in memory. May panic if a decoder has a bug.
+///
+/// # Errors
+/// What is wrong with the file.
 pub fn decode(bytes: &[u8]) -> Result<Photo, String> {
     let problem = |error: image::ImageError| {
         let words: Vec<String> = error.to_string().split_whitespace().map(str::to_owned).collect();
@@ -96,7 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo, String> {
     let (width, height) = decoder.dimensions();
     if width == 0 || height == 0 || decoder.total_bytes() > MAX_PIXELS {
         let most = MAX_PIXELS >> 20;
-        return Err(format!("{width}x{height} pixels are none or take more than {most} MB"));
+        return Err(format!("{width}x{height} pixels are empty or take more than {most} MB"));
     }
     let exif = decoder.exif_metadata().ok().flatten();
     let tagged = exif.and_then(|chunk| Orientation::from_exif_chunk(&chunk));
@@ -117,8 +120,8 @@ impl Photo {
         [self.image.width(), self.image.height()]
     }
 
-    /// The largest square in the middle, resized to `side x side x 3` bytes by a triangle filter as wide as the
-    /// pixels that become one; a square of that size is taken as it is.
+    /// The largest square in the middle, resized to `side x side x 3` bytes by a triangle filter as wide as the pixels
+    /// that become one; a square of that size already is taken as it is.
     pub fn square(self, side: usize) -> Vec<u8> {
         let image = over_white(self.image);
         let (width, height) = image.dimensions();
@@ -132,7 +135,7 @@ impl Photo {
         square.into_raw()
     }
 
-    /// The image turned back by what `rotation` turned it.
+    /// The image with `rotation` undone.
     pub fn turned_back(mut self, rotation: Rotation) -> Self {
         self.image.apply_orientation(match rotation {
             Rotation::Upright => Orientation::NoTransforms,
@@ -153,8 +156,8 @@ impl Photo {
         write_atomically(path, |out| out.write_all(&encoded))
     }
 
-    /// The image as the bytes of a file in the format that it was read from: with its colour profile, without other
-    /// metadata, so that no tag turns it again. `path` is where they are to go.
+    /// The image as a file in the format that it was read from, with its colour profile but no other metadata, so that no
+    /// tag turns it again. `path` is named in errors.
     ///
     /// # Errors
     /// [`Error::Io`] if the encoder fails.
@@ -175,14 +178,14 @@ impl Photo {
 
     fn encode_with(&self, mut encoder: impl ImageEncoder) -> image::ImageResult<()> {
         if let Some(profile) = &self.colours {
-            // A format without a place for it shows the colours as sRGB.
+            // Formats that cannot hold a profile show the colours as sRGB.
             let _ = encoder.set_icc_profile(profile.clone());
         }
         self.image.write_with_encoder(encoder)
     }
 }
 
-/// Eight bits a channel, transparent pixels over white.
+/// Eight bits per channel, transparent pixels laid over white.
 fn over_white(image: DynamicImage) -> RgbImage {
     if !image.color().has_alpha() {
         return image.into_rgb8();

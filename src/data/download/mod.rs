@@ -1,4 +1,4 @@
-//! A file over HTTP, in as many pieces as the connection takes: what has arrived is kept, and added to.
+//! Downloads a file over HTTP, in as many attempts as the connection needs: what has arrived is kept and continued.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -12,30 +12,30 @@ use ureq::{Agent, Body};
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter, Unit};
 
-/// Tries in all before giving up.
+/// Attempts before giving up.
 const ATTEMPTS: u32 = 4;
-/// Longest wait for a connection, and for each piece of the answer.
+/// Longest wait for a connection, and for each part of the answer.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Largest file accepted where its size is not known beforehand.
+/// Largest file accepted if its size is not known beforehand.
 const LARGEST: u64 = 1 << 30;
-const AGAIN: &str = "run the same command again: it goes on where this one ended";
-const ELSEWHERE: &str = "check the address, or name another with --url, or a file with --archive";
+const AGAIN: &str = "run the same command again: it continues the download";
+const ELSEWHERE: &str = "check the address, or give another with --url, or a file with --archive";
 
 /// What to download.
 pub struct Download<'a> {
-    /// Where from, `http` or `https`.
+    /// The address, `http` or `https`.
     pub url: &'a str,
     /// Its size in bytes, if known.
     pub bytes: Option<u64>,
-    /// Wait before the second try; doubles with every further one.
+    /// Wait before the second attempt; doubled before each further one.
     pub pause: Duration,
 }
 
-/// Why a try did not finish.
+/// Why an attempt did not finish.
 enum Interruption {
-    /// Worth another try.
+    /// Another attempt may succeed.
     Passing(String),
-    /// Not worth one.
+    /// Another attempt would fail as well.
     Final(Error),
 }
 
@@ -46,17 +46,17 @@ impl From<Error> for Interruption {
 }
 
 impl Download<'_> {
-    /// Downloads to `path`, after what is there already; the content is for the caller to check.
+    /// Downloads to `path`, continuing what is there; the caller must check the content.
     ///
     /// # Errors
-    /// [`Error::Download`] if the server refuses, offers another size, or the connection fails too often (what
-    /// has arrived is kept for the next call); [`Error::Io`].
+    /// [`Error::Download`] if the server refuses or offers another size, or if the connection fails too often (what has
+    /// arrived is kept for the next call); [`Error::Io`].
     pub fn to(&self, path: &Path, reporter: &mut dyn Reporter) -> Result<()> {
         let open = OpenOptions::new().create(true).append(true).open(path);
         let mut file = open.map_err(Error::io("write", path))?;
         if file.try_lock().is_err() {
             let problem = format!("{} is being written by another download", path.display());
-            return Err(self.error(problem, "wait for it to end"));
+            return Err(self.error(problem, "wait for it to finish"));
         }
         let agent = agent();
         for attempt in 1.. {
@@ -65,7 +65,7 @@ impl Download<'_> {
                 Err(Interruption::Final(error)) => return Err(error),
                 Err(Interruption::Passing(reason)) if attempt == ATTEMPTS => {
                     let arrived = length(&file, path)?;
-                    let problem = format!("{reason}; {arrived} bytes have arrived after {ATTEMPTS} tries");
+                    let problem = format!("{reason}; {arrived} bytes have arrived after {ATTEMPTS} attempts");
                     return Err(self.error(problem, AGAIN));
                 }
                 Err(Interruption::Passing(reason)) => {
@@ -120,7 +120,7 @@ impl Download<'_> {
         }
     }
 
-    /// Asks for what is missing; empties `file` if the server sends all of it again.
+    /// Requests what is missing; empties `file` if the server sends everything again.
     fn request(&self, agent: &Agent, file: &mut File, path: &Path) -> Result<Body, Interruption> {
         let arrived = length(file, path)?;
         let mut request = agent.get(self.url);
@@ -135,7 +135,7 @@ impl Download<'_> {
             200 => restart(file, path)?,
             206 | 416 => {
                 restart(file, path)?;
-                let reason = "the server cannot go on from where the download ended";
+                let reason = "the server cannot continue the download";
                 return Err(Interruption::Passing(reason.into()));
             }
             408 | 429 | 500.. => return Err(Interruption::Passing(answer())),
@@ -144,7 +144,7 @@ impl Download<'_> {
         Ok(response.into_body())
     }
 
-    /// Appends the body, which must not be longer than `limit`; gives its length.
+    /// Appends the body, which must not be longer than `limit`, and returns its length.
     fn receive(
         &self,
         body: Body,

@@ -111,13 +111,13 @@ fn a_cut_connection_is_taken_up_where_it_ended() {
 }
 
 #[test]
-fn giving_up_keeps_what_has_arrived_and_the_next_call_goes_on() {
+fn giving_up_keeps_what_has_arrived_and_the_next_call_continues() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("file");
     let server = Server::start(content(), Manner::Cut(20_000));
     let error = download(&server, None, &path).unwrap_err();
-    assert!(error.to_string().contains("80000 bytes have arrived after 4 tries"), "{error}");
-    assert!(error.hint().contains("goes on"));
+    assert!(error.to_string().contains("80000 bytes have arrived after 4 attempts"), "{error}");
+    assert!(error.hint().contains("continues the download"));
     assert_eq!(fs::metadata(&path).unwrap().len(), 80_000);
     download(&server, None, &path).unwrap();
     assert_eq!(fs::read(&path).unwrap(), content());

@@ -1,4 +1,4 @@
-//! CIFAR-100's binary layout: two files of records of 3,074 bytes, a coarse label, a fine one, and the planes.
+//! CIFAR-100, in its binary layout: two files of records of 3,074 bytes, each a coarse label, a fine one, and the planes.
 //!
 //! As described on <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
@@ -115,7 +115,7 @@ impl Labels {
     }
 }
 
-/// Checks a file and loads its images, or the first `limit` of them.
+/// Checks a file and loads its images, or only the first `limit`.
 ///
 /// # Errors
 /// Those of [`Layout::check_file`]; [`Error::Config`] if there are fewer images than `limit`.
@@ -144,7 +144,7 @@ fn load(folder: &Path, name: &str, labels: Labels, limit: Option<usize>) -> Resu
     Ok((Images { pixels: pixels.into(), labels: chosen, height: SIDE, width: SIDE }, facts))
 }
 
-/// The names in `coarse_label_names.txt` or `fine_label_names.txt`, or numbers where there is no such file.
+/// The names in `coarse_label_names.txt` or `fine_label_names.txt`, or numbers if there is no such file.
 ///
 /// # Errors
 /// [`Error::Data`] if the file does not name every class.

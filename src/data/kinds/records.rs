@@ -34,18 +34,18 @@ pub struct Layout {
     pub hint: &'static str,
 }
 
-/// What is known of a file after reading it through once.
+/// What reading a file through found out about it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FileFacts {
     /// Its name in the folder.
     pub name: String,
     /// Its size.
     pub bytes: u64,
-    /// Images in it.
+    /// Number of images in it.
     pub records: usize,
     /// SHA-256, in lower-case hexadecimal.
     pub sha256: String,
-    /// MD5, in lower-case hexadecimal, since only that is published of the official files.
+    /// MD5, in lower-case hexadecimal: the only digest that is published of the official files.
     #[serde(skip)]
     pub md5: String,
 }
@@ -138,7 +138,8 @@ impl Layout {
         }
     }
 
-    /// The first label in a chunk of records that is none, with the number of its record from 0.
+    /// The first label in a chunk of records that stands for no class: the number of its record from 0, the label, and the
+    /// last label there is.
     fn wrong_label(&self, chunk: &[u8]) -> Option<(usize, u8, usize)> {
         chunk.chunks_exact(self.record()).enumerate().find_map(|(record, bytes)| {
             let mut labels = bytes.iter().zip(self.classes);

@@ -1,4 +1,4 @@
-//! Which data set files are: by their published digests, or by those that this program wrote beside them.
+//! Which data set files belong to, by their published digests or by those that this program wrote beside them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -19,8 +19,8 @@ pub const ARCHIVE_BYTES: u64 = 170_052_171;
 pub const ARCHIVE_SHA256: &str = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd";
 
 /// MD5 of the official files, training files first; no SHA-256 of them is published. As in
-/// `cmake/fetch_cifar10.cmake` of prabhuomkar/pytorch-cpp and in rai-project's Go loader, which both also name the
-/// archive's MD5 of the official page. Not compared with the archive itself, which was out of reach.
+/// `cmake/fetch_cifar10.cmake` of prabhuomkar/pytorch-cpp and in rai-project's Go loader, which both also give the
+/// archive's MD5 from the official page. Not compared with the archive itself, which could not be downloaded here.
 const OFFICIAL_MD5: [&str; 6] = [
     "5dd7e06a14cb22eb9f671a540d1b7c25",
     "5ea93a67294ea407fff1d09f752e9692",
@@ -47,9 +47,9 @@ pub enum Origin {
     },
     /// Generated.
     Scenes {
-        /// Decides every image.
+        /// The generator's random seed.
         seed: u64,
-        /// Of the generator.
+        /// The generator's version.
         version: u32,
     },
 }
@@ -83,7 +83,7 @@ impl DatasetRecord {
         Self { format: RECORD_FORMAT, origin, files }
     }
 
-    /// Reads the record of a folder; none if there is no such file.
+    /// Reads the record of a folder; `None` if it has none.
     ///
     /// # Errors
     /// [`Error::Data`] if it is damaged or of a newer format.
@@ -93,7 +93,7 @@ impl DatasetRecord {
             return Ok(None);
         }
         let refuse = |problem| Error::data(&path, problem, RECORD_HINT);
-        let record: Self = read_json(&path).map_err(|_| refuse("is not a record of a data set".into()))?;
+        let record: Self = read_json(&path).map_err(|_| refuse("is not the record of a data set".into()))?;
         match record.format {
             RECORD_FORMAT => Ok(Some(record)),
             format => Err(refuse(format!("has format {format}, this program reads {RECORD_FORMAT}"))),
@@ -109,7 +109,7 @@ impl DatasetRecord {
 const RECORD_HINT: &str = "fetch or generate the data set again, or remove dataset.json if the files were \
                            replaced on purpose";
 
-/// Compares a file with what is known of it.
+/// How far a file is known, by the folder's record or the published digests.
 pub fn compare(record: Option<&DatasetRecord>, file: &FileFacts) -> Known {
     let digest = record.map(|record| (record.files.get(&file.name), &record.origin));
     match digest {
@@ -121,7 +121,7 @@ pub fn compare(record: Option<&DatasetRecord>, file: &FileFacts) -> Known {
     }
 }
 
-/// The name of the data set that files of a folder are from.
+/// The name of the data set that the files of a folder belong to.
 ///
 /// # Errors
 /// [`Error::Data`] if one differs from the folder's record, or the record is damaged.
@@ -131,7 +131,7 @@ pub fn identify(folder: &Path, files: &[FileFacts]) -> Result<String> {
     for file in files {
         let known = compare(record.as_ref(), file);
         if known == Known::Changed {
-            let problem = format!("differs from what {RECORD_FILE} beside it recorded");
+            let problem = format!("differs from what {RECORD_FILE} beside it says");
             return Err(Error::data(folder.join(&file.name), problem, RECORD_HINT));
         }
         official &= known == Known::Official;

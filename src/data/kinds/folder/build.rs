@@ -1,4 +1,4 @@
-//! Image files to the bytes of a file of the cache, with all threads and in bounded memory.
+//! Turns image files into the bytes of a file of the cache, with all threads and in bounded memory.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::hexadecimal;
 use crate::progress::{Event, Reporter, Stop, Unit};
 
-/// Files decoded between two writes: enough for all threads, and 7 MB at 96x96.
+/// Files decoded between two writes: enough for all threads, 7 MB at 96x96.
 const DECODED_AT_ONCE: usize = 256;
 
 /// What is known of a file of the cache while its pixels are written.
@@ -85,7 +85,7 @@ pub struct Decoded<T> {
     digest: String,
 }
 
-/// Decodes files with all threads and hands them on in their order, a few at a time; asks in between whether to stop.
+/// Decodes files with all threads and hands them on in order, a few at a time; asks in between whether to stop.
 pub fn decode_all<T: Send>(
     root: &Path,
     entries: &[Entry],
@@ -115,7 +115,7 @@ pub fn decode_all<T: Send>(
 }
 
 fn stopped(stop: Stop) -> Error {
-    let state = "before all images were decoded; decoding begins anew".into();
+    let state = "before all images were decoded; decoding starts again".into();
     Error::Stopped { stage: "data", stop, state }
 }
 

@@ -21,7 +21,7 @@ use crate::files::{create_directory, hexadecimal, is_temporary, sha256, write_at
 use crate::progress::{Event, Reporter};
 
 const ENDING: &str = "images";
-/// Age from which on a temporary file is taken for one that a killed process left: no set takes that long.
+/// Age from which on a temporary file is taken for one left by a killed process: no data set takes that long.
 const LEFT_OVER: Duration = Duration::from_secs(24 * 3_600);
 
 /// Which images a file holds.
@@ -33,20 +33,20 @@ pub enum Part {
     Test,
 }
 
-/// Where decoded images are kept, and how they are made.
+/// Where decoded images are kept, and how they are decoded.
 pub struct Cache<'a> {
     /// The folder of the image files.
     pub root: &'a Path,
     /// The folder of the cache.
     pub directory: &'a Path,
-    /// Rows and columns.
+    /// Rows and columns of an image.
     pub image_size: usize,
-    /// Whether a broken file is an error.
+    /// Whether a broken image file is an error.
     pub strict: bool,
 }
 
 impl Cache<'_> {
-    /// The images of `entries`, from the cache if it has them.
+    /// The images of `entries`, from the cache if they are there.
     ///
     /// # Errors
     /// [`Error::Data`] if no file can be read, or in strict mode if one cannot; [`Error::Stopped`]; [`Error::Io`].
@@ -64,7 +64,7 @@ impl Cache<'_> {
                 self.build(&path, &key, entries, reporter)?;
                 self.remove_older(&place, &path);
                 read(&path, &key).map_err(|problem| {
-                    Error::data(&path, problem, "remove the file, and run the command again")
+                    Error::data(&path, problem, "remove the file and run the command again")
                 })?
             }
         };
@@ -74,7 +74,7 @@ impl Cache<'_> {
         }
     }
 
-    /// The beginning of the names of all files made of this part of the folder, however it changes.
+    /// What the names of all files made from this part of the folder begin with, however the folder changes.
     fn place(&self, part: Part) -> String {
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.to_path_buf());
         let place = format!("{}\n{part:?}\n{}", root.display(), self.image_size);
@@ -95,7 +95,7 @@ impl Cache<'_> {
         Error::data(
             self.root.join(&file.name),
             &file.problem,
-            "mend or remove the file, or do without --strict",
+            "mend or remove the file, or leave out --strict",
         )
     }
 
@@ -125,8 +125,8 @@ impl Cache<'_> {
         }
     }
 
-    /// Removes what was made of an earlier state of the same folder, and what a killed process left a day ago or
-    /// earlier; what cannot be removed stays.
+    /// Removes what was made from an earlier state of the same folder, and what a killed process left at least a day ago;
+    /// what cannot be removed stays.
     fn remove_older(&self, place: &str, newest: &Path) {
         let Ok(entries) = fs::read_dir(self.directory) else {
             return;

@@ -19,18 +19,18 @@ use crate::files::hexadecimal;
 const MAGIC: &[u8; 8] = b"rotnet\0i";
 /// Bytes behind the record.
 const TRAILER: usize = 8 + 32 + MAGIC.len();
-/// Raised whenever the same files would give other bytes.
+/// Raised whenever the same image files would give other bytes.
 pub const VERSION: u32 = 1;
 
 /// What the file holds.
 pub struct Cached {
     /// In the order of the entries, without those that were left out.
     pub images: Images,
-    /// How many at the end have no label.
+    /// Number of images at the end that have no label.
     pub unlabeled: usize,
     /// SHA-256 over label and digest of every file.
     pub fingerprint: String,
-    /// Files without a tag of their way up, tagged upright, tagged turned.
+    /// Number of files without an orientation tag, tagged upright, tagged turned.
     pub tags: [usize; 3],
     /// What was left out.
     pub skipped: Vec<Skipped>,
@@ -82,12 +82,12 @@ pub fn read(path: &Path, key: &str) -> Result<Cached, String> {
         return Err("is damaged or cut short".into());
     }
     let record: Record =
-        serde_json::from_slice(record).map_err(|error| format!("is not understood: {error}"))?;
+        serde_json::from_slice(record).map_err(|error| format!("cannot be understood: {error}"))?;
     let images = record.labels.len();
     let values = record.image_size.saturating_mul(record.image_size).saturating_mul(CHANNELS);
     let expected = images.saturating_mul(values);
     if record.version != VERSION || record.key != key || pixels.len() != expected {
-        return Err("holds something else than its name says".into());
+        return Err("does not hold what its name says".into());
     }
     if hexadecimal(&Sha256::digest(pixels)) != record.pixels {
         return Err("is damaged: its pixels do not match their digest".into());

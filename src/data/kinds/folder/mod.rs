@@ -18,7 +18,7 @@ use crate::progress::{Event, Reporter};
 use cache::{Cache, Part};
 use tree::{Entry, Tree};
 
-/// Broken files, or classes, that a warning names; `rotnet data info` names all files.
+/// Number of broken files, or of classes, that a warning names; `rotnet data info` names all files.
 const NAMED: usize = 5;
 
 /// Folders of image files.
@@ -150,7 +150,7 @@ fn name(root: &Path, labeled: usize, classes: usize, unlabeled: usize) -> String
     }
 }
 
-/// Paths of the files that are not left out.
+/// Paths of the files that are used.
 fn names(entries: &[Entry], skipped: &[Skipped]) -> Vec<String> {
     let skipped: HashSet<&str> = skipped.iter().map(|file| file.name.as_str()).collect();
     let names = entries.iter().map(|entry| tree::name(&entry.path));
@@ -166,8 +166,8 @@ fn warn_untested(root: &Path, classes: &[&str], reporter: &mut dyn Reporter) {
         more => format!(" and {more} more"),
     };
     reporter.report(Event::Warning(&format!(
-        "{}: no image of {}{more} is held out, so that nothing is measured on these classes; add images, or name test \
-         images by folders test/CLASS/",
+        "{}: no image of {}{more} is held out, so that nothing is measured on these classes; add images, or put test \
+         images into test/CLASS/",
         root.display(),
         classes[..classes.len().min(NAMED)].join(", ")
     )));

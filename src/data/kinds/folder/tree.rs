@@ -1,12 +1,12 @@
-//! Which files of a folder are images, and what their places say of them.
+//! Which files of a folder are images, and what their paths say about them.
 //!
 //! ```text
 //! train/CLASS/...     training images with labels, at any depth below CLASS
 //! test/CLASS/...      test images; without this folder about a fifth of `train` is the test set
 //! unlabeled/...       images to pretrain on, at any depth
 //! ```
-//! A folder without `train` and `unlabeled` holds images without labels, at any depth. Names that begin with a dot
-//! are passed over.
+//! A folder without `train` and `unlabeled` holds images without labels, at any depth. Names that begin with a dot are
+//! ignored.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
@@ -17,7 +17,7 @@ use crate::data::decode::is_image;
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
-/// One image in so many, on average, is a test image where there is no test folder.
+/// On average one image in this many is a test image if there is no test folder.
 const TEST_SHARE: u64 = 5;
 /// Most classes: a label is a byte.
 const MAX_CLASSES: usize = 256;
@@ -26,7 +26,7 @@ const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or
 /// An image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Its path in the folder.
+    /// Its path relative to the folder.
     pub path: PathBuf,
     /// Its class; absent without one.
     pub label: Option<u8>,
@@ -40,18 +40,18 @@ pub struct Entry {
 pub struct Tree {
     /// By label.
     pub classes: Vec<String>,
-    /// To train on: those with labels first, each group in the order of the SHA-256 of the paths, so that the first
-    /// ones are a fair sample of all.
+    /// To train on: those with labels first, each group in the order of the SHA-256 of the paths, so that the first ones
+    /// are a fair sample.
     pub train: Vec<Entry>,
     /// How many of them have labels.
     pub labeled: usize,
     /// To test on, in that order.
     pub test: Vec<Entry>,
-    /// Whether the test images are a part of `train` in the folder.
+    /// Whether the test images were held out from `train`.
     pub split: bool,
 }
 
-/// Whether a folder holds image files at any depth, or one of the folders that are to hold them.
+/// Whether a folder holds image files at any depth, or one of the folders that should.
 pub fn has_images(root: &Path) -> bool {
     let named = ["train", "unlabeled"].iter().any(|name| root.join(name).is_dir());
     named || walk(root).any(|entry| entry.is_ok_and(|entry| is_image(entry.path())))
@@ -61,7 +61,7 @@ impl Tree {
     /// Lists a folder.
     ///
     /// # Errors
-    /// [`Error::Data`] if it holds no image, or classes that are not understood; [`Error::Io`].
+    /// [`Error::Data`] if it holds no image, or classes that make no sense; [`Error::Io`].
     pub fn read(root: &Path) -> Result<Self> {
         if !root.is_dir() {
             return Err(Error::data(root, "there is no such folder", HINT));
@@ -70,7 +70,7 @@ impl Tree {
         let classes = if train.is_dir() { classes(&train)? } else { Vec::new() };
         if classes.len() > MAX_CLASSES {
             let problem =
-                format!("holds {} folders of classes, at most {MAX_CLASSES} are taken", classes.len());
+                format!("holds {} folders of classes, at most {MAX_CLASSES} are possible", classes.len());
             return Err(Error::data(&train, problem, HINT));
         }
         let mut tree = Self { classes, train: Vec::new(), labeled: 0, test: Vec::new(), split: false };
@@ -123,8 +123,8 @@ impl Tree {
     }
 
     /// Makes about a fifth of the images the test set. Whether an image is one follows from its own path in the folder
-    /// of its class and from nothing else: every run is tested on the same images, and no image that is added, removed
-    /// or broken moves another one between training and test. (A path that two classes share falls to one side in
+    /// of its class and from nothing else: every run is tested on the same images, and adding, removing or breaking an
+    /// image moves no other one between training and test. (A path that two classes share falls on the same side in
     /// both.)
     fn hold_out(&mut self) {
         let (test, train) =
@@ -132,13 +132,13 @@ impl Tree {
         (self.test, self.train, self.split) = (test, train, true);
     }
 
-    /// Names of classes of which chance left no image in the test set.
+    /// Names of the classes of which chance left no image in the test set.
     pub fn untested(&self) -> Vec<&str> {
         let untested = (0..self.classes.len()).filter(|&class| !has(&self.test, class));
         untested.map(|class| self.classes[class].as_str()).collect()
     }
 
-    /// An image that is held out stays so, be it the last one of its class.
+    /// A held-out image stays held out, even if it is the last one of its class.
     fn refuse_untrained_classes(&self, train: &Path) -> Result<()> {
         match (0..self.classes.len()).find(|&class| !has(&self.train, class)) {
             None => Ok(()),
@@ -148,7 +148,7 @@ impl Tree {
                     "the fifth that is held out as the test set takes all its images ({all}), which leaves none to \
                      train on"
                 );
-                let hint = "add images of this class, or name the test images by a folder test/CLASS/";
+                let hint = "add images of this class, or put test images into test/CLASS/";
                 Err(Error::data(train.join(&self.classes[class]), problem, hint))
             }
         }
@@ -160,7 +160,7 @@ fn has(entries: &[Entry], class: usize) -> bool {
     entries.iter().any(|entry| entry.label == Some(class as u8))
 }
 
-/// Whether an image (`train/CLASS/...`) is a test image where there is no test folder: by the first 64 bits of the
+/// Whether an image (`train/CLASS/...`) is a test image if there is no test folder: by the first 64 bits of the
 /// SHA-256 of its path in the folder of its class.
 pub(super) fn is_held_out(path: &Path) -> bool {
     let in_class: PathBuf = path.components().skip(2).collect();
@@ -199,7 +199,7 @@ fn images(root: &Path, part: &str) -> Result<Vec<Entry>> {
     Ok(found)
 }
 
-/// A path in the folder as messages and digests name it, the same on every system.
+/// A relative path as messages and digests give it, the same on every system.
 pub fn name(path: &Path) -> String {
     let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
     parts.join("/")

@@ -18,7 +18,7 @@ pub struct Canvas {
 pub struct Placement {
     /// In pixels from the top left.
     pub centre: Point,
-    /// Pixels a unit, horizontally (negative mirrors) and vertically.
+    /// Pixels per unit, horizontally (negative mirrors) and vertically.
     pub scale: Point,
     /// Clockwise, in radians.
     pub tilt: f32,
@@ -28,7 +28,7 @@ pub struct Placement {
 pub struct Brush<'a> {
     /// What is painted on.
     pub canvas: &'a mut Canvas,
-    /// Where to.
+    /// Where on it.
     pub placement: Placement,
 }
 

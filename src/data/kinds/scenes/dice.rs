@@ -1,4 +1,4 @@
-//! Draws of one image.
+//! Random numbers for one image.
 
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -6,11 +6,11 @@ use rand_chacha::ChaCha8Rng;
 use super::canvas::Colour;
 use crate::math::random::{Purpose, generator};
 
-/// The draws of one image, a pure function of seed and index.
+/// The random numbers of one image, which depend on seed and index alone.
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
-    /// Those of image `index`.
+    /// Of image `index`.
     pub fn new(seed: u64, index: usize) -> Self {
         Self(generator(seed, Purpose::Scenes, 0, index as u64))
     }

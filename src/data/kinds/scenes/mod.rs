@@ -1,8 +1,8 @@
-//! The generated data set: 5,000 training and 1,000 test images of ten kinds of drawn things with a natural
-//! upright, in CIFAR-10's binary layout.
+//! The generated scenes: 5,000 training and 1,000 test images of ten kinds of drawn things with a natural upright, in
+//! CIFAR-10's binary layout.
 //!
-//! Colours, light, size, place, tilt, mirroring, background, strays and noise are drawn alike for every class, so
-//! only shape tells it. Measured on seed 1 with Keras (chance 10 %, rotations 25 %; one run each): logistic
+//! Colours, light, size, place, tilt, mirroring, background, strays and noise are drawn alike for every class, so that
+//! only the shape tells it. Measured on seed 1 with Keras (chance 10 %, rotations 25 %; one run each): logistic
 //! regression on raw pixels 45 %; the encoder of `configs/keras-scaled.json` trained on the labels 95 % (8 epochs),
 //! on rotations 96 % (6 epochs); a classifier on its frozen features 71 %, on those of a random encoder 32 %.
 
@@ -33,15 +33,15 @@ use crate::progress::{Event, Reporter, Unit};
 
 /// The seed of the bundled data set.
 pub const SCENES_SEED: u64 = 1;
-/// Of the generator; rises with every change of the images.
+/// The generator's version, raised with every change of the images.
 pub const SCENES_VERSION: u32 = 1;
 
-/// Images a file.
+/// Images per file.
 const IMAGES_A_FILE: usize = 1_000;
 
-/// Training images of the data set.
+/// Number of training images.
 const TRAIN_IMAGES: usize = TRAIN_FILES.len() * IMAGES_A_FILE;
-/// Its test images.
+/// Number of test images.
 const TEST_IMAGES: usize = IMAGES_A_FILE;
 
 /// The generated scenes, which are written when they are first needed.
@@ -130,20 +130,20 @@ fn warn_of_another_version(folder: &Path, reporter: &mut dyn Reporter) -> Result
     Ok(())
 }
 
-/// What [`generate`] wrote.
+/// What [`generate`] did.
 #[derive(Clone, Debug, Serialize)]
 pub struct SynthReport {
     /// The data set's name.
     pub name: String,
     /// The folder of the files.
     pub directory: PathBuf,
-    /// Training images.
+    /// Number of training images.
     pub train: usize,
-    /// Test images.
+    /// Number of test images.
     pub test: usize,
 }
 
-/// Writes the data set of a seed into `cifar-10-batches-bin` in `directory`, whole or not at all.
+/// Generates the data set of a seed in `cifar-10-batches-bin` in `directory`, whole or not at all.
 ///
 /// # Errors
 /// [`Error::OutputExists`] if the folder is there and `force` is not set; [`Error::Io`].
@@ -180,7 +180,7 @@ pub fn generate(
     Ok(SynthReport { name, directory: folder, train: TRAIN_IMAGES, test: TEST_IMAGES })
 }
 
-/// The records of one file, whose first image is number `first`.
+/// The records of the file whose first image is number `first`.
 fn records(seed: u64, first: usize) -> Vec<u8> {
     let mut records = vec![0; IMAGES_A_FILE * RECORD];
     records.par_chunks_exact_mut(RECORD).enumerate().for_each(|(number, record)| {

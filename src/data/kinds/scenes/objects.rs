@@ -1,4 +1,4 @@
-//! The ten classes. Each object fills about -1 to 1, y downwards, and has an up; colours say nothing of the class.
+//! The ten classes. Each object fills about -1 to 1, y downwards, and has an up; colours say nothing about the class.
 
 use super::canvas::{Brush, Colour, Point};
 use super::dice::Dice;
@@ -10,11 +10,11 @@ pub const NAMES: [&str; CLASSES] =
 
 /// Colours of an object.
 pub struct Palette {
-    /// Of its largest part, dark.
+    /// Its largest part, dark.
     pub main: Colour,
-    /// Of its second part, dark.
+    /// Its second part, dark.
     pub second: Colour,
-    /// Of small parts, bright.
+    /// Small parts, bright.
     pub detail: Colour,
 }
 

@@ -12,10 +12,10 @@ const HORIZON: f32 = 0.4;
 const OCCLUSION: f32 = 0.3;
 /// Largest tilt of an object, in radians (14.9°).
 const TILT: f32 = 0.26;
-/// Pixels a unit of an object, smallest and largest: half of its height.
+/// Pixels per unit of an object, smallest and largest: half its height.
 const SIZE: [f32; 2] = [10.0, 14.0];
 
-/// The class of an image: they take turns, so that any first images are balanced.
+/// The class of an image: classes take turns, so that the first n images are balanced for any n.
 pub fn label(index: usize) -> usize {
     index % CLASSES
 }
@@ -89,7 +89,7 @@ fn stray_shape(canvas: &mut Canvas, centre: Point, dice: &mut Dice) {
     }
 }
 
-/// Light and noise, then bytes, one plane a channel.
+/// Adds light and noise, and turns colours into bytes, one plane per channel.
 fn develop(canvas: &Canvas, dice: &mut Dice) -> Vec<u8> {
     let gain = dice.between(0.75, 1.15);
     let noise = dice.between(0.01, 0.05);

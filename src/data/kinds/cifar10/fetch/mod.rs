@@ -18,9 +18,9 @@ use crate::progress::{Event, Reporter};
 
 /// Size of each data file: 10,000 records.
 const FILE_BYTES: u64 = 10_000 * RECORD as u64;
-/// The downloaded archive's name while it is needed.
+/// Name of the archive while it is downloaded and unpacked.
 const PART_FILE: &str = "cifar-10-binary.tar.gz.part";
-/// Wait before a download is tried again.
+/// Wait before a second attempt.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// What to fetch, and where to.
@@ -28,9 +28,9 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub struct FetchRequest {
     /// The folder to put `cifar-10-batches-bin` into.
     pub directory: PathBuf,
-    /// Another place to download from.
+    /// Another address to download from.
     pub url: Option<String>,
-    /// An archive that is on this machine already; it is left as it is.
+    /// An archive that is already on this machine; it is left as it is.
     pub archive: Option<PathBuf>,
     /// SHA-256 that the archive must have if it is not the official one, in hexadecimal.
     pub sha256: Option<String>,
@@ -38,7 +38,7 @@ pub struct FetchRequest {
     pub force: bool,
 }
 
-/// What [`fetch`] left.
+/// What [`fetch`] did.
 #[derive(Clone, Debug, Serialize)]
 pub struct FetchReport {
     /// The data set's name.
@@ -51,13 +51,12 @@ pub struct FetchReport {
     pub sha256: String,
 }
 
-/// Fetches the archive, checks its size and digest, and only then unpacks the files that are expected in it.
+/// Fetches the archive, checks its size and digest, and only then unpacks the files expected in it.
 ///
-/// A download that was cut goes on where it ended. The downloaded archive is removed once it is unpacked, or if
-/// it is not the right one.
+/// A download that was cut off is continued. The archive is removed once it is unpacked, or if it is the wrong one.
 ///
 /// # Errors
-/// [`Error::OutputExists`]; [`Error::Usage`] for a digest that is none; [`Error::Download`]; [`Error::Data`] for
+/// [`Error::OutputExists`]; [`Error::Usage`] for a digest that is not one; [`Error::Download`]; [`Error::Data`] for
 /// an archive that is not the right one or damaged; [`Error::Io`].
 pub fn fetch(request: &FetchRequest, reporter: &mut dyn Reporter) -> Result<FetchReport> {
     fetch_files_of(FILE_BYTES, request, reporter)
@@ -79,7 +78,7 @@ fn fetch_files_of(
     let source = match &request.archive {
         Some(archive) => {
             check_digest(archive, bytes, &sha256)?.map_err(|problem| {
-                let hint = "name the official archive, or give the digest of this one with --sha256";
+                let hint = "give the official archive, or the digest of this one with --sha256";
                 Error::data(archive, problem, hint)
             })?;
             unpack(archive)?;
@@ -109,7 +108,7 @@ fn expected_digest(given: Option<&str>) -> Result<String> {
     })
 }
 
-/// Downloads the archive; one that is not the right one is removed.
+/// Downloads the archive, and removes it if it is the wrong one.
 fn download(
     url: &str,
     bytes: Option<u64>,
@@ -127,7 +126,7 @@ fn download(
     Err(Error::Download {
         url: url.to_owned(),
         problem: format!("{problem}; the file was removed"),
-        hint: "run the command again, or name another source with --url or --archive".into(),
+        hint: "run the command again, or give another source with --url or --archive".into(),
     })
 }
 

@@ -1,7 +1,7 @@
-//! CIFAR-10's binary layout: files of records of 3,073 bytes, a label and the red, green and blue planes.
+//! CIFAR-10's binary layout: files of records of 3,073 bytes, each a label and the red, green and blue planes.
 //!
-//! cifar-ten reads the records. It panics on short files and on labels over 9, and keeps three copies of what
-//! it reads; so every file is checked first, and read on its own.
+//! cifar-ten reads the records. It panics on short files and on labels over 9, and keeps three copies of what it reads;
+//! so each file is checked first, and read on its own.
 
 use std::panic;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub fn check_file(folder: &Path, name: &str) -> Result<FileFacts> {
     LAYOUT.check_file(folder, name)
 }
 
-/// Checks all training files and loads their images, or the first `limit` of them.
+/// Checks all training files and loads their images, or only the first `limit`.
 ///
 /// # Errors
 /// Those of [`check_file`]; [`Error::Config`] if there are fewer images than `limit`.
@@ -79,7 +79,7 @@ pub fn load_test(folder: &Path) -> Result<(Images, FileFacts)> {
     Ok((load(folder, std::slice::from_ref(&facts), facts.records)?, facts))
 }
 
-/// The names in `batches.meta.txt`, or CIFAR-10's where there is no such file.
+/// The names in `batches.meta.txt`, or CIFAR-10's if there is no such file.
 ///
 /// # Errors
 /// [`Error::Data`] if the file does not hold ten lines.
@@ -120,7 +120,7 @@ fn read_records(folder: &Path, name: &str, records: usize) -> Result<(Vec<u8>, V
         .num_records_train(records)
         .testing_bin_paths(Vec::new())
         .num_records_test(0);
-    // It was checked, but may have been changed since.
+    // It was checked, but may have changed since.
     match panic::catch_unwind(|| source.build().map_err(|error| error.to_string())) {
         Ok(Ok(read)) => Ok((read.0, read.1)),
         Ok(Err(problem)) => Err(refuse(problem)),

@@ -1,7 +1,7 @@
-//! The six files of the archive, and nothing else of it.
+//! Unpacks the data files of the archive, and nothing else.
 //!
-//! An entry is taken only if its name is one of those expected, letter by letter, and written to a name that is
-//! ours: so no entry can lead anywhere else, be a link, or be larger than its file is known to be.
+//! An entry is taken only if its name is exactly one of those expected, and written under a name of our own: no entry can
+//! lead anywhere else, be a link, or be larger than its file is known to be.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,9 +14,9 @@ use tar::{Archive, Entry};
 use super::layout::{FILES, FOLDER, NAMES_FILE};
 use crate::error::{Error, Result};
 
-/// Largest `batches.meta.txt` taken; the official one has 61 bytes.
+/// Largest `batches.meta.txt` accepted; the official one has 61 bytes.
 const NAMES_BYTES: u64 = 4_096;
-/// Bytes read from the archive beyond those of the files: headers, `readme.html`, padding.
+/// Bytes read from the archive besides the files: headers, `readme.html`, padding.
 const SLACK: u64 = 1 << 20;
 
 /// Unpacks the data files, of `file_bytes` each, and the class names into `folder`.
