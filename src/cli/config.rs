@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// Arguments of `config`. What is not a subcommand is the former spelling of `config show` and `config schema`.
 #[derive(Args, Debug)]
-#[command(args_conflicts_with_subcommands = true, mut_args(|argument| argument.hide(true)))]
+#[command(override_usage = "rotnet config <COMMAND>", args_conflicts_with_subcommands = true, mut_args(|argument| argument.hide(true)))]
 pub struct ConfigArguments {
     #[command(subcommand)]
     command: Option<ConfigCommand>,
@@ -94,8 +94,7 @@ fn list(json: bool) -> Result<()> {
     )
 }
 
-/// A line's worth of a description: up to its first stop, colon or semicolon.
+/// The first sentence of a description.
 fn first_sentence(text: &str) -> String {
-    let end = [". ", ": ", "; "].iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
-    text[..end].trim_end_matches('.').to_owned()
+    text.split(". ").next().unwrap_or(text).trim_end_matches('.').to_owned()
 }
