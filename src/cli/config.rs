@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueHint};
 use serde::Serialize;
 
 use super::options::{Settings, config_name};
@@ -38,7 +38,7 @@ Examples:
   rotnet config show cpu-10min --set finetune.hidden=512,256 > mine.json")]
     Show {
         /// A recipe or a file (default: quickstart)
-        #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name)]
+        #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name, value_hint = ValueHint::FilePath)]
         name: Option<PathBuf>,
         #[command(flatten)]
         settings: Settings,

@@ -15,7 +15,7 @@ differ by more than rounding. The network is that of the config.
 Examples:
   rotnet devices
   rotnet devices --check cuda:0
-  rotnet devices --check ws://10.0.0.2:3000 --config configs/compact.json";
+  rotnet devices --check ws://10.0.0.2:3000 --config compact";
 
 /// Options of `devices`.
 #[derive(Args, Debug)]

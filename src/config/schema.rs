@@ -21,6 +21,10 @@ pub fn schema() -> Value {
             all.extend(more.clone());
         }
     }
+    add_defaults(&mut root);
+    if let Some(definitions) = root["$defs"].as_object_mut() {
+        definitions.values_mut().for_each(add_defaults);
+    }
     for section in KINDS {
         let conditions = conditions(section);
         if let Some(definition) = section_mut(&mut root, section) {
@@ -29,6 +33,21 @@ pub fn schema() -> Value {
     }
     join_lines(&mut root);
     root
+}
+
+/// Writes out the defaults of keys that a config leaves out where they are at them. Keys whose default depends on the kind
+/// of their section have none here.
+fn add_defaults(schema: &mut Value) {
+    let by_kind = schema["properties"]["kind"].is_object() && schema["properties"]["directory"].is_null();
+    if by_kind || schema["required"].is_array() {
+        return;
+    }
+    for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let inner = follow(types(), property);
+        if property["default"].is_null() && !is_of(inner, "object") {
+            property["default"] = default(property, inner);
+        }
+    }
 }
 
 /// Joins the lines of descriptions, which doc comments break where the source does.
