@@ -257,7 +257,7 @@ fn from_scratch_a_recipe_of_a_pretrained_encoder_trains_at_the_full_rate() {
     let compact = "--set encoder.kind=compact --set encoder.widths=[4,4] --set encoder.pools=[true,true]";
     let settings = SHORT.replace("--data data", "").replace("--quiet", "");
     let half = "--set finetune.mode=full --set finetune.encoder_rate=0.5";
-    let config = folder.succeed(&format!("config {settings} {compact} {half}")).stdout;
+    let config = folder.succeed(&format!("config show {settings} {compact} {half}")).stdout;
     fs::write(folder.path("half.json"), config).unwrap();
     let scratch = "finetune --config half.json --data data --quiet --from-scratch";
     folder.succeed(&format!("{scratch} --out a"));

@@ -146,8 +146,8 @@ fn patches_are_a_baseline_and_convolutions_a_head() {
 fn a_sweep_makes_each_run_once_and_shares_what_runs_have_in_common() {
     let folder = Folder::with_data();
     let settings = SHORT.replace("--data data", "").replace("--seed 3", "").replace("--quiet", "");
-    folder.succeed(&format!("config {settings}"));
-    let base = folder.succeed(&format!("config {settings}")).stdout;
+    folder.succeed(&format!("config show {settings}"));
+    let base = folder.succeed(&format!("config show {settings}")).stdout;
     fs::write(folder.path("base.json"), base).unwrap();
     fs::write(
         folder.path("labels.json"),

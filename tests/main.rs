@@ -18,6 +18,7 @@ mod orient; // which way up images are; no image is ever lost
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
+mod recipes; // configs by name, extended, listed, shown
 #[cfg(feature = "remote")]
 mod relay; // a connection that is listened to
 mod replacing; // old results while new ones are made

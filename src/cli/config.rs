@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueHint};
 use serde::Serialize;
 
 use super::options::{Settings, TableArguments, TableFormat, config_name};
@@ -25,7 +25,7 @@ Examples:
   rotnet config show cpu-10min --set finetune.hidden=512,256 > mine.json")]
     Show {
         /// A recipe or a file (default: quickstart)
-        #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name)]
+        #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name, value_hint = ValueHint::FilePath)]
         name: Option<PathBuf>,
         #[command(flatten)]
         settings: Settings,
@@ -76,8 +76,7 @@ fn list(output: &TableArguments) -> Result<()> {
     )
 }
 
-/// A line's worth of a description: up to its first stop, colon or semicolon.
+/// The first sentence of a description.
 fn first_sentence(text: &str) -> String {
-    let end = [". ", ": ", "; "].iter().filter_map(|stop| text.find(stop)).min().unwrap_or(text.len());
-    text[..end].trim_end_matches('.').to_owned()
+    text.split(". ").next().unwrap_or(text).trim_end_matches('.').to_owned()
 }

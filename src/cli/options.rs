@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, ValueHint};
 
 use super::{display, note};
 use crate::config::{self, Config, Document, Overrides};
@@ -96,7 +96,7 @@ pub struct ExistingArguments {
 #[derive(Args, Debug)]
 pub struct Settings {
     /// Recipe by name (`rotnet config list`), or a config file
-    #[arg(long, value_name = "NAME|FILE", value_parser = config_name)]
+    #[arg(long, value_name = "NAME|FILE", value_parser = config_name, value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
     /// Set one key of the config, for example pretrain.epochs=2 or evaluate.heads=ridge,mlp; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]

@@ -18,7 +18,7 @@ use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tes
 /// Options of `sweep`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-FILE is JSON: {\"config\": \"configs/x.json\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
+FILE is JSON: {\"config\": \"NAME or file\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
 \"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
 finished ones are skipped when the sweep is started again. Encoders and features that runs have in common are made \
 once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}: accuracy on the validation images \

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::finetune::{MAX_HIDDEN, MAX_LAYERS};
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range};
@@ -9,20 +10,20 @@ use crate::error::{Error, Result};
 use crate::judge::{knn, ridge};
 use crate::model::{Pool, Views};
 
-/// A way to read classes from frozen features.
+/// A classifier on frozen features.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeHead {
-    /// Weighted vote of the nearest neighbours by cosine; no training.
+    /// Weighted vote of the nearest neighbours (by cosine); not trained.
     Knn,
     /// Ridge regression of one-hot labels in closed form.
     Ridge,
-    /// Softmax regression, trained.
+    /// Softmax regression.
     Linear,
-    /// Hidden layers (`evaluate.hidden`) with batch normalisation, trained.
+    /// Hidden layers (`evaluate.hidden`) with batch normalisation.
     Mlp,
-    /// `finetune` with `head` `conv` on the map of a block in one view, un-pooled: some ten times the memory and time of
-    /// the others.
+    /// Convolutions on the feature map of a block, as `finetune.head` `conv`: about ten times the memory and time of the
+    /// others.
     Conv,
 }
 
@@ -43,14 +44,14 @@ impl ProbeHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Baseline {
-    /// The same network, untrained, with the same read-out and head.
+    /// The same network, untrained, with the same features and head.
     Random,
     /// Whitened random patches (Coates and Ng 2011), untrained, with the same head; in mode `frozen` only, and not with
     /// the head `conv`.
     Patches,
-    /// The same network, trained with the labels alone, on as many images as pretraining saw but in no more than
-    /// `most_epochs` passes, with the optimizer and the augmentation of `pretrain`, at the full rate; with a linear
-    /// classifier where the run's is `ridge`.
+    /// The same network, trained on the labels alone: on as many images as pretraining saw, but in at most
+    /// `most_epochs` passes, with the optimizer and augmentation of `pretrain`. A linear classifier takes the place of
+    /// `ridge`.
     Scratch,
 }
 
@@ -65,45 +66,53 @@ impl Baseline {
     }
 }
 
-/// Section `evaluate`: what features are worth.
+/// Section `evaluate`: how good the features are.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// Training images that the probes are fitted to and chosen on, the first ones; null: all. Bounds time, memory and
-    /// disk of the probe matrix.
+    /// Use only this many training images (the first ones) to fit and choose the probes; null: all. Bounds the time,
+    /// memory and disk that the probe matrix takes.
+    #[schemars(range(min = 2))]
     pub train_images: Option<usize>,
-    /// So many of them are held out for choices, where pretraining held none out; otherwise those that it held out.
+    /// How many of them to hold out for choosing hyperparameters, if pretraining held none out; otherwise its own are used.
     pub validation_images: usize,
-    /// Blocks to probe; none: every block. They are also probed all together, side by side.
+    /// Blocks to probe, each alone and all concatenated; empty: every block.
     pub layers: Vec<String>,
-    /// How the places of a block's output are averaged.
+    /// How a block's output is averaged, as in section `extract`.
     pub pool: Pool,
-    /// As `extract.views`.
+    /// Views of an image, as in section `extract`.
     pub views: Views,
-    /// How classes are read from the features.
+    /// Classifiers to probe with.
     pub heads: Vec<ProbeHead>,
     /// `knn`: numbers of neighbours to choose from.
+    #[schemars(length(min = 1, max = MAX_CHOICES), inner(range(min = 1, max = MAX_NUMBER)))]
     pub knn_neighbours: Vec<usize>,
     /// `knn`: temperatures to choose from.
+    #[schemars(length(min = 1, max = MAX_CHOICES), transform = over_0)]
     pub knn_temperatures: Vec<f32>,
-    /// `ridge`: penalties to choose from, a sample, on features of deviation 1.
+    /// `ridge`: penalties to choose from, per sample, on standardised features.
+    #[schemars(length(min = 1, max = MAX_CHOICES), transform = over_0)]
     pub ridge_penalties: Vec<f64>,
-    /// `linear`, `mlp`: learning rates to choose from; the rest of the optimizer, and the schedule, are those of
-    /// `finetune`.
+    /// `linear`, `mlp`: learning rates to choose from; otherwise optimizer and schedule are those of `finetune`.
+    #[schemars(length(min = 1, max = MAX_CHOICES), transform = over_0)]
     pub learning_rates: Vec<f64>,
     /// `linear`, `mlp`: passes over the training images.
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// `linear`, `mlp`: samples of a training step.
+    /// `linear`, `mlp`: samples per training step.
+    #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
     /// `mlp`: widths of the hidden layers.
+    #[schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_HIDDEN)))]
     pub hidden: Vec<usize>,
-    /// What the run's features are compared with, as far as it can be had (what cannot is named with the reason); none: no
+    /// Baselines that the verdict compares the encoder with; one that does not apply is named with the reason. Empty: no
     /// verdict.
     pub baselines: Vec<Baseline>,
-    /// With fewer labels, the verdict's classifiers are trained for more passes over them, up to so many, so that they
-    /// make as many steps as with all.
+    /// With few labels, the verdict's classifiers are trained for more epochs, up to this many, so that they take as many
+    /// steps as with all labels.
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub most_epochs: usize,
-    /// Labels of each class at which the verdict compares; 0: all there are. Counts beyond that are left out.
+    /// Labels per class at which the verdict compares; 0: all of them. Larger counts than there are, are left out.
     pub labels_per_class: Vec<usize>,
 }
 
@@ -129,6 +138,11 @@ impl Default for EvaluateConfig {
             labels_per_class: vec![20, 100, 0],
         }
     }
+}
+
+/// Bounds the numbers of a list, which the schema has no attribute for.
+fn over_0(list: &mut schemars::Schema) {
+    list.insert("items".into(), json!({ "type": "number", "exclusiveMinimum": 0, "maximum": MAX_NUMBER }));
 }
 
 /// Most values of a list, and the largest of them.

@@ -14,68 +14,76 @@ use crate::training::{Keep, OptimizerConfig, ScheduleConfig};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum FinetuneMode {
-    /// The classifier alone, on features written by `extract`.
+    /// Only the classifier, on features written by `extract`.
     Frozen,
-    /// Encoder and classifier together, on images, starting from the pretrained encoder; the classifier sees what
-    /// section `extract` names.
+    /// Encoder and classifier together, on images, starting from the pretrained encoder. The classifier sees the
+    /// features that section `extract` names.
     Full,
 }
 
-/// Section `finetune`.
+/// Section `finetune`: the classifier, and whether the encoder is trained with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
-    /// What is trained: `frozen` or `full`.
+    /// `frozen` trains a classifier on frozen features; `full` trains encoder and classifier together.
     pub mode: FinetuneMode,
-    /// Passes over the labeled training images.
+    /// Passes over the labelled training images.
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// Samples of a training step.
+    /// Samples per training step.
+    #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
-    /// The classifier: `linear`; `mlp` (default), dense layers; `ridge` (mode `frozen`), linear, solved in closed form,
-    /// for which the keys of training count for nothing; `conv`, convolutions on the map of one block, which
-    /// section `extract` names alone and in one view (in mode `full` the last block where it names none).
+    /// The classifier: `linear`; `mlp`, dense layers; `ridge` (mode `frozen` only), linear and solved in closed form, so
+    /// that epochs, optimizer and schedule do not matter; `conv`, convolutions on the feature map of the one block that
+    /// section `extract` names, in one view (in mode `full` the last block if it names none).
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = HeadKind::default()))]
     pub head: HeadKind,
-    /// Widths of the classifier's hidden layers; for `mlp` 64 where absent, and none makes it linear; for `conv` the
-    /// convolutions, the first 3x3 and the others 1x1, 192, 192, 192 where absent.
+    /// Widths of the classifier's hidden layers. `mlp`: default 64; an empty list makes it linear. `conv`: the
+    /// convolutions, the first 3x3 and the others 1x1; default 192, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_HIDDEN)))]
     pub hidden: Option<Vec<usize>>,
-    /// Batch normalisation in the hidden layers of `mlp`; those of `conv` have it always.
+    /// Batch normalisation in the hidden layers of `mlp`; `conv` always has it.
     #[serde(skip_serializing_if = "is_false")]
     pub batch_norm: bool,
-    /// In mode `frozen`: subtract the mean and divide by the deviation of each feature over the training images.
+    /// In mode `frozen`: standardise each feature by its mean and standard deviation over the training images.
     #[serde(skip_serializing_if = "is_false")]
     pub standardise: bool,
-    /// In mode `full`: start from a fresh encoder, not from the pretrained one (the supervised baseline).
+    /// In mode `full`: start from a freshly initialised encoder in place of the pretrained one (the supervised baseline).
     #[serde(skip_serializing_if = "is_false")]
     pub from_scratch: bool,
-    /// In mode `full`: what the learning rate is multiplied by for the encoder, 0 to 10; 0 leaves its weights, but not
-    /// the running statistics of its norms, as they are. 1 with `from_scratch`.
+    /// In mode `full`: factor of the encoder's learning rate. 0 freezes its weights, but not the running statistics of
+    /// its batch norms. Must be 1 with `from_scratch`.
     #[serde(skip_serializing_if = "is_one")]
+    #[schemars(range(min = 0, max = MAX_RATE), extend("default" = 1.0))]
     pub encoder_rate: f64,
-    /// In mode `full`: random changes to the images; absent or null: none.
+    /// In mode `full`: data augmentation; absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
-    /// How parameters are updated.
+    /// Optimizer.
     pub optimizer: OptimizerConfig,
-    /// The learning rate over the run.
+    /// Learning rate schedule.
     pub schedule: ScheduleConfig,
-    /// Share of the target that is spread over all classes, at least 0 and under 1; 0: none.
+    /// Label smoothing: the share of the target that is spread over all classes.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
-    /// Gradients are scaled down to this norm, over all parameters together, where they are longer; over 0. Absent or
-    /// null: never.
+    /// Clip gradients to this norm, taken over all parameters together. Absent or null: no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Keep a moving average of the weights with this decay a step, over 0 and under 1, and validate, extract and test
-    /// with it; early steps average less. Absent or null: no average.
+    /// Keep a moving average of the weights with this decay per step, and validate and test with it; early steps average
+    /// less. Absent or null: no average.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub weight_average: Option<f64>,
-    /// Which weights the stage leaves: those of the `last` epoch, or of the `best` by accuracy on the validation split.
+    /// Which weights to keep: those of the `last` epoch, or of the epoch with the `best` accuracy on the validation images.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Keep::Last))]
     pub keep: Keep,
-    /// Stop when so many epochs have brought no new best accuracy on the validation split, at least 1. Absent or null:
-    /// never.
+    /// Stop early after this many epochs without a new best accuracy on the validation images. Absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub patience: Option<usize>,
 }
 

@@ -13,6 +13,8 @@ mod overrides;
 mod pretrain;
 mod recipes;
 mod schema;
+#[cfg(test)]
+mod tests;
 mod training;
 
 use std::path::Path;
@@ -44,33 +46,35 @@ pub(crate) use training::Common;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// The command, the machine and the result to expect, in words.
+    /// What the config is for, in words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Random seed: decides initial parameters, the order of samples and splits.
+    /// Random seed for initial weights, the order of samples and splits.
     pub seed: u64,
     /// Device to compute on: `flex` (default); with the cargo feature of that name `ndarray`, `wgpu[:n|:cpu]`,
     /// `vulkan[:n]`, `metal[:n]`, `cuda[:n]` or `rocm[:n]`; with the feature `remote` `ws://host:port[/n]` or
     /// `iroh:ID[/n]`, the n-th device of a `rotnet worker`.
     pub device: DeviceName,
-    /// Devices that share every training step, in place of `device`; a device may be named again. The first one keeps
-    /// the parameters and does everything else. None: only `device`.
+    /// Devices that share every training step, in place of `device`; the same one may be named twice. The first one keeps
+    /// the parameters and does everything else. Empty: only `device`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = MAX_DEVICES))]
     pub devices: Vec<DeviceName>,
-    /// Threads to compute with; absent or null: as many as the machine has processors. Results do not depend on it.
+    /// Number of threads; absent or null: one per processor. Results do not depend on it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_THREADS))]
     pub threads: Option<usize>,
     /// Which images, how many, and how they are scaled.
     pub data: DataConfig,
-    /// The network whose features are wanted.
+    /// The network that learns the features.
     pub encoder: EncoderConfig,
     /// Rotation prediction on unlabeled images.
     pub pretrain: PretrainConfig,
-    /// Features of every image.
+    /// How features are read from the encoder.
     pub extract: ExtractConfig,
     /// The classifier on top of the features.
     pub finetune: FinetuneConfig,
-    /// What the features are worth: probes of every block, and baselines.
+    /// How the encoder is judged: probes of every block, and baselines.
     #[serde(skip_serializing_if = "is_default")]
     pub evaluate: EvaluateConfig,
     /// How often to save within an epoch; results do not depend on it.
@@ -85,21 +89,24 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Section `extract`: what classifiers see of the encoder, in both modes of `finetune`.
+/// Section `extract`: which features of the encoder classifiers see, in both modes of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
-    /// Images encoded at a time; does not change the features.
+    /// Images encoded at a time; the features do not depend on it.
+    #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
-    /// Blocks to read (`block1`, `block2`, ...), side by side; none: the encoder's last layer.
+    /// Blocks to read (`block1`, `block2`, ...), concatenated; empty: the encoder's last layer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
-    /// How the places of a block's output are averaged: `none`, `gap`, `2x2`, `4x4` or `8x8`.
+    /// How a block's output is averaged over the image: `none`, `gap` (all of it), or a grid of `2x2`, `4x4` or `8x8`.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Pool::default()))]
     pub pool: Pool,
-    /// 1: the image as it is; 4: the features of all four rotations of it, side by side; "flip": averaged over the
-    /// image and its mirror image; "4+flip": the four rotations, each averaged over its mirror image.
+    /// 1: the image as it is; 4: the features of its four rotations, concatenated; "flip": averaged over the image and
+    /// its mirror image; "4+flip": the four rotations, each averaged with its mirror image.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Views::default()))]
     pub views: Views,
 }
 

@@ -11,89 +11,102 @@ use crate::model::{EncoderConfig, Pool};
 use crate::samples::Rotations;
 use crate::training::{Judge, Keep, OptimizerConfig, ScheduleConfig};
 
-/// Section `pretrain`.
+/// Section `pretrain`: how the encoder learns to predict rotations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PretrainConfig {
-    /// Passes over the training images, in as many rotations as `rotations` says; 0 leaves the encoder as initialised.
+    /// Passes over the training images; 0 leaves the encoder as initialised.
+    #[schemars(range(min = 0, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// Steps in all in place of `epochs`; the last epoch ends early where they do not fill it. `--budget` sets it. At
-    /// least 1; absent or null: `epochs` decides.
+    /// Number of training steps, in place of `epochs`; the last epoch may end early. `--budget` sets it. Absent or
+    /// null: `epochs` decides.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: Option<u64>,
-    /// Samples of a training step (see `rotations` for what counts as one).
+    /// Samples per training step (see `rotations` for what counts as one).
+    #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
     /// How rotated copies are put into batches.
     pub rotations: Rotations,
-    /// Smaller images at first, in the order of the steps; afterwards images have their own size. For encoders that take
-    /// images of any size.
+    /// Train on smaller images at first, phase by phase; then at full size. For encoders that take images of any size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<SizePhase>,
-    /// Random changes to the images before they are rotated; absent or null: none.
+    /// Data augmentation, applied before the rotation; absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
-    /// How parameters are updated.
+    /// Optimizer.
     pub optimizer: OptimizerConfig,
-    /// The learning rate over the run.
+    /// Learning rate schedule.
     pub schedule: ScheduleConfig,
-    /// Share of the target that is spread over all classes, at least 0 and under 1; 0: none.
+    /// Label smoothing: the share of the target that is spread over all classes.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     pub label_smoothing: f64,
-    /// Gradients are scaled down to this norm, over all parameters together, where they are longer; over 0. Absent or
-    /// null: never.
+    /// Clip gradients to this norm, taken over all parameters together. Absent or null: no clipping.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Keep a moving average of the weights with this decay a step, over 0 and under 1, and validate, extract and test
-    /// with it; early steps average less. Absent or null: no average.
+    /// Keep a moving average of the weights with this decay per step, and validate, extract and test with it; early
+    /// steps average less. Absent or null: no average.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub weight_average: Option<f64>,
-    /// Which weights the stage leaves: those of the `last` epoch, or of the `best` by accuracy on the validation split
-    /// (see `keep_by`).
+    /// Which weights to keep: those of the `last` epoch, or of the epoch with the `best` accuracy on the validation
+    /// images (see `keep_by`).
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Keep::Last))]
     pub keep: Keep,
-    /// The accuracy by which the best epoch is found and by which `patience` goes: `task` (telling the rotations) or
-    /// `probe`.
+    /// The accuracy that `keep` and `patience` go by: `task` (predicting rotations) or `probe`.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Judge::Task))]
     pub keep_by: Judge,
-    /// Look at the features after every so many epochs, with the labels of the validation split; absent or null: never.
+    /// Probe the features during training, with the labels of the validation images; absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeConfig>,
-    /// Stop when so many epochs have brought no new best accuracy on the validation split, at least 1. Absent or null:
-    /// never.
+    /// Stop early after this many epochs without a new best accuracy on the validation images. Absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub patience: Option<usize>,
 }
 
-/// A part of the training in which images are made smaller, by averaging over areas after the augmentation and before
-/// the rotation.
+/// A phase of training on smaller images, which are scaled down by averaging over areas, after the augmentation and
+/// before the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SizePhase {
-    /// Share of all steps up to which this size holds, over 0 and at most 1, ascending.
+    /// Share of all steps at which the phase ends; ascending.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub until: f64,
-    /// Rows and columns, at least 8.
+    /// Height and width in pixels.
+    #[schemars(range(min = MIN_SIZE, max = MAX_SIZE))]
     pub size: usize,
 }
 
-/// Section `pretrain.probe`: how good the features are, by the labels of the validation split.
+/// Section `pretrain.probe`: how good the features are, by the labels of the validation images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// Epochs from one look to the next, at least 1.
+    /// Epochs from one probe to the next.
+    #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub every: usize,
-    /// Training images to compare with, evenly out of those trained on, at least 1.
+    /// Number of training images to compare with, taken evenly from those trained on.
+    #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub images: usize,
-    /// Blocks whose features are compared (as in section `extract`); none: the encoder's last layer.
+    /// Blocks to read, as in section `extract`; empty: the encoder's last layer.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub layers: Vec<String>,
-    /// How the places of a block's output are averaged (as in section `extract`).
+    /// How a block's output is averaged, as in section `extract`.
     #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Pool::default()))]
     pub pool: Pool,
-    /// Nearest images by cosine that vote, at least 1.
+    /// Number of nearest neighbours (by cosine) that vote.
+    #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub k: usize,
-    /// A vote weighs exp(cosine / temperature); over 0 and at most 10.
+    /// Temperature: a vote weighs exp(cosine / temperature).
+    #[schemars(range(max = 10), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Ridge regression too, with this penalty on weights of standardised features, a sample; over 0. Absent or null: no.
+    /// Also fit ridge regression, with this penalty per sample on the weights of standardised features. Absent or null: no.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
     pub ridge: Option<f64>,
 }
 

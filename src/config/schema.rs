@@ -21,17 +21,49 @@ pub fn schema() -> Value {
             all.extend(more.clone());
         }
     }
+    add_defaults(&mut root);
+    if let Some(definitions) = root["$defs"].as_object_mut() {
+        definitions.values_mut().for_each(add_defaults);
+    }
     for section in KINDS {
         let conditions = conditions(section);
         if let Some(definition) = section_mut(&mut root, section) {
             definition.insert("allOf".into(), conditions);
         }
     }
+    join_lines(&mut root);
     root
 }
 
+/// Writes out the defaults of keys that a config leaves out where they are at them. Keys whose default depends on the kind
+/// of their section have none here.
+fn add_defaults(schema: &mut Value) {
+    let by_kind = schema["properties"]["kind"].is_object() && schema["properties"]["directory"].is_null();
+    if by_kind || schema["required"].is_array() {
+        return;
+    }
+    for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+        let inner = follow(types(), property);
+        if property["default"].is_null() && !is_of(inner, "object") {
+            property["default"] = default(property, inner);
+        }
+    }
+}
+
+/// Joins the lines of descriptions, which doc comments break where the source does.
+fn join_lines(schema: &mut Value) {
+    match schema {
+        Value::Object(keys) => keys.iter_mut().for_each(|(key, value)| match value {
+            Value::String(text) if key == "description" => *text = text.replace('\n', " "),
+            value => join_lines(value),
+        }),
+        Value::Array(values) => values.iter_mut().for_each(join_lines),
+        _ => {}
+    }
+}
+
 /// The schema of [`Config`] as its type has it.
-fn types() -> &'static Value {
+pub(super) fn types() -> &'static Value {
     static TYPES: OnceLock<Value> = OnceLock::new();
     TYPES.get_or_init(|| schemars::schema_for!(Config).to_value())
 }
@@ -41,18 +73,18 @@ pub(super) fn is_list(key: &str) -> bool {
     find(types(), key).is_some_and(|schema| is_of(schema, "array"))
 }
 
-fn is_of(schema: &Value, name: &str) -> bool {
+pub(super) fn is_of(schema: &Value, name: &str) -> bool {
     let kind = &schema["type"];
     kind == name || kind.as_array().is_some_and(|kinds| kinds.iter().any(|kind| kind == name))
 }
 
 /// The schema of a key.
-fn find<'a>(root: &'a Value, key: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(root: &'a Value, key: &str) -> Option<&'a Value> {
     key.split('.').try_fold(root, |at, name| Some(follow(root, at.get("properties")?.get(name)?)))
 }
 
 /// What a schema refers to, of a value that may be null what it is otherwise.
-fn follow<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
+pub(super) fn follow<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
     let of_option = schema["anyOf"].as_array().and_then(|any| match &any[..] {
         [schema, null] if null["type"] == "null" => Some(schema),
         _ => None,
@@ -101,7 +133,7 @@ fn properties(section: &str) -> Option<&'static Map<String, Value>> {
 }
 
 /// The values of a section's `kind`.
-fn kinds(section: &str) -> Vec<Value> {
+pub(super) fn kinds(section: &str) -> Vec<Value> {
     find(types(), &format!("{section}.kind")).map(names).unwrap_or_default()
 }
 
@@ -113,7 +145,7 @@ fn names(schema: &Value) -> Vec<Value> {
 }
 
 /// Whether a section of a kind does not have a key: what [`Config`] says of a value that is right in itself.
-fn refuses(section: &str, kind: &Value, key: &str, property: &Value) -> bool {
+pub(super) fn refuses(section: &str, kind: &Value, key: &str, property: &Value) -> bool {
     let schema = follow(types(), property);
     let value = match names(schema).into_iter().next() {
         Some(name) => name,
@@ -176,7 +208,7 @@ fn fill(schema: &Value, path: &str, value: &mut Value) {
 }
 
 /// The one of [`KINDS`] that has the same keys.
-fn section_like(path: &str) -> Option<&'static str> {
+pub(super) fn section_like(path: &str) -> Option<&'static str> {
     let name = path.rsplit('.').next()?;
     let name = if name == "others" { "optimizer" } else { name };
     KINDS.into_iter().find(|section| section.rsplit('.').next() == Some(name))

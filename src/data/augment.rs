@@ -16,17 +16,21 @@ use crate::math::random::{Purpose, generator};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Pixels added on each side before a part of the image's size is cut out at random, 0 to 16; 0: no crop.
+    /// Random crop: pixels of padding on each side, from which a part of the image's size is cut; 0: no crop.
+    #[schemars(range(min = 0, max = MAX_PADDING))]
     pub crop_padding: usize,
-    /// What the added pixels are: `zero` (black) or `reflect` (the image mirrored at its edge).
+    /// Padding: `zero` (black) or `reflect` (the image mirrored at its edge).
     pub padding: Padding,
-    /// Mirror an image left to right with probability 1/2: `none` or `before-rotation` (in `finetune`: before the network).
+    /// Mirror half of the images left to right, at random: `none` or `before-rotation` (in `finetune`: before the network).
     pub flip: Flip,
-    /// Brightness is multiplied by 1 ± this, 0 to 1.
+    /// Brightness is multiplied by a random factor in 1 ± this.
+    #[schemars(range(min = 0, max = 1))]
     pub brightness: f64,
-    /// Distance from the image's mean grey is multiplied by 1 ± this, 0 to 1.
+    /// Contrast (distance from the image's mean grey) is multiplied by a random factor in 1 ± this.
+    #[schemars(range(min = 0, max = 1))]
     pub contrast: f64,
-    /// Distance from the pixel's grey is multiplied by 1 ± this, 0 to 1.
+    /// Saturation (distance from the pixel's grey) is multiplied by a random factor in 1 ± this.
+    #[schemars(range(min = 0, max = 1))]
     pub saturation: f64,
 }
 
@@ -46,7 +50,7 @@ pub enum Padding {
 pub enum Flip {
     /// Never.
     None,
-    /// Each image with probability 1/2.
+    /// Half of the images, at random.
     BeforeRotation,
     /// Refused.
     AfterRotation,

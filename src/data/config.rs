@@ -46,34 +46,37 @@ pub struct DataConfig {
     /// `cifar-100-binary`); absent or null: the data folder of the program, `scenes` in it for `scenes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
-    /// For `cifar100`: learn its 20 coarse classes in place of the 100 fine ones.
+    /// For `cifar100`: use its 20 coarse classes in place of the 100 fine ones.
     #[serde(skip_serializing_if = "is_false")]
     pub coarse_labels: bool,
-    /// For `folder`: rows and columns that the middle square of an image is resized to, 32 to 256.
+    /// For `folder`: height and width that the middle square of an image is resized to.
     #[serde(skip_serializing_if = "is_default_size")]
+    #[schemars(range(min = *SIZES.start(), max = *SIZES.end()), extend("default" = DEFAULT_SIZE))]
     pub image_size: usize,
-    /// For `folder`: stop at the first image file that cannot be read, instead of naming it and leaving it out.
+    /// For `folder`: stop at the first image file that cannot be read; otherwise such files are named and left out.
     #[serde(skip_serializing_if = "is_false")]
     pub strict: bool,
     /// For `folder`: where decoded images are kept; absent or null: `cache` in the data folder of the program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Use only the first so many training images, and as many of those without labels; absent or null: all.
+    /// Use only this many training images (the first ones), and this many without labels; absent or null: all.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub train_images: Option<usize>,
-    /// Number of labels of each class that the classifier sees, drawn by the seed; absent or null: all. Pretraining needs
-    /// no labels and uses all training images.
+    /// Give the classifier only this many labels per class, drawn by the seed; absent or null: all. Pretraining needs no
+    /// labels and uses all training images.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub labels_per_class: Option<usize>,
-    /// Which draw of those labels: each number draws others from the same seed.
+    /// Which draw of those labels to use; every number gives another draw from the same seed.
     #[serde(skip_serializing_if = "is_zero")]
     pub label_draw: u64,
-    /// Number of training images held out for validation, drawn by the seed, every class in proportion; 0: none.
+    /// Number of training images to hold out for validation, drawn by the seed in equal shares of each class; 0: none.
     pub validation_images: usize,
     /// Divide pixels (0 to 255) by 255. The original Keras program does not.
     pub scale_pixels: bool,
-    /// Subtract the mean of each channel and divide by its standard deviation, both over the images trained on;
-    /// `scale_pixels` then makes no difference.
+    /// Standardise each channel by its mean and standard deviation over the training images; `scale_pixels` then makes no
+    /// difference.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub normalise: bool,
 }

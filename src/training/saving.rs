@@ -11,9 +11,11 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaveConfig {
-    /// After so many steps of an epoch; null: not by steps.
+    /// Save every so many steps; null: not by steps.
+    #[schemars(range(min = 1))]
     pub every_steps: Option<usize>,
-    /// After so many minutes without a save; null: not by time.
+    /// Save when this many minutes have passed since the last save; null: not by time.
+    #[schemars(range(max = MAX_MINUTES), extend("exclusiveMinimum" = 0))]
     pub every_minutes: Option<f64>,
 }
 

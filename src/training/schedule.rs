@@ -81,24 +81,32 @@ impl ScheduleKind {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {
-    /// The course: `constant`, `linear`, `cosine`, `one-cycle` or `steps`.
+    /// Shape: `constant`, `linear`, `cosine`, `one-cycle` or `steps`.
     kind: ScheduleKind,
-    /// Share of all steps, at least 0 and under 1, in which the learning rate rises: in a straight line from 0, but
-    /// with one-cycle from `start`. Default: 0 (one-cycle: 0.3).
+    /// Warm-up, as a share of all steps: the learning rate rises in a straight line from 0, with one-cycle from `start`.
+    /// Default: 0 (one-cycle: 0.3).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     warmup: Option<f64>,
-    /// one-cycle: learning rate at the first step as a share of the optimizer's, 0 to 1. Default: 0.04.
+    /// one-cycle: learning rate at the first step, as a share of the optimizer's. Default: 0.04.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     start: Option<f64>,
-    /// linear, cosine, one-cycle: learning rate at the end as a share of the optimizer's, 0 to 1. Default: 0
+    /// linear, cosine, one-cycle: learning rate at the end, as a share of the optimizer's. Default: 0
     /// (one-cycle: 0.000004).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     end: Option<f64>,
     /// steps: when the learning rate falls, as ascending shares of all steps. Default: 0.3, 0.6, 0.8.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1),
+        extend("items" = { "type": "number", "minimum": 0, "exclusiveMaximum": 1 })
+    )]
     milestones: Option<Vec<f64>>,
-    /// steps: what it is multiplied by each time, 0 to 1. Default: 0.2.
+    /// steps: factor of the learning rate at each of them. Default: 0.2.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     decay: Option<f64>,
 }
 

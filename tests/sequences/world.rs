@@ -85,7 +85,7 @@ impl<'a> World<'a> {
         fs::write(path("sweep.json"), SWEEP).unwrap();
         let mut world = Self { folder, program, files: Files::new(), ends: [0; 3] };
         world.hand_over(&world.path(""));
-        let base = "config --quiet --set data.kind=cifar10 --set encoder.kind=compact --set encoder.widths=[8,8] \
+        let base = "config show --quiet --set data.kind=cifar10 --set encoder.kind=compact --set encoder.widths=[8,8] \
                     --set encoder.pools=[true,true] --set pretrain.epochs=1 --set pretrain.batch_size=16 \
                     --set data.validation_images=10";
         let config = world.start(&mut world.command(base)).wait_with_output().unwrap();

@@ -7,8 +7,8 @@ use crate::error::{Error, Result};
 use crate::model::conv::BlockShape;
 
 /// Most blocks and most channels, so that a mistyped number is noticed.
-const MAX_BLOCKS: usize = 32;
-const MAX_WIDTH: usize = 1024;
+pub(super) const MAX_BLOCKS: usize = 32;
+pub(super) const MAX_WIDTH: usize = 1024;
 /// Outputs of the whitening block on images of three channels: 27 components and their negatives.
 const WHITENED: usize = 2 * 27;
 

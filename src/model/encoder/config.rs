@@ -4,10 +4,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Architecture;
-use super::compact::Compact;
+use super::compact::{self, Compact};
 use super::keras::Keras;
-use super::nin::NetworkInNetwork;
-use super::patches::{Activation, Dictionary, PatchConfig};
+use super::nin::{self, NetworkInNetwork};
+use super::patches::{self, Activation, Dictionary, PatchConfig};
 use crate::error::{Error, Result};
 use crate::model::Scheme;
 use crate::model::conv::BlockShape;
@@ -18,10 +18,11 @@ use crate::model::conv::BlockShape;
 pub struct EncoderConfig {
     /// The architecture.
     pub kind: EncoderKind,
-    /// For `compact`: channels of each block, 1 to 1024; the default is 32, 64, 128, 128, 128.
+    /// For `compact`: channels of each block; the default is 32, 64, 128, 128, 128.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = compact::MAX_BLOCKS), inner(range(min = 1, max = compact::MAX_WIDTH)))]
     pub widths: Option<Vec<usize>>,
-    /// For `compact`: which blocks pool 2x2 behind the convolution; the default is the first, second and fourth.
+    /// For `compact`: which blocks pool 2x2 after the convolution; the default is the first, second and fourth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<bool>>,
     /// For `compact`: the first block is computed from the images (without their labels) before training and stays as
@@ -29,11 +30,13 @@ pub struct EncoderConfig {
     /// the default then.
     #[serde(skip_serializing_if = "is_false")]
     pub whiten: bool,
-    /// For `rotnet-nin`: how many blocks, 3 to 5; the default is 4.
+    /// For `rotnet-nin`: number of blocks; the default is 4.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = *nin::BLOCKS.start(), max = *nin::BLOCKS.end()))]
     pub blocks: Option<usize>,
-    /// For `patches`: how many patches to compare with, 1 to 4096; the default is 400.
+    /// For `patches`: number of patches; the default is 400.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = patches::MOST))]
     pub patches: Option<usize>,
     /// For `patches`: where they come from; the default is `random`.
     #[serde(skip_serializing_if = "Option::is_none")]

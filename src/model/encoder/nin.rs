@@ -9,7 +9,7 @@ use crate::model::Scheme;
 use crate::model::conv::BlockShape;
 
 /// Blocks of the paper's networks.
-const BLOCKS: RangeInclusive<usize> = 3..=5;
+pub(super) const BLOCKS: RangeInclusive<usize> = 3..=5;
 
 /// Its keys with their defaults.
 pub(super) struct NetworkInNetwork {

@@ -97,27 +97,33 @@ impl OptimizerKind {
 struct Keys {
     /// The rule: `adam`, `adamw`, `sgd` or `muon`.
     kind: OptimizerKind,
-    /// Step size, over 0 and at most 10, before the schedule changes it. Default: 0.001 (adam, adamw), 0.1 (sgd), 0.02 (muon).
+    /// Learning rate, before the schedule changes it. Default: 0.001 (adam, adamw), 0.1 (sgd), 0.02 (muon).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 10), extend("exclusiveMinimum" = 0))]
     learning_rate: Option<f64>,
-    /// adam, adamw: decay of the mean of gradients, in 0..1. Default: 0.9.
+    /// adam, adamw: decay of the mean of gradients. Default: 0.9.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     beta_1: Option<f64>,
-    /// adam, adamw: decay of the mean of squared gradients, in 0..1. Default: 0.999.
+    /// adam, adamw: decay of the mean of squared gradients. Default: 0.999.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     beta_2: Option<f64>,
-    /// adam, adamw: added to the root of that mean, over 0 and at most 1. Default: 1e-7 (Keras').
+    /// adam, adamw: added to the root of that mean. Default: 1e-7 (Keras').
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     epsilon: Option<f64>,
-    /// sgd, muon: decay of the velocity, in 0..1. Default: 0.9 (sgd), 0.95 (muon).
+    /// sgd, muon: momentum. Default: 0.9 (sgd), 0.95 (muon).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     momentum: Option<f64>,
-    /// sgd, muon: whether the momentum looks one step ahead. Default: true.
+    /// sgd, muon: Nesterov momentum. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     nesterov: Option<bool>,
-    /// adamw, sgd, muon: decay of weights (not of biases and norm parameters), 0 to 1; added to the gradient by sgd,
-    /// taken off the weight times the learning rate by the others. Default: 0.01 (adamw), 0.0005 (sgd), 0 (muon).
+    /// adamw, sgd, muon: weight decay (not of biases and norm parameters): added to the gradient by sgd, decoupled and
+    /// scaled by the learning rate in the others. Default: 0.01 (adamw), 0.0005 (sgd), 0 (muon).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
     weight_decay: Option<f64>,
     /// muon: the optimizer (not muon) of biases, norm parameters and the last layer. Default: adam.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -29,7 +29,7 @@ use layer::{PatchLayer, PatchShape};
 /// Side of a patch (`rfSize = 6`).
 const SIDE: usize = 6;
 /// Most patches to compare with.
-const MOST: usize = 4096;
+pub(super) const MOST: usize = 4096;
 /// How places become features where no layer is named, as in the paper.
 const QUADRANTS: Pool = Pool::Two;
 
