@@ -9,7 +9,7 @@ use crate::data::{AugmentConfig, DataConfig};
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool};
 use crate::samples::Rotations;
-use crate::training::{Judge, Keep, OptimizerConfig, ScheduleConfig};
+use crate::training::{Keep, KeepBy, OptimizerConfig, ScheduleConfig};
 
 /// Section `pretrain`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -53,7 +53,7 @@ pub struct PretrainConfig {
     /// The accuracy by which the best epoch is found and by which `patience` goes: `task` (telling the rotations) or
     /// `probe`.
     #[serde(skip_serializing_if = "is_default")]
-    pub keep_by: Judge,
+    pub keep_by: KeepBy,
     /// Look at the features after every so many epochs, with the labels of the validation split; absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeConfig>,
@@ -158,7 +158,7 @@ impl Default for PretrainConfig {
             clip_norm: None,
             weight_average: None,
             keep: Keep::Last,
-            keep_by: Judge::Task,
+            keep_by: KeepBy::Task,
             probe: None,
             patience: None,
         }
@@ -178,7 +178,7 @@ impl PretrainConfig {
         self.validate_sizes(encoder)?;
         match &self.probe {
             Some(probe) => probe.validate(data)?,
-            None if self.keep_by == Judge::Probe => {
+            None if self.keep_by == KeepBy::Probe => {
                 let problem = "goes by the probe, but there is no section pretrain.probe";
                 return Err(Error::config("pretrain.keep_by", problem));
             }

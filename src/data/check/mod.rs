@@ -15,7 +15,7 @@ use super::{Dataset, describe};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::progress::Reporter;
-use probe::{Probe, frame, layout};
+use probe::{LinearProbe, frame, layout};
 
 /// Images looked at: the probes' accuracies, on a third of their four copies, have a standard deviation of 0.008.
 const LOOKED_AT: usize = 3_000;
@@ -94,8 +94,8 @@ fn measure(dataset: &Dataset) -> Measures {
     let deviation = (CHANCE * (1.0 - CHANCE) / copies as f64).sqrt();
     Measures {
         images: images.len(),
-        layout_accuracy: Probe::accuracy(&images, layout),
-        frame_accuracy: Probe::accuracy(&images, frame),
+        layout_accuracy: LinearProbe::accuracy(&images, layout),
+        frame_accuracy: LinearProbe::accuracy(&images, frame),
         chance_limit: CHANCE + DEVIATIONS * deviation,
         flat_sides: flat_sides(&images),
         fixed_places: fixed_places(&images),

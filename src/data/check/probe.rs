@@ -48,14 +48,14 @@ pub fn frame(image: &[u8], size: [usize; 2]) -> Vec<f64> {
 }
 
 /// Linear functions of standardised features, one a rotation.
-pub struct Probe {
+pub struct LinearProbe {
     mean: Vec<f64>,
     scale: Vec<f64>,
     /// `features + 1` rows of one weight a class, the last for the constant.
     weights: Vec<[f64; CLASSES]>,
 }
 
-impl Probe {
+impl LinearProbe {
     /// Fits on two thirds of the images, all four rotations of each; gives the accuracy on the last third.
     pub fn accuracy(images: &Images, view: View) -> f64 {
         let fitted = images.len() - images.len() / 3;

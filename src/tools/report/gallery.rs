@@ -6,7 +6,7 @@ use super::Shown;
 use super::chart::{Axes, COLOURS, Scale, around, scatter};
 use super::curves::legend;
 use super::figure::{figure, percent};
-use super::look::{Look, Neighbours, Turns};
+use super::look::{Look, NearestImages, TurnedImages};
 use super::tables;
 use crate::model::ROTATIONS;
 
@@ -49,7 +49,7 @@ fn name(classes: &[String], label: usize) -> String {
     classes.get(label).cloned().unwrap_or_else(|| format!("class {label}"))
 }
 
-fn rotations(turns: &Turns, source: &str) -> Markup {
+fn rotations(turns: &TurnedImages, source: &str) -> Markup {
     let all = turns.accuracy.iter().sum::<f64>() / ROTATIONS as f64;
     let body = html! {
         div.turns {
@@ -101,7 +101,7 @@ fn mistakes(run: &Shown, classes: &[String]) -> Markup {
     figure("Most confident mistakes", body, caption)
 }
 
-fn nearest(neighbours: &Neighbours, source: &str, classes: &[String]) -> Markup {
+fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Markup {
     let body = html! {
         div.neighbours {
             @for row in &neighbours.rows {

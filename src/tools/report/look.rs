@@ -43,11 +43,11 @@ pub(super) struct Look {
     /// Which images are shown, in words.
     pub source: String,
     /// Images in all four rotations, and what the rotation head says.
-    pub turns: Option<Turns>,
+    pub turns: Option<TurnedImages>,
     /// The first layer's filters as pictures, and their side.
     pub filters: Vec<String>,
     /// Images and those most like them.
-    pub neighbours: Option<Neighbours>,
+    pub neighbours: Option<NearestImages>,
     /// Images in two dimensions.
     pub projection: Option<(Projection, Vec<u8>)>,
     /// Number of an image of the test set, and its picture.
@@ -57,17 +57,17 @@ pub(super) struct Look {
 }
 
 /// Images in all four rotations.
-pub(super) struct Turns {
+pub(super) struct TurnedImages {
     /// Rotated images predicted.
     pub samples: usize,
     /// Share predicted rightly, by rotation.
     pub accuracy: [f64; ROTATIONS],
     /// Some of them, an image a row.
-    pub shown: Vec<[Turn; ROTATIONS]>,
+    pub shown: Vec<[TurnedImage; ROTATIONS]>,
 }
 
 /// A rotated image.
-pub(super) struct Turn {
+pub(super) struct TurnedImage {
     /// The rotated image.
     pub picture: String,
     /// The rotation predicted.
@@ -77,7 +77,7 @@ pub(super) struct Turn {
 }
 
 /// Images and those most like them.
-pub(super) struct Neighbours {
+pub(super) struct NearestImages {
     /// Share of the nearest images that are of the same class.
     pub same_class: f64,
     /// Images whose neighbours were counted.
@@ -178,7 +178,7 @@ fn spread(indices: &[u32], most: usize) -> Vec<u32> {
 }
 
 /// What the network says of images in all four rotations.
-fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> Turns {
+fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> TurnedImages {
     let chosen: Vec<u32> = (0..images.len().min(TURNED) as u32).collect();
     let rotated = RotatedImages::new(images, chosen, Rotations::All, pixels, 0);
     let (evaluation, mut answers) = training::predict(network, &rotated, &network.encoder.device());
@@ -191,10 +191,10 @@ fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> Turns {
             let pixels = rotate(images.image(image), height, width, Rotation::from_turns(turns as u32));
             let picture = picture::data_uri(&pixels, height, width);
             let answer = argmax(answers[turns]);
-            Turn { picture, answer, confidence: answers[turns][answer] }
+            TurnedImage { picture, answer, confidence: answers[turns][answer] }
         })
     });
-    Turns { samples: answers.len(), accuracy, shown: shown.collect() }
+    TurnedImages { samples: answers.len(), accuracy, shown: shown.collect() }
 }
 
 /// The filters of the first convolution, where it sees colours.
@@ -210,7 +210,7 @@ fn filters(checkpoint: &Checkpoint) -> Vec<String> {
 }
 
 /// Of centred features `values`, `[images, width]`.
-fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
+fn neighbours(values: &[f32], images: &Images, width: usize) -> NearestImages {
     let picture = |index: usize| {
         (picture::data_uri(images.image(index), images.height, images.width), images.labels[index])
     };
@@ -232,7 +232,7 @@ fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
         others.into_iter().map(move |other| images.labels[other] == images.labels[query])
     });
     let same: Vec<bool> = same.collect();
-    Neighbours {
+    NearestImages {
         same_class: same.iter().filter(|same| **same).count() as f64 / same.len().max(1) as f64,
         queries: counted.len(),
         pool: images.len(),
