@@ -48,7 +48,8 @@ pub struct EvaluateSummary {
     pub rotation: Option<RotationReport>,
     /// What the probes were fitted to and chosen on, and how the test set was used.
     pub protocol: String,
-    /// Digest of the indices of the images that probes are fitted to and chosen on.
+    /// Digest of the indices of the images that probes are fitted to and chosen on; empty in older files.
+    #[serde(default)]
     pub split: String,
     /// Every block, and all of them side by side, by every head.
     pub probes: Vec<ProbeResult>,

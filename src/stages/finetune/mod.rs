@@ -7,7 +7,7 @@ mod full;
 mod ridge;
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use crate::judge::statistics::Statistics;
 use crate::model::HeadKind;
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
-use crate::store::checkpoint::DatasetLabel;
+use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::replacement::Work;
 use crate::training::{self, Evaluation, Keep};
 
@@ -63,6 +63,22 @@ pub struct FinetuneSummary {
     pub statistics: Option<Statistics>,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
+}
+
+impl FinetuneSummary {
+    /// Refuses a checkpoint, at `path`, other than the one that these numbers are of.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub(crate) fn refuse_other(&self, path: &Path) -> Result<()> {
+        match sha256_file(path)? == self.checkpoint {
+            true => Ok(()),
+            false => Err(Checkpoint::refuse(
+                path,
+                "is not the one that summary.json beside it describes; its training did not end",
+            )),
+        }
+    }
 }
 
 /// Where `finetune` reads from, if not from the run directory.

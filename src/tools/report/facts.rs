@@ -236,14 +236,40 @@ mod tests {
         let pretrain = home.path().join("pretrain");
         fs::create_dir_all(&pretrain).unwrap();
         fs::write(home.path().join("run.json"), "{").unwrap();
-        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "learning_rate": 0.1,
-                       "images_per_second": 1.0, "seconds": 1.0}"#
-            .replace('\n', "");
+        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "images_per_second": 1.0, "seconds": 1.0}"#;
         fs::write(pretrain.join("metrics.jsonl"), format!("{line}\n{{\"epoch\"\n")).unwrap();
         let facts = Facts::read(home.path(), "a".into());
         assert_eq!(facts.notes.len(), 2, "{:?}", facts.notes);
         let training = facts.training(Stage::Pretrain).unwrap();
         assert_eq!((training.epochs.len(), training.finished), (1, false));
         assert!(facts.classes().is_empty() && facts.mistakes().is_empty());
+    }
+
+    #[test]
+    fn summaries_of_the_first_version_are_read_and_unknown_ones_named() {
+        let home = tempfile::tempdir().unwrap();
+        let write = |stage: &str, document: serde_json::Value| {
+            fs::create_dir_all(home.path().join(stage)).unwrap();
+            fs::write(home.path().join(stage).join("summary.json"), document.to_string()).unwrap();
+        };
+        let dataset = serde_json::json!({"name": "drawn", "fingerprint": "f"});
+        let test = serde_json::json!({
+            "samples": 4, "loss": 1.0, "accuracy": 0.75, "per_class_accuracy": [0.5, 1.0],
+            "confusion": [[1, 1], [0, 2]]
+        });
+        let epoch = serde_json::json!({
+            "epoch": 3, "loss": 1.0, "accuracy": 0.5, "images_per_second": 1.0, "seconds": 1.0
+        });
+        let finetune = serde_json::json!({
+            "protocol": "p", "dataset": dataset, "labels": 9, "epochs": 3, "last_epoch": epoch, "seconds": 2.0,
+            "test_accuracy": 0.75, "classes": ["cat", "dog"], "test": test, "checkpoint": "c"
+        });
+        write("finetune", finetune);
+        write("features", serde_json::json!({"dataset": dataset, "layer": "dense"}));
+        let facts = Facts::read(home.path(), "a".into());
+        assert_eq!(facts.test().unwrap().confusion, [[1, 1], [0, 2]]);
+        assert_eq!((facts.classes(), facts.mistakes().len()), (vec!["cat".to_owned(), "dog".to_owned()], 0));
+        let [note] = &facts.notes[..] else { panic!("{:?}", facts.notes) };
+        assert!(note.contains("features/summary.json") && note.contains("missing field"), "{note}");
     }
 }
