@@ -1,7 +1,7 @@
 //! Ridge regression of one-hot labels on standardised features, in closed form: the linear read-out that needs no
 //! training.
 //!
-//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is counted a
+//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is per
 //! sample, so that what suits a part of the training set suits the whole. The intercept `b` is not penalised.
 //! [`choose_by_folds`] and [`choose_on`] take the penalty from a list; [`fit`] takes it as given.
 
@@ -28,7 +28,7 @@ pub struct Ridge {
     pub weight: Vec<f32>,
     /// `[classes]`.
     pub bias: Vec<f32>,
-    /// What the weights were penalised with.
+    /// The penalty on the weights.
     pub penalty: f64,
 }
 
@@ -41,7 +41,7 @@ pub struct Trial {
     pub accuracy: f64,
 }
 
-/// A read-out whose penalty was chosen, and all that were tried.
+/// A read-out whose penalty was chosen, and all the penalties that were tried.
 #[derive(Clone, Debug)]
 pub struct RidgeChoice {
     /// Fitted to all training samples.
@@ -160,7 +160,7 @@ fn folds_of(labels: &[u8], classes: usize, folds: usize) -> Vec<usize> {
     labels.iter().map(next).collect()
 }
 
-/// All trials, and which is the best: of equally good ones the one with the largest penalty.
+/// All trials, and the index of the best: among equals, that with the largest penalty.
 fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u8], classes: usize) -> (Vec<Trial>, usize) {
     let trials: Vec<Trial> = penalties
         .iter()

@@ -44,10 +44,10 @@ pub struct FinetuneSummary {
     pub last_epoch: Option<EpochMetrics>,
     /// Wall time of all epochs, in seconds.
     pub seconds: f64,
-    /// Accuracy on the validation split of what is kept, in 0..=1; absent where nothing is held out.
+    /// Accuracy on the validation split of the classifier that is kept, in 0..=1; absent if nothing is held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
-    /// Accuracy on the test set, in 0..=1; absent while the test set is closed.
+    /// Accuracy on the test set, in 0..=1; absent until the test set is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
     /// Reasons not to trust these numbers; absent if there are none.
@@ -55,10 +55,10 @@ pub struct FinetuneSummary {
     pub warnings: Vec<String>,
     /// Names of the classes, in the order of the matrix.
     pub classes: Vec<String>,
-    /// The evaluation on the test set, after all training; absent while the test set is closed.
+    /// The evaluation on the test set, after all training; absent until the test set is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Evaluation>,
-    /// Interval, calibration and mistakes on the test set; absent while it is closed.
+    /// Interval, calibration and mistakes on the test set; absent until it is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Statistics>,
     /// SHA-256 of the checkpoint file.

@@ -30,7 +30,7 @@ pub(super) fn section(run: &Shown) -> Markup {
     }
 }
 
-/// A number of the run, where it comes from, and how it was taken.
+/// A number of the run, what it was taken on, and how.
 struct Line {
     what: String,
     value: String,
@@ -166,12 +166,12 @@ fn environment(facts: &Facts) -> Markup {
     }
 }
 
-/// A value as configs name it.
+/// A value under its name in a config.
 fn serde_name(value: &impl Serialize) -> String {
     json!(value).as_str().unwrap_or_default().to_owned()
 }
 
-/// The config keys in which runs differ.
+/// The config keys in which the runs differ.
 pub(super) fn differences(runs: &[Shown]) -> Markup {
     let settings: Vec<&Value> = runs.iter().map(|run| &run.facts.settings).collect();
     let differ = differing(&settings);
@@ -205,7 +205,7 @@ pub(super) fn differences(runs: &[Shown]) -> Markup {
                         }
                     }
                 } }
-                p.caption { "Keys of the config that are not the same in all runs; – is a key that is not set." }
+                p.caption { "Config keys that are not the same in all runs; – marks a key that is not set." }
             }
         }
     }
