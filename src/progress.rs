@@ -115,7 +115,8 @@ pub struct EpochMetrics {
     /// The same by ridge regression.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub ridge_accuracy: Option<f64>,
-    /// Learning rate of the epoch's last step.
+    /// Learning rate of the epoch's last step; 0 in files that are older than schedules.
+    #[serde(default)]
     pub learning_rate: f64,
     /// Samples trained on a second.
     pub images_per_second: f64,

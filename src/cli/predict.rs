@@ -11,7 +11,7 @@ use super::{on_threads, print_json, print_line};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
-use crate::tools::apply::{self, Prediction, Predictions};
+use crate::tools::apply::{self, ImagePredictions, Prediction};
 
 /// Classes named in a line of text.
 const NAMED: usize = 3;
@@ -49,7 +49,7 @@ pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
     finish(found.failed)
 }
 
-fn show(found: &Predictions, quiet: bool) -> Result<()> {
+fn show(found: &ImagePredictions, quiet: bool) -> Result<()> {
     if !quiet {
         eprintln!("note: {}", found.preparation);
     }
@@ -73,7 +73,7 @@ fn line(image: &Prediction, classes: &[String]) -> String {
     line
 }
 
-fn show_csv(found: &Predictions) -> Result<()> {
+fn show_csv(found: &ImagePredictions) -> Result<()> {
     let mut header = vec!["file".to_owned(), "class".into(), "probability".into()];
     header.extend(found.classes.iter().cloned());
     header.extend(["rotation_degrees".into(), "rotation_probability".into(), "upright_probability".into()]);

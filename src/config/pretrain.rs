@@ -9,7 +9,7 @@ use crate::data::{AugmentConfig, DataConfig};
 use crate::error::{Error, Result};
 use crate::model::{EncoderConfig, Pool};
 use crate::samples::Rotations;
-use crate::training::{Judge, Keep, OptimizerConfig, ScheduleConfig};
+use crate::training::{Keep, KeepBy, OptimizerConfig, ScheduleConfig};
 
 /// Section `pretrain`: how the encoder learns to predict rotations.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,8 +57,8 @@ pub struct PretrainConfig {
     pub keep: Keep,
     /// The accuracy that `keep` and `patience` go by: `task` (predicting rotations) or `probe`.
     #[serde(skip_serializing_if = "is_default")]
-    #[schemars(extend("default" = Judge::Task))]
-    pub keep_by: Judge,
+    #[schemars(extend("default" = KeepBy::Task))]
+    pub keep_by: KeepBy,
     /// Probe the features during training, with the labels of the validation images; absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeConfig>,
@@ -171,7 +171,7 @@ impl Default for PretrainConfig {
             clip_norm: None,
             weight_average: None,
             keep: Keep::Last,
-            keep_by: Judge::Task,
+            keep_by: KeepBy::Task,
             probe: None,
             patience: None,
         }
@@ -191,7 +191,7 @@ impl PretrainConfig {
         self.validate_sizes(encoder)?;
         match &self.probe {
             Some(probe) => probe.validate(data)?,
-            None if self.keep_by == Judge::Probe => {
+            None if self.keep_by == KeepBy::Probe => {
                 let problem = "goes by the probe, but there is no section pretrain.probe";
                 return Err(Error::config("pretrain.keep_by", problem));
             }

@@ -8,14 +8,14 @@ use rayon::prelude::*;
 use super::{Labeled, accuracy};
 use crate::kernels::matrix_product;
 
-/// Reference rows a product takes: with 256 columns of 1 KiB stride a panel stays in the second-level cache.
+/// Reference rows per product: with 256 columns of 1 KiB stride a panel stays in the second-level cache.
 const REFERENCES: usize = 256;
-/// Query rows a product takes, which bounds memory: 4 MiB of similarities.
+/// Query rows per product, which bounds memory: 4 MiB of similarities.
 const QUERIES: usize = 4096;
-/// What a similarity that is not a number (of features that are not) counts as: the least there is.
+/// What a similarity that is NaN, as of features that are, counts as: the least there is.
 const LEAST: f32 = -1.0;
 
-/// The neighbours of queries, nearest first; of equally near ones the one with the lower index comes first.
+/// The neighbours of queries, nearest first; among equally near ones the lower index comes first.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Neighbours {
     count: usize,
@@ -40,7 +40,7 @@ impl Default for Grid {
     }
 }
 
-/// A point of the grid and how often it is right.
+/// A point of the grid and its accuracy.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct GridPoint {
     /// Number of neighbours.
@@ -64,11 +64,11 @@ pub fn memory(references: usize, queries: usize, width: usize, count: usize) -> 
         + working
 }
 
-/// The `count` rows of `references` nearest to each row of `queries` (all of them where they are fewer), all rows
+/// The `count` rows of `references` nearest to each row of `queries` (all of them if there are fewer), all rows
 /// `width` numbers long.
 ///
-/// Features are taken as they are: whoever wants them centred does it before. A row of zeros is as near to
-/// everything. Independent of the number of threads.
+/// Features are taken as they are; centre them first if that is wanted. A row of zeros is equally near to everything.
+/// The number of threads changes nothing.
 pub fn nearest(references: &[f32], queries: &[f32], width: usize, count: usize) -> Neighbours {
     let rows = references.len() / width;
     let count = count.min(rows);
@@ -119,7 +119,7 @@ fn inverse_length(row: &[f32]) -> f32 {
     if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
 }
 
-/// Rows, each times its scale, as the columns of `panel`.
+/// Writes rows, each times its scale, as the columns of `panel`.
 fn transpose(rows: &[f32], width: usize, scales: &[f32], panel: &mut [f32]) {
     let columns = rows.len() / width;
     panel[..width * columns].par_chunks_exact_mut(columns).enumerate().for_each(|(feature, target)| {
@@ -172,7 +172,7 @@ impl Neighbours {
         (&self.indices[range.clone()], &self.similarities[range])
     }
 
-    /// Shares of the classes in the vote of the `k` nearest (all where there are fewer), each with weight
+    /// Shares of the classes in the vote of the `k` nearest (all if there are fewer), each with weight
     /// `exp(similarity / temperature)`: `[queries, classes]`, each row adding up to 1. `labels` are those of the
     /// references.
     pub fn vote(&self, labels: &[u8], classes: usize, k: usize, temperature: f32) -> Vec<f32> {
@@ -203,7 +203,7 @@ impl Neighbours {
     }
 }
 
-/// The point with the highest accuracy, the first one where several are; absent in an empty grid.
+/// The point with the highest accuracy, the first one among equals; absent in an empty grid.
 pub fn best(points: &[GridPoint]) -> Option<GridPoint> {
     points.iter().copied().reduce(|best, point| if point.accuracy > best.accuracy { point } else { best })
 }

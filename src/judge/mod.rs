@@ -13,9 +13,9 @@ use crate::math::logits::argmax;
 pub struct Labeled<'a> {
     /// `[samples, width]`, row by row.
     pub values: &'a [f32],
-    /// One a sample, each under `classes`.
+    /// One per sample, each below `classes`.
     pub labels: &'a [u8],
-    /// Numbers a sample.
+    /// Features per sample.
     pub width: usize,
     /// Number of classes.
     pub classes: usize,

@@ -17,7 +17,7 @@ const RESAMPLES: u64 = 2_000;
 const SEED: u64 = 0;
 /// Bins of the calibration error (Guo, Pleiss, Sun, Weinberger 2017).
 const BINS: usize = 15;
-/// Mistakes that are listed.
+/// Most mistakes that are listed.
 const MISTAKES: usize = 25;
 
 /// The two ends between which 95 % of the resamples lie.
@@ -38,7 +38,7 @@ pub struct Statistics {
     pub classes: Vec<ClassStatistics>,
     /// `confusion[true class][predicted class]`, counts.
     pub confusion: Vec<Vec<u64>>,
-    /// The mistakes with the highest confidence, that one first.
+    /// The most confident mistakes, most confident first.
     pub mistakes: Vec<Mistake>,
 }
 
@@ -47,7 +47,7 @@ pub struct Statistics {
 pub struct ClassStatistics {
     /// Samples of the class.
     pub samples: u64,
-    /// Share of what was taken for the class that is of it; null where nothing was.
+    /// Share of the answers for the class that are right; null if there are none.
     pub precision: Option<f64>,
     /// Share of the class that was recognised; null for a class without samples.
     pub recall: Option<f64>,
@@ -67,7 +67,7 @@ pub struct Mistake {
 }
 
 impl Statistics {
-    /// Of probabilities `[samples, classes]` and the labels.
+    /// Statistics of probabilities `[samples, classes]`, given the labels.
     pub fn new(probabilities: &[f32], labels: &[u8], classes: usize) -> Self {
         let rows = || probabilities.chunks_exact(classes).zip(labels);
         let mut confusion = vec![vec![0_u64; classes]; classes];
@@ -106,7 +106,7 @@ impl ClassStatistics {
     }
 }
 
-/// Mean over the samples of |confidence - accuracy| of their bin of confidence.
+/// Mean over the samples of |confidence - accuracy| in their bin of confidence.
 fn calibration_error(confidences: impl Iterator<Item = f32>, right: &[bool]) -> f64 {
     let mut bins = [(0.0, 0.0); BINS];
     for (confidence, &right) in confidences.zip(right) {
@@ -121,20 +121,21 @@ fn calibration_error(confidences: impl Iterator<Item = f32>, right: &[bool]) -> 
 /// Two classifiers on the same samples.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Accuracy of the second less that of the first.
+    /// Accuracy of the second minus that of the first.
     pub difference: f64,
     /// Paired bootstrap interval of the difference, 95 %, over the samples.
     pub interval: Interval,
-    /// Samples that the second alone classifies rightly.
+    /// Samples that only the second classifies rightly.
     pub gained: usize,
-    /// Samples that the first alone classifies rightly.
+    /// Samples that only the first classifies rightly.
     pub lost: usize,
-    /// Of McNemar's exact test: the chance of gains and losses at least as unequal if both were as likely (two-sided).
+    /// Of McNemar's exact test: the chance of gains and losses at least this unequal if both were equally likely
+    /// (two-sided).
     pub p_value: f64,
 }
 
 impl Difference {
-    /// Of the predicted classes of two classifiers for the same samples.
+    /// Compares the classes that two classifiers predict for the same samples.
     pub fn new(first: &[u8], second: &[u8], labels: &[u8]) -> Self {
         let gains: Vec<i8> = (first.iter().zip(second).zip(labels))
             .map(|((first, second), label)| i8::from(second == label) - i8::from(first == label))
@@ -150,13 +151,13 @@ impl Difference {
         }
     }
 
-    /// Whether the interval leaves 0 out: the samples alone do not explain the difference.
+    /// Whether the interval excludes 0: the choice of samples alone does not explain the difference.
     pub fn is_more_than_chance(&self) -> bool {
         self.interval[0] > 0.0 || self.interval[1] < 0.0
     }
 }
 
-/// The class with the largest number of each row, the first one where several are.
+/// The class with the largest score in each row, the first one among equals.
 pub fn predicted(scores: &[f32], classes: usize) -> Vec<u8> {
     scores.chunks_exact(classes).map(|row| argmax(row) as u8).collect()
 }
@@ -169,7 +170,7 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
-/// McNemar's test (1947) in its exact form: a two-sided sign test of the samples that one alone classifies rightly.
+/// McNemar's test (1947) in its exact form: a two-sided sign test on the samples that only one classifies rightly.
 fn mcnemar(gained: usize, lost: usize) -> f64 {
     let (count, fewer) = (gained + lost, gained.min(lost));
     // Of the binomial coefficients of `count`, each from the one before; over 2^count, in logarithms.
@@ -182,8 +183,8 @@ fn mcnemar(gained: usize, lost: usize) -> f64 {
     (2.0 * tail).min(1.0)
 }
 
-/// p-values adjusted for all being looked at (Holm 1979): those under a level are together wrong with at most that
-/// chance, however they depend on each other.
+/// p-values adjusted for their number (Holm 1979): the chance that any of those below a level is a false alarm is at
+/// most that level, however they depend on each other.
 pub fn holm(values: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|&a, &b| values[a].total_cmp(&values[b]));
@@ -219,8 +220,8 @@ fn interval(gains: &[i8]) -> Interval {
     [at(0.025), at(0.975)]
 }
 
-/// Interval of a share found in `count` independent samples, 95 % (Wilson 1927): without resampling, for shares of which
-/// only the number of samples is known.
+/// 95 % interval of a share found in `count` independent samples (Wilson 1927): for shares of which only the number of
+/// samples is known, so that nothing can be resampled.
 pub fn wilson(share: f64, count: f64) -> Interval {
     const Z: f64 = 1.96;
     if count <= 0.0 {

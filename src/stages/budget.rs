@@ -6,7 +6,7 @@ use super::Context;
 use super::measure::step_cost;
 use super::pretext::Pretext;
 use super::probe::Probe;
-use super::training_stage::Recipe;
+use super::training_stage::LoopConfig;
 use crate::config::PretrainConfig;
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
@@ -46,12 +46,12 @@ impl Pace {
     ) -> Result<Self> {
         let image = dataset.image_shape();
         let config = &context.config;
-        let recipe = Recipe::from(&config.pretrain);
+        let loop_config = LoopConfig::from(&config.pretrain);
         let device = context.device.clone().autodiff();
         let replicas = Replicas::new(&context.devices)?;
         let cost = |samples| {
             let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
-            step_cost(network, &recipe, samples, config.seed, &replicas, limit)
+            step_cost(network, &loop_config, samples, config.seed, &replicas, limit)
         };
         let full = cost(&pretext.samples);
         let smaller = pretext.smaller.iter().map(|(until, samples)| (*until, cost(samples).seconds));

@@ -10,7 +10,7 @@ use super::extract::feature_map;
 use super::finetune::{full_readout, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
-use super::training_stage::{self, Recipe};
+use super::training_stage::{self, LoopConfig};
 use super::{Context, label};
 use crate::config::FinetuneMode;
 use crate::data::{self, Dataset, labeled_split};
@@ -303,10 +303,10 @@ fn finetune<N: Network>(
     let config = &context.config.finetune;
     let parameters = training_stage::size(&network);
     let flop = flop(&network, samples, context);
-    let recipe = Recipe::from(config);
+    let loop_config = LoopConfig::from(config);
     let replicas = Replicas::new(&context.devices)?;
     let StepCost { seconds, checkpoint_bytes, .. } =
-        step_cost(network, &recipe, samples, context.config.seed, &replicas, limit);
+        step_cost(network, &loop_config, samples, context.config.seed, &replicas, limit);
     let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
     Ok(Part {
         stage: Stage::Finetune,

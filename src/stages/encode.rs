@@ -15,7 +15,7 @@ pub(super) fn encode<E>(
     readout: &Readout,
     images: &PlainImages,
     batch_size: usize,
-    take: &mut dyn FnMut(&[f32], &[u8]) -> Result<(), E>,
+    mut take: impl FnMut(&[f32], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let device = encoder.device();
     let indices: Vec<u32> = (0..images.len() as u32).collect();
@@ -35,7 +35,7 @@ const BATCH: usize = 256;
 /// The features of all images, `[images, width]`, and their labels.
 pub(crate) fn features(encoder: &Encoder, readout: &Readout, images: &PlainImages) -> (Vec<f32>, Vec<u8>) {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
-    let Ok(()) = encode(encoder, readout, images, BATCH, &mut |rows, of| {
+    let Ok(()) = encode(encoder, readout, images, BATCH, |rows, of| {
         values.extend_from_slice(rows);
         labels.extend_from_slice(of);
         Ok::<(), Infallible>(())
@@ -72,11 +72,11 @@ mod tests {
         let four = Readout { views: Views::Four, ..one };
         let plain = PlainImages::all(&images, &pixels);
         let mut together = Vec::new();
-        let mut take = |rows: &[f32], _: &[u8]| {
+        let take = |rows: &[f32], _: &[u8]| {
             together.extend_from_slice(rows);
             Ok::<(), Infallible>(())
         };
-        let Ok(()) = encode(&encoder, &four, &plain, 2, &mut take);
+        let Ok(()) = encode(&encoder, &four, &plain, 2, take);
         assert_eq!(features(&encoder, &four, &plain), (together.clone(), vec![0, 1, 2]));
         assert_eq!(together, each);
         assert_ne!(each[..32], each[32..64]);

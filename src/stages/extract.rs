@@ -75,7 +75,7 @@ pub fn extract(
     let mut features_of = |path: PathBuf, images: &Images, names: &[String]| {
         let plain = PlainImages::all(images, pixels);
         let mut writer = FeatureWriter::create(&path, &origin, &images.labels, names, width)?;
-        encode(&encoder, &readout, &plain, config.extract.batch_size, &mut |rows, _| {
+        encode(&encoder, &readout, &plain, config.extract.batch_size, |rows, _| {
             writer.push(rows)?;
             reporter.report(Event::TaskAdvanced((rows.len() / width) as u64));
             match reporter.stop() {

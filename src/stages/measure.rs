@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::training_stage::Recipe;
+use super::training_stage::LoopConfig;
 use crate::model::{Network, Parameters, collect};
 use crate::samples::{Batch, Samples};
 use crate::training::{self, Replicas};
@@ -25,15 +25,15 @@ pub(super) struct StepCost<N> {
 /// Trains `network` for about as long as `limit` says, as the training loop does it.
 pub(super) fn step_cost<N: Network>(
     mut network: N,
-    recipe: &Recipe<'_>,
+    loop_config: &LoopConfig<'_>,
     samples: &dyn Samples,
     seed: u64,
     replicas: &Replicas,
     limit: Duration,
 ) -> StepCost<N> {
-    let mut optimizer = recipe.optimizer(0);
+    let mut optimizer = loop_config.optimizer(0);
     let order = training::epoch_order(samples, seed, 0);
-    let mut steps = order.chunks((recipe.batch_size * samples.group()).max(1)).cycle();
+    let mut steps = order.chunks((loop_config.batch_size * samples.group()).max(1)).cycle();
     let mut next = || Batch::new(samples, 0, steps.next().unwrap_or_default());
     let (mut batch, mut made, mut start) = (next(), 0, Instant::now());
     loop {
@@ -44,7 +44,7 @@ pub(super) fn step_cost<N: Network>(
                     &mut optimizer,
                     batch,
                     samples.group(),
-                    recipe.common.label_smoothing as f32,
+                    loop_config.common.label_smoothing as f32,
                 )
             },
             &mut next,

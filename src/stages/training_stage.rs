@@ -17,13 +17,13 @@ use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
 use crate::store::replacement::Work;
 use crate::store::tensorboard::EventFile;
-use crate::training::{self, JsonLines, Judge, Keep, Optimizer, Plan, Position, Replicas, Selection};
+use crate::training::{self, JsonLines, Keep, KeepBy, Optimizer, Plan, Position, Replicas, Selection};
 
 /// The part of a stage's config that the loop needs.
-pub(super) struct Recipe<'a> {
+pub(super) struct LoopConfig<'a> {
     pub batch_size: usize,
     pub common: Common<'a>,
-    pub keep_by: Judge,
+    pub keep_by: KeepBy,
     /// What the learning rate of the encoder is multiplied by.
     pub encoder_rate: f64,
 }
@@ -43,7 +43,7 @@ pub(super) struct Material<'a, N> {
     pub look: Option<Look<'a, N>>,
 }
 
-impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
+impl<'a> From<&'a PretrainConfig> for LoopConfig<'a> {
     fn from(config: &'a PretrainConfig) -> Self {
         Self {
             batch_size: config.batch_size,
@@ -54,18 +54,18 @@ impl<'a> From<&'a PretrainConfig> for Recipe<'a> {
     }
 }
 
-impl<'a> From<&'a FinetuneConfig> for Recipe<'a> {
+impl<'a> From<&'a FinetuneConfig> for LoopConfig<'a> {
     fn from(config: &'a FinetuneConfig) -> Self {
         Self {
             batch_size: config.batch_size,
             common: config.common(),
-            keep_by: Judge::Task,
+            keep_by: KeepBy::Task,
             encoder_rate: config.encoder_rate,
         }
     }
 }
 
-impl Recipe<'_> {
+impl LoopConfig<'_> {
     /// The optimizer, before the first of `steps`.
     pub(super) fn optimizer(&self, steps: u64) -> Optimizer {
         let Common { optimizer, schedule, clip_norm, weight_average, .. } = &self.common;
@@ -83,7 +83,7 @@ pub(super) struct Trained {
     pub work: Work,
 }
 
-/// Trains `network` (on the device with automatic differentiation) as `recipe` says.
+/// Trains `network` (on the device with automatic differentiation) as `loop_config` says.
 ///
 /// The run is touched only when all is checked. The checkpoint is then replaced after every epoch, and within one as
 /// section `save` says; `header` describes it, how far it is trained aside.
@@ -91,15 +91,15 @@ pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
     network: N,
-    recipe: Recipe<'_>,
+    loop_config: LoopConfig<'_>,
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
 ) -> Result<Trained> {
     let stage = header.stage;
     let Material { samples, steps, before, validation, look } = material;
-    let mut optimizer = recipe.optimizer(steps);
+    let mut optimizer = loop_config.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
-    let an_epoch = training::steps_an_epoch(samples, recipe.batch_size);
+    let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
     let work = context.begin(stage)?;
@@ -114,7 +114,7 @@ pub(super) fn run<N: Network>(
         let kept = optimizer.evaluated(&network);
         checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
-    let mut selection = Selection::new(recipe.keep_by, recipe.common.patience, &history);
+    let mut selection = Selection::new(loop_config.keep_by, loop_config.common.patience, &history);
     let plan = Plan {
         stage,
         steps: match selection.goes_on(from.epochs) {
@@ -123,9 +123,9 @@ pub(super) fn run<N: Network>(
         },
         before,
         from,
-        batch_size: recipe.batch_size,
+        batch_size: loop_config.batch_size,
         seed: context.config.seed,
-        label_smoothing: recipe.common.label_smoothing as f32,
+        label_smoothing: loop_config.common.label_smoothing as f32,
         save: context.config.save.clone(),
         replicas,
         resident: resident(samples, &context.devices).map(Arc::new),
@@ -158,7 +158,7 @@ pub(super) fn run<N: Network>(
             lines.push(metrics)?;
             events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
             // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-            if selection.add(metrics) && recipe.common.keep == Keep::Best {
+            if selection.add(metrics) && loop_config.common.keep == Keep::Best {
                 checkpoint.save_alone(&best)?;
             }
             checkpoint.save(&latest)?;

@@ -1,5 +1,5 @@
-//! What a classifier answered to every test image: kept with the run, so that nothing that is asked about it later
-//! (`compare`, `report`) has to open the test set again.
+//! What a classifier answered to every test image: kept with the run, so that later questions about it (`compare`,
+//! `report`) need not open the test set again.
 //!
 //! `finetune/predictions.safetensors` (format `rotnet-predictions`, version 2) holds `probabilities` (f32
 //! `[images, classes]`, each row adding up to 1) and `labels` (u8 `[images]`), both in the order of the test set.
@@ -36,7 +36,7 @@ pub struct Predictions {
     pub source: Source,
     /// `[images, classes]`, row by row.
     pub probabilities: Vec<f32>,
-    /// One an image.
+    /// One per image.
     pub labels: Vec<u8>,
 }
 
@@ -86,7 +86,7 @@ impl Predictions {
         predicted(&self.probabilities, self.source.classes.len())
     }
 
-    /// Why two classifiers cannot be compared image by image; absent where they can.
+    /// Why two classifiers cannot be compared image by image; absent if they can.
     pub fn mismatch(&self, other: &Self) -> Option<String> {
         let (one, two) = (&self.source.dataset, &other.source.dataset);
         if one.fingerprint != two.fingerprint {

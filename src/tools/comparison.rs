@@ -19,15 +19,15 @@ use crate::store::run_record::RunRecord;
 /// What `compare` finds.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
-    /// In the order in which they were named.
+    /// In the order they were named.
     pub runs: Vec<RunResults>,
-    /// The keys of the config in which they are not all the same.
+    /// The config keys that are not the same in all runs.
     pub differing: Vec<DifferingKey>,
-    /// Every two runs.
+    /// Every pair of runs.
     pub pairs: Vec<Pair>,
 }
 
-/// What a run has come to; absent where it lacks the stage.
+/// The results of a run; those of a stage that has not been run are absent.
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResults {
     /// Its directory.
@@ -46,7 +46,7 @@ pub struct RunResults {
     pub calibration_error: Option<f64>,
     /// Wall times of pretraining, extraction and fine-tuning, in seconds.
     pub seconds: [Option<f64>; 3],
-    /// How many of its classifiers were evaluated on the test set.
+    /// How many of its numbers were taken on the test set.
     pub test_evaluations: Option<u32>,
     /// Processor and threads.
     pub machine: Option<String>,
@@ -57,7 +57,7 @@ pub struct RunResults {
 pub struct DifferingKey {
     /// Dotted.
     pub key: String,
-    /// Its value in each run; null where the run does not set it.
+    /// Its value in each run; null if the run does not set it.
     pub values: Vec<Value>,
 }
 
@@ -68,18 +68,19 @@ pub struct Pair {
     pub first: usize,
     /// Index of the second.
     pub second: usize,
-    /// Accuracy of the second less that of the first; absent where they cannot be compared.
+    /// Accuracy of the second minus that of the first; absent if they cannot be compared.
     pub difference: Option<Difference>,
-    /// Why they cannot be.
+    /// Why they cannot be compared.
     pub refused: Option<String>,
-    /// In a sentence.
+    /// The outcome in a sentence.
     pub sentence: String,
 }
 
 /// Compares two or more runs.
 ///
 /// # Errors
-/// [`crate::Error::Checkpoint`] for a directory that is no run, and for damaged files in one.
+/// [`crate::Error::Checkpoint`] for a directory that holds no run, and for a file in it that is damaged or of another
+/// version.
 pub fn compare(runs: &[RunDirectory]) -> Result<Comparison> {
     let results = runs.iter().map(RunResults::read).collect::<Result<_>>()?;
     let configs = runs.iter().map(RunDirectory::settings).collect::<Result<Vec<Value>>>()?;
@@ -164,7 +165,7 @@ fn sentence(first: &str, second: &str, found: &Difference) -> String {
     )
 }
 
-/// The keys in which documents differ, their descriptions aside.
+/// The keys in which documents differ, apart from their descriptions.
 pub fn differing(documents: &[&Value]) -> Vec<DifferingKey> {
     let flat: Vec<Vec<(String, Value)>> = documents.iter().copied().map(flatten).collect();
     let keys: BTreeSet<&String> = flat.iter().flatten().map(|(key, _)| key).collect();
@@ -182,7 +183,7 @@ pub fn differing(documents: &[&Value]) -> Vec<DifferingKey> {
         .collect()
 }
 
-/// Dotted keys and values that are no objects.
+/// All values that are not objects, with their dotted keys.
 fn flatten(document: &Value) -> Vec<(String, Value)> {
     let Value::Object(sections) = document else {
         return Vec::new();

@@ -29,7 +29,7 @@ pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
 pub use replicas::{GradientSum, Replicas};
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
-pub use selection::{Judge, Keep, Selection};
+pub use selection::{Keep, KeepBy, Selection};
 
 use metrics::{Meter, StepResult};
 use saving::SaveClock;

@@ -19,7 +19,7 @@ pub enum Keep {
 /// The accuracy that decides which epoch is best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Judge {
+pub enum KeepBy {
     /// That of the task trained for.
     #[default]
     Task,
@@ -27,7 +27,7 @@ pub enum Judge {
     Probe,
 }
 
-impl Judge {
+impl KeepBy {
     fn accuracy(self, metrics: &EpochMetrics) -> Option<f64> {
         match self {
             Self::Task => metrics.validation_accuracy,
@@ -39,15 +39,15 @@ impl Judge {
 /// The best epoch so far. It follows from the metrics of the epochs alone, so that a resumed run finds the same.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    judge: Judge,
+    by: KeepBy,
     patience: Option<usize>,
     best: Option<(usize, f64)>,
 }
 
 impl Selection {
     /// After the epochs in `history`; `patience` is the number of epochs without a new best after which to stop.
-    pub fn new(judge: Judge, patience: Option<usize>, history: &[EpochMetrics]) -> Self {
-        let mut selection = Self { judge, patience, best: None };
+    pub fn new(by: KeepBy, patience: Option<usize>, history: &[EpochMetrics]) -> Self {
+        let mut selection = Self { by, patience, best: None };
         for metrics in history {
             selection.add(metrics);
         }
@@ -56,7 +56,7 @@ impl Selection {
 
     /// Takes note of an epoch; gives whether it is the best so far.
     pub fn add(&mut self, metrics: &EpochMetrics) -> bool {
-        let Some(accuracy) = self.judge.accuracy(metrics) else {
+        let Some(accuracy) = self.by.accuracy(metrics) else {
             return false;
         };
         let better = self.best.is_none_or(|(_, best)| accuracy > best);
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn training_stops_when_so_many_epochs_brought_no_new_best() {
-        let mut selection = Selection::new(Judge::Task, Some(2), &[]);
+        let mut selection = Selection::new(KeepBy::Task, Some(2), &[]);
         let accuracies = [0.3, 0.5, 0.5, 0.4];
         let seen = accuracies.into_iter().enumerate().map(|(index, accuracy)| {
             let best = selection.add(&metrics(index + 1, Some(accuracy)));
@@ -111,23 +111,23 @@ mod tests {
         assert_eq!(seen, [(true, true), (true, true), (false, true), (false, false)]);
         assert_eq!(selection.best_epoch(), Some(2));
         let history: Vec<_> = (1..=4).map(|epoch| metrics(epoch, Some(accuracies[epoch - 1]))).collect();
-        assert!(!Selection::new(Judge::Task, Some(2), &history).goes_on(4));
-        assert!(Selection::new(Judge::Task, None, &history).goes_on(4));
+        assert!(!Selection::new(KeepBy::Task, Some(2), &history).goes_on(4));
+        assert!(Selection::new(KeepBy::Task, None, &history).goes_on(4));
     }
 
     #[test]
-    fn the_probe_may_be_the_judge() {
+    fn the_probe_may_decide() {
         let history: Vec<_> = [0.3, 0.5, 0.2].into_iter().map(Some).collect();
-        let best = |judge| {
+        let best = |by| {
             let history: Vec<_> = (1..=3).map(|epoch| metrics(epoch, history[epoch - 1])).collect();
-            Selection::new(judge, None, &history).best_epoch()
+            Selection::new(by, None, &history).best_epoch()
         };
-        assert_eq!((best(Judge::Task), best(Judge::Probe)), (Some(2), Some(3)));
+        assert_eq!((best(KeepBy::Task), best(KeepBy::Probe)), (Some(2), Some(3)));
     }
 
     #[test]
     fn without_validation_nothing_is_best_and_nothing_stops() {
-        let mut selection = Selection::new(Judge::Task, Some(1), &[]);
+        let mut selection = Selection::new(KeepBy::Task, Some(1), &[]);
         assert!(!selection.add(&metrics(1, None)));
         assert!(selection.goes_on(9) && selection.best_epoch().is_none());
     }

@@ -16,7 +16,7 @@ use super::{describe, kinds};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 use crate::progress::Reporter;
-use probe::{Probe, frame, layout, side_place};
+use probe::{LinearProbe, frame, layout, side_place};
 
 /// Images looked at. The probes are tested on a third of their four copies, where an accuracy has a standard deviation of
 /// 0.008.
@@ -106,8 +106,8 @@ fn measure(dataset: &Dataset) -> Measures {
     let deviation = (CHANCE * (1.0 - CHANCE) / copies as f64).sqrt();
     Measures {
         images: images.len(),
-        layout_accuracy: Probe::accuracy(&images, layout),
-        frame_accuracy: Probe::accuracy(&images, frame),
+        layout_accuracy: LinearProbe::accuracy(&images, layout),
+        frame_accuracy: LinearProbe::accuracy(&images, frame),
         chance_limit: CHANCE + DEVIATIONS * deviation,
         flat_sides: flat_sides(&images),
         fixed_places: fixed_places(&images),

@@ -57,14 +57,14 @@ pub fn side_place(side: usize, step: usize, [height, width]: [usize; 2]) -> usiz
 }
 
 /// Linear functions of standardised features, one per rotation.
-pub struct Probe {
+pub struct LinearProbe {
     mean: Vec<f64>,
     scale: Vec<f64>,
     /// `features + 1` rows of one weight per class, the last for the constant.
     weights: Vec<[f64; CLASSES]>,
 }
 
-impl Probe {
+impl LinearProbe {
     /// Fits to two thirds of the images in all four rotations, and returns the accuracy on the last third.
     pub fn accuracy(images: &Images, view: View) -> f64 {
         let fitted = images.len() - images.len() / 3;

@@ -1,7 +1,7 @@
 //! Ridge regression of one-hot labels on standardised features, in closed form: the linear read-out that needs no
 //! training.
 //!
-//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is counted a
+//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is per
 //! sample, so that what suits a part of the training set suits the whole. The intercept `b` is not penalised.
 //! [`choose_by_folds`] and [`choose_on`] take the penalty from a list; [`fit`] takes it as given.
 
@@ -28,7 +28,7 @@ pub struct Ridge {
     pub weight: Vec<f32>,
     /// `[classes]`.
     pub bias: Vec<f32>,
-    /// What the weights were penalised with.
+    /// The penalty on the weights.
     pub penalty: f64,
 }
 
@@ -41,9 +41,9 @@ pub struct Trial {
     pub accuracy: f64,
 }
 
-/// A read-out whose penalty was chosen, and all that were tried.
+/// A read-out whose penalty was chosen, and all the penalties that were tried.
 #[derive(Clone, Debug)]
-pub struct Choice {
+pub struct RidgeChoice {
     /// Fitted to all training samples.
     pub ridge: Ridge,
     /// In the order of the list.
@@ -105,7 +105,7 @@ pub fn fit(train: Labeled<'_>, penalty: f64) -> Ridge {
 }
 
 /// Fits to `train` with the penalty of the list that is best on `validation`.
-pub fn choose_on(train: Labeled<'_>, validation: Labeled<'_>, penalties: &[f64]) -> Choice {
+pub fn choose_on(train: Labeled<'_>, validation: Labeled<'_>, penalties: &[f64]) -> RidgeChoice {
     let moments = FeatureMoments::of(train.values, train.width);
     let every: Vec<u32> = (0..train.labels.len() as u32).collect();
     let problem = Problem::new(train, &moments, &every, None);
@@ -113,12 +113,12 @@ pub fn choose_on(train: Labeled<'_>, validation: Labeled<'_>, penalties: &[f64])
     let scores: Vec<Vec<f32>> = fitted.iter().map(|ridge| ridge.scores(validation.values)).collect();
     let (trials, best) = judge(penalties, &scores, validation.labels, train.classes);
     let temperature = temperature(&scores[best], validation.labels, train.classes);
-    Choice { ridge: fitted[best].clone(), trials, temperature }
+    RidgeChoice { ridge: fitted[best].clone(), trials, temperature }
 }
 
 /// Fits to `train` with the penalty of the list that is best on average over `folds` parts of it, each left out once;
 /// every class is spread evenly over the parts, in the order of the samples.
-pub fn choose_by_folds(train: Labeled<'_>, penalties: &[f64], folds: usize) -> Choice {
+pub fn choose_by_folds(train: Labeled<'_>, penalties: &[f64], folds: usize) -> RidgeChoice {
     let (samples, classes) = (train.labels.len(), train.classes);
     let moments = FeatureMoments::of(train.values, train.width);
     let every: Vec<u32> = (0..samples as u32).collect();
@@ -145,7 +145,7 @@ pub fn choose_by_folds(train: Labeled<'_>, penalties: &[f64], folds: usize) -> C
     }
     let (trials, best) = judge(penalties, &scores, train.labels, classes);
     let temperature = temperature(&scores[best], train.labels, classes);
-    Choice { ridge: whole.fit(&moments, penalties[best]), trials, temperature }
+    RidgeChoice { ridge: whole.fit(&moments, penalties[best]), trials, temperature }
 }
 
 /// The fold of each sample.
@@ -160,7 +160,7 @@ fn folds_of(labels: &[u8], classes: usize, folds: usize) -> Vec<usize> {
     labels.iter().map(next).collect()
 }
 
-/// All trials, and which is the best: of equally good ones the one with the largest penalty.
+/// All trials, and the index of the best: among equals, that with the largest penalty.
 fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u8], classes: usize) -> (Vec<Trial>, usize) {
     let trials: Vec<Trial> = penalties
         .iter()

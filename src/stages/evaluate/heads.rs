@@ -26,7 +26,7 @@ pub(super) struct Parts {
 pub(super) enum Fitted {
     /// With the number of classes.
     Knn(knn::GridPoint, usize),
-    Ridge(Box<ridge::Choice>),
+    Ridge(Box<ridge::RidgeChoice>),
     Network(Box<Classifier>),
 }
 

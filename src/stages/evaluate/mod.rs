@@ -44,12 +44,13 @@ pub struct EvaluateSummary {
     pub classes: Vec<String>,
     /// SHA-256 of the checkpoint of the encoder.
     pub checkpoint: String,
-    /// The pretext task; absent where the checkpoint holds no rotation head.
+    /// Accuracy of the pretext task; absent if the checkpoint holds no rotation head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationReport>,
     /// What the probes were fitted to and chosen on, and how the test set was used.
     pub protocol: String,
-    /// Digest of the indices of the images that probes are fitted to and chosen on.
+    /// Digest of the indices of the images that probes are fitted to and chosen on; empty in older files.
+    #[serde(default)]
     pub split: String,
     /// Every block, and all of them side by side, by every head.
     pub probes: Vec<ProbeResult>,
@@ -59,10 +60,10 @@ pub struct EvaluateSummary {
     /// Whether pretraining helped; absent without baselines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// Baselines that were asked for and that this run cannot be compared with.
+    /// Baselines that were asked for but that this run cannot be compared with.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub left_out: Vec<LeftOut>,
-    /// How many numbers of the run have been taken on the test set so far, these included.
+    /// How many numbers of the run have been taken on the test set so far, including these.
     pub test_evaluations: u32,
 }
 

@@ -14,7 +14,7 @@ use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::networks::load_encoder;
 use crate::store::stage_directory::checkpoint_in;
-use crate::training::{Judge, Keep};
+use crate::training::{Keep, KeepBy};
 
 /// Everything that the work needs, checked.
 pub(super) struct Prepared {
@@ -95,7 +95,7 @@ fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Conf
     }
     // How it trained is what counts here; what it chose by needs its own validation split.
     pretrain =
-        PretrainConfig { keep: Keep::Last, keep_by: Judge::Task, patience: None, probe: None, ..pretrain };
+        PretrainConfig { keep: Keep::Last, keep_by: KeepBy::Task, patience: None, probe: None, ..pretrain };
     let config = &context.config;
     let DataConfig { scale_pixels, normalise, .. } = data;
     let config = Config {

@@ -21,13 +21,13 @@ use crate::store::features::Features;
 pub struct ProbeResult {
     /// The block, or all blocks side by side.
     pub layer: String,
-    /// `knn`, `ridge`, `linear` or `mlp`.
+    /// `knn`, `ridge`, `linear`, `mlp` or `conv`.
     pub head: String,
-    /// Features an image.
+    /// Features per image.
     pub features: usize,
     /// What was chosen on the validation images.
     pub chosen: Value,
-    /// Accuracy on the validation images, which the choice was made by: a little too good.
+    /// Accuracy on the validation images; a little too high, since the choice was made by it.
     pub validation_accuracy: f64,
     /// Accuracy on the test set.
     pub test_accuracy: f64,
@@ -113,7 +113,7 @@ fn check_memory(
 const LESS: &str = "take fewer images (evaluate.train_images), narrower features (evaluate.pool, evaluate.layers), or \
                     leave `knn` and `ridge` out of evaluate.heads";
 
-/// The probe with the highest validation accuracy, the first where several are.
+/// The probe with the highest validation accuracy, the first one among equals.
 pub(super) fn best(probes: &[ProbeResult]) -> Option<&ProbeResult> {
     probes.iter().reduce(|best, probe| match probe.validation_accuracy > best.validation_accuracy {
         true => probe,

@@ -1,4 +1,4 @@
-//! How well the pretrained network tells which way an image was turned.
+//! How well the pretrained network recognises which way an image was turned.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,10 +13,10 @@ use crate::store::checkpoint::Checkpoint;
 use crate::store::networks::load_rotation_network;
 use crate::training;
 
-/// Rotation accuracy where nothing was trained on.
+/// Rotation accuracy on images that were not trained on.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RotationReport {
-    /// On the training images that the run held out; absent where it held out none.
+    /// On the training images that the run held out; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation: Option<RotationAccuracy>,
     /// On the test images.
@@ -28,9 +28,9 @@ pub struct RotationReport {
 pub struct RotationAccuracy {
     /// Images, before rotation.
     pub images: usize,
-    /// Share of rotated images whose rotation was told, in 0..=1.
+    /// Share of rotated images whose rotation was recognised, in 0..=1.
     pub accuracy: f64,
-    /// `confusion[quarter turns][quarter turns told]`, counts.
+    /// `confusion[quarter turns][quarter turns answered]`, counts.
     pub confusion: Vec<Vec<u64>>,
     /// Accuracy by class of the image; null for a class without images.
     pub by_class: Vec<Option<f64>>,

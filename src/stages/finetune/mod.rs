@@ -7,7 +7,7 @@ mod full;
 mod ridge;
 mod testing;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +21,7 @@ use crate::judge::statistics::Statistics;
 use crate::model::HeadKind;
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
-use crate::store::checkpoint::DatasetLabel;
+use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::replacement::Work;
 use crate::training::{self, Evaluation, Keep};
 
@@ -44,10 +44,10 @@ pub struct FinetuneSummary {
     pub last_epoch: Option<EpochMetrics>,
     /// Wall time of all epochs, in seconds.
     pub seconds: f64,
-    /// Accuracy on the validation split of what is kept, in 0..=1; absent where nothing is held out.
+    /// Accuracy on the validation split of the classifier that is kept, in 0..=1; absent if nothing is held out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
-    /// Accuracy on the test set, in 0..=1; absent while the test set is closed.
+    /// Accuracy on the test set, in 0..=1; absent until the test set is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test_accuracy: Option<f64>,
     /// Reasons not to trust these numbers; absent if there are none.
@@ -55,14 +55,30 @@ pub struct FinetuneSummary {
     pub warnings: Vec<String>,
     /// Names of the classes, in the order of the matrix.
     pub classes: Vec<String>,
-    /// The evaluation on the test set, after all training; absent while the test set is closed.
+    /// The evaluation on the test set, after all training; absent until the test set is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Evaluation>,
-    /// Interval, calibration and mistakes on the test set; absent while it is closed.
+    /// Interval, calibration and mistakes on the test set; absent until it is opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statistics: Option<Statistics>,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
+}
+
+impl FinetuneSummary {
+    /// Refuses a checkpoint, at `path`, other than the one that these numbers are of.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`], [`Error::Io`].
+    pub(crate) fn refuse_other(&self, path: &Path) -> Result<()> {
+        match sha256_file(path)? == self.checkpoint {
+            true => Ok(()),
+            false => Err(Checkpoint::refuse(
+                path,
+                "is not the one that summary.json beside it describes; its training did not end",
+            )),
+        }
+    }
 }
 
 /// Where `finetune` reads from, if not from the run directory.

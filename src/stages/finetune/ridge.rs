@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::judge::ridge::{self, Choice, PENALTIES, choose_by_folds, choose_on};
+use crate::judge::ridge::{self, PENALTIES, RidgeChoice, choose_by_folds, choose_on};
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::{Reporter, Stage};
 use crate::samples::Samples;
@@ -83,7 +83,7 @@ pub(super) fn solve(
         }
     };
     let best = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
-    let Choice { ridge, temperature, .. } = choice;
+    let RidgeChoice { ridge, temperature, .. } = choice;
     // Scores are near each other; divided by the temperature their softmax is calibrated.
     let scaled = |values: Vec<f32>| values.into_iter().map(|value| value / temperature as f32).collect();
     let network = Classifier::linear(

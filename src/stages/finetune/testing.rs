@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{FinetuneSummary, Sources, frozen};
 use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
-use crate::files::{read_json, sha256_file, write_json};
+use crate::files::{read_json, write_json};
 use crate::math::logits::softmax;
 use crate::progress::{Reporter, Stage};
 use crate::samples::PlainImages;
@@ -80,10 +80,7 @@ impl Trained<'_> {
     ) -> Result<Tested> {
         let Self { files, summary: trained, sources } = self;
         let path = files.result();
-        if sha256_file(&path)? != trained.checkpoint {
-            let problem = "is not the one that summary.json beside it tells of; its training did not end";
-            return Err(Checkpoint::refuse(&path, problem));
-        }
+        trained.refuse_other(&path)?;
         let checkpoint = Checkpoint::load(&path)?;
         let (evaluation, mut probabilities, labels) = match checkpoint.header.encoder {
             None => on_features(context, sources, &path, &checkpoint)?,

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 pub use files::{ImageFile, list};
 pub use orient::{OrientRequest, Orientation, Orientations, orient};
-pub use predict::{Prediction, Predictions, predict};
+pub use predict::{ImagePredictions, Prediction, predict};
 pub use targets::Fix;
 pub use turns::Turns;
 

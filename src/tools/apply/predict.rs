@@ -16,7 +16,7 @@ use crate::store::run_directory::RunDirectory;
 
 /// What `rotnet predict` shows.
 #[derive(Debug, Serialize)]
-pub struct Predictions {
+pub struct ImagePredictions {
     /// The run.
     pub run: PathBuf,
     /// Names of the classes, in the order of the probabilities.
@@ -54,14 +54,14 @@ pub fn predict(
     encoder: Option<PathBuf>,
     device: &DeviceName,
     files: &[ImageFile],
-) -> Result<Predictions> {
+) -> Result<ImagePredictions> {
     let device = device::open(device)?;
     let classes = finetuned(run, encoder, &device)?;
     let pretrained = match run.result(Stage::Pretrain).exists() {
         true => Some(pretrained(run, &device)?).filter(|pretrained| pretrained.side == classes.side),
         false => None,
     };
-    let mut predictions = Predictions {
+    let mut predictions = ImagePredictions {
         run: run.root().to_path_buf(),
         preparation: preparation(classes.side),
         images: Vec::with_capacity(files.len()),

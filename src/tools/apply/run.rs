@@ -3,18 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use serde::Deserialize;
 
 use super::turns::TurnFinder;
 use crate::config::{self, Overrides};
 use crate::data::{Images, Pixels};
 use crate::error::{Error, Result};
-use crate::files::{read_json, sha256_file};
+use crate::files::read_json;
 use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
 use crate::progress::Stage;
 use crate::samples::Batch;
 use crate::samples::PlainImages;
-use crate::stages::describe;
+use crate::stages::{FinetuneSummary, describe};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::networks::{
     classifier_shape, load_classifier, load_encoder, load_image_classifier, load_rotation_network,
@@ -58,12 +57,6 @@ pub(super) struct ClassFinder {
     pub side: usize,
 }
 
-#[derive(Deserialize)]
-struct Summary {
-    classes: Vec<String>,
-    checkpoint: String,
-}
-
 /// Loads what `finetune` left in a run; `encoder` names a checkpoint with the encoder, if it is not the run's own.
 pub(super) fn finetuned(
     run: &RunDirectory,
@@ -75,21 +68,14 @@ pub(super) fn finetuned(
         let hint = "run `rotnet finetune` first, or ask `rotnet orient`, which needs no classes";
         return Err(Error::checkpoint(&path, "there is no checkpoint of a classifier", hint));
     }
-    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
-    let summary: Summary = read_json(&run.summary(Stage::Finetune))?;
-    if sha256_file(&path)? != summary.checkpoint {
-        return Err(refuse(
-            "is not the one that summary.json beside it tells of; its training did not end".into(),
-        ));
-    }
+    let summary: FinetuneSummary = read_json(&run.summary(Stage::Finetune))?;
+    summary.refuse_other(&path)?;
     let checkpoint = Checkpoint::load(&path)?;
     let shape = classifier_shape(&path, &checkpoint)?;
     if shape.classes != summary.classes.len() {
-        return Err(refuse(format!(
-            "tells {} classes apart, summary.json {}",
-            shape.classes,
-            summary.classes.len()
-        )));
+        let problem =
+            format!("tells {} classes apart, summary.json {}", shape.classes, summary.classes.len());
+        return Err(Checkpoint::refuse(&path, problem));
     }
     let network = match checkpoint.header.encoder {
         Some(_) => full(&path, &checkpoint, device)?,

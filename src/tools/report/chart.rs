@@ -1,4 +1,4 @@
-//! Charts as inline SVG whose colours are variables of the page, so that they follow light and dark.
+//! Charts as inline SVG whose colours are variables of the page, so that they follow its light or dark theme.
 
 use std::ops::Range;
 
@@ -7,22 +7,22 @@ use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-/// A row of points that belong together.
+/// Points that belong together.
 #[derive(Clone, Debug)]
 pub(super) struct Series {
     /// For the legend.
     pub name: String,
     /// x and y.
     pub points: Vec<(f64, f64)>,
-    /// Half of the length of an error bar of each point; empty for none.
+    /// Lower and upper end of the error bar of each point; empty for none.
     pub spread: Vec<(f64, f64)>,
-    /// Number of its colour.
+    /// Index of its colour.
     pub colour: usize,
     /// Dashed instead of solid.
     pub dashed: bool,
 }
 
-/// What the axes are, with units, and how far they go.
+/// The axes: what they show, in which units, and their ranges.
 #[derive(Clone, Debug)]
 pub(super) struct Axes<'a> {
     /// What the chart shows, for those who cannot see it.
@@ -35,7 +35,7 @@ pub(super) struct Axes<'a> {
     pub y_kind: Scale,
 }
 
-/// How an axis is divided and labeled.
+/// How an axis is scaled and labelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scale {
     /// Whole numbers.
@@ -157,7 +157,7 @@ where
     Ok(())
 }
 
-/// Most points of a line that get a mark each.
+/// Lines with more points than this are drawn without marks.
 const MARKED: usize = 40;
 
 fn label(value: f64, kind: Scale) -> String {
@@ -189,7 +189,7 @@ pub(super) fn matrix(title: &str, shares: &[Vec<f64>], names: &[String]) -> Stri
     themed(svg, title)
 }
 
-/// Most classes whose names and shares are written.
+/// Most classes for which names and shares are written.
 const LABELED: usize = 12;
 
 struct Grid {
@@ -239,7 +239,7 @@ fn draw_matrix<'b>(
     root.draw(&Text::new(axes, below, text(TEXT, HPos::Center, VPos::Top)))
 }
 
-/// The SVG with the page's colours in place of those drawn with, at the width of its place.
+/// The SVG with the page's colours in place of those it was drawn with, as wide as the space it is given.
 fn themed(mut svg: String, title: &str) -> String {
     let hexadecimal = |RGBColor(red, green, blue)| format!("#{red:02X}{green:02X}{blue:02X}");
     svg = svg.replace(&hexadecimal(INK), "var(--ink)").replace(&hexadecimal(GRID), "var(--grid)");
@@ -250,7 +250,7 @@ fn themed(mut svg: String, title: &str) -> String {
     svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1)
 }
 
-/// A range around numbers with a twentieth of room on both sides; `0..1` around none.
+/// A range around numbers, with a twentieth to spare on both sides; `0..1` if there are none.
 pub(super) fn around(numbers: impl Iterator<Item = f64>) -> Range<f64> {
     let (low, high) = numbers
         .filter(|number| number.is_finite())

@@ -1,4 +1,4 @@
-//! Loss and accuracy by epoch, of every stage, of all runs in the same charts.
+//! Loss and accuracy by epoch, for every stage, with all runs in the same charts.
 
 use maud::{Markup, PreEscaped, html};
 
@@ -7,10 +7,10 @@ use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
 use super::figure::figure;
 use crate::progress::{EpochMetrics, Stage};
 
-/// Most runs in one chart; of more, the first ones are drawn.
+/// Most runs in one chart; of more, only the first are drawn.
 const DRAWN: usize = COLOURS;
 
-/// A number of an epoch, where it has it.
+/// A number of an epoch; absent if it was not measured.
 type Value = fn(&EpochMetrics) -> Option<f64>;
 
 /// What a chart shows.
@@ -55,7 +55,7 @@ const FEATURES: Quantity = Quantity {
     captions: [READ; 2],
 };
 
-/// The curves of all stages that any of the runs has begun.
+/// The curves of every stage that at least one run has begun.
 pub(super) fn section(runs: &[Shown]) -> Markup {
     let stages = [
         (
@@ -129,7 +129,7 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     let both = series.iter().any(|series| series.dashed);
     let caption = html! {
         (meaning) " " (quantity.captions[usize::from(both)])
-        @if runs.len() > DRAWN { " Drawn are the first " (DRAWN) " runs." }
+        @if runs.len() > DRAWN { " Only the first " (DRAWN) " runs are drawn." }
     };
     let body = html! {
         @if series.len() > 1 { (legend(series.iter().map(|series| (series.name.as_str(), series.colour, series.dashed)))) }

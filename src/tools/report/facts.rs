@@ -1,5 +1,5 @@
-//! What a run directory holds, as far as it has come. Nothing of it has to be there, and what is not understood is
-//! left out with a note: a page about half a run is worth more than an error.
+//! What a run directory holds so far. Nothing has to be there, and what cannot be read is left out with a note: a page
+//! about half a run is worth more than an error.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,19 @@ use crate::store::run_directory::RunDirectory;
 use crate::store::run_record::RunRecord;
 use crate::training::Evaluation;
 
-/// A run as its files tell it.
+/// What the files of a run say.
 pub(super) struct Facts {
-    /// Its place.
+    /// Where it is.
     pub run: RunDirectory,
     /// Its name on the page, unique on it.
     pub name: String,
-    /// Of the stage that was finished last; absent if it is missing or of another version.
+    /// That of the stage finished last; absent if it is missing or of another version.
     pub config: Option<Config>,
-    /// The settings of all stages, as in their files.
+    /// The settings of all stages (see [`RunDirectory::settings`]).
     pub settings: Value,
     /// `run.json`.
     pub record: Option<RunRecord>,
-    /// The stages that train and have begun.
+    /// The training stages that have begun.
     pub trainings: Vec<Training>,
     /// `pretrain/summary.json`.
     pub pretraining: Option<PretrainSummary>,
@@ -43,15 +43,15 @@ pub(super) struct Facts {
     pub notes: Vec<String>,
 }
 
-/// A stage that trains.
+/// A training stage.
 pub(super) struct Training {
     /// Which one.
     pub stage: Stage,
     /// Epochs that are done.
     pub epochs: Vec<EpochMetrics>,
-    /// What it was run with; absent if that is missing or of another version.
+    /// Its config; absent if it is missing or of another version.
     pub config: Option<Config>,
-    /// Whether it has ended.
+    /// Whether it is finished.
     pub finished: bool,
 }
 
@@ -80,7 +80,7 @@ impl Facts {
         }
     }
 
-    /// A stage that has begun.
+    /// A training stage that has begun.
     pub(super) fn training(&self, stage: Stage) -> Option<&Training> {
         self.trainings.iter().find(|training| training.stage == stage)
     }
@@ -90,7 +90,7 @@ impl Facts {
         self.classifier.as_ref()?.test.as_ref()
     }
 
-    /// Names of the classes, by label; empty until features or a classifier are there.
+    /// Names of the classes, by label; empty while there are neither features nor a classifier.
     pub(super) fn classes(&self) -> Vec<String> {
         match &self.classifier {
             Some(classifier) => classifier.classes.clone(),
@@ -106,7 +106,7 @@ impl Facts {
         statistics.map_or(&[], |statistics| &statistics.mistakes)
     }
 
-    /// Reasons not to trust the numbers of a stage that trains.
+    /// Reasons not to trust the numbers of a training stage.
     pub(super) fn warnings(&self) -> impl Iterator<Item = (Stage, &String)> {
         let pretraining = self.pretraining.iter().flat_map(|summary| &summary.warnings);
         let classifier = self.classifier.iter().flat_map(|summary| &summary.warnings);
@@ -126,7 +126,7 @@ impl Training {
         begun.then_some(Self { stage, epochs, config, finished })
     }
 
-    /// Epochs that the config asks for; absent where it asks for steps.
+    /// Epochs that the config asks for; absent if it asks for steps.
     pub(super) fn planned(&self) -> Option<usize> {
         let config = self.config.as_ref()?;
         match self.stage {
@@ -136,7 +136,7 @@ impl Training {
     }
 }
 
-/// What was read; what could not be is noted.
+/// What was read; an error becomes a note.
 fn noted<T>(found: Result<T>, notes: &mut Vec<String>) -> Option<T> {
     found.map_err(|error| note(format!("{error}; {}", error.hint()), notes)).ok()
 }
@@ -156,7 +156,7 @@ fn config(path: &Path, notes: &mut Vec<String>) -> Option<Config> {
     found.map_err(|error| note(format!("{}: {error}", path.display()), notes)).ok()
 }
 
-/// The lines of a metrics file that are readable.
+/// The readable lines of a metrics file.
 fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<EpochMetrics> {
     let Ok(text) = fs::read_to_string(path) else {
         return Vec::new();
@@ -169,12 +169,12 @@ fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<EpochMetrics> {
     lines.into_iter().flatten().collect()
 }
 
-/// Whether there is anything of a run in a directory.
+/// Whether a directory holds at least the beginning of a run.
 pub(super) fn is_run(directory: &Path) -> bool {
     RunDirectory::new(directory).exists()
 }
 
-/// The runs that a directory stands for: itself, or those below it where it is that of a sweep.
+/// The runs that a directory stands for: itself, or those below it if it is that of a sweep.
 ///
 /// # Errors
 /// [`Error::Data`] if there are none.
@@ -198,7 +198,7 @@ pub(super) fn runs_in(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// How far below the directory of a sweep its runs may lie.
 const DEPTH: usize = 2;
-/// Where a sweep keeps what its runs have in common: no runs of their own.
+/// Where a sweep keeps what its runs share; not runs to show.
 const SHARED: &str = "shared";
 
 fn below(directory: &Path, depth: usize) -> Vec<PathBuf> {
@@ -237,14 +237,40 @@ mod tests {
         let pretrain = home.path().join("pretrain");
         fs::create_dir_all(&pretrain).unwrap();
         fs::write(home.path().join("run.json"), "{").unwrap();
-        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "learning_rate": 0.1,
-                       "images_per_second": 1.0, "seconds": 1.0}"#
-            .replace('\n', "");
+        let line = r#"{"epoch": 1, "loss": 1.5, "accuracy": 0.5, "images_per_second": 1.0, "seconds": 1.0}"#;
         fs::write(pretrain.join("metrics.jsonl"), format!("{line}\n{{\"epoch\"\n")).unwrap();
         let facts = Facts::read(home.path(), "a".into());
         assert_eq!(facts.notes.len(), 2, "{:?}", facts.notes);
         let training = facts.training(Stage::Pretrain).unwrap();
         assert_eq!((training.epochs.len(), training.finished), (1, false));
         assert!(facts.classes().is_empty() && facts.mistakes().is_empty());
+    }
+
+    #[test]
+    fn summaries_of_the_first_version_are_read_and_unknown_ones_named() {
+        let home = tempfile::tempdir().unwrap();
+        let write = |stage: &str, document: serde_json::Value| {
+            fs::create_dir_all(home.path().join(stage)).unwrap();
+            fs::write(home.path().join(stage).join("summary.json"), document.to_string()).unwrap();
+        };
+        let dataset = serde_json::json!({"name": "drawn", "fingerprint": "f"});
+        let test = serde_json::json!({
+            "samples": 4, "loss": 1.0, "accuracy": 0.75, "per_class_accuracy": [0.5, 1.0],
+            "confusion": [[1, 1], [0, 2]]
+        });
+        let epoch = serde_json::json!({
+            "epoch": 3, "loss": 1.0, "accuracy": 0.5, "images_per_second": 1.0, "seconds": 1.0
+        });
+        let finetune = serde_json::json!({
+            "protocol": "p", "dataset": dataset, "labels": 9, "epochs": 3, "last_epoch": epoch, "seconds": 2.0,
+            "test_accuracy": 0.75, "classes": ["cat", "dog"], "test": test, "checkpoint": "c"
+        });
+        write("finetune", finetune);
+        write("features", serde_json::json!({"dataset": dataset, "layer": "dense"}));
+        let facts = Facts::read(home.path(), "a".into());
+        assert_eq!(facts.test().unwrap().confusion, [[1, 1], [0, 2]]);
+        assert_eq!((facts.classes(), facts.mistakes().len()), (vec!["cat".to_owned(), "dog".to_owned()], 0));
+        let [note] = &facts.notes[..] else { panic!("{:?}", facts.notes) };
+        assert!(note.contains("features/summary.json") && note.contains("missing field"), "{note}");
     }
 }

@@ -1,4 +1,4 @@
-//! How drawings, shares and times are set.
+//! Figures with captions, and how shares and times are written.
 
 use maud::{Markup, html};
 
@@ -13,12 +13,12 @@ pub(super) fn figure(title: &str, body: Markup, caption: Markup) -> Markup {
     }
 }
 
-/// A share as percent with one digit.
+/// A share in percent, with one decimal.
 pub(super) fn percent(share: f64) -> String {
     format!("{:.1}\u{a0}%", 100.0 * share)
 }
 
-/// Seconds in the units in which people count them.
+/// Seconds in the units that people would use.
 pub(super) fn duration(seconds: f64) -> String {
     match seconds {
         ..1.0 => format!("{seconds:.2} s"),

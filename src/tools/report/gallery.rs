@@ -1,14 +1,14 @@
-//! The sections with pictures: rotations, mistakes, neighbours, projection, filters.
+//! The sections with pictures: rotations, confusion, mistakes, neighbours, projection, filters.
 
 use maud::{Markup, PreEscaped, html};
 
 use super::Shown;
-use super::chart::{Axes, COLOURS, Scale, around, scatter};
+use super::chart::{Axes, COLOURS, Scale, around, matrix, scatter};
 use super::curves::legend;
 use super::figure::{figure, percent};
-use super::look::{Look, Neighbours, Turns};
-use super::tables;
+use super::look::{Look, NearestImages, TurnedImages};
 use crate::model::ROTATIONS;
+use crate::training::Evaluation;
 
 const DEGREES: [&str; ROTATIONS] = ["0°", "90°", "180°", "270°"];
 
@@ -25,7 +25,7 @@ pub(super) fn section(run: &Shown) -> Markup {
             section {
                 h2 { "What the classifier gets wrong" }
                 div.pair {
-                    @if let Some(test) = test { (tables::confusion(test, &classes)) }
+                    @if let Some(test) = test { (confusion(test, &classes)) }
                     @if !look.mistakes.is_empty() { (mistakes(run, &classes)) }
                 }
             }
@@ -49,7 +49,7 @@ fn name(classes: &[String], label: usize) -> String {
     classes.get(label).cloned().unwrap_or_else(|| format!("class {label}"))
 }
 
-fn rotations(turns: &Turns, source: &str) -> Markup {
+fn rotations(turns: &TurnedImages, source: &str) -> Markup {
     let all = turns.accuracy.iter().sum::<f64>() / ROTATIONS as f64;
     let body = html! {
         div.turns {
@@ -79,6 +79,35 @@ fn rotations(turns: &Turns, source: &str) -> Markup {
     figure("Rotations and answers", body, caption)
 }
 
+/// How often each class was taken for which.
+fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
+    let shares: Vec<Vec<f64>> = test
+        .confusion
+        .iter()
+        .map(|row| {
+            let all = row.iter().sum::<u64>().max(1) as f64;
+            row.iter().map(|&count| count as f64 / all).collect()
+        })
+        .collect();
+    let mut pairs: Vec<(usize, usize, u64)> = Vec::new();
+    for (truth, row) in test.confusion.iter().enumerate() {
+        let wrong = row.iter().enumerate().filter(|(answer, _)| *answer != truth);
+        pairs.extend(wrong.map(|(answer, &count)| (truth, answer, count)));
+    }
+    pairs.sort_by_key(|&(truth, answer, count)| (std::cmp::Reverse(count), truth, answer));
+    let caption = html! {
+        "Of the test images of a class (row), the share that got each answer (column), in percent; the diagonal is "
+        "right. Most frequent: "
+        @for (place, (truth, answer, count)) in pairs.iter().filter(|pair| pair.2 > 0).take(3).enumerate() {
+            @if place > 0 { ", " }
+            (name(classes, *truth)) " taken for " (name(classes, *answer)) " (" (count) "×)"
+        }
+        "."
+    };
+    let body = PreEscaped(matrix("Confusion of classes", &shares, classes));
+    figure("Confusion", html! { div.matrix { (body) } }, caption)
+}
+
 fn mistakes(run: &Shown, classes: &[String]) -> Markup {
     let mistakes = run.facts.mistakes();
     let body = html! {
@@ -101,7 +130,7 @@ fn mistakes(run: &Shown, classes: &[String]) -> Markup {
     figure("Most confident mistakes", body, caption)
 }
 
-fn nearest(neighbours: &Neighbours, source: &str, classes: &[String]) -> Markup {
+fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Markup {
     let body = html! {
         div.neighbours {
             @for row in &neighbours.rows {

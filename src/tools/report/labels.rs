@@ -12,7 +12,7 @@ use super::figure::{figure, percent};
 use crate::stages::{EvaluateSummary, FinetuneSummary, ProbeResult, Verdict};
 use crate::tools::comparison::differing;
 
-/// Verdict and probes of a run; nothing where it was not evaluated.
+/// Verdict and probes of a run; nothing if it was not evaluated.
 pub(super) fn evaluation(run: &Shown) -> Markup {
     let Some(EvaluateSummary { verdict, probes, protocol, .. }) = &run.facts.evaluation else {
         return html! {};
@@ -52,8 +52,8 @@ fn verdict_curve(verdict: &Verdict) -> Markup {
     curve(&series, caption)
 }
 
-/// Accuracy by settings over several runs, and by number of labels where they differ in it; nothing where no runs
-/// belong together.
+/// Accuracy by settings over several runs, and by number of labels if they differ in it; nothing if no runs belong
+/// together.
 pub(super) fn sweep(runs: &[Shown]) -> Markup {
     // Results by everything in which the runs differ besides labels and seed, then by labels.
     let mut groups = Groups::new();
@@ -166,7 +166,7 @@ fn curve(series: &[Series], caption: Markup) -> Markup {
 /// Settings that do not make a curve of their own.
 const NUMBERED: [&str; 3] = ["seed", "data.labels_per_class", "data.label_draw"];
 
-/// For each run the settings, besides seed and labels, that tell it from the others.
+/// For each run, the settings besides seed and labels that tell it apart from the others.
 fn group_names(runs: &[Shown]) -> Vec<String> {
     let settings: Vec<&Value> = runs.iter().map(|run| &run.facts.settings).collect();
     let mut differing = differing(&settings);

@@ -1,7 +1,7 @@
-//! What the encoder of a run makes of images: computed anew for the page, from the checkpoint and the data set.
+//! What the encoder of a run makes of images: computed for the page, from the checkpoint and the data set.
 //!
-//! Shown are validation images where the run holds some out, otherwise training images; of the test set only the
-//! images on which the classifier was wrong, as its own evaluation listed them.
+//! The images shown are validation images if the run holds some out, otherwise training images; of the test set, only
+//! those that the classifier got wrong, as listed by its own evaluation.
 
 use std::path::{Path, PathBuf};
 
@@ -37,37 +37,37 @@ const QUERIES: usize = 1_000;
 /// Most images whose neighbours are shown.
 const SHOWN_QUERIES: usize = 10;
 
-/// What there is to see of an encoder. What could not be computed is absent, with a note why.
+/// What there is to see of an encoder. What could not be computed is absent, with a note that says why.
 #[derive(Default)]
 pub(super) struct Look {
     /// Which images are shown, in words.
     pub source: String,
     /// Images in all four rotations, and what the rotation head says.
-    pub turns: Option<Turns>,
-    /// The first layer's filters as pictures, and their side.
+    pub turns: Option<TurnedImages>,
+    /// The first layer's filters as pictures.
     pub filters: Vec<String>,
-    /// Images and those most like them.
-    pub neighbours: Option<Neighbours>,
+    /// Images and their nearest neighbours.
+    pub neighbours: Option<NearestImages>,
     /// Images in two dimensions.
     pub projection: Option<(Projection, Vec<u8>)>,
-    /// Number of an image of the test set, and its picture.
+    /// Pictures of the mistakes on the test set, in the order of [`Facts::mistakes`].
     pub mistakes: Vec<String>,
     /// Why something is absent.
     pub notes: Vec<String>,
 }
 
 /// Images in all four rotations.
-pub(super) struct Turns {
+pub(super) struct TurnedImages {
     /// Rotated images predicted.
     pub samples: usize,
     /// Share predicted rightly, by rotation.
     pub accuracy: [f64; ROTATIONS],
-    /// Some of them, an image a row.
-    pub shown: Vec<[Turn; ROTATIONS]>,
+    /// Some of them, one image per row.
+    pub shown: Vec<[TurnedImage; ROTATIONS]>,
 }
 
 /// A rotated image.
-pub(super) struct Turn {
+pub(super) struct TurnedImage {
     /// The rotated image.
     pub picture: String,
     /// The rotation predicted.
@@ -76,21 +76,21 @@ pub(super) struct Turn {
     pub confidence: f32,
 }
 
-/// Images and those most like them.
-pub(super) struct Neighbours {
+/// Images and their nearest neighbours.
+pub(super) struct NearestImages {
     /// Share of the nearest images that are of the same class.
     pub same_class: f64,
     /// Images whose neighbours were counted.
     pub queries: usize,
     /// Images to choose neighbours from.
     pub pool: usize,
-    /// Numbers an image.
+    /// Features per image.
     pub width: usize,
     /// An image, then its neighbours: picture and class.
     pub rows: Vec<Vec<(String, u8)>>,
 }
 
-/// Looks at a run; `data` is the folder of the data set, where it lies elsewhere than the config says.
+/// Looks at a run; `data` is the folder of the data set, if it is not where the config says.
 pub(super) fn look(facts: &Facts, data: Option<&Path>, home: &Path, reporter: &mut dyn Reporter) -> Look {
     let mut look = Look::default();
     if let Err(error) = fill(&mut look, facts, data, home, reporter) {
@@ -171,14 +171,14 @@ fn open(config: &Config, data: Option<&Path>, home: &Path, reporter: &mut dyn Re
     data::open(&section, home, reporter)
 }
 
-/// So many of the indices, from all over them.
+/// At most so many of the indices, evenly spaced.
 fn spread(indices: &[u32], most: usize) -> Vec<u32> {
     let count = indices.len().min(most);
     (0..count).map(|place| indices[place * indices.len() / count]).collect()
 }
 
-/// What the network says of images in all four rotations.
-fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> Turns {
+/// What the network answers to images in all four rotations.
+fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> TurnedImages {
     let chosen: Vec<u32> = (0..images.len().min(TURNED) as u32).collect();
     let rotated = RotatedImages::new(images, chosen, Rotations::All, pixels, 0);
     let (evaluation, mut answers) = training::predict(network, &rotated, &network.encoder.device());
@@ -191,13 +191,13 @@ fn turns(network: &RotationNetwork, pixels: &Pixels, images: &Images) -> Turns {
             let pixels = rotate(images.image(image), height, width, Rotation::from_turns(turns as u32));
             let picture = picture::data_uri(&pixels, height, width);
             let answer = argmax(answers[turns]);
-            Turn { picture, answer, confidence: answers[turns][answer] }
+            TurnedImage { picture, answer, confidence: answers[turns][answer] }
         })
     });
-    Turns { samples: answers.len(), accuracy, shown: shown.collect() }
+    TurnedImages { samples: answers.len(), accuracy, shown: shown.collect() }
 }
 
-/// The filters of the first convolution, where it sees colours.
+/// The filters of the first convolution, if its inputs are colours.
 fn filters(checkpoint: &Checkpoint) -> Vec<String> {
     let first = checkpoint.part("encoder").into_iter().find_map(|(_, data)| {
         let shape: [usize; 4] = data.shape().to_vec().try_into().ok()?;
@@ -209,8 +209,8 @@ fn filters(checkpoint: &Checkpoint) -> Vec<String> {
     data.as_slice::<f32>().map_or(Vec::new(), |weights| picture::filters(weights, height, width, filters))
 }
 
-/// Of centred features `values`, `[images, width]`.
-fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
+/// Neighbours by centred features `values`, `[images, width]`.
+fn neighbours(values: &[f32], images: &Images, width: usize) -> NearestImages {
     let picture = |index: usize| {
         (picture::data_uri(images.image(index), images.height, images.width), images.labels[index])
     };
@@ -232,7 +232,7 @@ fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
         others.into_iter().map(move |other| images.labels[other] == images.labels[query])
     });
     let same: Vec<bool> = same.collect();
-    Neighbours {
+    NearestImages {
         same_class: same.iter().filter(|same| **same).count() as f64 / same.len().max(1) as f64,
         queries: counted.len(),
         pool: images.len(),
@@ -241,7 +241,7 @@ fn neighbours(values: &[f32], images: &Images, width: usize) -> Neighbours {
     }
 }
 
-/// The pictures of the mistakes that the run's evaluation listed.
+/// Pictures of the mistakes that the run's evaluation listed.
 fn mistakes(look: &mut Look, facts: &Facts, dataset: &Dataset) -> Result<()> {
     let mistakes = facts.mistakes();
     if mistakes.is_empty() {

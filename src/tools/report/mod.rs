@@ -1,8 +1,8 @@
-//! `rotnet report`: one HTML file about one run or several, that needs nothing but a browser.
+//! `rotnet report`: one HTML file about one or more runs that needs nothing but a browser.
 //!
-//! `facts` reads what the runs left behind, `look` computes what their encoders make of images, the rest lays it out:
-//! `curves`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `figure` sets what they
-//! draw, `page` is the frame.
+//! `facts` reads what the runs left behind, `look` computes what their encoders make of images, and the rest lays it
+//! out: `curves`, `labels`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `figure` adds title
+//! and caption, `page` is the frame.
 
 mod chart;
 mod curves;
@@ -26,14 +26,15 @@ use crate::progress::Reporter;
 use facts::Facts;
 use look::Look;
 
-/// What [`report`] is asked for.
+/// What to report on, and where to.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// Run directories, or those of sweeps.
+    /// Directories of runs or of sweeps.
     pub runs: Vec<PathBuf>,
-    /// The file to write; absent: `report.html` in the directory that is named, or here where there are several.
+    /// The file to write; if absent, `report.html` in the named directory, or in the working directory if several are
+    /// named.
     pub out: Option<PathBuf>,
-    /// The folder of the data set, where it lies elsewhere than the runs say.
+    /// The folder of the data set, if it is not where the runs say.
     pub data: Option<PathBuf>,
     /// Where data sets lie by default.
     pub data_home: PathBuf,
@@ -48,7 +49,7 @@ pub struct ReportFile {
     pub bytes: usize,
     /// The runs on it.
     pub runs: Vec<PathBuf>,
-    /// What is not on it, and why.
+    /// What is missing from it, and why.
     pub notes: Vec<String>,
 }
 
@@ -58,14 +59,14 @@ struct Shown {
     look: Look,
 }
 
-/// Most runs with pictures and tables of their own; of more, only what compares them is shown.
+/// Most runs that get pictures and tables of their own; if there are more, only what compares them is shown.
 const WITH_PICTURES: usize = 4;
 
 /// Writes the page.
 ///
 /// # Errors
 /// [`crate::Error::Data`] if a directory holds no run; [`crate::Error::Io`] if the page cannot be written. What cannot
-/// be read or computed is left out and noted.
+/// be read or computed is left out, with a note.
 pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFile> {
     let mut directories = Vec::new();
     for named in &request.runs {
@@ -89,8 +90,8 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
     }
     if !pictures {
         notes.push(format!(
-            "Pictures and the tables of single runs are left out, as there are more than {WITH_PICTURES} runs; \
-             name few of them to see those."
+            "With more than {WITH_PICTURES} runs, pictures and tables of single runs are left out; name fewer runs to \
+             see them."
         ));
     }
     let html = page::page(&runs, &notes);
@@ -102,7 +103,7 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
     Ok(ReportFile { file, bytes: html.len(), runs: directories, notes })
 }
 
-/// A short name of each directory: its last part, with as many of those before as tell it from the others.
+/// A short name for each directory: its last part, and as many of those before it as it takes to tell them apart.
 fn names(directories: &[PathBuf]) -> Vec<String> {
     let name = |path: &Path, parts: usize| {
         let all: Vec<_> = path.components().map(|part| part.as_os_str().to_string_lossy()).collect();

@@ -9,7 +9,7 @@ use crate::judge::statistics::wilson;
 use crate::progress::Stage;
 
 const STYLE: &str = include_str!("style.css");
-/// The page loads nothing, whatever is on it.
+/// The page loads nothing from outside.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The whole page. All text that comes from files is escaped.
@@ -131,7 +131,7 @@ fn state(training: &Training) -> String {
     }
 }
 
-/// Warnings of the stages, and what is not on the page.
+/// Warnings of the stages, and what is missing from the page.
 fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
     let warnings = runs.iter().flat_map(|run| {
         run.facts.warnings().map(|(stage, text)| format!("{}, {}: {text}", run.facts.name, stage.name()))

@@ -1,4 +1,4 @@
-//! Pictures as PNG data in the page.
+//! Pictures as PNG data embedded in the page.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -21,8 +21,8 @@ fn encode(pixels: &[u8], height: usize, width: usize) -> Option<Vec<u8>> {
     Some(png)
 }
 
-/// Weights `[height, width, 3, filters]` as one picture a filter: grey is zero, the largest weight of the filter is
-/// black or white.
+/// Weights `[height, width, 3, filters]` as one picture per filter: grey is zero, black or white the largest weight of
+/// the filter.
 pub(super) fn filters(weights: &[f32], height: usize, width: usize, filters: usize) -> Vec<String> {
     let of = |filter: usize| {
         let weights: Vec<f32> = weights.iter().copied().skip(filter).step_by(filters).collect();

@@ -1,49 +1,17 @@
-//! The sections of numbers and words: confusion, protocol, differences, config, environment.
+//! The sections of numbers and words: protocol, differences, config, environment.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Shown;
-use super::chart::matrix;
 use super::facts::Facts;
-use super::figure::{duration, figure, percent};
+use super::figure::{duration, percent};
 use crate::judge::statistics::{Interval, wilson};
 use crate::progress::Stage;
 use crate::stages::{ExtractSummary, FinetuneSummary};
 use crate::store::run_record::RunRecord;
 use crate::tools::comparison::differing;
-use crate::training::Evaluation;
-
-/// How often each class was taken for which.
-pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
-    let shares: Vec<Vec<f64>> = test
-        .confusion
-        .iter()
-        .map(|row| {
-            let all = row.iter().sum::<u64>().max(1) as f64;
-            row.iter().map(|&count| count as f64 / all).collect()
-        })
-        .collect();
-    let name = |class: usize| classes.get(class).cloned().unwrap_or_else(|| format!("class {class}"));
-    let mut pairs: Vec<(usize, usize, u64)> = Vec::new();
-    for (truth, row) in test.confusion.iter().enumerate() {
-        let wrong = row.iter().enumerate().filter(|(answer, _)| *answer != truth);
-        pairs.extend(wrong.map(|(answer, &count)| (truth, answer, count)));
-    }
-    pairs.sort_by_key(|&(truth, answer, count)| (std::cmp::Reverse(count), truth, answer));
-    let caption = html! {
-        "Of the test images of a class (row), the share that got each answer (column), in percent; the diagonal is "
-        "right. Most frequent: "
-        @for (place, (truth, answer, count)) in pairs.iter().filter(|pair| pair.2 > 0).take(3).enumerate() {
-            @if place > 0 { ", " }
-            (name(*truth)) " taken for " (name(*answer)) " (" (count) "×)"
-        }
-        "."
-    };
-    let body = PreEscaped(matrix("Confusion of classes", &shares, classes));
-    figure("Confusion", html! { div.matrix { (body) } }, caption)
-}
 
 /// Protocol, environment and config of a run.
 pub(super) fn section(run: &Shown) -> Markup {
@@ -62,7 +30,7 @@ pub(super) fn section(run: &Shown) -> Markup {
     }
 }
 
-/// A number of the run, where it comes from, and how it was taken.
+/// A number of the run, what it was taken on, and how.
 struct Line {
     what: String,
     value: String,
@@ -198,12 +166,12 @@ fn environment(facts: &Facts) -> Markup {
     }
 }
 
-/// A value as configs name it.
+/// A value under its name in a config.
 fn serde_name(value: &impl Serialize) -> String {
     json!(value).as_str().unwrap_or_default().to_owned()
 }
 
-/// The config keys in which runs differ.
+/// The config keys in which the runs differ.
 pub(super) fn differences(runs: &[Shown]) -> Markup {
     let settings: Vec<&Value> = runs.iter().map(|run| &run.facts.settings).collect();
     let differ = differing(&settings);
@@ -237,7 +205,7 @@ pub(super) fn differences(runs: &[Shown]) -> Markup {
                         }
                     }
                 } }
-                p.caption { "Keys of the config that are not the same in all runs; – is a key that is not set." }
+                p.caption { "Config keys that are not the same in all runs; – marks a key that is not set." }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the runs of a sweep that are not there yet.
+//! Carries out the runs of a sweep that are not finished yet.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::progress::{Event, Reporter, Stage};
 use crate::stages::{self, Context, Sources};
 use crate::store::run_directory::{Existing, RunDirectory};
 
-/// The runs of a sweep that the test set is opened for.
+/// Which runs of a sweep are evaluated on the test set.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Tested {
     /// None: the sweep reports validation accuracy.
@@ -24,9 +24,9 @@ pub enum Tested {
     All,
 }
 
-/// What is to be run, and where.
+/// What to run, and where.
 pub struct Sweep {
-    /// In words, from the file.
+    /// What the sweep is about, from its file.
     pub description: String,
     /// All runs.
     pub planned: Vec<Planned>,
@@ -38,9 +38,9 @@ pub struct Sweep {
     pub data_home: PathBuf,
 }
 
-/// Makes every run that is not finished, then tests those that are to be tested, and leaves `sweep.csv` and
+/// Carries out every run that is not finished, then evaluates the chosen ones on the test set. Leaves `sweep.csv` and
 /// `summary.json` in the sweep's directory, both up to date after each run. A run whose training diverges is noted as
-/// failed, and the others go on.
+/// failed; the others go on.
 ///
 /// # Errors
 /// [`Error::Config`] for a run without validation images where they are what is reported or chosen by; whatever
@@ -92,7 +92,7 @@ pub fn execute(sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<SweepSummar
     Ok(SweepSummary::new(&sweep.description, total, &rows))
 }
 
-/// Refuses runs that hold nothing out, where validation accuracy is what a sweep is about.
+/// Refuses runs that hold nothing out if the sweep goes by validation accuracy.
 fn check_validation(sweep: &Sweep) -> Result<()> {
     let lacks = |planned: &&Planned| planned.config.data.validation_images == 0;
     match sweep.planned.iter().find(lacks).filter(|_| sweep.tested != Tested::All) {
@@ -133,7 +133,7 @@ fn sources(out: &Path, config: &Config) -> Sources {
     }
 }
 
-/// A training that did not work out is a result; everything else is an error.
+/// Training that diverged is a result; everything else is an error.
 fn failure(outcome: Result<()>) -> Result<Option<String>> {
     match outcome {
         Ok(()) => Ok(None),

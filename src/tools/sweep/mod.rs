@@ -1,6 +1,6 @@
-//! A grid of runs over config keys, seeds and label draws, made one after the other, with what they have in common made
-//! once: `OUT/shared` holds encoders and features by what decides them, so that a curve over labels pretrains once a
-//! seed.
+//! A grid of runs over config keys, seeds and label draws, carried out one after the other. What runs share is made
+//! once: `OUT/shared` holds encoders and features, named after what decides them, so that a curve over label counts
+//! pretrains once per seed.
 
 mod execute;
 mod plan;

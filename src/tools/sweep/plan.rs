@@ -10,14 +10,14 @@ use crate::config::{self, Config, Document, Overrides};
 use crate::error::{Error, Result};
 use crate::files::sha256;
 
-/// A sweep as its file tells it; unknown keys are refused.
+/// A sweep file; unknown keys are refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SweepFile {
     /// The command, the machine and the result to expect, in words.
     #[serde(default)]
     pub description: String,
-    /// The config that all runs begin with: a recipe, or a file relative to the working directory.
+    /// The config that all runs start from: a recipe, or a file relative to the working directory.
     pub config: PathBuf,
     /// Values by dotted key of the config; every combination is run, the last key changing fastest.
     #[serde(default)]
@@ -26,23 +26,23 @@ pub struct SweepFile {
     /// a variant begins with the values of one before it.
     #[serde(default)]
     pub variants: Map<String, Value>,
-    /// Values of `seed`; none: that of the config.
+    /// Values of `seed`; if empty, that of the config.
     #[serde(default)]
     pub seeds: Vec<u64>,
-    /// Values of `data.label_draw`; none: that of the config.
+    /// Values of `data.label_draw`; if empty, that of the config.
     #[serde(default)]
     pub label_draws: Vec<u64>,
-    /// The file itself, as messages name it.
+    /// Path of the file, for messages.
     #[serde(skip)]
     origin: String,
 }
 
-/// A run that is to be made.
+/// A run to carry out.
 #[derive(Clone, Debug)]
 pub struct Planned {
-    /// Name of its directory: what is set, and a digest of all that decides the result.
+    /// Name of its directory: what is set, and a digest of everything that decides the result.
     pub name: String,
-    /// The variant; absent where the file names none.
+    /// The variant; absent if the file names none.
     pub variant: Option<String>,
     /// What the grid sets.
     pub values: Vec<(String, Value)>,
@@ -77,7 +77,7 @@ pub fn read(path: &Path) -> Result<SweepFile> {
 }
 
 impl SweepFile {
-    /// What messages have in front of a key of the file.
+    /// What messages put in front of a key of the file.
     fn prefix(&self) -> String {
         if self.origin.is_empty() { String::new() } else { format!("{}: ", self.origin) }
     }
@@ -87,8 +87,8 @@ impl SweepFile {
     }
 }
 
-/// All runs of a sweep, each checked before the first is begun; `common` is laid over every config, and counts less than
-/// what the file sets.
+/// All runs of a sweep, each checked before the first one starts; `common` is laid over every config, under what the
+/// file sets.
 ///
 /// # Errors
 /// [`Error::Config`] naming the key, for the first config that is not usable.

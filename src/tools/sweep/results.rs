@@ -1,4 +1,4 @@
-//! What the runs of a sweep have come to: a row a run, and mean and deviation over seeds and label draws.
+//! The results of a sweep: one row per run, and means and deviations over seeds and label draws.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::store::run_directory::RunDirectory;
 /// The file `summary.json` of a sweep.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SweepSummary {
-    /// In words, from the file.
+    /// What the sweep is about, from its file.
     pub description: String,
     /// Runs that are planned.
     pub planned: usize,
@@ -31,10 +31,10 @@ pub struct SweepSummary {
     pub runs: Vec<Row>,
 }
 
-/// Runs that differ in seed and label draw alone.
+/// Runs that differ only in seed and label draw.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Group {
-    /// The variant; absent where the file names none.
+    /// The variant; absent if the file names none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub variant: Option<String>,
     /// The point of the grid.
@@ -43,24 +43,24 @@ pub struct Group {
     pub runs: usize,
     /// Runs that failed.
     pub failed: usize,
-    /// Accuracy on the validation split; absent where nothing is held out.
+    /// Accuracy on the validation split; absent if nothing is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation: Option<Spread>,
-    /// Accuracy on the test set; absent while it is closed.
+    /// Accuracy on the test set; absent until it is opened.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub test: Option<Spread>,
     /// Mean rotation accuracy in the last epoch of pretraining; absent without pretraining.
     pub rotation_accuracy: Option<f64>,
 }
 
-/// A number over several runs.
+/// How a number varies between runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
     /// Runs that have it.
     pub runs: usize,
     /// Its mean.
     pub mean: f64,
-    /// Its standard deviation between runs (divided by one less than their number); absent for one run.
+    /// Its standard deviation between runs (dividing by one less than their number); absent for a single run.
     pub deviation: Option<f64>,
 }
 
@@ -80,9 +80,9 @@ pub struct Row {
     pub label_draw: u64,
     /// Labels that the classifier was shown.
     pub labels: Option<usize>,
-    /// Accuracy on the validation split of what is kept; absent where nothing is held out.
+    /// Accuracy of the classifier that was kept on the validation split; absent if nothing is held out.
     pub validation_accuracy: Option<f64>,
-    /// Accuracy on the test set; absent while it is closed.
+    /// Accuracy on the test set; absent until it is opened.
     pub test_accuracy: Option<f64>,
     /// Its bootstrap interval, 95 %, over the test images.
     pub test_interval: Option<Interval>,
@@ -92,10 +92,10 @@ pub struct Row {
     pub shared_seconds: f64,
     /// Wall time of fine-tuning, in seconds.
     pub seconds: Option<f64>,
-    /// The run that holds the encoder; absent from scratch.
+    /// The run that holds the encoder; absent for training from scratch.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub encoder: Option<PathBuf>,
-    /// Why it has no result.
+    /// Why it has no result; absent if it has one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub failure: Option<String>,
 }
@@ -137,7 +137,7 @@ impl Row {
     }
 }
 
-/// A summary, where there is one.
+/// The summary at a path, if there is one.
 fn read<T: DeserializeOwned>(path: Option<PathBuf>) -> Result<Option<T>> {
     path.map_or(Ok(None), |path| read_json_if_there(&path))
 }
@@ -162,7 +162,7 @@ impl SweepSummary {
         }
     }
 
-    /// Indices of the runs of the group with the best mean validation accuracy, the first where several are.
+    /// Indices of the runs of the group with the best mean validation accuracy; of the first such group.
     pub(super) fn best(&self) -> Vec<usize> {
         let mean = |group: &Group| group.validation.map_or(f64::NEG_INFINITY, |spread| spread.mean);
         let best =
@@ -207,7 +207,7 @@ pub(super) fn write(out: &Path, summary: &SweepSummary) -> Result<()> {
     table.commit()
 }
 
-/// A line of titles, then a line a run.
+/// A header, then one line per run.
 fn csv(rows: &[Row], out: &mut dyn Write) -> Result<(), csv::Error> {
     let keys: Vec<&String> = rows.first().map(|row| row.values.keys().collect()).unwrap_or_default();
     let mut titles = vec!["run", "variant"];

@@ -1,4 +1,4 @@
-//! What runs of a sweep have in common: encoders and features, by what decides them.
+//! What runs of a sweep share: encoders and features, named after what decides them.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::data::DataConfig;
 use crate::progress::Stage;
 use crate::store::run_directory::RunDirectory;
 
-/// The runs that hold what a run has in common with others.
+/// The runs that hold what a run shares with others.
 pub(super) struct Shared {
     pub pretrain: RunDirectory,
     pub features: RunDirectory,

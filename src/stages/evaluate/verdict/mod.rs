@@ -33,16 +33,16 @@ pub(super) use compare::Comparison;
 pub struct Verdict {
     /// The answer in a sentence.
     pub sentence: String,
-    /// How the numbers came about.
+    /// How the numbers were obtained.
     pub protocol: String,
-    /// The comparisons, by falling scarcity of labels.
+    /// The comparisons, fewest labels first.
     pub counts: Vec<LabelCount>,
 }
 
 /// Classifiers that were shown the same labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabelCount {
-    /// Labels of each class; 0: all there are.
+    /// Labels per class; 0: all there are.
     pub labels_per_class: usize,
     /// Labels in all.
     pub labels: usize,
@@ -59,7 +59,7 @@ pub struct Arm {
     pub test_accuracy: f64,
     /// Its bootstrap interval, 95 %.
     pub test_interval: Interval,
-    /// Accuracy on the validation split; absent where nothing is held out.
+    /// Accuracy on the validation split; absent if nothing is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_accuracy: Option<f64>,
     /// Wall time of everything it took: pretraining, extraction, training of the classifier.
@@ -74,7 +74,7 @@ pub struct Arm {
     pub checkpoint: String,
 }
 
-/// A baseline that was asked for and that the run cannot be compared with.
+/// A baseline that was asked for but that the run cannot be compared with.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its name.
