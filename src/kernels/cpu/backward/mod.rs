@@ -395,7 +395,7 @@ impl Plan<'_> {
             if spreads(shape) {
                 copy_spread(shape, x, padded);
             } else {
-                copy_padded(shape, x, padded);
+                copy_padded::<f32>(shape, x, padded);
             }
         }
         gradient.on(&self.x).add_weight_gradient(padded, weight_sums, bias_sums);
