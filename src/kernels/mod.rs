@@ -21,7 +21,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-/// What surrounds the multiplication of a convolution block. Stride is 1.
+/// Padding of a convolution block, and what follows its products. Stride is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
     /// Zeros added on each side: 0 is `valid`, (kernel - 1) / 2 is `same`.
@@ -32,10 +32,10 @@ pub struct ConvOptions {
     pub pool: bool,
 }
 
-/// What is taken of windows of 3x3 places that begin two places apart, with one place of padding.
+/// Pooling over windows of 3x3 with stride 2 and padding 1: what is taken of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlappingPool {
-    /// The largest number; padding does not count.
+    /// The maximum; padding is ignored.
     Max,
     /// The mean over nine places; padding counts as zeros (PyTorch's default).
     Average,
@@ -48,7 +48,7 @@ impl OverlappingPool {
     }
 }
 
-/// How a batch normalisation is done.
+/// Options of batch normalisation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormOptions {
     /// Added to the variance.
@@ -68,7 +68,7 @@ pub struct AdamStep {
     pub beta_2: f32,
     /// Added to the root of the second moment.
     pub epsilon: f32,
-    /// What the parameter is multiplied by first: `1 - lr * weight decay` (Loshchilov and Hutter 2019), 1 without.
+    /// Factor on the parameter before the update: `1 - lr * weight decay` (Loshchilov and Hutter 2019), 1 without.
     pub keep: f32,
 }
 
@@ -79,9 +79,9 @@ pub struct SgdStep {
     pub learning_rate: f32,
     /// Decay of the velocity, the sum of gradients.
     pub momentum: f32,
-    /// Whether the gradient is taken as if after the next step (Sutskever et al. 2013).
+    /// Nesterov's momentum: the gradient as if after the next step (Sutskever et al. 2013).
     pub nesterov: bool,
-    /// Share of the parameter that is added to its gradient.
+    /// Weight decay: this share of the parameter is added to its gradient.
     pub weight_decay: f32,
 }
 
@@ -201,8 +201,8 @@ mod remote {
 
 static BURN_OPERATIONS: AtomicBool = AtomicBool::new(false);
 
-/// Makes every device run burn's own operations from now on (true), or the kernels where there are any (false,
-/// as at the start). For measuring what the kernels gain.
+/// From now on, every device runs burn's own operations (true) or its kernels if it has any (false, the default). For
+/// measuring what the kernels gain.
 pub fn use_burn_operations(yes: bool) {
     BURN_OPERATIONS.store(yes, Ordering::Relaxed);
 }
@@ -211,7 +211,7 @@ fn burn_operations() -> bool {
     BURN_OPERATIONS.load(Ordering::Relaxed)
 }
 
-/// The instruction set that the kernels use on this machine, or that burn's operations are in their place.
+/// The instruction set that the kernels use on this machine, or a note that burn's operations replace them.
 pub fn instruction_set() -> &'static str {
     match burn_operations() {
         true => "no (burn's operations)",
@@ -225,8 +225,8 @@ fn count(multiplications: usize) {
     MULTIPLICATIONS.fetch_add(multiplications as u64, Ordering::Relaxed);
 }
 
-/// Does `work` and gives the floating-point operations of its convolutions and dense layers in the direction forward,
-/// a multiplication and an addition counted as two; of those of other threads too, if there are any at the time.
+/// Runs `work` and returns the floating-point operations of its forward convolutions and dense layers; a multiplication
+/// and an addition count as two. Includes those of other threads at the time.
 pub fn operations(work: impl FnOnce()) -> u64 {
     let before = MULTIPLICATIONS.load(Ordering::Relaxed);
     work();

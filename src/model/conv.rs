@@ -6,10 +6,10 @@ use burn::tensor::Tensor;
 use super::{BatchNorm, Initialiser, Mode};
 use crate::kernels::{self, ConvOptions, OverlappingPool};
 
-/// Square convolution of stride 1, and what follows it: bias and ReLU, or batch normalisation and ReLU; with
-/// pooling on request directly behind the convolution, or overlapping at the end.
+/// A square convolution of stride 1, followed by bias and ReLU or by batch normalisation and ReLU; on request with
+/// pooling directly behind the convolution, or overlapping pooling at the end.
 ///
-/// Pooling commutes with bias and ReLU, so in a block without normalisation it may as well be thought of as last.
+/// Pooling commutes with bias and ReLU, so without normalisation it makes no difference where it is.
 #[derive(Module, Debug)]
 pub struct ConvBlock {
     /// `[kernel, kernel, inputs, outputs]`.
@@ -25,18 +25,18 @@ pub struct ConvBlock {
     frozen: bool,
 }
 
-/// What a [`ConvBlock`] looks like.
+/// Shape and options of a [`ConvBlock`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockShape {
     /// Side of the kernel.
     pub kernel: usize,
-    /// Zeros around the input.
+    /// Rows and columns of zeros around the input.
     pub padding: usize,
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: [usize; 2],
     /// Max-pooling 2x2 behind the convolution.
     pub pool: bool,
-    /// Batch normalisation in place of the bias.
+    /// Batch normalisation instead of a bias.
     pub norm: bool,
     /// Pooling 3x3 with stride 2 at the end.
     pub overlapping: Option<OverlappingPool>,
@@ -108,7 +108,7 @@ impl ConvBlock {
             None => Tensor::zeros([weight.dims()[3]], &weight.device()),
         };
         if self.frozen {
-            // Whatever a load or a change of device makes of the parameters' own flags.
+            // Loading or moving the parameters may have set their own flags.
             (weight, bias) = (weight.detach(), bias.detach());
         }
         let output = kernels::conv_block(input, weight, bias, self.options);

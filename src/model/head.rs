@@ -1,4 +1,4 @@
-//! What stands on the features: kinds of classifiers.
+//! Classifiers on top of features: which kinds there are.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ impl HeadKind {
         }
     }
 
-    /// Hidden widths where the config names none: the Keras program's, and the paper's.
+    /// Hidden widths if the config names none: those of the Keras program, or of the paper.
     pub fn default_hidden(self) -> Vec<usize> {
         match self {
             Self::Linear | Self::Ridge => Vec::new(),
@@ -44,7 +44,7 @@ impl HeadKind {
     }
 }
 
-/// Features that are one block's output in its places.
+/// Features that are the whole output map of one block.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FeatureMap {
     /// The block.
@@ -53,7 +53,7 @@ pub struct FeatureMap {
     pub shape: ImageShape,
 }
 
-/// The convolutions of a head on maps of so many channels: the first 3x3, the others 1x1, all with batch normalisation.
+/// The convolutions of a head on maps with so many channels: the first 3x3, the others 1x1, all with batch normalisation.
 pub(super) fn convolutions(channels: usize, widths: &[usize]) -> Vec<BlockShape> {
     let inputs = std::iter::once(channels).chain(widths.iter().copied());
     let kernels = std::iter::once(3).chain(std::iter::repeat(1));

@@ -63,12 +63,12 @@ impl<'a> Initialiser<'a> {
         self.uniform([inputs, outputs], limit)
     }
 
-    /// The same number everywhere.
+    /// A vector of one number repeated.
     pub fn constant(&self, value: f32, length: usize) -> Param<Tensor<1>> {
         self.given(vec![value; length], [length])
     }
 
-    /// These numbers.
+    /// Given numbers.
     pub fn given<const D: usize>(&self, values: Vec<f32>, shape: [usize; D]) -> Param<Tensor<D>> {
         Param::from_data(TensorData::new(values, shape), self.device)
     }

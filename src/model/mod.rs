@@ -1,4 +1,4 @@
-//! The networks: encoders, heads, and their combinations that a stage trains.
+//! The networks: encoders, heads, and the combinations of both that stages train.
 //!
 //! A batch reaches a network as `[batch, values]`: for images the values are height x width x channels,
 //! row by row with the channels last; for features they are the features.
@@ -35,9 +35,9 @@ pub const ROTATIONS: usize = 4;
 /// Shape of an image: height, width, channels.
 pub type ImageShape = [usize; 3];
 
-/// What the training loop needs of a network: one logit a class.
+/// What the training loop needs of a network: one logit per class.
 pub trait Network: Module {
-    /// Path of the layer that gives the logits; Muon leaves its weight to the rule of the biases.
+    /// Path of the layer that computes the logits; Muon treats its weight like a bias.
     const LAST_LAYER: &'static str;
 
     /// `[batch, values]` to `[batch, classes]`.
@@ -47,9 +47,9 @@ pub trait Network: Module {
 /// Encoder and rotation head: what `pretrain` trains.
 #[derive(Module, Debug)]
 pub struct RotationNetwork {
-    /// The part that is kept.
+    /// The part that later stages use.
     pub encoder: Encoder,
-    /// Features to four logits, one a rotation.
+    /// Features to four logits, one per rotation.
     pub head: Dense,
 }
 
@@ -71,24 +71,24 @@ impl Network for RotationNetwork {
     }
 }
 
-/// Shape of a [`Classifier`], as its checkpoint tells it.
+/// Shape of a [`Classifier`], as recorded in its checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassifierShape {
-    /// Numbers a sample.
+    /// Features per sample.
     pub features: usize,
-    /// Widths of the hidden layers; none makes it a linear classifier.
+    /// Widths of the hidden layers; empty for a linear classifier.
     pub hidden: Vec<usize>,
     /// Batch normalisation in the hidden layers.
     pub batch_norm: bool,
     /// Number of classes.
     pub classes: usize,
-    /// The map that the features are, where the hidden layers are convolutions on it.
+    /// What map the features are, if the hidden layers are convolutions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<FeatureMap>,
 }
 
 impl ClassifierShape {
-    /// Number of weights of its layers, biases and norms aside.
+    /// Number of weights of its layers, not counting biases and norms.
     pub fn weights(&self) -> usize {
         let product = |inputs: usize, outputs: usize| inputs.saturating_mul(outputs);
         let (hidden, last) = match &self.map {
@@ -118,7 +118,7 @@ pub struct FeatureMoments {
     pub deviation: Vec<f32>,
 }
 
-/// Deviation under which a feature counts as constant.
+/// A feature with a smaller deviation counts as constant.
 const LEAST_DEVIATION: f32 = 1e-6;
 
 impl FeatureMoments {
@@ -132,8 +132,8 @@ impl FeatureMoments {
         moments
     }
 
-    /// Of samples `[samples, width]` of which `pass` gives some rows at a time, all in their order, each time it is
-    /// called. How many at a time changes no bit.
+    /// Of samples `[samples, width]`. Each call of `pass` goes through all rows in order, some at a time; how many at a
+    /// time changes no bit.
     ///
     /// # Errors
     /// What `pass` fails with.
@@ -165,14 +165,14 @@ impl FeatureMoments {
         })
     }
 
-    /// What a feature is multiplied with to have deviation 1; features that hardly vary are left at their scale.
+    /// Factors that scale each feature to deviation 1; features that hardly vary keep their scale.
     pub fn factors(&self) -> Vec<f32> {
         let inverse = |&deviation: &f32| if deviation < LEAST_DEVIATION { 1.0 } else { 1.0 / deviation };
         self.deviation.iter().map(inverse).collect()
     }
 }
 
-/// Dense layers with ReLU between them, or convolutions and a dense layer; with one dense layer of 64 it is the
+/// Dense layers with ReLU between them, or convolutions and a dense layer. With one hidden layer of 64 it is the
 /// downstream classifier of the Keras program.
 #[derive(Module, Debug)]
 pub struct Classifier {
@@ -180,12 +180,12 @@ pub struct Classifier {
     convolutions: Vec<ConvBlock>,
     hidden: Vec<HiddenLayer>,
     output: Dense,
-    /// Shape of the features where there are convolutions.
+    /// Shape of the features if there are convolutions.
     #[module(skip)]
     map: Option<ImageShape>,
 }
 
-/// Subtracts a fixed mean and divides by a fixed deviation; kept with the parameters, never trained.
+/// Subtracts a fixed mean and divides by a fixed deviation; saved with the parameters, never trained.
 #[derive(Module, Debug)]
 struct Standardise {
     mean: Param<Tensor<1>>,
@@ -206,7 +206,7 @@ impl Standardise {
     }
 }
 
-/// A dense layer with ReLU, behind batch normalisation on request.
+/// A dense layer, batch normalisation on request, ReLU.
 #[derive(Module, Debug)]
 struct HiddenLayer {
     dense: Dense,
@@ -227,7 +227,7 @@ impl HiddenLayer {
 const CLASSIFIER_FIRST_PARAMETER: u64 = 1 << 32;
 
 impl Classifier {
-    /// A classifier with fresh parameters, on features as they are or standardised by `moments`.
+    /// A classifier with fresh parameters; features are standardised by `moments` if there are any.
     pub fn new(shape: &ClassifierShape, moments: Option<FeatureMoments>, seed: u64, device: &Device) -> Self {
         let scheme = if shape.map.is_some() { Scheme::RotNet } else { Scheme::Glorot };
         let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, scheme, device);
@@ -257,7 +257,7 @@ impl Classifier {
 }
 
 impl Classifier {
-    /// One dense layer on standardised features with given parameters: `weight` `[features, classes]`, `bias`
+    /// A linear classifier of standardised features with given parameters: `weight` `[features, classes]`, `bias`
     /// `[classes]`.
     pub fn linear(
         shape: &ClassifierShape,
@@ -299,21 +299,21 @@ fn mean_over_places(map: Tensor<4>) -> Tensor<2> {
     map.reshape([batch, height * width, channels]).mean_dim(1).reshape([batch, channels])
 }
 
-/// Encoder and classifier in one, from images to classes: what `finetune` trains in mode `full`,
-/// and what predicts in both modes.
+/// Encoder and classifier in one, from images to classes: what `finetune` trains in mode `full`, and what classifies
+/// images in both modes.
 #[derive(Module, Debug)]
 pub struct ImageClassifier {
     /// The pretrained encoder.
     pub encoder: Encoder,
-    /// The classifier on its features.
+    /// The classifier on top of it.
     pub classifier: Classifier,
-    /// What of the encoder the classifier sees.
+    /// What the classifier sees of the encoder.
     #[module(skip)]
     readout: Readout,
 }
 
 impl ImageClassifier {
-    /// A pretrained encoder, set to be trained on `device`, below a fresh classifier of what `readout` gives.
+    /// A fresh classifier on what `readout` gives of a pretrained encoder, both to be trained on `device`.
     pub fn new(
         encoder: Encoder,
         readout: Readout,
@@ -324,7 +324,7 @@ impl ImageClassifier {
         Self::of(encoder.train(), readout, Classifier::new(shape, None, seed, device))
     }
 
-    /// Both as they are.
+    /// Puts an encoder and a classifier together as they are.
     pub fn of(encoder: Encoder, readout: Readout, classifier: Classifier) -> Self {
         Self { encoder, classifier, readout }
     }

@@ -24,10 +24,10 @@ pub fn not_finite(parameters: &Parameters) -> Option<&String> {
     parameters.iter().find_map(|(name, data)| (!finite(data)).then_some(name))
 }
 
-/// Puts `parameters` in place of a module's own.
+/// Replaces a module's parameters.
 ///
 /// # Errors
-/// The name of a parameter that is missing, left over or of another shape, and how.
+/// Names a parameter that is missing, unknown to the module or of the wrong shape.
 pub fn load<M: Module>(module: M, parameters: Parameters) -> Result<M, String> {
     let mut loader = Loader { path: Path::default(), parameters, problem: None };
     let module = module.map(&mut loader);

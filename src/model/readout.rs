@@ -37,7 +37,7 @@ impl Pool {
         }
     }
 
-    /// Numbers that `[height, width, channels]` become.
+    /// Numbers per image after pooling `[height, width, channels]`.
     pub fn width(self, [height, width, channels]: [usize; 3]) -> usize {
         let places = self.side().map_or(height * width, |side| side * side);
         places * channels

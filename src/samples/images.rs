@@ -1,4 +1,4 @@
-//! Samples of the training loop made from images, per batch, so that memory does not grow with the rotations.
+//! Samples made from images batch by batch, so that memory does not grow with the number of rotations.
 
 use rand::RngExt;
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use crate::data::{
 };
 use crate::math::random::{Purpose, generator};
 
-/// Fewest samples worth a task of their own: at about 2 µs a sample, a tenth of a millisecond's work.
+/// Number of samples, at least, that are worth a task of their own: at about 2 µs a sample, a tenth of a millisecond's work.
 const SAMPLES_A_TASK: usize = 32;
 
 /// How the rotated copies of the images are put into batches.
@@ -34,7 +34,7 @@ pub struct PlainImages<'a> {
 }
 
 impl<'a> PlainImages<'a> {
-    /// All images, in their order.
+    /// All images, in order.
     pub fn all(images: &'a Images, pixels: &Pixels) -> Self {
         Self::new(images, (0..images.len() as u32).collect(), pixels)
     }
@@ -44,7 +44,7 @@ impl<'a> PlainImages<'a> {
         Self { source: Source::new(images, indices, pixels) }
     }
 
-    /// Changed at random, anew every epoch, by the seed; not if `config` is absent.
+    /// Augments images, differently in every epoch and depending on the seed; not without a `config`.
     pub fn augmented(mut self, config: Option<&AugmentConfig>, seed: u64) -> Self {
         self.source.augmentation = config.map(|config| Augmentation::new(config, seed));
         self
@@ -89,7 +89,7 @@ pub struct RotatedImages<'a> {
 }
 
 impl<'a> RotatedImages<'a> {
-    /// The images of the given indices; the seed decides turns at random.
+    /// The images of the given indices; random turns depend on the seed.
     pub fn new(
         images: &'a Images,
         indices: Vec<u32>,
@@ -100,14 +100,14 @@ impl<'a> RotatedImages<'a> {
         Self { source: Source::new(images, indices, pixels), rotations, seed }
     }
 
-    /// Made smaller before the rotation, to `side` pixels each way, by averaging over areas.
+    /// Shrinks images to `side` x `side` pixels before the rotation, by averaging over areas.
     pub fn resized(mut self, side: usize) -> Self {
         let images = self.source.images;
         self.source.shrink = Some(Shrink::new([images.height, images.width], side));
         self
     }
 
-    /// Changed at random before the rotation, anew every epoch, by the seed; not if `config` is absent.
+    /// Augments images before the rotation, differently in every epoch and depending on the seed; not without a `config`.
     pub fn augmented(mut self, config: Option<&AugmentConfig>) -> Self {
         self.source.augmentation = config.map(|config| Augmentation::new(config, self.seed));
         self
@@ -170,7 +170,7 @@ struct Source<'a> {
     shrink: Option<Shrink>,
 }
 
-/// Images as changed, kept while the same one is asked for again.
+/// The latest augmented image, in case it is asked for again.
 #[derive(Default)]
 struct Scratch {
     changed: Changed,

@@ -1,4 +1,4 @@
-//! What is trained on and evaluated, whatever it comes from, and how it becomes tensors.
+//! Labeled samples to train on and to evaluate, and how they become tensors.
 
 mod images;
 mod resident;
@@ -11,28 +11,28 @@ use crate::error::Error;
 pub use images::{PlainImages, RotatedImages, Rotations};
 pub use resident::{Pictures, Place, Resident};
 
-/// A set of labeled samples that can be asked for in any order.
+/// Labeled samples, readable in any order.
 pub trait Samples: Sync {
     /// Number of samples.
     fn len(&self) -> usize;
-    /// Whether there is none.
+    /// Whether there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
-    /// Numbers a sample.
+    /// Numbers per sample.
     fn values(&self) -> usize;
     /// How many neighbouring samples always share a batch (the four rotations of an image); divides `len`.
     fn group(&self) -> usize {
         1
     }
     /// Writes the samples of the given indices as they are in `epoch` (counted from 0; augmentation differs by epoch):
-    /// `values` numbers each into `inputs`, one label each into `labels`.
+    /// `values` numbers of each into `inputs`, the label of each into `labels`.
     fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]);
-    /// Why [`Samples::fill`] could not read samples: what it gave since is not to be used. Absent while all went well.
+    /// Why [`Samples::fill`] could not read a sample, if so: nothing it has written since may be used.
     fn failure(&self) -> Option<Error> {
         None
     }
-    /// The images that samples are turned, moved and mirrored copies of; nothing where they are something else.
+    /// The images, if samples are nothing but turned, moved and mirrored copies of them.
     fn pictures(&self) -> Option<Pictures<'_>> {
         None
     }
@@ -42,24 +42,24 @@ pub trait Samples: Sync {
     }
 }
 
-/// Samples of one step, before they are on a device.
+/// The samples of one step, not yet on a device.
 pub struct Batch {
     /// What the network sees.
     pub inputs: Inputs,
-    /// One a sample.
+    /// One per sample.
     pub labels: Vec<u8>,
 }
 
-/// What the network sees, before it is on a device.
+/// What the network sees, not yet on a device.
 pub enum Inputs {
     /// `labels.len()` times `values` numbers, made on the host.
     Values(Vec<f32>),
-    /// One place a sample in images that the device has already.
+    /// For each sample, its place in images that the device already has.
     Places(Arc<Resident>, Vec<Place>),
 }
 
 impl Inputs {
-    /// Takes the samples from `sample` on away, of `values` numbers each.
+    /// Splits off the samples from `sample` on, of `values` numbers each.
     fn split_off(&mut self, sample: usize, values: usize) -> Self {
         match self {
             Self::Values(numbers) => Self::Values(numbers.split_off(sample * values)),
@@ -77,7 +77,7 @@ impl Inputs {
 }
 
 impl Batch {
-    /// Gathers the samples of the given indices as they are in `epoch`.
+    /// The samples of the given indices as they are in `epoch`.
     pub fn new(samples: &dyn Samples, epoch: u64, indices: &[u32]) -> Self {
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
@@ -92,7 +92,7 @@ impl Batch {
         Self { inputs: Inputs::Places(Arc::clone(resident), places), labels }
     }
 
-    /// Takes the samples from `sample` on away.
+    /// Splits off the samples from `sample` on.
     pub fn split_off(&mut self, sample: usize) -> Self {
         let values = self.inputs.values(self.labels.len());
         Self { inputs: self.inputs.split_off(sample, values), labels: self.labels.split_off(sample) }

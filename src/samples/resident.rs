@@ -6,9 +6,9 @@
 
 use burn::tensor::{DType, Device, Int, IntDType, Tensor, TensorData};
 
-/// Numbers of a pixel.
+/// Numbers per pixel.
 const CHANNELS: usize = 3;
-/// Most pixels that are put on a device, four bytes each there: half a gibibyte.
+/// Number of pixels, at most, to put on a device, at four bytes each: half a gibibyte.
 const MAX_PIXELS: usize = 1 << 27;
 /// Most pixels in a piece of them: 128 MiB, what every graphics card can bind (WebGPU's least
 /// `maxStorageBufferBindingSize`, <https://www.w3.org/TR/webgpu/#limits>).
@@ -40,7 +40,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Numbers of a place, as a device is sent them.
+    /// Numbers per place that a device is sent.
     const LENGTH: usize = 7;
 
     fn numbers(&self) -> [i32; Self::LENGTH] {
@@ -73,7 +73,7 @@ struct OnDevice {
 }
 
 impl Resident {
-    /// The images on `devices` (without automatic differentiation); nothing where there are too many (2^27 pixels).
+    /// Puts images on `devices` (without automatic differentiation); none if there are too many (over 2^27 pixels).
     pub fn new(pictures: &Pictures<'_>, devices: &[Device]) -> Option<Self> {
         Self::in_pieces(pictures, devices, MAX_PIECE)
     }
@@ -189,7 +189,7 @@ fn inside<const D: usize>(places: &Tensor<D, Int>, length: i32) -> Tensor<D, Int
     places.clone().clamp(0, length - 1).equal(places.clone()).cast(IntDType::I32)
 }
 
-/// The place in the image that one less than `side` beyond it shows.
+/// The place within the image whose mirror image lies at a place less than `side` beyond its edge.
 fn reflect(places: Tensor<2, Int>, side: i32) -> Tensor<2, Int> {
     let before = places.abs();
     let after = before.clone().neg().add_scalar(2 * (side - 1));

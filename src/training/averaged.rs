@@ -11,7 +11,7 @@ use super::{Optimizer, Plan, epoch_order};
 use crate::model::{MOMENTUM, Mode, Network, collect, is_running};
 use crate::samples::{Batch, Samples};
 
-/// Most batches that statistics are estimated over. 64 batches of 256 rotated images put a channel's mean within 1/128 of
+/// Number of batches, at most, to estimate statistics from. 64 batches of 256 rotated images put a channel's mean within 1/128 of
 /// its deviation, if an image counted as one value only; their forward passes are 3 % of an epoch of `compact.json` (782
 /// steps of three passes).
 const BATCHES: usize = 64;

@@ -1,4 +1,4 @@
-//! How good a network is on samples it was not trained on.
+//! Loss and accuracy of a network on samples it was not trained on.
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
@@ -8,17 +8,17 @@ use crate::math::logits::argmax;
 use crate::model::{Mode, Network};
 use crate::samples::{Batch, Samples};
 
-/// Samples evaluated at a time; does not change the result beyond rounding of the loss.
+/// Samples evaluated at a time; affects nothing but the rounding of the loss.
 const BATCH: usize = 512;
 
-/// Loss and accuracy, as a whole and by class.
+/// Loss and accuracy, overall and by class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Number of samples.
     pub samples: usize,
     /// Mean cross-entropy in nats.
     pub loss: f64,
-    /// Share classified rightly, in 0..=1.
+    /// Share classified correctly, in 0..=1.
     pub accuracy: f64,
     /// The same, by true class; null for a class without samples.
     pub per_class_accuracy: Vec<Option<f64>>,

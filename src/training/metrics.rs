@@ -13,17 +13,17 @@ use crate::progress::{EpochMetrics, PartialEpoch, Stage};
 /// Steps between two readings of the loss from the device.
 const READ_EVERY: usize = 32;
 
-/// What one step gives; loss and right answers are still on the device.
+/// The result of a step; loss and number of correct answers are still on the device.
 pub(super) struct StepResult {
     /// Mean over the samples.
     pub loss: Tensor<1>,
-    /// Number of right answers.
+    /// Number of correct answers.
     pub correct: Tensor<1>,
     pub samples: usize,
     pub learning_rate: f64,
 }
 
-/// Sums losses and right answers; keeps them on the device between readings.
+/// Sums losses and correct answers; keeps them on the device between readings.
 pub(super) struct Meter {
     stage: Stage,
     epoch: usize,
@@ -35,7 +35,7 @@ pub(super) struct Meter {
 }
 
 impl Meter {
-    /// A meter of the epoch after `done` others, of which the part in `sums` is done already.
+    /// A meter for the epoch that follows `done` others, resumed from `sums`.
     pub(super) fn new(stage: Stage, done: usize, sums: PartialEpoch) -> Self {
         Self {
             stage,
@@ -57,7 +57,7 @@ impl Meter {
         self.sums.steps + self.pending.len()
     }
 
-    /// Takes a step's result; gives mean loss and accuracy so far when they were read.
+    /// Adds a step's result; returns mean loss and accuracy so far whenever they are read.
     pub(super) fn add(&mut self, step: StepResult) -> Result<Option<(f64, f64)>> {
         self.pending.push(step);
         if self.pending.len() < READ_EVERY {
@@ -122,15 +122,15 @@ impl Meter {
     }
 }
 
-/// The file `metrics.jsonl`, a line an epoch; whole at any moment.
+/// The file `metrics.jsonl`: one line per epoch, never half-written.
 pub struct JsonLines {
     path: PathBuf,
     lines: Vec<EpochMetrics>,
 }
 
 impl JsonLines {
-    /// Goes on after the epochs in `lines`; what the file holds behind them, by a process that was killed before it saved
-    /// that epoch, goes.
+    /// Continues after the epochs in `lines`. Lines beyond them, by a process that was killed before it saved that epoch,
+    /// are removed.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.

@@ -37,38 +37,39 @@ use saving::SaveClock;
 /// How far training has come, exact to the step.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Position {
-    /// Whole epochs done.
+    /// Epochs completed.
     pub epochs: usize,
-    /// The part of the next epoch that is done.
+    /// How far the next epoch has come, if it has begun.
     pub partial: Option<PartialEpoch>,
 }
 
 /// How long to train, in which order, and from where.
 pub struct Plan<'a> {
-    /// For messages.
+    /// Named in messages.
     pub stage: Stage,
-    /// Steps in all, those already done included; the last epoch ends early where they do not fill it.
+    /// Total number of steps, including those already done; the last epoch is cut short if they end within it.
     pub steps: u64,
-    /// What stands in for the samples before a step (counted from 0), in the order of the steps: smaller copies of them.
+    /// Smaller copies of the samples to train on at first, each with the step (counted from 0) before which it is used, in
+    /// ascending order.
     pub before: Vec<(u64, &'a dyn Samples)>,
-    /// What is already done.
+    /// Where to start.
     pub from: Position,
-    /// Groups of samples a step (see [`Samples::group`]).
+    /// Groups of samples per step (see [`Samples::group`]).
     pub batch_size: usize,
-    /// Decides the order of the samples.
+    /// Random seed for the order of the samples.
     pub seed: u64,
-    /// Share of the target that is spread over all classes.
+    /// Share of the target that is spread evenly over all classes (label smoothing).
     pub label_smoothing: f32,
     /// When to save within an epoch.
     pub save: SaveConfig,
-    /// What it is done on.
+    /// The devices to train on.
     pub replicas: Replicas,
-    /// The images of the samples on all of these devices, where batches are to be made there.
+    /// The images, if they are on all of these devices and batches are to be made there.
     pub resident: Option<Arc<Resident>>,
 }
 
 impl<'a> Plan<'a> {
-    /// The samples of a step.
+    /// The samples to train on at a step.
     fn samples_at(&self, step: u64, samples: &'a dyn Samples) -> &'a dyn Samples {
         self.before.iter().find(|(end, _)| step < *end).map_or(samples, |(_, smaller)| *smaller)
     }
@@ -87,8 +88,8 @@ impl<'a> Plan<'a> {
 pub type Examine<'a, N> = dyn FnMut(&N, &mut EpochMetrics) + 'a;
 
 /// Saves the network that is trained, the one to keep (see [`Optimizer::evaluated`]) and the optimizer as they are at a
-/// position, with the epoch's metrics where that ends an epoch; gives whether to train on. At the end of an epoch the
-/// network to keep has the running statistics of its own weights, within one those of the trained network.
+/// position, with the epoch's metrics if an epoch ends there; returns whether to go on training. At the end of an epoch
+/// the network to keep has the running statistics of its own weights, within an epoch those of the trained network.
 pub type Save<'a, N> = dyn FnMut(&N, &N, &Optimizer, Position, Option<&EpochMetrics>) -> Result<bool> + 'a;
 
 /// Trains `network` on `samples`, in a new order every epoch.
@@ -219,12 +220,12 @@ pub fn step<N: Network>(
     (network, loss.inner(), correct.inner())
 }
 
-/// Steps of an epoch, the last one with fewer samples where they do not divide.
+/// Steps per epoch; the last one has fewer samples if they do not divide evenly.
 pub fn steps_an_epoch(samples: &dyn Samples, batch_size: usize) -> u64 {
     (samples.len() / samples.group()).div_ceil(batch_size) as u64
 }
 
-/// The samples of an epoch in the order in which they are trained on; groups stay together.
+/// The order in which an epoch trains on its samples; groups stay together.
 pub(crate) fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
     use rand::seq::SliceRandom;
     let group = samples.group();

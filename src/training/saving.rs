@@ -51,12 +51,12 @@ pub(super) struct SaveClock<'a> {
 }
 
 impl<'a> SaveClock<'a> {
-    /// A clock that takes this moment for the last save.
+    /// A clock that starts now.
     pub(super) fn new(config: &'a SaveConfig) -> Self {
         Self { config, last: Instant::now() }
     }
 
-    /// Whether to save after so many steps of the epoch; if so, the time starts anew.
+    /// Whether to save now, after so many steps of the epoch; if so, the clock restarts.
     pub(super) fn due(&mut self, steps: usize) -> bool {
         let by_steps = self.config.every_steps.is_some_and(|every| steps.is_multiple_of(every));
         let by_time = self

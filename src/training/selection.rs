@@ -54,7 +54,7 @@ impl Selection {
         selection
     }
 
-    /// Takes note of an epoch; gives whether it is the best so far.
+    /// Records an epoch; returns whether it is the best so far.
     pub fn add(&mut self, metrics: &EpochMetrics) -> bool {
         let Some(accuracy) = self.by.accuracy(metrics) else {
             return false;
@@ -71,7 +71,7 @@ impl Selection {
         self.best.map(|(epoch, _)| epoch)
     }
 
-    /// Whether to train on after `epochs` epochs.
+    /// Whether to continue after `epochs` epochs.
     pub fn goes_on(&self, epochs: usize) -> bool {
         match (self.patience, self.best) {
             (Some(patience), Some((best, _))) => epochs < best + patience,

@@ -97,7 +97,7 @@ impl WithSimd for Unit<'_> {
         let mut padded = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
         let images = self.x.chunks_exact(shape.input_len());
         for (x, dy) in images.zip(self.dy.chunks_exact(shape.output_len())) {
-            copy_padded(shape, x, &mut padded);
+            copy_padded::<f32>(shape, x, &mut padded);
             for gradient in dy.chunks_exact(shape.out_channels) {
                 for (sum, value) in self.bias_sums.iter_mut().zip(gradient) {
                     *sum += value;

@@ -26,10 +26,11 @@
 //! Winograd F(2x2,3x3), whose output tile is one pooling window (estimate for layer 2: 37,000 cycles of
 //! products + 16,000 of transforms against 86,000 now).
 
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::pack::{PackedWeights, SLACK, copy_padded};
+use super::pack::{Operand, PackedWeights, SLACK, copy_padded};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
 use super::simd::{arch, beats, load};
@@ -76,7 +77,7 @@ pub fn conv_forward(
     }
     let arch = arch();
     let (lanes, vectors) = arch.dispatch(PackWidth { pool: shape.pool });
-    let packed = PackedWeights::new(shape, weight, bias, lanes, vectors);
+    let packed = PackedWeights::<f32>::new(shape, weight, bias, lanes, vectors);
     let inputs = UNIT * shape.input_len();
     let outputs = UNIT * shape.output_len();
     let run = |x: &[f32], y: &mut [f32], argmax: &mut [u8]| {
@@ -105,36 +106,37 @@ impl WithSimd for PackWidth {
     }
 }
 
-struct Images<'a> {
+struct Images<'a, O> {
     shape: &'a ConvShape,
-    packed: &'a PackedWeights,
+    packed: &'a PackedWeights<O>,
     x: &'a [f32],
     y: &'a mut [f32],
     argmax: &'a mut [u8],
 }
 
-impl WithSimd for Images<'_> {
+impl<O: Operand> WithSimd for Images<'_, O> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { shape, packed, x, y, argmax } = self;
-        let mut padded = (shape.padding > 0).then(|| {
-            Scratch::take_zeroed(shape.padded_height() * shape.padded_width() * shape.in_channels + SLACK)
-        });
+        let padded_len = shape.padded_height() * shape.padded_width() * shape.in_channels;
+        let mut padded = None;
         let outputs = shape.output_len();
         for (index, (x, y)) in x.chunks_exact(shape.input_len()).zip(y.chunks_exact_mut(outputs)).enumerate()
         {
-            let x = match &mut padded {
-                Some(padded) => {
-                    copy_padded(shape, x, padded);
-                    &padded[..]
+            let unpadded = if shape.padding == 0 { O::as_they_are(x) } else { None };
+            let x: &[O] = match unpadded {
+                Some(x) => x,
+                None => {
+                    let padded = padded.get_or_insert_with(|| Scratch::take_zeroed(padded_len + SLACK));
+                    copy_padded::<O>(shape, x, cast_slice_mut(padded));
+                    cast_slice(padded)
                 }
-                None => x,
             };
             let argmax = argmax.get_mut(index * outputs..(index + 1) * outputs).unwrap_or(&mut []);
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
-            assert!(x.len() >= shape.padded_height() * shape.padded_width() * shape.in_channels);
+            assert!(x.len() >= padded_len);
             assert!(y.len() == outputs && (argmax.is_empty() || argmax.len() == outputs));
             let mut image = Image { simd, shape, x, y, argmax };
             if shape.pool {
@@ -146,18 +148,18 @@ impl WithSimd for Images<'_> {
     }
 }
 
-struct Image<'a, S> {
+struct Image<'a, S, O> {
     simd: S,
     shape: &'a ConvShape,
-    x: &'a [f32],
+    x: &'a [O],
     y: &'a mut [f32],
     argmax: &'a mut [u8],
 }
 
 /// Where a tile reads and writes.
 #[derive(Clone, Copy)]
-struct At<'a> {
-    weights: &'a [f32],
+struct At<'a, O> {
+    weights: &'a [O],
     bias: &'a [f32],
     /// First output row, column (of the pooled output, if pooled) and channel.
     row: usize,
@@ -165,9 +167,9 @@ struct At<'a> {
     channel: usize,
 }
 
-impl<S: Simd> Image<'_, S> {
+impl<S: Simd, O: Operand> Image<'_, S, O> {
     #[inline(always)]
-    fn pooled(&mut self, packed: &PackedWeights) {
+    fn pooled(&mut self, packed: &PackedWeights<O>) {
         for group in 0..packed.groups() {
             let (weights, bias) = packed.group(group);
             for row in 0..self.shape.out_height() {
@@ -189,7 +191,7 @@ impl<S: Simd> Image<'_, S> {
     }
 
     #[inline(always)]
-    fn plain(&mut self, packed: &PackedWeights) {
+    fn plain(&mut self, packed: &PackedWeights<O>) {
         for group in 0..packed.groups() {
             let (weights, bias) = packed.group(group);
             for row in 0..self.shape.out_height() {
@@ -209,7 +211,7 @@ impl<S: Simd> Image<'_, S> {
     }
 
     #[inline(always)]
-    fn plain_tiles<const VECTORS: usize>(&mut self, at: At, columns: usize) {
+    fn plain_tiles<const VECTORS: usize>(&mut self, at: At<O>, columns: usize) {
         match columns {
             1 => self.plain_tile::<1, VECTORS>(at),
             2 => self.plain_tile::<2, VECTORS>(at),
@@ -226,7 +228,7 @@ impl<S: Simd> Image<'_, S> {
     #[allow(clippy::needless_range_loop, reason = "indices address memory and the sums alike")]
     fn accumulate<const ROWS: usize, const COLUMNS: usize, const VECTORS: usize>(
         &self,
-        at: At,
+        at: At<O>,
         row: usize,
         column: usize,
     ) -> [[[S::f32s; VECTORS]; COLUMNS]; ROWS] {
@@ -256,17 +258,17 @@ impl<S: Simd> Image<'_, S> {
             for kernel_row in 0..shape.kernel {
                 let x = self.x.as_ptr().add(first + kernel_row * row_stride);
                 for index in 0..piece {
-                    let mut taps = [simd.splat_f32s(0.0); VECTORS];
+                    let mut taps = [O::splat(simd, O::zeroed()); VECTORS];
                     for (vector, tap) in taps.iter_mut().enumerate() {
-                        *tap = load::<S>(weights.add(vector * S::F32_LANES));
+                        *tap = O::load::<S>(weights.add(vector * S::F32_LANES));
                     }
                     weights = weights.add(VECTORS * S::F32_LANES);
                     for row in 0..ROWS {
                         for column in 0..COLUMNS {
-                            let input = simd.splat_f32s(*x.add(row * row_stride + column * channels + index));
+                            let input = O::splat(simd, *x.add(row * row_stride + column * channels + index));
                             for vector in 0..VECTORS {
                                 let sum = &mut sums[row][column][vector];
-                                *sum = simd.mul_add_e_f32s(input, taps[vector], *sum);
+                                *sum = O::multiply_add(simd, input, taps[vector], *sum);
                             }
                         }
                     }
@@ -278,7 +280,7 @@ impl<S: Simd> Image<'_, S> {
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "indices address outputs and the sums alike")]
-    fn pooled_tile<const WINDOWS: usize, const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At) {
+    fn pooled_tile<const WINDOWS: usize, const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At<O>) {
         let simd = self.simd;
         let sums = self.accumulate::<2, COLUMNS, VECTORS>(at, 2 * at.row, 2 * at.column);
         for window in 0..WINDOWS {
@@ -308,7 +310,7 @@ impl<S: Simd> Image<'_, S> {
 
     #[inline(always)]
     #[allow(clippy::needless_range_loop, reason = "indices address outputs and the sums alike")]
-    fn plain_tile<const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At) {
+    fn plain_tile<const COLUMNS: usize, const VECTORS: usize>(&mut self, at: At<O>) {
         let simd = self.simd;
         let sums = self.accumulate::<1, COLUMNS, VECTORS>(at, at.row, at.column);
         for column in 0..COLUMNS {
@@ -333,7 +335,7 @@ impl<S: Simd> Image<'_, S> {
             // SAFETY: `target` is a whole vector long.
             unsafe { super::simd::store::<S>(target.as_mut_ptr(), value) }
         } else {
-            target.copy_from_slice(&pulp::bytemuck::cast_slice(&[value])[..real]);
+            target.copy_from_slice(&cast_slice(&[value])[..real]);
         }
     }
 
@@ -342,7 +344,7 @@ impl<S: Simd> Image<'_, S> {
         let real = (self.shape.out_channels - channel).min(S::F32_LANES);
         let target = &mut self.argmax[pixel * self.shape.out_channels + channel..][..real];
         let positions = [position];
-        let positions: &[u32] = pulp::bytemuck::cast_slice(&positions);
+        let positions: &[u32] = cast_slice(&positions);
         for (target, &position) in target.iter_mut().zip(positions) {
             *target = position as u8;
         }

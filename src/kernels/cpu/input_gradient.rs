@@ -79,47 +79,56 @@ impl<S: Simd> Gradient<'_, S> {
                     if words.iter().all(|&word| word == 0) {
                         continue;
                     }
+                    let offset = base as usize
+                        + self.steps[place]
+                        + row * row_stride
+                        + column * stride
+                        + vector * S::F32_LANES;
+                    let first_tap = vector * channels * taps + row * kernel + column;
                     // SAFETY: set bits are channels, so `dy` and `weights` are read within the asserted
                     // lengths; `dx` is read and written within the bound asserted for the furthest base.
                     unsafe {
-                        let dx = dx.as_mut_ptr().add(
-                            base as usize
-                                + self.steps[place]
-                                + row * row_stride
-                                + column * stride
-                                + vector * S::F32_LANES,
-                        );
-                        let mut sums = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
-                        for (row, sums) in sums.iter_mut().enumerate() {
-                            for (column, sum) in sums.iter_mut().enumerate() {
-                                *sum = load::<S>(dx.add(row * row_stride + column * stride));
-                            }
-                        }
-                        for (word, &bits) in words.iter().enumerate() {
-                            let mut bits = bits;
-                            while bits != 0 {
-                                let channel = 64 * word + bits.trailing_zeros() as usize;
-                                bits &= bits - 1;
-                                debug_assert!(channel < channels);
-                                let gradient =
-                                    simd.splat_f32s(*self.dy.get_unchecked(position * channels + channel));
-                                let weights = weights.as_ptr().add(
-                                    ((vector * channels + channel) * taps + row * kernel + column)
-                                        * S::F32_LANES,
-                                );
-                                for (row, sums) in sums.iter_mut().enumerate() {
-                                    for (column, sum) in sums.iter_mut().enumerate() {
-                                        let weight =
-                                            load::<S>(weights.add((row * kernel + column) * S::F32_LANES));
-                                        *sum = simd.mul_add_e_f32s(gradient, weight, *sum);
-                                    }
-                                }
-                            }
-                        }
-                        for (row, sums) in sums.iter().enumerate() {
-                            for (column, &sum) in sums.iter().enumerate() {
-                                store::<S>(dx.add(row * row_stride + column * stride), sum);
-                            }
+                        let dx = dx.as_mut_ptr().add(offset);
+                        let weights = weights.as_ptr().add(first_tap * S::F32_LANES);
+                        let mut sums = load_pixels::<S, ROWS, COLUMNS>(simd, dx, row_stride, stride);
+                        self.add_channels(position, words, weights, &mut sums);
+                        store_pixels::<S, ROWS, COLUMNS>(&sums, dx, row_stride, stride);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to `sums` the products of the gradients of one position with the taps that `weights` points to, of every
+    /// channel whose bit is set in `words`.
+    ///
+    /// # Safety
+    /// Set bits are below the number of output channels; `dy` holds the gradients of `position`; from `weights` on there
+    /// are `taps` vectors for each channel, the taps of the last one up to (`ROWS`, `COLUMNS`) only.
+    #[inline(always)]
+    unsafe fn add_channels<const ROWS: usize, const COLUMNS: usize>(
+        &self,
+        position: usize,
+        words: &[u64],
+        weights: *const f32,
+        sums: &mut [[S::f32s; COLUMNS]; ROWS],
+    ) {
+        let (channels, kernel) = (self.shape.out_channels, self.shape.kernel);
+        for (word, &bits) in words.iter().enumerate() {
+            let mut bits = bits;
+            while bits != 0 {
+                let channel = 64 * word + bits.trailing_zeros() as usize;
+                bits &= bits - 1;
+                debug_assert!(channel < channels);
+                // SAFETY: by the contract.
+                unsafe {
+                    let gradient =
+                        self.simd.splat_f32s(*self.dy.get_unchecked(position * channels + channel));
+                    let weights = weights.add(channel * kernel * kernel * S::F32_LANES);
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        for (column, sum) in sums.iter_mut().enumerate() {
+                            let weight = load::<S>(weights.add((row * kernel + column) * S::F32_LANES));
+                            *sum = self.simd.mul_add_e_f32s(gradient, weight, *sum);
                         }
                     }
                 }
@@ -146,21 +155,12 @@ impl<S: Simd> Gradient<'_, S> {
                 // reaches one row and one pixel beyond its last place.
                 unsafe {
                     let dx = dx.as_mut_ptr().add(base as usize + vector * S::F32_LANES);
-                    let mut sums = [[simd.splat_f32s(0.0); 4]; 4];
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        for (column, sum) in sums.iter_mut().enumerate() {
-                            *sum = load::<S>(dx.add(row * row_stride + column * stride));
-                        }
-                    }
+                    let mut sums = load_pixels::<S, 4, 4>(simd, dx, row_stride, stride);
                     self.add_place::<0, 0>(position, weights, &mut sums);
                     self.add_place::<0, 1>(position, weights, &mut sums);
                     self.add_place::<1, 0>(position, weights, &mut sums);
                     self.add_place::<1, 1>(position, weights, &mut sums);
-                    for (row, sums) in sums.iter().enumerate() {
-                        for (column, &sum) in sums.iter().enumerate() {
-                            store::<S>(dx.add(row * row_stride + column * stride), sum);
-                        }
-                    }
+                    store_pixels::<S, 4, 4>(&sums, dx, row_stride, stride);
                 }
             }
         }
@@ -195,6 +195,46 @@ impl<S: Simd> Gradient<'_, S> {
                     }
                 }
             }
+        }
+    }
+}
+
+/// One vector of channels of `ROWS` x `COLUMNS` pixels.
+///
+/// # Safety
+/// From `dx` on, a vector can be read at each of these pixels, `stride` floats apart in rows `row_stride` apart.
+#[inline(always)]
+unsafe fn load_pixels<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    simd: S,
+    dx: *const f32,
+    row_stride: usize,
+    stride: usize,
+) -> [[S::f32s; COLUMNS]; ROWS] {
+    let mut pixels = [[simd.splat_f32s(0.0); COLUMNS]; ROWS];
+    for (row, pixels) in pixels.iter_mut().enumerate() {
+        for (column, pixel) in pixels.iter_mut().enumerate() {
+            // SAFETY: by the contract.
+            *pixel = unsafe { load::<S>(dx.add(row * row_stride + column * stride)) };
+        }
+    }
+    pixels
+}
+
+/// The way back.
+///
+/// # Safety
+/// As of [`load_pixels`], for writing.
+#[inline(always)]
+unsafe fn store_pixels<S: Simd, const ROWS: usize, const COLUMNS: usize>(
+    pixels: &[[S::f32s; COLUMNS]; ROWS],
+    dx: *mut f32,
+    row_stride: usize,
+    stride: usize,
+) {
+    for (row, pixels) in pixels.iter().enumerate() {
+        for (column, &pixel) in pixels.iter().enumerate() {
+            // SAFETY: by the contract.
+            unsafe { store::<S>(dx.add(row * row_stride + column * stride), pixel) };
         }
     }
 }

@@ -1,24 +1,82 @@
-//! Copies into the layouts that the kernels read.
+//! Copies into the layouts that the kernels read, and what a factor is there ([`Operand`]).
+
+use std::marker::PhantomData;
+
+use pulp::Simd;
+use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
 
 use super::scratch::Scratch;
 use super::shape::ConvShape;
+use super::simd;
 
 /// Floats that a kernel may read beyond a row piece: one vector of the widest instruction set.
 pub const SLACK: usize = 16;
 
+/// A factor of the products of a register tile, as packing writes it and the tile reads it. Only packing and this trait
+/// know what it is; sums are `f32` always. It fills a lane of 32 bits: with one `f32`, or with narrower factors of
+/// successive products, which [`multiply_add`](Self::multiply_add) adds to the lane's sum one after the other.
+pub trait Operand: Pod + Send + Sync {
+    /// `S::F32_LANES` of them.
+    type Vector<S: Simd>: Copy;
+
+    fn pack(number: f32) -> Self;
+
+    /// The numbers themselves, where they are operands without packing.
+    fn as_they_are(numbers: &[f32]) -> Option<&[Self]>;
+
+    fn splat<S: Simd>(simd: S, operand: Self) -> Self::Vector<S>;
+
+    /// # Safety
+    /// `from` must be valid for reads of a vector; no alignment is needed.
+    unsafe fn load<S: Simd>(from: *const Self) -> Self::Vector<S>;
+
+    fn multiply_add<S: Simd>(simd: S, a: Self::Vector<S>, b: Self::Vector<S>, sum: S::f32s) -> S::f32s;
+}
+
+impl Operand for f32 {
+    type Vector<S: Simd> = S::f32s;
+
+    #[inline(always)]
+    fn pack(number: f32) -> Self {
+        number
+    }
+
+    #[inline(always)]
+    fn as_they_are(numbers: &[f32]) -> Option<&[Self]> {
+        Some(numbers)
+    }
+
+    #[inline(always)]
+    fn splat<S: Simd>(simd: S, operand: Self) -> S::f32s {
+        simd.splat_f32s(operand)
+    }
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(from: *const Self) -> S::f32s {
+        // SAFETY: by the contract.
+        unsafe { simd::load::<S>(from) }
+    }
+
+    #[inline(always)]
+    fn multiply_add<S: Simd>(simd: S, a: S::f32s, b: S::f32s, sum: S::f32s) -> S::f32s {
+        simd.mul_add_e_f32s(a, b, sum)
+    }
+}
+
 /// Weights for the forward pass: groups of `vectors * lanes` output channels, each `[depth, group width]`,
 /// the last group only as many vectors wide as it needs and padded with zeros. A register tile then reads
 /// its weights as one stream.
-pub struct PackedWeights {
-    pub data: Scratch,
-    pub bias: Scratch,
-    pub depth: usize,
-    pub out_channels: usize,
-    pub lanes: usize,
+pub struct PackedWeights<O> {
+    data: Scratch,
+    bias: Scratch,
+    depth: usize,
+    out_channels: usize,
+    lanes: usize,
     pub vectors: usize,
+    operand: PhantomData<O>,
 }
 
-impl PackedWeights {
+impl<O: Operand> PackedWeights<O> {
     pub fn new(
         shape: &ConvShape,
         weight: &[f32],
@@ -36,6 +94,7 @@ impl PackedWeights {
             out_channels,
             lanes,
             vectors,
+            operand: PhantomData,
         };
         if let Some(bias) = bias {
             packed.bias[..out_channels].copy_from_slice(bias);
@@ -45,9 +104,10 @@ impl PackedWeights {
             let width = packed.group_vectors(group) * lanes;
             let real = width.min(out_channels - first);
             let target = &mut packed.data[first * depth..(first + width) * depth];
+            let target: &mut [O] = cast_slice_mut(target);
             for (row, source) in target.chunks_exact_mut(width).zip(weight.chunks_exact(out_channels)) {
-                row[..real].copy_from_slice(&source[first..first + real]);
-                row[real..].fill(0.0);
+                pack(&source[first..first + real], &mut row[..real]);
+                row[real..].fill(O::zeroed());
             }
         }
         packed
@@ -62,10 +122,19 @@ impl PackedWeights {
         (self.out_channels.div_ceil(self.lanes) - group * self.vectors).min(self.vectors)
     }
 
-    pub fn group(&self, group: usize) -> (&[f32], &[f32]) {
+    /// Operands and bias of a group.
+    pub fn group(&self, group: usize) -> (&[O], &[f32]) {
         let first = group * self.lanes * self.vectors;
         let width = self.group_vectors(group) * self.lanes;
-        (&self.data[first * self.depth..(first + width) * self.depth], &self.bias[first..first + width])
+        let operands = &self.data[first * self.depth..(first + width) * self.depth];
+        (cast_slice(operands), &self.bias[first..first + width])
+    }
+}
+
+#[inline(always)]
+fn pack<O: Operand>(numbers: &[f32], operands: &mut [O]) {
+    for (operand, &number) in operands.iter_mut().zip(numbers) {
+        *operand = O::pack(number);
     }
 }
 
@@ -114,14 +183,15 @@ pub fn flip_weights(shape: &ConvShape, weight: &[f32]) -> Scratch {
     flipped
 }
 
-/// Copies one image between its zero frame: `target` is `[padded height, padded width, channels]`, its frame
+/// Packs one image between its zero frame: `target` is `[padded height, padded width, channels]`, its frame
 /// already zero, plus slack.
-pub fn copy_padded(shape: &ConvShape, image: &[f32], target: &mut [f32]) {
+#[inline(always)]
+pub fn copy_padded<O: Operand>(shape: &ConvShape, image: &[f32], target: &mut [O]) {
     let row = shape.width * shape.in_channels;
     let target_row = shape.padded_width() * shape.in_channels;
     let first = (shape.padding * shape.padded_width() + shape.padding) * shape.in_channels;
     for (index, source) in image.chunks_exact(row).enumerate() {
-        target[first + index * target_row..][..row].copy_from_slice(source);
+        pack(source, &mut target[first + index * target_row..][..row]);
     }
 }
 

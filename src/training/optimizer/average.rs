@@ -19,7 +19,7 @@ impl Average {
         Self { decay, parameters: BTreeMap::new() }
     }
 
-    /// Takes a parameter as it is after step `step`, counted from 1.
+    /// Adds a parameter's value after step `step`, counted from 1.
     pub(super) fn add(&mut self, name: &str, parameter: Tensor<1>, step: u64) {
         // Short memory at first, as in TensorFlow's ExponentialMovingAverage with `num_updates`.
         let early = (1.0 + step as f64) / (10.0 + step as f64);
@@ -31,12 +31,12 @@ impl Average {
         self.parameters.insert(name.to_owned(), average);
     }
 
-    /// The network with averages in place of its parameters, where there are any.
+    /// The network with its parameters replaced by their averages, where there are any.
     pub(super) fn put_into<N: Network>(&self, network: N) -> N {
         put_into(network, &self.parameters)
     }
 
-    /// Goes on from saved averages; those of parameters that are not `averaged` (running statistics) are left out.
+    /// Resumes from saved averages; parameters that are not `averaged` (running statistics) are left out.
     pub(super) fn restore(&mut self, saved: Parameters, averaged: impl Fn(&str) -> bool, device: &Device) {
         let flat = |(name, data): (String, TensorData)| {
             let numbers: Vec<f32> = data.iter::<f32>().collect();
@@ -48,7 +48,7 @@ impl Average {
     }
 }
 
-/// The network with the numbers of `parameters`, flattened by name, in place of its own, where there are any.
+/// The network with its parameters replaced by those in `parameters` (flattened, by name), where there are any.
 pub(in crate::training) fn put_into<N: Network>(network: N, parameters: &BTreeMap<String, Tensor<1>>) -> N {
     network.map(&mut Replace { path: Path::default(), parameters })
 }

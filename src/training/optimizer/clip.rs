@@ -5,7 +5,7 @@ use burn::tensor::{Gradients, Tensor};
 
 use crate::model::Network;
 
-/// What gradients are multiplied by so that their norm is at most `most` (PyTorch's `clip_grad_norm_`), at most 1.
+/// Factor, at most 1, that brings the norm of all gradients together down to `most` (PyTorch's `clip_grad_norm_`).
 ///
 /// The squares are summed on the host, parameter after parameter, in one order.
 pub(super) fn factor<N: Network>(network: &N, gradients: &Gradients, most: f64) -> f32 {

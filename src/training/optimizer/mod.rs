@@ -30,7 +30,7 @@ const FIRST: &str = "first";
 const SECOND: &str = "second";
 /// Decaying sum of gradients (SGD, Muon).
 const VELOCITY: &str = "velocity";
-/// In front of the names of parameters that are kept beside their average.
+/// Prefix of the names of parameters that are saved beside their average.
 const RAW: &str = "raw.";
 
 /// An optimizer and its state.
@@ -46,7 +46,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer that has not made a step; its learning rate stays.
+    /// A fresh optimizer with a constant learning rate.
     pub fn new(config: &OptimizerConfig) -> Self {
         Self {
             config: config.clone(),
@@ -60,22 +60,22 @@ impl Optimizer {
         }
     }
 
-    /// Scales gradients down to `norm`, over all parameters together, where they are longer.
+    /// Scales all gradients down together if their norm exceeds `norm`.
     pub fn with_clipping(self, norm: Option<f64>) -> Self {
         Self { clip_norm: norm, ..self }
     }
 
-    /// Multiplies the learning rate by `factor` for the parameters whose names begin with `part`.
+    /// Multiplies the learning rate of the parameters whose names begin with `part` by `factor`.
     pub fn with_rate_of(self, part: &'static str, factor: f64) -> Self {
         Self { part: Some((part, factor)), ..self }
     }
 
-    /// Keeps a moving average of the parameters, with `decay` a step.
+    /// Keeps a moving average of the parameters, with `decay` per step.
     pub fn with_average(self, decay: Option<f64>) -> Self {
         Self { average: decay.map(Average::new), ..self }
     }
 
-    /// Sets its learning rate on a course over `total_steps`, those already made included.
+    /// Follows `schedule` over `total_steps`, including those already made.
     pub fn with_schedule(self, schedule: &ScheduleConfig, total_steps: u64) -> Self {
         Self { schedule: schedule.clone(), total_steps, ..self }
     }
@@ -113,7 +113,7 @@ impl Optimizer {
         })
     }
 
-    /// Whether it keeps an average of the parameters.
+    /// Whether it averages the parameters.
     pub fn averages(&self) -> bool {
         self.average.is_some()
     }
@@ -128,7 +128,7 @@ impl Optimizer {
         }
     }
 
-    /// What goes on training takes besides [`Self::evaluated`], as named tensors: `first.NAME` and `second.NAME`, or
+    /// What resuming needs besides [`Self::evaluated`], as named tensors: `first.NAME` and `second.NAME`, or
     /// `velocity.NAME`, and where an average is kept, `raw.NAME`, the parameters of `network` themselves.
     pub fn state<N: Network>(&self, network: &N) -> Parameters {
         let named = |name: &String, (sum, tensor): (&&'static str, &Tensor<1>)| {
@@ -144,10 +144,10 @@ impl Optimizer {
         state
     }
 
-    /// Goes on from a saved state and the saved parameters of [`Self::evaluated`]; gives the parameters to train.
+    /// Resumes from a saved state and the saved parameters of [`Self::evaluated`]; returns the parameters to train.
     ///
     /// # Errors
-    /// What is missing or left over in it.
+    /// What the state lacks, or holds of another optimizer.
     pub fn restore(
         &mut self,
         steps: u64,
@@ -217,16 +217,16 @@ struct Update<'a> {
     path: Path,
     last_layer: &'static str,
     config: &'a OptimizerConfig,
-    /// Of the schedule, for every learning rate.
+    /// The schedule's, on every learning rate.
     factor: f64,
-    /// This one included.
+    /// Including this one.
     steps: u64,
     sums: &'a mut BTreeMap<String, Sums>,
     average: Option<&'a mut Average>,
     gradients: &'a mut Gradients,
     /// What gradients are multiplied by.
     shrink: f32,
-    /// The beginning of names, and what their learning rate is multiplied by.
+    /// A prefix of parameter names, and a factor on their learning rate.
     part: Option<(&'static str, f64)>,
 }
 
@@ -305,7 +305,7 @@ impl Update<'_> {
 struct Step {
     /// Learning rate.
     rate: f64,
-    /// Steps made, this one included.
+    /// Steps made, including this one.
     steps: u64,
     /// Whether weight decay applies.
     weight: bool,
@@ -315,7 +315,7 @@ struct Step {
 }
 
 impl Step {
-    /// A sum of the step before, or zeros before the first step.
+    /// A sum as the step before left it; zeros at the first step.
     fn sum(&mut self, name: &str) -> Tensor<1> {
         let zeros = || Tensor::zeros(self.gradient.shape(), &self.gradient.device());
         self.sums.remove(name).unwrap_or_else(zeros)

@@ -28,7 +28,7 @@ pub(super) fn orthogonalised(matrix: Tensor<2>) -> Tensor<2> {
     if tall { x.transpose() } else { x }
 }
 
-/// What the learning rate is multiplied by for a matrix of `inputs` rows and `outputs` columns:
+/// Factor on the learning rate of a matrix of `inputs` rows and `outputs` columns:
 /// sqrt(max(1, outputs / inputs)), as in <https://github.com/KellerJordan/Muon>, whose matrices are the transposed.
 pub(super) fn scale([inputs, outputs]: [usize; 2]) -> f32 {
     (outputs as f32 / inputs as f32).max(1.0).sqrt()
