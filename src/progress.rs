@@ -173,6 +173,11 @@ pub trait Reporter {
     /// Takes note of one event.
     fn report(&mut self, event: Event<'_>);
 
+    /// Whether the time left is shown, so that it is worth a forecast.
+    fn shows_time(&self) -> bool {
+        false
+    }
+
     /// Whether to end early. Asked between steps; what is done by then is saved.
     fn stop(&self) -> Option<Stop> {
         None

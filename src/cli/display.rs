@@ -58,6 +58,10 @@ impl Bars {
 }
 
 impl Reporter for Bars {
+    fn shows_time(&self) -> bool {
+        true
+    }
+
     fn report(&mut self, event: Event<'_>) {
         self.time.note(&event);
         match event {
@@ -144,6 +148,10 @@ impl Lines {
 }
 
 impl Reporter for Lines {
+    fn shows_time(&self) -> bool {
+        true
+    }
+
     fn report(&mut self, event: Event<'_>) {
         self.time.note(&event);
         match event {

@@ -36,7 +36,7 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
     };
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
-        if !arguments.settings.output.quiet {
+        if reporter.shows_time() {
             let forecast = stages::forecast(&context, reporter)?;
             reporter.report(Event::Forecast(&forecast));
         }

@@ -45,6 +45,10 @@ impl Reporter for Stoppable {
         self.inner.report(event);
     }
 
+    fn shows_time(&self) -> bool {
+        self.inner.shows_time()
+    }
+
     fn stop(&self) -> Option<Stop> {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Stop::Interrupt),

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::messages::describe;
 use super::overrides::decides_keys;
+use super::preface::{Measured, OWN, PREFACE, Preface};
 use super::recipes::{self, Source};
 use super::{Config, Overrides};
 use crate::error::{Error, Result};
@@ -26,37 +25,6 @@ struct Layer {
     name: String,
     sections: Map<String, Value>,
 }
-
-/// What a file says besides the config; no run depends on it.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub(super) struct Preface {
-    /// The JSON schema, for editors.
-    #[serde(rename = "$schema")]
-    _schema: String,
-    /// A recipe by name, or a file relative to this one, with which this config begins: sections are merged key by key,
-    /// all other values replace those before.
-    extends: Option<String>,
-    /// What runs of it took and came to; shown by `rotnet config list`.
-    measured: Measured,
-}
-
-/// What runs of a config took and came to; only what was measured.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Measured {
-    /// Wall time of `rotnet run`.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub time: String,
-    /// Test accuracy.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub accuracy: String,
-}
-
-/// Keys of the preface; the schema's test holds them against it.
-const PREFACE: [&str; 3] = ["$schema", "extends", "measured"];
-/// Keys that tell of one file and not of those that extend it.
-const OWN: [&str; 1] = ["description"];
 
 impl Document {
     /// The config that `--config` names: a file that is there, else a recipe.

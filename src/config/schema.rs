@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use serde_json::{Map, Value, json};
 
-use super::document::Preface;
+use super::preface::Preface;
 use super::{Config, Overrides, resolve};
 use crate::error::Error;
 

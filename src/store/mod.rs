@@ -6,6 +6,7 @@ pub mod features;
 pub(crate) mod networks;
 pub mod predictions;
 pub mod replacement;
+mod run_config;
 pub mod run_directory;
 pub mod run_record;
 pub mod run_results;

@@ -1,8 +1,7 @@
 //! `compact`: 3x3 convolutions with batch normalisation, then the mean over all places.
 
-use super::config::SMALLEST_IMAGE;
 use super::layers::plain;
-use super::{Architecture, EncoderConfig};
+use super::{Architecture, EncoderConfig, SMALLEST_IMAGE};
 use crate::error::{Error, Result};
 use crate::model::conv::BlockShape;
 

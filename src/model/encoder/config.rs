@@ -3,11 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Architecture;
 use super::compact::{self, Compact};
 use super::keras::Keras;
 use super::nin::{self, NetworkInNetwork};
 use super::patches::{self, Activation, Dictionary, PatchConfig};
+use super::{Architecture, SMALLEST_IMAGE};
 use crate::error::{Error, Result};
 use crate::model::Scheme;
 use crate::model::conv::BlockShape;
@@ -67,9 +67,6 @@ pub enum EncoderKind {
 fn is_false(yes: &bool) -> bool {
     !yes
 }
-
-/// Side of the smallest image there is, which pooling must leave something of.
-pub(super) const SMALLEST_IMAGE: usize = 32;
 
 impl EncoderKind {
     /// The name in the config.

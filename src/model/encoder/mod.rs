@@ -108,6 +108,9 @@ trait Encode {
     }
 }
 
+/// Side of the smallest image there is, which pooling must leave something of.
+const SMALLEST_IMAGE: usize = 32;
+
 fn block_name(index: usize) -> String {
     format!("block{}", index + 1)
 }

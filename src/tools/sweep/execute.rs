@@ -51,16 +51,25 @@ pub fn execute(sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<SweepSummar
     let _lock = RunDirectory::new(&sweep.out).lock()?;
     let total = sweep.planned.len();
     let mut rows: Vec<Row> = Vec::with_capacity(total);
+    // The first run is forecast; those after it are expected to take as long as those before them.
+    let mut forecast = false;
     for (index, planned) in sweep.planned.iter().enumerate() {
         let run = sweep.run(planned);
         let place = format!("run {} of {total}, {}", index + 1, planned.name);
-        let failure = match run.summary(Stage::Finetune).exists() {
+        let failure = match sweep.is_trained(planned) {
             true => {
                 reporter.report(Event::Note(&format!("sweep: {place}: finished already")));
                 None
             }
             false => {
                 reporter.report(Event::Note(&format!("sweep: {place}")));
+                let left = sweep.planned[index + 1..].iter().filter(|&planned| !sweep.is_trained(planned));
+                reporter.report(Event::RunStarted { left: left.count() });
+                if !std::mem::replace(&mut forecast, true) && reporter.shows_time() {
+                    let forecast =
+                        stages::forecast(&context(sweep, &run, planned.config.clone())?, reporter)?;
+                    reporter.report(Event::Forecast(&forecast));
+                }
                 failure(make(sweep, planned, &run, reporter))?
             }
         };
@@ -111,6 +120,10 @@ fn check_validation(sweep: &Sweep) -> Result<()> {
 impl Sweep {
     fn run(&self, planned: &Planned) -> RunDirectory {
         RunDirectory::new(self.out.join(&planned.name))
+    }
+
+    fn is_trained(&self, planned: &Planned) -> bool {
+        self.run(planned).summary(Stage::Finetune).exists()
     }
 
     fn row(&self, planned: &Planned, failure: Option<String>) -> Result<Row> {

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
-use super::layer::{PatchShape, floats};
+use super::shape::{PatchShape, floats};
 use crate::kernels;
 use crate::math::logits::argmax;
 

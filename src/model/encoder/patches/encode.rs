@@ -6,7 +6,7 @@ use burn::module::Param;
 use burn::tensor::Tensor;
 
 use super::Activation;
-use super::layer::{PatchLayer, PatchShape};
+use super::shape::PatchShape;
 use crate::model::{ImageShape, Pool};
 
 /// Soft threshold of the two-sided activation (`encParam = 0.25`).
@@ -24,20 +24,26 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    pub(super) fn new(layer: &PatchLayer, image: ImageShape, pool: Pool) -> Self {
+    /// Of a layer with this `bias` and these `squares` and `contrast`.
+    pub(super) fn new(
+        shape: PatchShape,
+        [bias, squares, contrast]: [&Param<Tensor<1>>; 3],
+        image: ImageShape,
+        pool: Pool,
+    ) -> Self {
         let numbers = |tensor: &Param<Tensor<1>>| tensor.val().into_data().iter::<f32>().collect::<Vec<_>>();
-        let [height, width, _] = layer.shape.places(image);
+        let [height, width, _] = shape.places(image);
         // As adaptive pooling: cells overlap where the places do not divide.
         let cells = |places: usize| -> Vec<Range<usize>> {
             let side = pool.side().unwrap_or(places);
             (0..side).map(|cell| cell * places / side..((cell + 1) * places).div_ceil(side)).collect()
         };
         Self {
-            shape: layer.shape,
+            shape,
             image,
-            bias: numbers(&layer.bias),
-            squares: numbers(&layer.squares),
-            contrast: numbers(&layer.contrast).first().copied().unwrap_or_default(),
+            bias: numbers(bias),
+            squares: numbers(squares),
+            contrast: numbers(contrast).first().copied().unwrap_or_default(),
             cells: [cells(height), cells(width)],
         }
     }

@@ -13,6 +13,7 @@
 mod dictionary;
 mod encode;
 mod layer;
+mod shape;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -24,7 +25,8 @@ use crate::error::{Error, Result};
 use crate::model::conv::BlockShape;
 use crate::model::{ImageShape, Initialiser, Mode, Pool};
 use crate::samples::Samples;
-use layer::{PatchLayer, PatchShape};
+use layer::PatchLayer;
+use shape::PatchShape;
 
 /// Side of a patch (`rfSize = 6`).
 const SIDE: usize = 6;

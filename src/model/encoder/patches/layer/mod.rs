@@ -1,14 +1,13 @@
 //! The layer that compares with patches, and how it is computed from images.
 
-use std::borrow::Cow;
-
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::dictionary::{folded, kmeans, normalise, to_length_one, whiten};
 use super::encode::Tail;
-use super::{Activation, Dictionary};
+use super::shape::{PatchShape, floats};
+use super::Dictionary;
 use crate::kernels::{self, ConvOptions};
 use crate::math::principal_components::Components;
 use crate::model::whitening::{SAMPLED_PATCHES, sample_patches};
@@ -21,54 +20,6 @@ const CONTRAST_EPSILON: f32 = 10.0;
 const ZCA_EPSILON: f64 = 0.1;
 /// Images whose responses are in memory at a time: 37 MB with 400 patches.
 const IMAGES_AT_A_TIME: usize = 32;
-
-/// What a [`PatchLayer`] looks like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct PatchShape {
-    /// Rows and columns of a patch.
-    pub(super) side: usize,
-    /// Channels of the images.
-    pub(super) channels: usize,
-    /// Patches in the dictionary.
-    pub(super) count: usize,
-    /// Where they come from.
-    pub(super) dictionary: Dictionary,
-    /// What becomes of a comparison.
-    pub(super) activation: Activation,
-}
-
-impl PatchShape {
-    /// Numbers of a patch.
-    pub(super) fn values(self) -> usize {
-        self.side * self.side * self.channels
-    }
-
-    /// Outputs of the convolution: the products; for the triangle the whitened patch too, for its length.
-    pub(super) fn outputs(self) -> usize {
-        match self.activation {
-            Activation::TwoSided => self.count,
-            Activation::Triangle => self.count + self.values(),
-        }
-    }
-
-    /// Numbers a place.
-    pub(super) fn features(self) -> usize {
-        match self.activation {
-            Activation::TwoSided => 2 * self.count,
-            Activation::Triangle => self.count,
-        }
-    }
-
-    /// Height and width of the places, and numbers a place.
-    pub(super) fn places(self, [height, width, _]: ImageShape) -> ImageShape {
-        [height + 1 - self.side, width + 1 - self.side, self.features()]
-    }
-
-    /// Numbers of the convolution's weight.
-    pub(super) fn weights(self) -> usize {
-        self.values() * self.outputs()
-    }
-}
 
 /// Comparison with patches; nothing of it is trained.
 #[derive(Module, Debug)]
@@ -140,7 +91,12 @@ impl PatchLayer {
         let places = self.shape.places([height, width, channels]);
         let (image, responses) = (height * width * channels, places[0] * places[1] * self.shape.outputs());
         let numbers = pool.width(places);
-        let tail = Tail::new(self, [height, width, channels], pool);
+        let tail = Tail::new(
+            self.shape,
+            [&self.bias, &self.squares, &self.contrast],
+            [height, width, channels],
+            pool,
+        );
         let mut features = Vec::with_capacity(batch * numbers);
         for first in (0..batch).step_by(IMAGES_AT_A_TIME) {
             let count = IMAGES_AT_A_TIME.min(batch - first);
@@ -164,13 +120,6 @@ impl PatchLayer {
 
 fn fixed<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_data(TensorData::new(values, shape), device).set_require_grad(false)
-}
-
-pub(super) fn floats(data: &TensorData) -> Cow<'_, [f32]> {
-    match data.as_slice::<f32>() {
-        Ok(values) => values.into(),
-        Err(_) => data.iter::<f32>().collect::<Vec<_>>().into(),
-    }
 }
 
 #[cfg(test)]
