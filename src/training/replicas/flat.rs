@@ -30,7 +30,7 @@ impl Flat {
         Self { places, numbers: Tensor::cat(tensors, 0) }
     }
 
-    pub fn to_device(self, device: &Device) -> Self {
+    pub fn moved_to(self, device: &Device) -> Self {
         Self { numbers: self.numbers.to_device(device), ..self }
     }
 

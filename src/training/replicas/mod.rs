@@ -103,7 +103,7 @@ impl Replicas {
                     let (shard, copy) = (shard(batch), network.valid());
                     scope.spawn(move || {
                         let network = copy.fork(&replica.device).train();
-                        replica.part(network, shard).2.to_device(main)
+                        replica.part(network, shard).2.moved_to(main)
                     })
                 })
                 .collect();
@@ -155,9 +155,9 @@ struct Part {
 }
 
 impl Part {
-    fn to_device(self, device: &Device) -> Self {
-        let statistics = self.statistics.map(|statistics| statistics.to_device(device));
-        Self { sums: self.sums.to_device(device), statistics, ..self }
+    fn moved_to(self, device: &Device) -> Self {
+        let statistics = self.statistics.map(|statistics| statistics.moved_to(device));
+        Self { sums: self.sums.moved_to(device), statistics, ..self }
     }
 }
 
