@@ -75,7 +75,9 @@ mod tests {
         assert_eq!(far, "test.json: save.xyz: no such key, nor one like it");
         let kind = problem(r#"{"encoder": {"kind": "compct"}}"#);
         assert!(
-            kind.starts_with("test.json: encoder.kind: unknown variant `compct`, expected one of"),
+            kind.starts_with(
+                "test.json: encoder.kind: unknown variant `compct`, expected one of `keras`, `compact`,"
+            ),
             "{kind}"
         );
         assert!(kind.ends_with("(did you mean `compact`?)"), "{kind}");

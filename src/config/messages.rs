@@ -3,6 +3,9 @@
 /// How alike two words are, of 1, from which on one is taken for the other mistyped: as clap takes its options.
 const ALIKE: f64 = 0.7;
 
+/// Former names of values, which serde lists beside the present ones.
+const FORMER: [&str; 1] = ["seed"];
+
 /// What serde says of the value of a key, with the nearest name for one that it does not know.
 pub fn describe(key: &str, message: &str) -> String {
     let unknown = |what: &str| message.strip_prefix(what)?.split_once('`');
@@ -18,9 +21,12 @@ pub fn describe(key: &str, message: &str) -> String {
     }
     if let Some((word, names)) = unknown("unknown variant `") {
         let names: Vec<&str> = names.split('`').skip(1).step_by(2).collect();
-        if let Some(name) = nearest(word, &names) {
-            return format!("{message} (did you mean `{name}`?)");
-        }
+        let message =
+            FORMER.iter().fold(message.to_owned(), |text, name| text.replace(&format!("`{name}`, "), ""));
+        return match nearest(word, &names) {
+            Some(name) => format!("{message} (did you mean `{name}`?)"),
+            None => message,
+        };
     }
     message.to_owned()
 }

