@@ -4,7 +4,6 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-
 use crate::error::{Error, Result};
 use crate::files::{create_directory, is_temporary};
 use crate::progress::Stage;

@@ -4,10 +4,10 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
+use super::Dictionary;
 use super::dictionary::{folded, kmeans, normalise, to_length_one, whiten};
 use super::encode::Tail;
 use super::shape::{PatchShape, floats};
-use super::Dictionary;
 use crate::kernels::{self, ConvOptions};
 use crate::math::principal_components::Components;
 use crate::model::whitening::{SAMPLED_PATCHES, sample_patches};

@@ -1,3 +1,4 @@
+use super::super::Activation;
 use super::*;
 use crate::model::Scheme;
 use crate::model::encoder::patches::encode::THRESHOLD;
