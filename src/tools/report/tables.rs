@@ -137,8 +137,13 @@ fn environment(facts: &Facts) -> Markup {
         rows.push(("Seed", config.seed.to_string()));
         rows.push(("Encoder", serde_name(&config.encoder.kind)));
     }
-    if let Some(RunRecord { environment, .. }) = &facts.record {
-        rows.push(("rotnet", environment.rotnet.clone()));
+    if let Some(RunRecord { environment, history, .. }) = &facts.record {
+        let source = environment.source.as_ref().map(|source| format!(" ({source})"));
+        rows.push(("rotnet", environment.rotnet.clone() + &source.unwrap_or_default()));
+        if let Some(execution) = history.last() {
+            rows.push(("Command", execution.command.join(" ")));
+            rows.push(("Finished", execution.ended.clone()));
+        }
         rows.push(("Processor", environment.processor.clone()));
         rows.push(("Kernels", environment.kernels.clone()));
         rows.push(("Threads", environment.threads.to_string()));
