@@ -175,7 +175,7 @@ fn a_folder_is_described_verified_and_checked() {
     assert!(text.stdout.contains("no label"));
     let former = folder.succeed("data verify photos");
     assert_eq!(former.stdout, text.stdout);
-    assert!(former.stderr.contains("note: `data verify` is now `data info`\n"), "{}", former.stderr);
+    assert!(former.stderr.contains("note: `rotnet data verify` is now `rotnet data info`\n"), "{}", former.stderr);
     fs::copy(folder.path("photos/test/red/0.png"), folder.path("photos/train/red/copy.png")).unwrap();
     let info = json(&folder.succeed("data info photos --json --quiet").stdout);
     assert_eq!((&info["checked"], &info["test_images_in_train"]), (&43.into(), &1.into()));
@@ -244,11 +244,11 @@ fn the_folder_that_data_names_decides_the_kind_unless_it_is_set() {
     folder.refuse("run --config cifar.json --out b --quiet", 1, &["holds neither cifar-10-batches-bin"]);
 
     // Keys of the kind that is found are taken, too.
-    let sized = folder.succeed("config --config cifar.json --data photos --set data.image_size=48 --quiet");
+    let sized = folder.succeed("config show cifar.json --data photos --set data.image_size=48 --quiet");
     assert_eq!(json(&sized.stdout)["data"]["kind"], "folder");
     // Scenes lie in CIFAR-10's layout, so that the config is right.
-    folder.succeed("data synth --quiet --to scenes");
-    let same = folder.succeed("config --config cifar.json --data scenes");
+    folder.succeed("data synth --quiet --out scenes");
+    let same = folder.succeed("config show cifar.json --data scenes");
     assert_eq!((json(&same.stdout)["data"]["kind"].as_str(), same.stderr.as_str()), (Some("cifar10"), ""));
     fs::write(folder.path("sweep.json"), r#"{"config": "cifar.json", "seeds": [1, 2]}"#).unwrap();
     let planned = folder.succeed("sweep sweep.json --data photos --dry-run");
@@ -263,7 +263,7 @@ fn the_folder_that_data_names_decides_the_kind_unless_it_is_set() {
 #[test]
 fn damaged_records_are_shown_and_fail_the_command() {
     let folder = Folder::new();
-    folder.succeed("data synth --quiet --to data");
+    folder.succeed("data synth --quiet --out data");
     let whole = folder.succeed("data info data");
     assert!(whole.stdout.contains("6 files read, 0 of them damaged"), "{}", whole.stdout);
     let path = folder.path("data/cifar-10-batches-bin/data_batch_2.bin");

@@ -36,7 +36,7 @@ fn options_of_the_other_commands_exist() {
     for command in commands {
         let words: Vec<&str> = command.split_whitespace().collect();
         let end = if words[0] == "data" { 2 } else { 1 };
-        let help = folder.succeed(&format!("{} --help", words[..end].join(" "))).stdout;
+        let help = folder.succeed(&format!("{} --help-all", words[..end].join(" "))).stdout;
         for option in words.iter().filter(|word| word.starts_with("--")) {
             assert!(help.contains(option), "`{option}` of `rotnet {command}` is not in its help");
         }
