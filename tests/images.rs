@@ -175,7 +175,11 @@ fn a_folder_is_described_verified_and_checked() {
     assert!(text.stdout.contains("no label"));
     let former = folder.succeed("data verify photos");
     assert_eq!(former.stdout, text.stdout);
-    assert!(former.stderr.contains("note: `rotnet data verify` is now `rotnet data info`\n"), "{}", former.stderr);
+    assert!(
+        former.stderr.contains("note: `rotnet data verify` is now `rotnet data info`\n"),
+        "{}",
+        former.stderr
+    );
     fs::copy(folder.path("photos/test/red/0.png"), folder.path("photos/train/red/copy.png")).unwrap();
     let info = json(&folder.succeed("data info photos --json --quiet").stdout);
     assert_eq!((&info["checked"], &info["test_images_in_train"]), (&43.into(), &1.into()));

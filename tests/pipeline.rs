@@ -29,6 +29,32 @@ fn run_equals_its_stages_one_by_one_byte_for_byte() {
 }
 
 #[test]
+fn a_run_says_by_what_and_when_it_was_made() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out a"));
+    folder.succeed(&format!("run {SHORT} --out a --resume"));
+    let record = folder.json("a/run.json");
+    let history = record["history"].as_array().unwrap();
+    let work: Vec<&str> = history.iter().map(|entry| entry["work"].as_str().unwrap()).collect();
+    assert_eq!(work, ["pretrain", "pretrain", "extract", "finetune"]);
+    for (entry, command) in history.iter().zip(["pretrain", "run", "run", "run"]) {
+        assert_eq!(entry["command"][1], command);
+        let [started, ended] = ["started", "ended"].map(|key| entry[key].as_str().unwrap());
+        assert!(started.ends_with('Z') && started <= ended, "{entry}");
+        assert_eq!(entry["environment"]["rotnet"], env!("CARGO_PKG_VERSION"));
+        assert!(!entry["environment"]["processor"].as_str().unwrap().is_empty());
+    }
+    // The checkpoint says the same of the program, and nothing that differs between two runs of it.
+    let header =
+        String::from_utf8_lossy(&folder.read("a/pretrain/checkpoint.safetensors")[..20_000]).into_owned();
+    let source = &record["environment"]["source"];
+    assert_eq!(header.contains("\\\"commit\\\""), source.is_object(), "{source}");
+    if let Some(commit) = source["commit"].as_str() {
+        assert!(commit.len() == 40 && header.contains(commit));
+    }
+}
+
+#[test]
 fn the_number_of_threads_changes_no_byte() {
     let folder = Folder::with_data();
     for threads in [1, 2, 3] {

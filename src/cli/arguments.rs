@@ -46,10 +46,10 @@ Exit status: 0 done, 1 the work failed, 2 usage or config, 130 or 143 stopped by
 )]
 pub struct Arguments {
     /// Print help
-    #[arg(long, short, global = true, action = ArgAction::HelpShort)]
+    #[arg(long, short, global = true, action = ArgAction::HelpShort, display_order = 1000)]
     help: Option<bool>,
     /// Print help with what few need, too
-    #[arg(long, global = true, action = ArgAction::HelpLong)]
+    #[arg(long, global = true, action = ArgAction::HelpLong, display_order = 1001)]
     help_all: Option<bool>,
     #[command(subcommand)]
     pub command: Command,

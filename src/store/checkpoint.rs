@@ -253,4 +253,14 @@ mod tests {
         assert_eq!(former.encoder.as_ref().map(|encoder| encoder.kind), Some(EncoderKind::Keras));
         assert_eq!(former.difference(&header), None);
     }
+
+    #[test]
+    fn another_version_is_no_way_to_go_on_and_another_commit_of_it_is() {
+        let dataset = DatasetLabel { name: "scenes".into(), fingerprint: "0".into() };
+        let header = Header::untrained(Stage::Pretrain, 1, Pixels::Scaled, dataset, Value::Null);
+        let source = Some(Source { commit: "0".repeat(40), clean: false });
+        assert_eq!(Header { source, ..header.clone() }.difference(&header), None);
+        let older = Header { rotnet: "0.0.1".into(), ..header.clone() };
+        assert!(older.difference(&header).is_some_and(|found| found.starts_with("rotnet was ")));
+    }
 }
