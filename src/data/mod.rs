@@ -2,7 +2,7 @@
 //!
 //! [`open()`] is the one way to the images: it finds the folder (and generates the scenes if they are asked for and not
 //! there yet), checks every training file, and says which data set they are. The test images stay closed until
-//! [`Dataset::open_test`]. What kinds of data sets there are is in [`kinds`].
+//! [`Dataset::open_test`]. What kinds of data sets there are is in `kinds`.
 
 mod augment;
 mod check;
