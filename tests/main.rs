@@ -26,6 +26,7 @@ mod report; // the page about runs, and TensorBoard's files
 mod resume; // stopped, killed, damaged: the result is that of a run that was left alone
 mod sequences; // random sequences of commands; ROTNET_SEQUENCES=2000 for the long form
 mod support;
+mod sweeps; // several processes in the directory of one sweep
 mod training_options; // every option of training: exact through a stop, and doing what it says
 mod verification; // the commands that check these promises
 #[cfg(feature = "remote")]

@@ -13,14 +13,15 @@ use super::{display, on_threads, print_json, print_line};
 use crate::config::{self, Overrides};
 use crate::device::{DeviceName, guarded};
 use crate::error::Result;
-use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tested};
+use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepPart, SweepSummary, Tested};
 
 /// Options of `sweep`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 FILE is JSON: {\"config\": \"NAME or file\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
 \"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
-finished ones are skipped when the sweep is started again. Encoders and features that runs have in common are made \
+finished ones are skipped when the sweep is started again, and any number of processes, also on other machines that \
+share OUT, work on it together. Encoders and features that runs have in common are made \
 once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}: accuracy on the validation images \
 (data.validation_images), by which settings are chosen. The test set stays closed without --test, and is opened when \
 all runs are trained.
@@ -49,6 +50,18 @@ pub struct SweepArguments {
     /// Open the test set at the end, once a run: for `all` runs, or for those with the `best` mean validation accuracy
     #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "all")]
     pub test: Option<TestedRuns>,
+    /// Train the runs of these names alone
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "shard",
+        hide_short_help = true
+    )]
+    pub only: Vec<String>,
+    /// Train the I-th of N parts of the runs alone, for the arrays of a batch system
+    #[arg(long, value_name = "I/N", value_parser = shard, hide_short_help = true)]
+    pub shard: Option<Shard>,
     /// What a sweep does anyway; taken so that every command that was stopped goes on with it
     #[arg(long, hide = true)]
     pub resume: bool,
@@ -57,6 +70,22 @@ pub struct SweepArguments {
     pub dry_run: bool,
     #[command(flatten)]
     pub output: OutputArguments,
+}
+
+/// The value of `--shard`, counted from 1.
+#[derive(Clone, Copy, Debug)]
+pub struct Shard {
+    index: usize,
+    count: usize,
+}
+
+fn shard(text: &str) -> Result<Shard, String> {
+    let parts =
+        text.split_once('/').and_then(|(index, count)| Some((index.parse().ok()?, count.parse().ok()?)));
+    match parts {
+        Some((index, count)) if (1..=count).contains(&index) => Ok(Shard { index, count }),
+        _ => Err("a part and how many there are, for example 1/4".into()),
+    }
 }
 
 /// Values of `--test`.
@@ -90,6 +119,11 @@ pub(super) fn execute(arguments: &SweepArguments) -> Result<()> {
     let sweep = Sweep {
         description: file.description,
         planned,
+        part: match (arguments.shard, &arguments.only[..]) {
+            (Some(Shard { index, count }), _) => SweepPart::Shard { index, count },
+            (None, []) => SweepPart::All,
+            (None, names) => SweepPart::Named(names.to_vec()),
+        },
         tested: match arguments.test {
             None => Tested::None,
             Some(TestedRuns::All) => Tested::All,

@@ -1,104 +1,142 @@
-//! Carries out the runs of a sweep that are not finished yet.
+//! Carries out the runs of a sweep that are not finished yet, alone or beside other processes that do the same.
 
-use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
+use super::claim::Claims;
+use super::piece::{Piece, context, sources};
 use super::plan::Planned;
 use super::results::{self, Row, SweepSummary};
-use super::shared::{pretraining, shared};
-use crate::config::{Config, FinetuneMode};
+use super::shared::shared;
+use super::task::{Sweep, Tested};
 use crate::error::{Error, Result};
 use crate::files::create_directory;
-use crate::progress::{Event, Reporter, Stage};
-use crate::stages::{self, Context, Sources};
-use crate::store::run_directory::{Existing, RunDirectory};
+use crate::progress::{Event, Reporter};
+use crate::stages;
 
-/// Which runs of a sweep are evaluated on the test set.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Tested {
-    /// None: the sweep reports validation accuracy.
-    #[default]
-    None,
-    /// Those with the best mean validation accuracy, over seeds and label draws.
-    Best,
-    /// All.
-    All,
-}
-
-/// What to run, and where.
-pub struct Sweep {
-    /// What the sweep is about, from its file.
-    pub description: String,
-    /// All runs.
-    pub planned: Vec<Planned>,
-    /// The runs that are tested, once all are trained.
-    pub tested: Tested,
-    /// The directory of the sweep.
-    pub out: PathBuf,
-    /// Where data sets lie by default.
-    pub data_home: PathBuf,
-}
+/// Time between two looks at what other processes have done.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 /// Carries out every run that is not finished, then evaluates the chosen ones on the test set. Leaves `sweep.csv` and
 /// `summary.json` in the sweep's directory, both up to date after each run. A run whose training diverges is noted as
-/// failed; the others go on.
+/// failed, and not tried again; the others go on.
+///
+/// Any number of processes may work in one directory, also on several machines that share it: each piece (an encoder,
+/// its features, a classifier) is done by the process that claims it.
 ///
 /// # Errors
-/// [`Error::Config`] for a run without validation images where they are what is reported or chosen by; whatever
-/// [`crate::Error`] names besides: data, disk, a wish to end. What is finished is skipped the next time.
+/// [`Error::Config`] for a run without validation images where they are what is reported or chosen by;
+/// [`Error::Usage`] for a part that is none of the sweep's, or cannot be tested; whatever [`crate::Error`] names besides:
+/// data, disk, a wish to end. What is finished is skipped the next time.
 pub fn execute(sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<SweepSummary> {
     check_validation(sweep)?;
+    let mine = sweep.mine()?;
     create_directory(&sweep.out)?;
-    let _lock = RunDirectory::new(&sweep.out).lock()?;
-    let total = sweep.planned.len();
-    let mut rows: Vec<Row> = Vec::with_capacity(total);
-    // The first run is forecast; those after it are expected to take as long as those before them.
-    let mut forecast = false;
-    for (index, planned) in sweep.planned.iter().enumerate() {
-        let run = sweep.run(planned);
-        let place = format!("run {} of {total}, {}", index + 1, planned.name);
-        let failure = match sweep.is_trained(planned) {
-            true => {
-                reporter.report(Event::Note(&format!("sweep: {place}: finished already")));
-                None
-            }
-            false => {
-                reporter.report(Event::Note(&format!("sweep: {place}")));
-                let left = sweep.planned[index + 1..].iter().filter(|&planned| !sweep.is_trained(planned));
-                reporter.report(Event::RunStarted { left: left.count() });
-                if !std::mem::replace(&mut forecast, true) && reporter.shows_time() {
-                    let forecast =
-                        stages::forecast(&context(sweep, &run, planned.config.clone())?, reporter)?;
-                    reporter.report(Event::Forecast(&forecast));
-                }
-                failure(make(sweep, planned, &run, reporter))?
-            }
-        };
-        if let Some(failure) = &failure {
-            reporter.report(Event::Warning(&format!("sweep: {place}: {failure}")));
-        }
-        rows.push(sweep.row(planned, failure)?);
-        results::write(&sweep.out, &SweepSummary::new(&sweep.description, total, &rows))?;
-    }
+    let mut claims = Claims::new(&sweep.out);
+    train(sweep, &mine, &mut claims, reporter)?;
 
     // Everything is trained: from here on the test set is open for the runs to be tested.
     let chosen = match sweep.tested {
         Tested::None => Vec::new(),
-        Tested::All => (0..total).collect(),
-        Tested::Best => SweepSummary::new(&sweep.description, total, &rows).best(),
+        Tested::All => sweep.planned.iter().collect(),
+        Tested::Best => sweep.summary()?.best().into_iter().map(|index| &sweep.planned[index]).collect(),
     };
-    for index in chosen {
-        let planned = &sweep.planned[index];
-        if rows[index].failure.is_some() || rows[index].test_accuracy.is_some() {
+    test(sweep, &chosen, &mut claims, reporter)?;
+    let summary = sweep.summary()?;
+    results::write(&sweep.out, &summary)?;
+    claims.tidy();
+    Ok(summary)
+}
+
+/// Does pieces that nobody has claimed until all runs of `mine` are trained, by this process or another.
+fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut dyn Reporter) -> Result<()> {
+    for planned in mine.iter().filter(|planned| sweep.is_trained(planned)) {
+        reporter.report(Event::Note(&format!("sweep: {}: finished already", sweep.place(planned))));
+    }
+    let mut forecast = false;
+    loop {
+        let mut waiting = 0;
+        let mut found = None;
+        for planned in mine {
+            let Some(piece) = Piece::next(sweep, planned)? else { continue };
+            waiting += 1;
+            if found.is_none()
+                && let Some(claim) = claims.take(&piece.name(sweep))?
+            {
+                found = Some((planned, piece, claim));
+            }
+        }
+        let Some((planned, piece, claim)) = found else {
+            match waiting {
+                0 => return Ok(()),
+                _ => wait(reporter)?,
+            }
+            continue;
+        };
+        // Another process may have done it just before the claim.
+        if piece.is_done() {
             continue;
         }
-        reporter.report(Event::Note(&format!("sweep: testing {}", planned.name)));
-        let context = context(sweep, &sweep.run(planned), planned.config.clone())?;
-        let sources = sources(&sweep.out, &planned.config);
-        stages::test_classifier(&context, &sources, None, "sweep: after all runs were trained", reporter)?;
-        rows[index] = sweep.row(planned, None)?;
-        results::write(&sweep.out, &SweepSummary::new(&sweep.description, total, &rows))?;
+        reporter.report(Event::Note(&format!("sweep: {}", sweep.place(planned))));
+        reporter.report(Event::RunStarted { left: waiting - 1 });
+        // The first piece is forecast; those after it are expected to take as long as those before them.
+        if !std::mem::replace(&mut forecast, true) && reporter.shows_time() {
+            let context = context(sweep, &sweep.run(planned), planned.config.clone())?;
+            let forecast = stages::forecast(&context, reporter)?;
+            reporter.report(Event::Forecast(&forecast));
+        }
+        if let Some(failure) = piece.perform(sweep, reporter)? {
+            reporter.report(Event::Warning(&format!("sweep: {}: {failure}", sweep.place(planned))));
+        }
+        drop(claim);
+        results::write(&sweep.out, &sweep.summary()?)?;
     }
-    Ok(SweepSummary::new(&sweep.description, total, &rows))
+}
+
+/// Evaluates the classifiers of `chosen` on the test set, each once.
+fn test(sweep: &Sweep, chosen: &[&Planned], claims: &mut Claims, reporter: &mut dyn Reporter) -> Result<()> {
+    loop {
+        let mut waiting = false;
+        for planned in chosen {
+            let open = |row: Row| row.failure.is_none() && row.test_accuracy.is_none();
+            if !open(sweep.row(planned)?) {
+                continue;
+            }
+            waiting = true;
+            let Some(_claim) = claims.take(&format!("test-{}", planned.name))? else { continue };
+            if !open(sweep.row(planned)?) {
+                continue;
+            }
+            reporter.report(Event::Note(&format!("sweep: testing {}", planned.name)));
+            let context = context(sweep, &sweep.run(planned), planned.config.clone())?;
+            let sources = sources(&sweep.out, &planned.config);
+            stages::test_classifier(
+                &context,
+                &sources,
+                None,
+                "sweep: after all runs were trained",
+                reporter,
+            )?;
+            results::write(&sweep.out, &sweep.summary()?)?;
+        }
+        match waiting {
+            false => return Ok(()),
+            true => wait(reporter)?,
+        }
+    }
+}
+
+/// Waits for other processes, a moment at a time.
+fn wait(reporter: &dyn Reporter) -> Result<()> {
+    match reporter.stop() {
+        Some(stop) => {
+            Err(Error::Stopped { stage: "sweep", stop, state: "while other processes were at work".into() })
+        }
+        None => {
+            thread::sleep(LOOK_AGAIN);
+            Ok(())
+        }
+    }
 }
 
 /// Refuses runs that hold nothing out if the sweep goes by validation accuracy.
@@ -118,59 +156,17 @@ fn check_validation(sweep: &Sweep) -> Result<()> {
 }
 
 impl Sweep {
-    fn run(&self, planned: &Planned) -> RunDirectory {
-        RunDirectory::new(self.out.join(&planned.name))
-    }
-
-    fn is_trained(&self, planned: &Planned) -> bool {
-        self.run(planned).summary(Stage::Finetune).exists()
-    }
-
-    fn row(&self, planned: &Planned, failure: Option<String>) -> Result<Row> {
+    fn row(&self, planned: &Planned) -> Result<Row> {
         let shared = (!planned.config.finetune.from_scratch).then(|| shared(&self.out, &planned.config));
+        let failure = Piece::failure(self, planned)?;
         Row::read(planned, &self.run(planned), shared.as_ref(), failure)
     }
-}
 
-/// Where the classifier of a run reads from.
-fn sources(out: &Path, config: &Config) -> Sources {
-    if config.finetune.from_scratch {
-        return Sources::default();
+    /// What there is by now, by whichever process.
+    fn summary(&self) -> Result<SweepSummary> {
+        let rows = self.planned.iter().map(|planned| self.row(planned));
+        let done = |row: &Result<Row>| row.as_ref().map_or(true, Row::is_done);
+        let rows = rows.filter(done).collect::<Result<Vec<_>>>()?;
+        Ok(SweepSummary::new(&self.description, self.planned.len(), &rows))
     }
-    let shared = shared(out, config);
-    let frozen = config.finetune.mode == FinetuneMode::Frozen;
-    Sources {
-        checkpoint: Some(shared.pretrain.stage(Stage::Pretrain)),
-        features: frozen.then(|| shared.features.stage(Stage::Extract)),
-        split: None,
-    }
-}
-
-/// Training that diverged is a result; everything else is an error.
-fn failure(outcome: Result<()>) -> Result<Option<String>> {
-    match outcome {
-        Ok(()) => Ok(None),
-        Err(error @ (Error::Diverged { .. } | Error::NotFinite { .. })) => Ok(Some(error.to_string())),
-        Err(error) => Err(error),
-    }
-}
-
-fn make(sweep: &Sweep, planned: &Planned, run: &RunDirectory, reporter: &mut dyn Reporter) -> Result<()> {
-    let config = &planned.config;
-    let shared = shared(&sweep.out, config);
-    let sources = sources(&sweep.out, config);
-    if sources.checkpoint.is_some() && !shared.pretrain.summary(Stage::Pretrain).exists() {
-        let context = context(sweep, &shared.pretrain, pretraining(config))?;
-        stages::pretrain(&context, reporter)?;
-    }
-    if sources.features.is_some() && !shared.features.summary(Stage::Extract).exists() {
-        let context = context(sweep, &shared.features, pretraining(config))?;
-        stages::extract(&context, sources.checkpoint.clone(), reporter)?;
-    }
-    stages::train_classifier(&context(sweep, run, config.clone())?, &sources, reporter)?;
-    Ok(())
-}
-
-fn context(sweep: &Sweep, run: &RunDirectory, config: Config) -> Result<Context> {
-    Context::new(run.clone(), config, sweep.data_home.clone(), Existing::Resume)
 }

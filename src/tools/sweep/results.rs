@@ -101,6 +101,11 @@ pub struct Row {
 }
 
 impl Row {
+    /// Whether there is a result, or a reason why there is none.
+    pub(super) fn is_done(&self) -> bool {
+        self.seconds.is_some() || self.failure.is_some()
+    }
+
     pub(super) fn read(
         planned: &Planned,
         run: &RunDirectory,

@@ -1,0 +1,120 @@
+//! What a run of a sweep is made of: pieces that one process does at a time.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::plan::Planned;
+use super::shared::{pretraining, shared};
+use super::task::Sweep;
+use crate::config::{Config, FinetuneMode};
+use crate::error::{Error, Result};
+use crate::files::{create_directory, read_json_if_there, write_json};
+use crate::progress::{Reporter, Stage};
+use crate::stages::{self, Context, Sources};
+use crate::store::run_directory::{Existing, RunDirectory};
+
+/// One stage of a run, or of what it shares with others.
+pub(super) struct Piece {
+    stage: Stage,
+    run: RunDirectory,
+    config: Config,
+    sources: Sources,
+}
+
+/// The file that is left beside a training that diverged.
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    failure: String,
+}
+
+impl Piece {
+    /// The first piece of a run that is not done; nothing if the run is trained or cannot be.
+    pub(super) fn next(sweep: &Sweep, planned: &Planned) -> Result<Option<Self>> {
+        let pieces = Self::all(sweep, planned);
+        if Self::failure(sweep, planned)?.is_some() {
+            return Ok(None);
+        }
+        Ok(pieces.into_iter().find(|piece| !piece.run.summary(piece.stage).exists()))
+    }
+
+    fn all(sweep: &Sweep, planned: &Planned) -> Vec<Self> {
+        let config = &planned.config;
+        let (shared, sources) = (shared(&sweep.out, config), sources(&sweep.out, config));
+        let piece = |stage, run: &RunDirectory, config| Self {
+            stage,
+            run: run.clone(),
+            config,
+            sources: sources.clone(),
+        };
+        let pretrain = sources.checkpoint.is_some();
+        let pretrain = pretrain.then(|| piece(Stage::Pretrain, &shared.pretrain, pretraining(config)));
+        let extract = sources.features.is_some();
+        let extract = extract.then(|| piece(Stage::Extract, &shared.features, pretraining(config)));
+        let classify = piece(Stage::Finetune, &sweep.run(planned), config.clone());
+        pretrain.into_iter().chain(extract).chain([classify]).collect()
+    }
+
+    /// Why a run cannot be trained; nothing while that is not known.
+    pub(super) fn failure(sweep: &Sweep, planned: &Planned) -> Result<Option<String>> {
+        for piece in Self::all(sweep, planned) {
+            if let Some(Failed { failure }) = read_json_if_there(&piece.failed())? {
+                return Ok(Some(failure));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A name that no other piece of the sweep has.
+    pub(super) fn name(&self, sweep: &Sweep) -> String {
+        let run = self.run.root().strip_prefix(&sweep.out).unwrap_or(self.run.root());
+        format!("{}-{}", self.stage.name(), run.display())
+    }
+
+    /// Whether there is nothing left to do, whoever did it.
+    pub(super) fn is_done(&self) -> bool {
+        self.run.summary(self.stage).exists() || self.failed().exists()
+    }
+
+    /// Does the piece. Training that diverged is a result, which is noted and returned; everything else is an error.
+    pub(super) fn perform(&self, sweep: &Sweep, reporter: &mut dyn Reporter) -> Result<Option<String>> {
+        let context = context(sweep, &self.run, self.config.clone())?;
+        let outcome = match self.stage {
+            Stage::Pretrain => stages::pretrain(&context, reporter).map(drop),
+            Stage::Extract => stages::extract(&context, self.sources.checkpoint.clone(), reporter).map(drop),
+            Stage::Finetune => stages::train_classifier(&context, &self.sources, reporter).map(drop),
+        };
+        match outcome {
+            Ok(()) => Ok(None),
+            Err(error @ (Error::Diverged { .. } | Error::NotFinite { .. })) => {
+                let failure = error.to_string();
+                create_directory(self.run.root())?;
+                write_json(&self.failed(), &Failed { failure: failure.clone() })?;
+                Ok(Some(failure))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn failed(&self) -> PathBuf {
+        self.run.root().join("failed.json")
+    }
+}
+
+/// Where the classifier of a run reads from.
+pub(super) fn sources(out: &Path, config: &Config) -> Sources {
+    if config.finetune.from_scratch {
+        return Sources::default();
+    }
+    let shared = shared(out, config);
+    let frozen = config.finetune.mode == FinetuneMode::Frozen;
+    Sources {
+        checkpoint: Some(shared.pretrain.stage(Stage::Pretrain)),
+        features: frozen.then(|| shared.features.stage(Stage::Extract)),
+        split: None,
+    }
+}
+
+pub(super) fn context(sweep: &Sweep, run: &RunDirectory, config: Config) -> Result<Context> {
+    Context::new(run.clone(), config, sweep.data_home.clone(), Existing::Resume)
+}
