@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::encode::encode;
 use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
-use crate::data::{self, Images};
+use crate::data::{self, Images, Pixels};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{Encoder, FeatureMap, Readout};
@@ -70,27 +70,17 @@ pub fn extract(
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
-    let pixels = &checkpoint.header.pixels;
     let files = work.directory().features();
-    let mut features_of = |path: PathBuf, images: &Images, names: &[String]| {
-        let plain = PlainImages::all(images, pixels);
-        let mut writer = FeatureWriter::create(&path, &origin, &images.labels, names, width)?;
-        encode(&encoder, &readout, &plain, config.extract.batch_size, |rows, _| {
-            writer.push(rows)?;
-            reporter.report(Event::TaskAdvanced((rows.len() / width) as u64));
-            match reporter.stop() {
-                None => Ok(()),
-                Some(stop) => Err(Error::Stopped {
-                    stage: Stage::Extract.name(),
-                    stop,
-                    state: "before all images were encoded; this stage begins anew".into(),
-                }),
-            }
-        })?;
-        Ok::<_, Error>(writer)
+    let extraction = Extraction {
+        encoder: &encoder,
+        readout: &readout,
+        pixels: &checkpoint.header.pixels,
+        origin: &origin,
+        width,
+        batch_size: config.extract.batch_size,
     };
-    let train = features_of(files.train(), &dataset.train, &dataset.names.train)?;
-    let test = features_of(files.test(), &test_images, &dataset.names.test)?;
+    let train = extraction.write(&files.train(), &dataset.train, &dataset.names.train, reporter)?;
+    let test = extraction.write(&files.test(), &test_images, &dataset.names.test, reporter)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
@@ -121,7 +111,45 @@ pub fn extract(
     Ok(summary)
 }
 
-/// The summary of an extraction that is to be resumed and lacks nothing.
+/// How images become features.
+struct Extraction<'a> {
+    encoder: &'a Encoder,
+    readout: &'a Readout,
+    pixels: &'a Pixels,
+    origin: &'a Origin,
+    /// Features per image.
+    width: usize,
+    batch_size: usize,
+}
+
+impl Extraction<'_> {
+    /// Writes the features of `images`; the file is named `path` once the returned writer is finished.
+    fn write(
+        &self,
+        path: &Path,
+        images: &Images,
+        names: &[String],
+        reporter: &mut dyn Reporter,
+    ) -> Result<FeatureWriter> {
+        let mut writer = FeatureWriter::create(path, self.origin, &images.labels, names, self.width)?;
+        let plain = PlainImages::all(images, self.pixels);
+        encode(self.encoder, self.readout, &plain, self.batch_size, |rows, _| {
+            writer.push(rows)?;
+            reporter.report(Event::TaskAdvanced((rows.len() / self.width) as u64));
+            match reporter.stop() {
+                None => Ok(()),
+                Some(stop) => Err(Error::Stopped {
+                    stage: Stage::Extract.name(),
+                    stop,
+                    state: "before all images were encoded; this stage begins anew".into(),
+                }),
+            }
+        })?;
+        Ok(writer)
+    }
+}
+
+/// The summary of a complete extraction, if this run is to be resumed and has one.
 fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
     let files = context.run.features();
     let summary = read_json(&context.run.summary(Stage::Extract)).ok()?;

@@ -1,6 +1,6 @@
 //! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -16,6 +16,7 @@ use crate::samples::Resident;
 use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
 use crate::store::replacement::Work;
+use crate::store::stage_directory::StageDirectory;
 use crate::store::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Keep, KeepBy, Optimizer, Plan, Position, Replicas, Selection};
 
@@ -95,29 +96,25 @@ pub(super) fn run<N: Network>(
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
 ) -> Result<Trained> {
-    let stage = header.stage;
     let Material { samples, steps, before, validation, look } = material;
     let mut optimizer = loop_config.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
-    let work = context.begin(stage)?;
-    let (latest, best) = (work.directory().checkpoint(), work.directory().best());
+    let work = context.begin(header.stage)?;
+    let latest = work.directory().checkpoint();
     if damaged {
         checkpoint::restore_previous(&latest)?;
     }
-    let checkpoint = |network: &N, kept: &N, optimizer: &Optimizer, position: Position| {
-        checkpoint(&header, network, kept, optimizer, position)
-    };
     if from == Position::default() {
         let kept = optimizer.evaluated(&network);
-        checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
+        checkpoint(&header, &network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
-    let mut selection = Selection::new(loop_config.keep_by, loop_config.common.patience, &history);
+    let mut record = Record::open(work.directory(), context, &loop_config, history)?;
     let plan = Plan {
-        stage,
-        steps: match selection.goes_on(from.epochs) {
+        stage: header.stage,
+        steps: match record.selection.goes_on(from.epochs) {
             true => steps,
             false => steps.min(from.epochs as u64 * an_epoch),
         },
@@ -130,9 +127,6 @@ pub(super) fn run<N: Network>(
         replicas,
         resident: resident(samples, &context.devices).map(Arc::new),
     };
-    let events = work.directory().events();
-    let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
-    let mut lines = JsonLines::new(work.directory().metrics(), history)?;
     training::train(
         network,
         &mut optimizer,
@@ -150,22 +144,58 @@ pub(super) fn run<N: Network>(
         },
         reporter,
         &mut |network, kept, optimizer, position, metrics| {
-            let checkpoint = checkpoint(network, kept, optimizer, position)?;
-            let Some(metrics) = metrics else {
-                checkpoint.save(&latest)?;
-                return Ok(true);
-            };
-            lines.push(metrics)?;
-            events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
-            // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-            if selection.add(metrics) && loop_config.common.keep == Keep::Best {
-                checkpoint.save_alone(&best)?;
-            }
-            checkpoint.save(&latest)?;
-            Ok(selection.goes_on(metrics.epoch))
+            record.save(&checkpoint(&header, network, kept, optimizer, position)?, metrics)
         },
     )?;
-    Ok(Trained { history: lines.into_lines(), work })
+    Ok(Trained { history: record.lines.into_lines(), work })
+}
+
+/// What training leaves in the stage's directory as it goes.
+struct Record {
+    /// The checkpoint to resume from.
+    latest: PathBuf,
+    /// The checkpoint of the best epoch, if that one is kept.
+    best: Option<PathBuf>,
+    selection: Selection,
+    lines: JsonLines,
+    events: Option<EventFile>,
+}
+
+impl Record {
+    /// Continues the files in `directory` after the epochs in `history`.
+    fn open(
+        directory: &StageDirectory,
+        context: &Context,
+        loop_config: &LoopConfig<'_>,
+        history: Vec<EpochMetrics>,
+    ) -> Result<Self> {
+        let Common { keep, patience, .. } = loop_config.common;
+        let open_events = || EventFile::open(directory.events(), &history);
+        Ok(Self {
+            latest: directory.checkpoint(),
+            best: (keep == Keep::Best).then(|| directory.best()),
+            selection: Selection::new(loop_config.keep_by, patience, &history),
+            events: context.config.tensorboard.then(open_events).transpose()?,
+            lines: JsonLines::new(directory.metrics(), history)?,
+        })
+    }
+
+    /// Saves a checkpoint, with the metrics if an epoch ends there; returns whether to go on training.
+    fn save(&mut self, checkpoint: &Checkpoint, metrics: Option<&EpochMetrics>) -> Result<bool> {
+        let Some(metrics) = metrics else {
+            checkpoint.save(&self.latest)?;
+            return Ok(true);
+        };
+        self.lines.push(metrics)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
+        let better = self.selection.add(metrics);
+        // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
+        if let Some(best) = self.best.as_ref().filter(|_| better) {
+            checkpoint.save_alone(best)?;
+        }
+        checkpoint.save(&self.latest)?;
+        Ok(self.selection.goes_on(metrics.epoch))
+    }
 }
 
 /// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper
