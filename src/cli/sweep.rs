@@ -20,9 +20,9 @@ use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepSummary, Tes
 #[command(after_help = "\
 FILE is JSON: {\"config\": \"NAME or file\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
 \"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
-finished ones are skipped when the sweep is started again. Encoders and features that runs have in common are made \
+finished ones are skipped when the sweep is started again. Encoders and features that runs share are computed \
 once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}: accuracy on the validation images \
-(data.validation_images), by which settings are chosen. The test set stays closed without --test, and is opened when \
+(data.validation_images), for choosing settings. The test set stays closed without --test, and is opened when \
 all runs are trained.
 
 Examples:
@@ -43,16 +43,17 @@ pub struct SweepArguments {
     /// Folder of the data set
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads to compute with (default: one a processor); results do not depend on it
+    /// Number of threads (default: one per processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Open the test set at the end, once a run: for `all` runs, or for those with the `best` mean validation accuracy
+    /// Open the test set at the end, once per run: for `all` runs, or for those with the `best` mean validation
+    /// accuracy
     #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "all")]
     pub test: Option<TestedRuns>,
-    /// What a sweep does anyway; taken so that every command that was stopped goes on with it
+    /// Implied: a sweep always resumes; accepted so that every stopped command can be repeated with it
     #[arg(long, hide = true)]
     pub resume: bool,
-    /// List the runs, and make none
+    /// List the runs without running them
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]
