@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
-                Error::Stopped { .. } => eprintln!("{error}; go on with `{}`", shell::resuming_command()),
+                Error::Stopped { .. } => eprintln!("{error}; continue with `{}`", shell::resuming_command()),
                 _ => eprintln!("error: {error}; {}", error.hint()),
             }
             ExitCode::from(error.exit_code())

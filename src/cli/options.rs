@@ -19,7 +19,8 @@ pub(super) fn data_folder(data: &Path) -> Result<String> {
     match data.exists() {
         true => Ok(data.display().to_string()),
         false => {
-            let hint = "name another with --data; `rotnet data fetch` and `rotnet data synth` make some";
+            let hint =
+                "choose another with --data; `rotnet data fetch` and `rotnet data synth` create data sets";
             Err(Error::data(data, "there is no such folder", hint))
         }
     }

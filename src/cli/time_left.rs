@@ -152,7 +152,7 @@ mod tests {
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
         time.note(&Event::EpochStarted { epoch: 1, epochs: 2, samples: 100 });
         assert!((seconds(time.left()) - 380.0).abs() < 1.0);
-        // The second half of a stage that goes on is forecast by itself.
+        // Resuming a stage halfway forecasts only the rest.
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
         time.note(&Event::EpochStarted { epoch: 2, epochs: 2, samples: 100 });
         assert!((seconds(time.left()) - 280.0).abs() < 1.0);

@@ -1,4 +1,4 @@
-//! Images to features, by a pretrained encoder.
+//! Features of images, computed by a pretrained encoder.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -29,11 +29,11 @@ pub struct ExtractSummary {
     pub checkpoint: String,
     /// The layer whose output the features are.
     pub layer: String,
-    /// Training images, and features an image.
+    /// Training images, and features per image.
     pub train: [usize; 2],
-    /// Test images, and features an image.
+    /// Test images, and features per image.
     pub test: [usize; 2],
-    /// Images encoded a second, training and test.
+    /// Images encoded per second, training and test.
     pub images_per_second: f64,
     /// Wall time of encoding, in seconds.
     pub seconds: f64,
@@ -41,7 +41,7 @@ pub struct ExtractSummary {
 
 /// Writes the features of all training and test images to `features/` in the run directory.
 ///
-/// `checkpoint` names a checkpoint (or its directory) other than the run's own.
+/// `checkpoint` is a checkpoint (or its directory) to use instead of the run's own.
 ///
 /// # Errors
 /// Whatever [`crate::Error`] names: a checkpoint that is damaged or does not fit, data, disk.
@@ -62,7 +62,7 @@ pub fn extract(
 
     let origin = Origin { checkpoint: digest, dataset: label(&dataset), layer: describe(&encoder, &readout) };
     if let Some(summary) = finished(context, &origin) {
-        reporter.report(Event::Note("the features are there already"));
+        reporter.report(Event::Note("the features exist already"));
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
@@ -141,7 +141,7 @@ impl Extraction<'_> {
                 Some(stop) => Err(Error::Stopped {
                     stage: Stage::Extract.name(),
                     stop,
-                    state: "before all images were encoded; this stage begins anew".into(),
+                    state: "before all images were encoded; this stage starts over".into(),
                 }),
             }
         })?;
@@ -162,8 +162,8 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
     finished.then_some(summary)
 }
 
-/// Refuses images of another shape than the checkpoint's encoder was built for, and of another data set unless the
-/// context allows it; warns of a checkpoint that is not trained to the end of its epoch.
+/// Refuses images of a shape that the checkpoint's encoder was not built for, and of another data set unless the
+/// context allows it; warns if the checkpoint's training stopped within an epoch.
 pub(super) fn check_data(
     context: &Context,
     checkpoint: &Checkpoint,
@@ -176,12 +176,12 @@ pub(super) fn check_data(
         return Err(Error::data(
             &dataset.directory,
             format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
-            "pretrain on this data set, or name another with --data",
+            "pretrain on this data set, or choose another with --data",
         ));
     }
     if header.partial.is_some() {
         reporter.report(Event::Warning(&format!(
-            "the checkpoint lies within epoch {} of its training; `rotnet pretrain --resume` goes on with it",
+            "the checkpoint was saved within epoch {} of its training; `rotnet pretrain --resume` continues it",
             header.epochs + 1
         )));
     }
@@ -200,11 +200,11 @@ pub(super) fn check_data(
     Err(Error::data(
         &dataset.directory,
         problem,
-        "name that data set with --data, or take this one with --allow-data-mismatch",
+        "name that data set with --data, or accept this one with --allow-data-mismatch",
     ))
 }
 
-/// The map that the features are, if they are one: a single block in one view.
+/// The shape of the features as a map, if they are one: a single block in one view.
 pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<FeatureMap> {
     let [layer] = &config.layers[..] else {
         return None;
@@ -217,7 +217,7 @@ pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<F
     (config.views.rotations() == 1).then(|| FeatureMap { layer: layer.clone(), shape })
 }
 
-/// What the features are, in words.
+/// Describes the features in words.
 pub(crate) fn describe(encoder: &Encoder, readout: &Readout) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),

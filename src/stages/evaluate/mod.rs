@@ -1,4 +1,4 @@
-//! What a run's features are worth: rotation accuracy, every block by every head, and the verdict against baselines.
+//! How good a run's features are: rotation accuracy, every block with every head, and the verdict against baselines.
 //!
 //! Every choice is made on held-out training images; the test set is opened afterwards, for all numbers at once. Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they
 //! are resumed and checked like any other.
@@ -51,7 +51,7 @@ pub struct EvaluateSummary {
     /// Digest of the indices of the images that probes are fitted to and chosen on; empty in older files.
     #[serde(default)]
     pub split: String,
-    /// Every block, and all of them side by side, by every head.
+    /// Every block, and all blocks concatenated, with every head.
     pub probes: Vec<ProbeResult>,
     /// The probe with the highest validation accuracy; absent without probes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,7 +205,7 @@ fn sub_context(context: &Context, run: RunDirectory, config: Config) -> Result<C
     Ok(sub)
 }
 
-/// The config of the extraction that all probes read from.
+/// The config of the extraction for all probes.
 fn probed_config(config: &Config, layers: Vec<String>, available: usize) -> Config {
     let evaluate = &config.evaluate;
     let limit = evaluate.train_images.map_or(available, |images| images.min(available));
