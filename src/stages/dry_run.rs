@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::{full_readout, ridge_bytes};
+use super::finetune::{configured_shape, full_readout, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, LoopConfig};
@@ -17,10 +17,7 @@ use crate::data::{self, Dataset, labeled_split};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
-use crate::model::{
-    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Mode, Network,
-    RotationNetwork,
-};
+use crate::model::{Classifier, Encoder, HeadKind, ImageClassifier, Mode, Network, RotationNetwork};
 use crate::progress::{Event, Forecast, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
@@ -262,7 +259,8 @@ fn frozen(
     let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
     let moments = config.finetune.standardise.then(|| features.moments()).transpose()?;
     let device = context.device.clone().autodiff();
-    let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
+    let map = feature_map(encoder, &config.extract);
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let network = Classifier::new(&shape, moments, config.seed, &device);
     finetune(context, network, &features, labels.train.len(), limit)
 }
@@ -276,21 +274,11 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: D
         .augmented(config.finetune.augment.as_ref(), config.seed);
     let encoder = network.encoder.valid();
     let (readout, map) = full_readout(config, &encoder)?;
-    let shape = shape(context, dataset, encoder.read_width(&readout)?, map);
+    let width = encoder.read_width(&readout)?;
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
     finetune(context, network, &samples, labels, limit)
-}
-
-fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<FeatureMap>) -> ClassifierShape {
-    let config = &context.config.finetune;
-    ClassifierShape {
-        features,
-        hidden: config.hidden_widths(),
-        batch_norm: config.batch_norm,
-        classes: dataset.class_names.len(),
-        map: map.filter(|_| config.head == HeadKind::Conv),
-    }
 }
 
 fn finetune<N: Network>(

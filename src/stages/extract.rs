@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::encode::encode;
 use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
-use crate::data::{self, Images, Pixels};
+use crate::data::{self, Dataset, Images, Pixels};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{Encoder, FeatureMap, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::samples::PlainImages;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
-use crate::store::features::{FeatureWriter, Manifest, Origin};
+use crate::store::features::{FeatureFiles, FeatureWriter, Manifest, Origin};
 use crate::store::networks::load_encoder;
 use crate::store::run_directory::Existing;
 use crate::store::stage_directory::checkpoint_in;
@@ -77,7 +77,7 @@ pub fn extract(
         pixels: &checkpoint.header.pixels,
         origin: &origin,
         width,
-        batch_size: config.extract.batch_size,
+        config: &config.extract,
     };
     let train = extraction.write(&files.train(), &dataset.train, &dataset.names.train, reporter)?;
     let test = extraction.write(&files.test(), &test_images, &dataset.names.test, reporter)?;
@@ -86,22 +86,14 @@ pub fn extract(
 
     train.finish()?;
     test.finish()?;
-    let [train, test] = [dataset.train.len(), test_images.len()].map(|images| [images, width]);
-    files.write_manifest(&Manifest {
-        classes: dataset.class_names.clone(),
-        map: feature_map(&encoder, &config.extract),
-        train,
-        test,
-        train_digest: sha256_file(&files.train())?,
-        test_digest: sha256_file(&files.test())?,
-        origin: origin.clone(),
-    })?;
+    let manifest = extraction.manifest(&files, &dataset, [dataset.train.len(), test_images.len()])?;
+    files.write_manifest(&manifest)?;
     let summary = ExtractSummary {
         dataset: origin.dataset,
         checkpoint: origin.checkpoint,
         layer: origin.layer,
-        train,
-        test,
+        train: manifest.train,
+        test: manifest.test,
         images_per_second: total as f64 / seconds,
         seconds,
     };
@@ -119,7 +111,7 @@ struct Extraction<'a> {
     origin: &'a Origin,
     /// Features per image.
     width: usize,
-    batch_size: usize,
+    config: &'a ExtractConfig,
 }
 
 impl Extraction<'_> {
@@ -133,7 +125,7 @@ impl Extraction<'_> {
     ) -> Result<FeatureWriter> {
         let mut writer = FeatureWriter::create(path, self.origin, &images.labels, names, self.width)?;
         let plain = PlainImages::all(images, self.pixels);
-        encode(self.encoder, self.readout, &plain, self.batch_size, |rows, _| {
+        encode(self.encoder, self.readout, &plain, self.config.batch_size, |rows, _| {
             writer.push(rows)?;
             reporter.report(Event::TaskAdvanced((rows.len() / self.width) as u64));
             match reporter.stop() {
@@ -146,6 +138,20 @@ impl Extraction<'_> {
             }
         })?;
         Ok(writer)
+    }
+
+    /// The manifest of the finished files, with the numbers of training and test `images`.
+    fn manifest(&self, files: &FeatureFiles, dataset: &Dataset, images: [usize; 2]) -> Result<Manifest> {
+        let [train, test] = images.map(|images| [images, self.width]);
+        Ok(Manifest {
+            classes: dataset.class_names.clone(),
+            map: feature_map(self.encoder, self.config),
+            train,
+            test,
+            train_digest: sha256_file(&files.train())?,
+            test_digest: sha256_file(&files.test())?,
+            origin: self.origin.clone(),
+        })
     }
 }
 
@@ -167,7 +173,7 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
 pub(super) fn check_data(
     context: &Context,
     checkpoint: &Checkpoint,
-    dataset: &data::Dataset,
+    dataset: &Dataset,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let header = &checkpoint.header;

@@ -44,6 +44,20 @@ pub(super) struct Material<'a, N> {
     pub look: Option<Look<'a, N>>,
 }
 
+impl<N: Network> Material<'_, N> {
+    /// Adds to an epoch's metrics what the network to keep achieves on held-out images.
+    fn examine(&self, network: &N, metrics: &mut EpochMetrics, device: &Device) {
+        if let Some(validation) = self.validation {
+            let result = training::evaluate(network, validation, device);
+            metrics.validation_loss = Some(result.loss);
+            metrics.validation_accuracy = Some(result.accuracy);
+        }
+        if let Some(look) = self.look {
+            look(network, metrics);
+        }
+    }
+}
+
 impl<'a> From<&'a PretrainConfig> for LoopConfig<'a> {
     fn from(config: &'a PretrainConfig) -> Self {
         Self {
@@ -96,7 +110,7 @@ pub(super) fn run<N: Network>(
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
 ) -> Result<Trained> {
-    let Material { samples, steps, before, validation, look } = material;
+    let (samples, steps) = (material.samples, material.steps);
     let mut optimizer = loop_config.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
@@ -118,7 +132,7 @@ pub(super) fn run<N: Network>(
             true => steps,
             false => steps.min(from.epochs as u64 * an_epoch),
         },
-        before,
+        before: material.before.clone(),
         from,
         batch_size: loop_config.batch_size,
         seed: context.config.seed,
@@ -132,16 +146,7 @@ pub(super) fn run<N: Network>(
         &mut optimizer,
         samples,
         &plan,
-        &mut |network, metrics| {
-            if let Some(validation) = validation {
-                let result = training::evaluate(network, validation, &context.device);
-                metrics.validation_loss = Some(result.loss);
-                metrics.validation_accuracy = Some(result.accuracy);
-            }
-            if let Some(look) = look {
-                look(network, metrics);
-            }
-        },
+        &mut |network, metrics| material.examine(network, metrics, &context.device),
         reporter,
         &mut |network, kept, optimizer, position, metrics| {
             record.save(&checkpoint(&header, network, kept, optimizer, position)?, metrics)

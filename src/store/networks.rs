@@ -126,7 +126,8 @@ pub fn load_classifier(
     }
     let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
     if places.is_some_and(|places| places != shape.features) {
-        let problem = format!("its classifier takes {} features, which are not a map of blocks", shape.features);
+        let problem =
+            format!("its classifier takes {} features, which are not a map of blocks", shape.features);
         return Err(refuse(problem));
     }
     let standardised = parameters.keys().any(|name| name.starts_with("standardise."));

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Sources, Trained, choice, kept_accuracy, material, ridge};
+use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material, ridge};
 use crate::config::{self, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
 use crate::error::{Error, Result};
@@ -45,13 +45,7 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
         ridge::check_memory(&train, validation.as_ref(), classes, reporter)?;
     }
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
-    let shape = ClassifierShape {
-        features: train.values(),
-        hidden: config.finetune.hidden_widths(),
-        batch_norm: config.finetune.batch_norm,
-        classes,
-        map,
-    };
+    let shape = configured_shape(&config.finetune, train.values(), classes, map);
     let dataset = manifest.origin.dataset.clone();
     let header = Header {
         classifier: Some(shape.clone()),

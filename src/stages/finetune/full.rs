@@ -2,13 +2,11 @@
 
 use serde_json::Value;
 
-use super::{Sources, Trained, choice, kept_accuracy, material};
+use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material};
 use crate::config::Config;
 use crate::data::{self, Dataset, Pixels};
 use crate::error::{Error, Result};
-use crate::model::{
-    ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork,
-};
+use crate::model::{Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::Samples;
@@ -42,13 +40,8 @@ pub(super) fn run(
     let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
-    let shape = ClassifierShape {
-        features: encoder.read_width(&readout)?,
-        hidden: config.finetune.hidden_widths(),
-        batch_norm: config.finetune.batch_norm,
-        classes: dataset.class_names.len(),
-        map,
-    };
+    let width = encoder.read_width(&readout)?;
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, readout.clone(), &shape, config.seed, &device);
     let stage_header = Header {

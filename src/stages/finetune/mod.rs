@@ -18,7 +18,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::judge::statistics::Statistics;
-use crate::model::HeadKind;
+use crate::model::{ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
@@ -217,6 +217,22 @@ struct Trained {
     validation: Option<f64>,
     history: Vec<EpochMetrics>,
     work: Work,
+}
+
+/// The classifier that the config describes, on `features` numbers per image; only head `conv` reads `map`.
+pub(super) fn configured_shape(
+    config: &FinetuneConfig,
+    features: usize,
+    classes: usize,
+    map: Option<FeatureMap>,
+) -> ClassifierShape {
+    ClassifierShape {
+        features,
+        hidden: config.hidden_widths(),
+        batch_norm: config.batch_norm,
+        classes,
+        map: map.filter(|_| config.head == HeadKind::Conv),
+    }
 }
 
 /// What the training loop is given.
