@@ -1,11 +1,11 @@
-//! The one error type: every variant says what failed, where, and (through [`Error::hint`]) how to mend it.
+//! The one error type: every variant says what failed, where, and (through [`Error::hint`]) what to do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::progress::Stop;
 
-/// What a rotnet operation can fail with.
+/// Every way in which a rotnet operation can fail.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A config file, a `--set` override or a combination of settings is not usable.
@@ -41,7 +41,7 @@ pub enum Error {
         path: PathBuf,
         /// What was expected and what was found.
         problem: String,
-        /// How to mend it.
+        /// What to do about it.
         hint: String,
     },
     /// A checkpoint or feature file is missing, damaged, or does not belong here.
@@ -51,20 +51,20 @@ pub enum Error {
         path: PathBuf,
         /// What was expected and what was found.
         problem: String,
-        /// How to mend it.
+        /// What to do about it.
         hint: String,
     },
-    /// A download failed or delivered something else than was asked for.
+    /// A download failed or delivered something other than what was asked for.
     #[error("{url}: {problem}")]
     Download {
-        /// Where from.
+        /// The address.
         url: String,
         /// What happened.
         problem: String,
-        /// How to mend it.
+        /// What to do about it.
         hint: String,
     },
-    /// An output that must not be written over is already there.
+    /// An output that must not be overwritten already exists.
     #[error("{path} already holds results")]
     OutputExists {
         /// The file or directory.
@@ -85,25 +85,25 @@ pub enum Error {
         device: String,
         /// Why not.
         problem: String,
-        /// How to mend it.
+        /// What to do about it.
         hint: String,
     },
     /// A device failed in the middle of the work.
     #[error("lost in the middle of the work ({devices}): {problem}")]
     DeviceLost {
-        /// Those at work, apart from this process's own processors.
+        /// The devices in use, apart from this process's own processors.
         devices: String,
         /// The first thing that went wrong.
         problem: String,
     },
-    /// The work was asked to end; [`Reporter::stop`](crate::progress::Reporter::stop) said so.
+    /// The work was asked to stop; [`Reporter::stop`](crate::progress::Reporter::stop) said so.
     #[error("{stage}: stopped by {stop} {state}")]
     Stopped {
-        /// The stage that was at work.
+        /// The stage that was running.
         stage: &'static str,
         /// Who asked.
         stop: Stop,
-        /// How far it came, and what of it is saved.
+        /// How far it got, and what is saved of it.
         state: String,
     },
     /// The work needs more memory than it may take.
@@ -111,22 +111,22 @@ pub enum Error {
     Memory {
         /// The work.
         what: String,
-        /// Bytes it would take at its peak.
+        /// Bytes needed at the peak.
         needed: u64,
-        /// Bytes it may take.
+        /// The limit, in bytes.
         limit: u64,
-        /// How to do with less.
+        /// How to get by with less.
         hint: String,
     },
-    /// A result did not come out the same again.
+    /// Repeating a computation gave another result.
     #[error("{problem}")]
     Verification {
-        /// Which one, and in which comparison.
+        /// Which result, and in which comparison.
         problem: String,
         /// What that means.
         hint: String,
     },
-    /// Training produced a loss that is not a number.
+    /// Training produced a loss that is not finite.
     #[error("{stage}: the loss became {loss} in epoch {epoch}, step {step} (learning rate {learning_rate})")]
     Diverged {
         /// The stage that was training.
@@ -140,7 +140,7 @@ pub enum Error {
         /// Learning rate of that step.
         learning_rate: f64,
     },
-    /// Training produced a parameter that is not a number, from a loss that still was one.
+    /// Training produced a parameter that is not finite, although the loss still was.
     #[error(
         "{stage}: parameter {parameter} is no longer finite after step {step} (learning rate {learning_rate}); \
          the checkpoint before it is kept"
@@ -150,18 +150,18 @@ pub enum Error {
         stage: &'static str,
         /// The first such parameter.
         parameter: String,
-        /// Steps made in all.
+        /// Steps made in total.
         step: u64,
         /// Learning rate of the next step.
         learning_rate: f64,
     },
 }
 
-/// Shorthand used throughout the crate.
+/// Result with this error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// An [`Error::Io`] for `map_err`.
+    /// Makes an [`Error::Io`], for `map_err`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
         move |source| Self::Io { action, path, source }
@@ -182,16 +182,16 @@ impl Error {
         Self::Checkpoint { path: path.as_ref().to_path_buf(), problem: problem.into(), hint: hint.into() }
     }
 
-    /// What the user can do about it, as something to type where there is one.
+    /// What the user can do about it, if possible as something to type.
     pub fn hint(&self) -> String {
         match self {
             Self::Config { .. } => "see `rotnet config schema`".into(),
             Self::Io { source, .. } => io_hint(source.kind()).into(),
-            Self::OutputExists { .. } => "name another place, or write over it with --force".into(),
-            Self::RunInUse { .. } => "wait until it has ended, or name another directory with --out".into(),
-            Self::Stopped { .. } => "go on with --resume".into(),
+            Self::OutputExists { .. } => "choose another path, or overwrite it with --force".into(),
+            Self::RunInUse { .. } => "wait until it ends, or choose another directory with --out".into(),
+            Self::Stopped { .. } => "continue with --resume".into(),
             Self::DeviceLost { .. } => {
-                "the last checkpoint stands; go on with --resume, on other devices too".into()
+                "the last checkpoint is intact; continue with --resume, on other devices if need be".into()
             }
             Self::Diverged { .. } | Self::NotFinite { .. } => {
                 "lower the learning rate, or scale the pixels (data.scale_pixels)".into()
@@ -223,12 +223,12 @@ fn giga(bytes: u64) -> f64 {
 fn io_hint(kind: io::ErrorKind) -> &'static str {
     match kind {
         io::ErrorKind::NotFound => "check the path",
-        io::ErrorKind::NotADirectory => "name another place",
+        io::ErrorKind::NotADirectory => "choose another path",
         io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "check the permissions, or name another place"
+            "check the permissions, or choose another path"
         }
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "make room, then run again; --resume goes on with a run"
+            "make room, then run again; --resume continues a run"
         }
         _ => "check the path and the disk",
     }

@@ -1,30 +1,30 @@
 //! Files that are written whole or not at all, and their digests.
 
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
 use crate::error::{Error, Result};
 
 const TEMPORARY_PREFIX: &str = ".rotnet-";
 const TEMPORARY_SUFFIX: &str = ".tmp";
-/// Bytes that are written at a time.
+/// Size of the write buffer, in bytes.
 const BUFFER: usize = 1 << 18;
 
-/// Whether this is the name of a temporary file of [`AtomicFile`], which a killed process leaves behind.
+/// Whether this is the name of a temporary file of [`AtomicFile`], as a killed process leaves behind.
 pub fn is_temporary(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
 }
 
-/// A file that gets its name when it is whole: a temporary one in the same directory, which goes away when this is
-/// dropped before [`commit`](Self::commit). The directory must exist: one that went away during the work is no place to
-/// leave results in.
+/// A file that gets its name only once it is whole: until [`commit`](Self::commit) it is a temporary file in the same
+/// directory, deleted on drop. The directory must exist: if it was removed during the work, results must not reappear in
+/// a new one.
 #[derive(Debug)]
 pub struct AtomicFile {
     path: PathBuf,
@@ -33,17 +33,20 @@ pub struct AtomicFile {
 }
 
 impl AtomicFile {
-    /// Begins a file that will be `path`.
+    /// Begins a file that will be named `path`.
     ///
     /// # Errors
     /// [`Error::Io`] if the directory cannot be written to.
     pub fn create(path: &Path) -> Result<Self> {
-        let temporary = temporary_beside(path).map_err(Error::io("write", path))?;
-        let (file, temporary) = temporary.into_parts();
+        Self::begin(path).map_err(Error::io("write", path))
+    }
+
+    fn begin(path: &Path) -> io::Result<Self> {
+        let (file, temporary) = temporary_names().tempfile_in(directory_of(path))?.into_parts();
         Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(BUFFER, file), temporary })
     }
 
-    /// The name that it will have.
+    /// The name the file will have.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -53,15 +56,22 @@ impl AtomicFile {
     /// # Errors
     /// [`Error::Io`]; the path then holds what it held before.
     pub fn commit(self) -> Result<()> {
-        let Self { path, out, temporary } = self;
+        let path = self.path.clone();
         let attempt = || -> io::Result<()> {
-            let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-            allow_reading(&file)?;
-            file.sync_all()?;
-            temporary.persist(&path).map_err(|error| error.error)?;
+            self.finish(readable_by_all())?.persist(&path).map_err(|error| error.error)?;
             sync_directory(directory_of(&path))
         };
         attempt().map_err(Error::io("write", &path))
+    }
+
+    /// The whole file, synced, still under its temporary name.
+    fn finish(self, permissions: Option<Permissions>) -> io::Result<TempPath> {
+        let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        if let Some(permissions) = permissions {
+            file.set_permissions(permissions)?;
+        }
+        file.sync_all()?;
+        Ok(self.temporary)
     }
 }
 
@@ -91,48 +101,30 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::R
     file.commit()
 }
 
-fn temporary_beside(path: &Path) -> io::Result<NamedTempFile> {
-    temporary_names().tempfile_in(directory_of(path))
-}
-
 fn temporary_names() -> tempfile::Builder<'static, 'static> {
     let mut names = tempfile::Builder::new();
     names.prefix(TEMPORARY_PREFIX).suffix(TEMPORARY_SUFFIX);
     names
 }
 
-/// A directory for files that are to be renamed into `directory` together; it goes when it is dropped.
+/// A directory for files that are to be renamed into `directory` together; deleted on drop.
 pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
     temporary_names().tempdir_in(directory).map_err(Error::io("write", directory))
 }
 
-/// Writes new content for `path`, which stays as it is, into a temporary file in the same directory.
-fn write_beside(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<NamedTempFile> {
-    let mut temporary = temporary_beside(path)?;
-    let mut buffered = BufWriter::with_capacity(BUFFER, temporary.as_file_mut());
-    write(&mut buffered)?;
-    buffered.flush()?;
-    drop(buffered);
-    Ok(temporary)
-}
-
-/// Gives `path` other content, with its permissions, and keeps the file that it was as `original`, which must not be
-/// there or must hold the same bytes. At every moment `path` is whole, and the bytes that it held are under one of the
-/// two names.
+/// Replaces the content of `path`, keeping its permissions, and keeps the old file as `original`, which must not exist
+/// or must hold the same bytes. `path` is whole at every moment, and its old bytes are always under one of the two names.
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
 pub fn replace_keeping(path: &Path, original: &Path, content: &[u8]) -> Result<()> {
     let attempt = || -> io::Result<()> {
-        let temporary = write_beside(path, |out| out.write_all(content))?;
-        temporary.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-        temporary.as_file().sync_all()?;
+        let mut new = AtomicFile::begin(path)?;
+        new.write_all(content)?;
+        let new = new.finish(Some(fs::metadata(path)?.permissions()))?;
         let kept = keep(path, original)?;
         sync_directory(directory_of(path))?;
-        if let Err(error) = temporary.persist(path) {
+        if let Err(error) = new.persist(path) {
             if kept {
                 let _ = fs::remove_file(original);
             }
@@ -143,8 +135,8 @@ pub fn replace_keeping(path: &Path, original: &Path, content: &[u8]) -> Result<(
     attempt().map_err(Error::io("replace", path))
 }
 
-/// Makes `original` a second name of `path`, or a copy where the file system has no hard links; gives whether it did,
-/// for it may hold the same bytes already: a process that was killed left it.
+/// Makes `original` a second name of `path`, or a copy if the file system has no hard links; returns false if a process
+/// that was killed had already done so.
 fn keep(path: &Path, original: &Path) -> io::Result<bool> {
     match fs::hard_link(path, original) {
         Ok(()) => return Ok(true),
@@ -156,10 +148,10 @@ fn keep(path: &Path, original: &Path) -> io::Result<bool> {
         }
         Err(_) => {}
     }
-    let copy = write_beside(original, |out| io::copy(&mut File::open(path)?, out).map(drop))?;
-    copy.as_file().set_permissions(fs::metadata(path)?.permissions())?;
-    copy.as_file().sync_all()?;
-    copy.persist_noclobber(original).map(|_| true).map_err(|error| error.error)
+    let mut copy = AtomicFile::begin(original)?;
+    io::copy(&mut File::open(path)?, &mut copy)?;
+    let copy = copy.finish(Some(fs::metadata(path)?.permissions()))?;
+    copy.persist_noclobber(original).map(|()| true).map_err(|error| error.error)
 }
 
 fn directory_of(path: &Path) -> &Path {
@@ -180,7 +172,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 /// Reads a JSON file that this program wrote.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is not what was written.
+/// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is not valid.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = fs::read(path).map_err(Error::io("read", path))?;
     serde_json::from_slice(&text).map_err(|error| {
@@ -192,15 +184,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     })
 }
 
-/// [`read_json`] of a file that need not be there.
+/// [`read_json`] of a file that need not exist.
 ///
 /// # Errors
-/// As those of [`read_json`] for one that is.
+/// Those of [`read_json`] if it does.
 pub fn read_json_if_there<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     path.exists().then(|| read_json(path)).transpose()
 }
 
-/// A file that any number of threads read at places of their own.
+/// A file that any number of threads can read at once, each at its own offset.
 #[derive(Debug)]
 pub struct PositionedFile {
     #[cfg(unix)]
@@ -210,7 +202,7 @@ pub struct PositionedFile {
 }
 
 impl PositionedFile {
-    /// Reads as many bytes as `target` takes from `place` on.
+    /// Fills `target` with the bytes from offset `place`.
     pub fn read_exact_at(&self, target: &mut [u8], place: u64) -> io::Result<()> {
         #[cfg(unix)]
         return std::os::unix::fs::FileExt::read_exact_at(&self.file, target, place);
@@ -259,7 +251,7 @@ pub fn hexadecimal(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes renames in a directory last through a power cut.
+/// Makes renames in a directory survive a power cut.
 #[cfg(unix)]
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
@@ -273,14 +265,14 @@ pub fn sync_directory(_: &Path) -> io::Result<()> {
 
 /// Temporary files are private to their owner; results are not.
 #[cfg(unix)]
-fn allow_reading(file: &File) -> io::Result<()> {
+fn readable_by_all() -> Option<Permissions> {
     use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(fs::Permissions::from_mode(0o644))
+    Some(Permissions::from_mode(0o644))
 }
 
 #[cfg(not(unix))]
-fn allow_reading(_: &File) -> io::Result<()> {
-    Ok(())
+fn readable_by_all() -> Option<Permissions> {
+    None
 }
 
 #[cfg(test)]

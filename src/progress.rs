@@ -7,49 +7,49 @@ use serde::{Deserialize, Serialize};
 pub enum Event<'a> {
     /// What the stages of a run are expected to take, before the first of them begins.
     Forecast(&'a [Forecast]),
-    /// A run of a sweep begins; so many are to be made after it.
+    /// A run of a sweep begins.
     RunStarted {
-        /// Runs after this one that are not finished yet.
+        /// Unfinished runs after this one.
         left: usize,
     },
-    /// A stage begins; the text says on what it works.
+    /// A stage begins; the text names its data.
     StageStarted(Stage, &'a str),
     /// An epoch begins.
     EpochStarted {
         /// Counted from 1.
         epoch: usize,
-        /// Epochs in all.
+        /// Total number of epochs.
         epochs: usize,
-        /// Samples (rotated images or features) to train on in this epoch, without those done before a resume.
+        /// Samples (rotated images or features) to train on in this epoch, not counting those done before a resume.
         samples: usize,
     },
     /// A training step is done.
     StepFinished {
         /// Samples of this step.
         samples: usize,
-        /// Mean loss since the epoch began, where it was read from the device.
+        /// Mean loss since the epoch began, if it was read from the device.
         loss: Option<f64>,
-        /// Accuracy since the epoch began, in 0..=1, where it was read from the device.
+        /// Accuracy since the epoch began, in 0..=1, if it was read from the device.
         accuracy: Option<f64>,
     },
     /// An epoch is done.
     EpochFinished(&'a EpochMetrics),
     /// A task without epochs begins: extraction, download, generation.
     TaskStarted {
-        /// What is done, as shown to the user.
+        /// Name of the task, as shown to the user.
         label: &'a str,
-        /// Units in all.
+        /// Total number of units.
         total: u64,
-        /// What is counted.
+        /// The unit.
         unit: Unit,
     },
-    /// So many more units are done.
+    /// This many more units are done.
     TaskAdvanced(u64),
     /// The task is done.
     TaskFinished,
     /// Something worth knowing.
     Note(&'a str),
-    /// Something that may make the result other than expected.
+    /// Something that may make the result differ from what is expected.
     Warning(&'a str),
 }
 
@@ -81,7 +81,7 @@ impl Stage {
 pub struct Forecast {
     /// The stage.
     pub stage: Stage,
-    /// Wall time of each of its epochs, in seconds; of extraction, of all of it.
+    /// Wall time of each of its epochs, in seconds; for extraction, that of the whole stage.
     pub epochs: Vec<f64>,
 }
 
@@ -101,7 +101,7 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Mean cross-entropy (nats) over the samples of the epoch, while training.
     pub loss: f64,
-    /// Share of samples classified rightly while training, in 0..=1.
+    /// Share of samples classified correctly while training, in 0..=1.
     pub accuracy: f64,
     /// Loss on the validation split, if one is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -109,7 +109,8 @@ pub struct EpochMetrics {
     /// Accuracy on the validation split, if one is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_accuracy: Option<f64>,
-    /// Share of the validation split that the nearest training images classify rightly, where `pretrain.probe` looked.
+    /// Share of the validation split that the nearest training images classify correctly, if `pretrain.probe` ran after
+    /// this epoch.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub knn_accuracy: Option<f64>,
     /// The same by ridge regression.
@@ -118,14 +119,13 @@ pub struct EpochMetrics {
     /// Learning rate of the epoch's last step; 0 in files that are older than schedules.
     #[serde(default)]
     pub learning_rate: f64,
-    /// Samples trained on a second.
+    /// Samples trained on per second.
     pub images_per_second: f64,
     /// Wall time of the epoch's training, in seconds.
     pub seconds: f64,
 }
 
-/// Sums over the part of an epoch that is done, exact to the bit, so that its means come out as if it had never
-/// been stopped.
+/// Sums over the finished part of an epoch, exact to the bit, so that its means are as if it had never been stopped.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct PartialEpoch {
     /// Steps done.
@@ -134,13 +134,13 @@ pub struct PartialEpoch {
     pub samples: usize,
     /// Sum of their losses.
     pub loss_sum: f64,
-    /// Number of them classified rightly.
+    /// Number of samples classified correctly.
     pub correct: f64,
     /// Wall time so far, in seconds.
     pub seconds: f64,
 }
 
-/// Who wants the work to end before it is done.
+/// Who asked for the work to stop early.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// The user (SIGINT, Ctrl-C).
@@ -150,7 +150,7 @@ pub enum Stop {
 }
 
 impl Stop {
-    /// Exit status of a program that ends for this reason.
+    /// Exit status of a program that was stopped by this.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
@@ -168,17 +168,17 @@ impl std::fmt::Display for Stop {
     }
 }
 
-/// Receives events, and may ask for an end. Implementations decide what to show and must not fail.
+/// Receives events, and may ask to stop. Implementations decide what to show and must not fail.
 pub trait Reporter {
-    /// Takes note of one event.
+    /// Receives an event.
     fn report(&mut self, event: Event<'_>);
 
-    /// Whether the time left is shown, so that it is worth a forecast.
+    /// Whether the time left is shown, which makes a forecast worth its cost.
     fn shows_time(&self) -> bool {
         false
     }
 
-    /// Whether to end early. Asked between steps; what is done by then is saved.
+    /// Whether to stop early. Asked between steps; what is done by then is saved.
     fn stop(&self) -> Option<Stop> {
         None
     }

@@ -22,7 +22,7 @@ fn a_size_limit_that_a_checkpoint_exceeds_stops_the_run_and_keeps_the_one_before
     assert_eq!(outcome.code, 1, "{}", outcome.stderr);
     let error = outcome.stderr.trim_end();
     assert!(error.starts_with(&format!("error: cannot write a/{CHECKPOINT}: File too large")), "{error}");
-    assert!(error.ends_with("make room, then run again; --resume goes on with a run"), "{error}");
+    assert!(error.ends_with("make room, then run again; --resume continues a run"), "{error}");
     assert!(folder.temporary_files().is_empty());
     folder.succeed(&format!("run {SHORT} --out a --resume"));
     assert_same_results(&folder, "whole", "a");
@@ -87,7 +87,7 @@ fn a_directory_without_permission_is_named_and_its_results_stay() {
     assert!(error.starts_with("error: cannot write a/.lock: Permission denied"), "{error}");
     let error = refused_to_nobody(&folder, &format!("run {SHORT} --out a/b"));
     assert!(error.starts_with("error: cannot create a/b: Permission denied"), "{error}");
-    assert!(error.ends_with("check the permissions, or name another place\n"), "{error}");
+    assert!(error.ends_with("check the permissions, or choose another path\n"), "{error}");
     assert_eq!(folder.read(&format!("a/{CHECKPOINT}")), before);
     for path in ["a/pretrain", "a"] {
         fs::set_permissions(folder.path(path), fs::Permissions::from_mode(0o755)).unwrap();

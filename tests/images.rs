@@ -330,7 +330,7 @@ fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
     assert_eq!(table.lines().next().unwrap(), header);
     assert_eq!(table.lines().nth(1).unwrap().split(',').count(), 8);
     folder.refuse("predict a nowhere.png", 1, &["nowhere.png"]);
-    folder.refuse("predict b nowhere.png", 1, &["b", "is no run"]);
+    folder.refuse("predict b nowhere.png", 1, &["b", "is not a run"]);
 }
 
 #[test]

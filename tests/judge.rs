@@ -260,7 +260,7 @@ fn runs_are_compared_image_by_image_where_the_data_are_the_same() {
     let text = folder.succeed("compare a b c d").stdout;
     assert!(text.contains("a and c: no test of the difference, the data sets differ"), "{text}");
     assert!(text.contains("d holds no test predictions"), "{text}");
-    folder.refuse("compare a nowhere", 1, &["nowhere", "is no run"]);
-    folder.refuse("compare a data", 1, &["data", "is no run"]);
+    folder.refuse("compare a nowhere", 1, &["nowhere", "is not a run"]);
+    folder.refuse("compare a data", 1, &["data", "is not a run"]);
     assert_eq!(folder.rotnet("compare a").code, 2);
 }

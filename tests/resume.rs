@@ -45,7 +45,7 @@ fn a_signal_saves_within_the_epoch_and_says_how_to_go_on() {
 }
 
 /// Starts `run` with arguments that are not split, waits for its first epoch, ends it by SIGTERM, and gives the command
-/// that it says to go on with.
+/// that it says to continue with.
 fn stopped_with(folder: &Folder, arguments: &[&OsStr], out: &Path) -> String {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rotnet"));
     let long = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=40");
@@ -56,7 +56,7 @@ fn stopped_with(folder: &Folder, arguments: &[&OsStr], out: &Path) -> String {
     let outcome = running.finish();
     assert_eq!(outcome.code, 143, "{}", outcome.stderr);
     assert_eq!(outcome.stderr.lines().count(), 1, "{}", outcome.stderr);
-    let (_, hint) = outcome.stderr.split_once("go on with `").unwrap();
+    let (_, hint) = outcome.stderr.split_once("continue with `").unwrap();
     hint.trim_end().strip_suffix('`').unwrap().to_owned()
 }
 
@@ -133,7 +133,7 @@ fn a_damaged_checkpoint_gives_way_to_the_one_before() {
     let outcome = folder.succeed(&format!("run {talking} --out damaged --resume"));
     for part in [
         "warning: ",
-        "its content does not match its digest; going on from the checkpoint before it",
+        "its content does not match its digest; continuing from the checkpoint before it",
         "resuming after epoch 1",
     ] {
         assert!(outcome.stderr.contains(part), "{}", outcome.stderr);
@@ -179,7 +179,7 @@ fn finished_stages_are_not_done_again() {
     let before = ["pretrain", "features", "finetune"].map(times);
     let talking = SHORT.replace("--quiet ", "");
     let outcome = folder.succeed(&format!("run {talking} --out a --resume"));
-    assert!(outcome.stderr.contains("the features are there already"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("the features exist already"), "{}", outcome.stderr);
     assert!(!outcome.stderr.contains("epoch 1: "), "{}", outcome.stderr);
     assert_eq!(["pretrain", "features", "finetune"].map(times), before);
     assert_eq!(folder.json("a/run.json")["test_evaluations"], 1);

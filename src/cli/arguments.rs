@@ -1,4 +1,4 @@
-//! The command line as clap sees it. Nothing is decided here beyond names, help and defaults.
+//! The command line as clap sees it. It decides nothing but names, help and defaults.
 
 use std::path::PathBuf;
 
@@ -48,7 +48,7 @@ pub struct Arguments {
     /// Print help
     #[arg(long, short, global = true, action = ArgAction::HelpShort, display_order = 1000)]
     help: Option<bool>,
-    /// Print help with what few need, too
+    /// Print help, including rarely needed commands and options
     #[arg(long, global = true, action = ArgAction::HelpLong, display_order = 1001)]
     help_all: Option<bool>,
     #[command(subcommand)]
@@ -57,7 +57,7 @@ pub struct Arguments {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// All three stages, one after the other, in one run directory
+    /// Run all three stages in one run directory
     #[command(after_help = "\
 Without arguments: the quickstart on generated images, under two minutes on two cores, into runs/quickstart.
 
@@ -75,11 +75,11 @@ Leaves OUT/pretrain/{checkpoint.safetensors, metrics.jsonl, summary.json}.
 Example:
   rotnet pretrain --config keras-scaled --data ~/cifar --out runs/a")]
     Pretrain(PretrainArguments),
-    /// Write the features of every image, by a pretrained encoder
+    /// Write the features of every image, computed by a pretrained encoder
     Extract(ExtractArguments),
     /// Train and test a classifier: on frozen features, or together with the encoder
     Finetune(FinetuneArguments),
-    /// Judge the encoder of a run: every block by every head, and the verdict
+    /// Judge a run's encoder: every block with every head, and the verdict
     Evaluate(EvaluateArguments),
     /// Run a grid of configs and seeds, with mean and deviation
     Sweep(SweepArguments),
@@ -103,14 +103,14 @@ Example:
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Try on this machine what is promised: resuming, a run once more, a device
+    /// Check promises on this machine: resuming, repeating a run, a device
     Verify {
         #[command(subcommand)]
         command: VerifyCommand,
     },
     /// Measure images per second of training, extraction and input
     Bench(BenchArguments),
-    /// List the devices of this program and this machine
+    /// List the devices that this program and this machine offer
     Devices(DevicesArguments),
     /// Serve devices of this machine to other rotnet processes (feature remote)
     #[command(after_help = worker::HELP)]

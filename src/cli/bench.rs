@@ -24,16 +24,16 @@ Examples:
 pub struct BenchArguments {
     #[command(flatten)]
     settings: Settings,
-    /// Measurements of each kind, after one to warm up; the median is shown
+    /// Measurements of each kind, after one warm-up; the median is shown
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeats: u32,
-    /// Seconds a measurement
+    /// Seconds per measurement
     #[arg(long, value_name = "S", default_value_t = 1.0)]
     seconds: f64,
     /// Break a training step down by layer and direction
     #[arg(long, conflicts_with = "burn_operations")]
     profile: bool,
-    /// Measure burn's own operations in place of the kernels, to see what these gain
+    /// Measure burn's own operations instead of the kernels, to see what the kernels gain
     #[arg(long)]
     burn_operations: bool,
 }
@@ -73,7 +73,7 @@ fn show(result: &BenchResult) -> Result<()> {
     }
     for entry in result.profile.iter().flatten() {
         print_line(&format!(
-            "{:<44} {:>8.1} us a call, {:>5.1} % of the kernels' time",
+            "{:<44} {:>8.1} us per call, {:>5.1} % of the kernels' time",
             entry.operation, entry.microseconds, entry.percent
         ))?;
     }

@@ -47,20 +47,20 @@ missing, damaged, or not as it was recorded.
 Example:
   rotnet data info ~/photos --json")]
     Info {
-        /// Folder of image files, or with CIFAR's binary files
+        /// Folder of image files or of CIFAR's binary files
         #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
         directory: PathBuf,
         #[command(flatten)]
         output: OutputArguments,
     },
-    /// Find out whether rotation can be learned from the images, or is given away, and what to do about it
+    /// Check whether rotation can be learned from the images or is given away, and what to do about it
     #[command(after_help = "\
 Looks at training images only, never at the test set. docs/data-check.md lists what is measured and the thresholds.
 
 Example:
   rotnet data check ~/photos")]
     Check {
-        /// Folder of image files, or with CIFAR's binary files
+        /// Folder of image files or of CIFAR's binary files
         #[arg(value_name = "DIR", env = "ROTNET_DATA", default_value = "data")]
         directory: PathBuf,
         #[command(flatten)]
@@ -103,7 +103,7 @@ pub(super) fn execute(command: DataCommand) -> Result<()> {
     }
 }
 
-/// Shows everything that can be found out, then fails if a file is damaged.
+/// Shows all that can be read, then fails if a file is damaged.
 fn info(directory: &Path, output: &OutputArguments) -> Result<()> {
     let info = on_folder(output, |reporter| data::info(directory, &data_home(), reporter))?;
     print(output, &info, show_info)?;

@@ -1,4 +1,4 @@
-//! `rotnet devices`: lists what there is.
+//! `rotnet devices`: lists the available devices.
 
 use clap::Args;
 

@@ -26,7 +26,7 @@ const BYTES_BAR: &str = "{prefix} [{bar:30}] {bytes}/{total_bytes}  {bytes_per_s
 struct Bars {
     bar: Option<ProgressBar>,
     time: TimeLeft,
-    /// What was found after the epoch before, shown while the next one runs.
+    /// Results of the previous epoch, shown while the next one runs.
     found: String,
 }
 
@@ -109,7 +109,7 @@ impl Reporter for Bars {
     }
 }
 
-/// A line an epoch, and one every few seconds in between.
+/// One line per epoch, and one every few seconds in between.
 #[derive(Default)]
 struct Lines {
     time: TimeLeft,
@@ -130,7 +130,7 @@ impl Lines {
         *self = Self { time, label, total, done: 0, began: now, last: now };
     }
 
-    /// What is left of a task, as fast as it went so far.
+    /// Time left of a task, at its speed so far.
     fn left_of_task(&self) -> Duration {
         let took = self.began.map_or(Duration::ZERO, |began| began.elapsed()).as_secs_f64();
         let left = self.total.saturating_sub(self.done) as f64 / self.done.max(1) as f64;
@@ -181,7 +181,7 @@ impl Reporter for Lines {
     }
 }
 
-/// The end of a line that tells the time left of the whole run.
+/// The end of a line: the time left of the whole run.
 fn left(time: Option<Duration>) -> String {
     time.map_or_else(String::new, |time| format!("  {} left", clock(time)))
 }

@@ -69,7 +69,7 @@ fn show(summary: &EvaluateSummary) -> Result<()> {
         print_line(&format!("left out `{name}`: {reason}"))?;
     }
     print_line(&format!(
-        "numbers taken on the test set by this run so far: {} (run.json says what for)",
+        "numbers measured on the test set by this run so far: {} (run.json lists them)",
         summary.test_evaluations
     ))
 }

@@ -26,7 +26,7 @@ pub struct ExportArguments {
     /// What to write
     #[arg(long, value_enum, value_delimiter = ',', default_value = "encoder")]
     pub what: Vec<What>,
-    /// How to write features
+    /// Format of the features
     #[arg(long, value_enum, value_delimiter = ',', default_value = "npy")]
     pub format: Vec<Format>,
     /// Checkpoint, or the directory that holds it, instead of RUN/pretrain

@@ -23,19 +23,19 @@ pub struct ExtractArguments {
     /// Checkpoint, or the directory that holds it, instead of OUT/pretrain
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
-    /// Blocks to read, side by side (extract.layers)
+    /// Blocks to read, concatenated (extract.layers)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     layer: Vec<String>,
-    /// How the places of a block are averaged (extract.pool)
+    /// Spatial pooling of each block (extract.pool)
     #[arg(long, value_name = "GRID", value_parser = ["none", "gap", "2x2", "4x4", "8x8"])]
     pool: Option<String>,
-    /// Rotations side by side, flips averaged (extract.views)
+    /// Views of each image: rotations are concatenated, flips averaged (extract.views)
     #[arg(long, value_name = "VIEWS", value_parser = ["1", "4", "flip", "4+flip"])]
     views: Option<String>,
 }
 
 impl ExtractArguments {
-    /// The options of every command with these as settings of the config, and the checkpoint.
+    /// The shared options with these added as config settings, and the checkpoint.
     pub fn into_parts(self) -> (RunArguments, Option<PathBuf>) {
         let Self { mut run, checkpoint, layer, pool, views } = self;
         let mut set = |key: &str, value: String| run.settings.set.push(format!("extract.{key}={value}"));

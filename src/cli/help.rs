@@ -1,4 +1,4 @@
-//! `rotnet --help` on one screen: the commands by what they are for, shell completions and man pages.
+//! `rotnet --help` on one screen: the commands grouped by purpose; shell completions and man pages.
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ const GROUPS: [Group; 4] = [
     ("Use", &["predict", "orient", "export"]),
     ("Data", &["data"]),
 ];
-/// What `--help-all` lists besides.
+/// What `--help-all` lists in addition.
 const MORE: [Group; 3] = [
     ("Config", &["config"]),
     ("Machine", &["verify", "bench", "devices", "worker"]),
@@ -59,7 +59,7 @@ fn grouped(command: clap::Command) -> clap::Command {
     command.help_template(template).before_help(few).before_long_help(all)
 }
 
-/// Columns to write in: what clap takes for all other texts.
+/// Columns to wrap at, the same as clap's.
 fn screen() -> usize {
     let terminal = terminal_size::terminal_size().map(|(width, _)| usize::from(width.0));
     let told = || std::env::var("COLUMNS").ok()?.parse().ok();
@@ -81,11 +81,11 @@ fn list(command: &clap::Command, groups: &[Group], screen: usize) -> String {
     text
 }
 
-/// Most columns of a line, as clap has it, and those in front of what a command does.
+/// Longest line, as in clap, and the margin in front of a command's description.
 const SCREEN: usize = 100;
 const MARGIN: usize = 25;
 
-/// Text that begins behind the margin, with its further lines indented to it.
+/// Text wrapped behind the margin.
 fn wrapped(text: &str, screen: usize) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -124,7 +124,7 @@ mod tests {
             assert!(list.lines().any(named), "{} is missing from\n{list}", subcommand.get_name());
         }
     }
-    /// The helps of a command and of all below it, with what they are called by.
+    /// The help texts of a command and of all its subcommands, with their names.
     fn helps(command: &mut clap::Command, name: String, found: &mut Vec<(String, String)>) {
         found.push((name.clone(), command.render_help().to_string()));
         for subcommand in command.get_subcommands_mut() {

@@ -1,4 +1,4 @@
-//! What the commands that look at image files have in common.
+//! What the commands on image files have in common.
 
 use std::path::PathBuf;
 
@@ -11,19 +11,19 @@ use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::Failure;
 
-/// Options of the commands that look at image files.
+/// Options of the commands on image files.
 #[derive(Args, Debug)]
 pub struct ImageArguments {
     /// The run directory
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders with some at any depth
+    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth
     #[arg(value_name = "IMAGE", required = true)]
     pub paths: Vec<PathBuf>,
     /// Device to compute on (default: as in the run's config)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
-    /// Threads to compute with (default: one a processor); results do not depend on it
+    /// Number of threads (default: one per processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     #[command(flatten)]
@@ -45,7 +45,7 @@ impl ImageArguments {
     }
 }
 
-/// Prints one line of error for each file that failed; the last one becomes the command's own.
+/// Prints one line for each file that failed; the last error becomes the command's own.
 pub(super) fn finish(mut failures: Vec<Failure>) -> Result<()> {
     let Some(last) = failures.pop() else {
         return Ok(());

@@ -39,7 +39,7 @@ use arguments::Command;
 use old_spellings::Translated;
 use options::Settings;
 
-/// Parses the arguments, does what they say, and gives the exit status: 0 done, 1 failed, 2 usage or config.
+/// Runs the command that the arguments name, and returns the exit status: 0 done, 1 failed, 2 usage or config.
 pub fn main() -> ExitCode {
     let Translated { words, notes } = old_spellings::translate(std::env::args_os().collect());
     let arguments = help::parse(&words);
@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
-                Error::Stopped { .. } => eprintln!("{error}; go on with `{}`", shell::resuming_command()),
+                Error::Stopped { .. } => eprintln!("{error}; continue with `{}`", shell::resuming_command()),
                 _ => eprintln!("error: {error}; {}", error.hint()),
             }
             ExitCode::from(error.exit_code())
@@ -83,7 +83,7 @@ fn execute(command: Command) -> Result<()> {
     }
 }
 
-/// Says on stderr how the command is spelled now; not where it is to be quiet.
+/// Prints a note on stderr, unless `--quiet` is given.
 fn note(text: &str) {
     if !std::env::args_os().any(|word| word == "--quiet" || word == "-q") {
         eprintln!("note: {text}");
@@ -95,7 +95,7 @@ fn resolve(settings: &Settings) -> Result<Config> {
     settings.load(settings.config.as_deref(), settings.overrides()?)
 }
 
-/// Runs `work` on a pool of as many threads as asked for, or one a processor.
+/// Runs `work` on a pool of the given number of threads, by default one per processor.
 fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
     let pool =
         rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
@@ -114,7 +114,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     print_line(&text)
 }
 
-/// Prints a line of the result; a reader that went away (`| head`) is no error.
+/// Prints a line of the result; a closed pipe (`| head`) is not an error.
 fn print_line(text: &str) -> Result<()> {
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

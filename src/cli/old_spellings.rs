@@ -1,16 +1,16 @@
-//! Spellings of earlier versions, translated before clap sees them: they go on working, each with a note on stderr that
-//! says how it is spelled now. Help and completions know the new ones alone.
+//! Spellings of earlier versions, translated before clap sees them: they keep working, each with a note on stderr that
+//! gives the new spelling. Help and completions show only the new ones.
 
 use std::ffi::{OsStr, OsString};
 
-/// Commands that have another name now.
+/// Renamed commands.
 const COMMANDS: [(&[&str], &[&str]); 3] = [
     (&["verify-resume"], &["verify", "resume"]),
     (&["reproduce"], &["verify", "run"]),
     (&["data", "verify"], &["data", "info"]),
 ];
 
-/// Options that are now the first word after the command.
+/// Options that became the first positional argument.
 const FIRST_WORDS: [(&[&str], &str, &str); 7] = [
     (&["evaluate"], "--run", "RUN"),
     (&["evaluate"], "--out", "RUN"),
@@ -21,7 +21,7 @@ const FIRST_WORDS: [(&[&str], &str, &str); 7] = [
     (&["verify", "device"], "--check", "NAME"),
 ];
 
-/// Options that have another name now; a value follows them as before.
+/// Renamed options; a value follows them as before.
 const OPTIONS: [(&[&str], &str, &str); 10] = [
     (&["run"], "--run", "--out"),
     (&["pretrain"], "--run", "--out"),
@@ -39,7 +39,7 @@ const OPTIONS: [(&[&str], &str, &str); 10] = [
 pub(super) struct Translated {
     /// The program's name, then its arguments.
     pub(super) words: Vec<OsString>,
-    /// What was spelled otherwise.
+    /// One note per old spelling.
     pub(super) notes: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ impl Translated {
         }
     }
 
-    /// Commands that an option used to decide.
+    /// Commands that used to be chosen by an option.
     fn split_commands(&mut self) {
         if self.is(&["devices"]) && self.place(&["devices"], "--check").is_some() {
             self.words.splice(1..2, ["verify", "device"].map(OsString::from));
@@ -97,7 +97,7 @@ impl Translated {
         }
     }
 
-    /// Where an option of a command is, with its value in the same word or without.
+    /// The position of an option of a command, whether its value is in the same word or not.
     fn place(&self, command: &[&str], option: &str) -> Option<usize> {
         let end = self.words.iter().position(|word| word == "--").unwrap_or(self.words.len());
         let named = |word: &OsStr| word == option || value_of(word, option).is_some();
@@ -113,7 +113,7 @@ impl Translated {
         let value = match value_of(&word, option) {
             Some(value) => value,
             None if place < self.words.len() => self.words.remove(place),
-            // Without its value: for clap to refuse.
+            // Without a value it is left for clap to refuse.
             None => return self.words.push(word),
         };
         self.words.insert(command.len() + 1, value);

@@ -14,18 +14,19 @@ use crate::progress::Event;
 /// The folder that `--data` names.
 ///
 /// # Errors
-/// [`Error::Data`] if it is not there: scenes are generated where no folder is named, and not into a misspelled one.
+/// [`Error::Data`] if it does not exist: scenes are generated only if no folder is named, never into a misspelled one.
 pub(super) fn data_folder(data: &Path) -> Result<String> {
     match data.exists() {
         true => Ok(data.display().to_string()),
         false => {
-            let hint = "name another with --data; `rotnet data fetch` and `rotnet data synth` make some";
+            let hint =
+                "choose another with --data; `rotnet data fetch` and `rotnet data synth` create data sets";
             Err(Error::data(data, "there is no such folder", hint))
         }
     }
 }
 
-/// The name of a config on the command line; that of a recipe which was renamed becomes the present one.
+/// The name of a config on the command line; the old name of a renamed recipe becomes the new one.
 pub(super) fn config_name(text: &str) -> Result<PathBuf, Infallible> {
     let Some(present) = config::renamed(Path::new(text)) else {
         return Ok(text.into());
@@ -34,8 +35,8 @@ pub(super) fn config_name(text: &str) -> Result<PathBuf, Infallible> {
     Ok(present.into())
 }
 
-/// The kind of data set in `data`, where that is not the kind that the config at `origin` names; this is said. `None` if
-/// the kind is right, or if one of the assignments `set` insists on a kind.
+/// The kind of data set in `data`, with a note, if it is not the kind that the config at `origin` names. `None` if it
+/// is, or if one of the assignments in `set` insists on a kind.
 ///
 /// `--data` names the data, a config only the data that it was made for. A config that is not usable on its own counts as
 /// one that names the default.
@@ -75,16 +76,16 @@ pub struct RunArguments {
     pub existing: ExistingArguments,
 }
 
-/// What to do about what is already there.
+/// What to do about existing results.
 #[derive(Args, Debug)]
 pub struct ExistingArguments {
-    /// Go on where the run ended; start afresh where there is none
+    /// Resume the run where it ended; start afresh if there is none
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
-    /// Replace results that are already there
+    /// Replace existing results
     #[arg(long)]
     pub force: bool,
-    /// Take a checkpoint to another data set than it was trained on
+    /// Accept a data set other than the one the checkpoint was trained on
     #[arg(long, hide_short_help = true)]
     pub allow_data_mismatch: bool,
     /// Write TensorBoard event files beside metrics.jsonl
@@ -101,13 +102,13 @@ pub struct Settings {
     /// Set one key of the config, for example pretrain.epochs=2 or evaluate.heads=ridge,mlp; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Folder of the data set: of image files (train/CLASS, test/CLASS, unlabeled), or with CIFAR's binary files
+    /// Folder of the data set: image files (train/CLASS, test/CLASS, unlabeled) or CIFAR's binary files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// End at an image file that cannot be read, instead of leaving it out
+    /// Fail on an image file that cannot be read, instead of skipping it
     #[arg(long, hide_short_help = true)]
     pub strict: bool,
-    /// Device to compute on; `rotnet devices` lists what there is
+    /// Device to compute on; `rotnet devices` lists them
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Devices that share every training step, for example cuda:0,cuda:1 or ws://a:3000,ws://b:3000
@@ -122,7 +123,7 @@ pub struct Settings {
     /// Random seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Threads to compute with (default: one a processor); results do not depend on it
+    /// Number of threads (default: one per processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     #[command(flatten)]
@@ -130,8 +131,8 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The config that is a recipe or a file, or the quickstart, with `overrides` laid over it; `--data` decides the kind of the data set,
-    /// unless `--set` does.
+    /// The named recipe or file, by default the quickstart, with `overrides` applied; the kind of data set is detected
+    /// in `--data`, unless `--set` names it.
     ///
     /// # Errors
     /// Those of [`Document::named`] and [`Document::config`].
@@ -152,7 +153,7 @@ impl Settings {
     /// What the command line sets in the config.
     ///
     /// # Errors
-    /// What is wrong with an assignment, or with the folder of the data set.
+    /// An assignment that is not usable, or a missing folder of the data set.
     pub fn overrides(&self) -> Result<Overrides> {
         let mut overrides = Overrides::default();
         for assignment in &self.set {
@@ -181,13 +182,13 @@ impl Settings {
     }
 }
 
-/// Options of commands that look at finished runs.
+/// Options of commands that read finished runs.
 #[derive(Args, Debug)]
 pub struct ReadArguments {
-    /// Folder of the data set, where it lies elsewhere now
+    /// Folder of the data set, if it has moved
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads to compute with
+    /// Number of threads
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
     #[command(flatten)]

@@ -16,7 +16,7 @@ use crate::tools::apply::{self, Fix, OrientRequest, Orientation, Orientations};
 /// Options of `orient`.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("write").args(["out", "in_place"]), after_help = "\
-Of folders, the images that are not upright are shown. No image is overwritten or removed: copies go into another \
+In folders, only images that are not upright are listed. No image is overwritten or removed: copies go into another \
 folder, and --in-place keeps each original beside the turned image. A file that is turned is encoded again, without its \
 metadata.
 
@@ -30,16 +30,16 @@ pub struct OrientArguments {
     /// Write upright copies of the images that are not upright into this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Turn the images that are not upright where they are, and keep each original beside as NAME.orig
+    /// Turn the images that are not upright in place, and keep each original as NAME.orig
     #[arg(long)]
     pub in_place: bool,
-    /// Turn only images that are turned with at least this probability
+    /// Turn only images that are not upright with at least this probability
     #[arg(long, value_name = "P", default_value_t = 0.95, requires = "write")]
     pub sure: f64,
-    /// Replace copies that are already in --out; never one of the images
+    /// Replace copies that are already in --out, but never one of the images
     #[arg(long, requires = "out", conflicts_with = "in_place")]
     pub force: bool,
-    /// List the upright images of folders, too
+    /// List the upright images in folders, too
     #[arg(long)]
     pub all: bool,
 }

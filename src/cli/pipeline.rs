@@ -19,7 +19,7 @@ use crate::store::stage_directory::StageDirectory;
 
 /// Where `run` without `--out` and `--config` leaves its files.
 pub(super) const QUICKSTART_RUN: &str = "runs/quickstart";
-/// Where runs lie that are given no place.
+/// Parent directory of runs without `--out`.
 const RUNS: &str = "runs";
 
 #[derive(Serialize)]
@@ -83,7 +83,7 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
     let mut more = Vec::new();
     if from_scratch {
         more.extend(["finetune.mode=full", "finetune.from_scratch=true"]);
-        // The rate in a recipe is one for a pretrained encoder; one that is asked for here is refused by the config.
+        // A recipe's rate is meant for a pretrained encoder; one set on the command line is refused by the config.
         if !arguments.settings.set.iter().any(|set| set.starts_with("finetune.encoder_rate=")) {
             more.push("finetune.encoder_rate=1");
         }
@@ -99,10 +99,10 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
     }
 }
 
-/// The context of a command that reads what an earlier one wrote: without `--config`, the run's own config holds, that
-/// of the stage which is resumed or else of the stage finished last.
+/// The context of a command that reads what an earlier one wrote: without `--config`, the run's own config applies:
+/// that of the stage to resume, or else of the stage finished last.
 ///
-/// `more` is set besides what the arguments set.
+/// `more` is set in addition to what the arguments set.
 pub(super) fn later_context(
     arguments: &RunArguments,
     place: impl FnOnce(&RunDirectory) -> StageDirectory,
@@ -118,7 +118,7 @@ pub(super) fn later_context(
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
 }
 
-/// The context of a run, with its budget as steps; absent after a dry run.
+/// The context of a run, with its budget as steps; `None` after a dry run.
 fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Context>> {
     plan::check(arguments)?;
     let PretrainArguments { run, budget, dry_run } = arguments;
@@ -139,7 +139,7 @@ fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Con
     Ok(Some(context))
 }
 
-/// What the run that is to be resumed was begun with, if its steps are those of a budget.
+/// The config of the run to resume, if its steps came from a budget.
 fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
     let path = context.run.files(Stage::Pretrain).to_resume().config();
     if context.existing != Existing::Resume || !path.exists() {
@@ -162,7 +162,7 @@ fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
     Ok(context)
 }
 
-/// The directory that `--out` names, else one of the config's name, so that two recipes never meet.
+/// The directory that `--out` names, else one named after the config, so that two recipes never share one.
 fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
     let path = match (&arguments.out, &arguments.settings.config) {
         (Some(out), _) => out.clone(),
@@ -172,7 +172,7 @@ fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
     Ok(RunDirectory::new(&path))
 }
 
-/// Where data sets lie by default: `ROTNET_DATA`, or `data` in the working directory.
+/// Default place of data sets: `ROTNET_DATA`, or `data` in the working directory.
 pub(super) fn data_home() -> PathBuf {
     std::env::var_os("ROTNET_DATA").map_or_else(|| "data".into(), PathBuf::from)
 }

@@ -1,4 +1,4 @@
-//! `--budget` and `--dry-run`: what a run takes, before it is begun.
+//! `--budget` and `--dry-run`: what a run takes, before it starts.
 
 use std::time::Duration;
 
@@ -14,11 +14,12 @@ use crate::stages::{DryRun, Part};
 pub struct PretrainArguments {
     #[command(flatten)]
     pub run: RunArguments,
-    /// Pretrain for so long (90s, 12m, 1.5h) in place of the config's epochs; the number of steps, by the measured time
-    /// of one, goes into the run's config
+    /// Pretrain for this long (90s, 12m, 1.5h) instead of the config's epochs; the number of steps, from the measured
+    /// time of one, goes into the run's config
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub budget: Option<Duration>,
-    /// Say what it takes (parameters, operations, time, memory, disk), by measuring a few steps; train and write nothing
+    /// Measure a few steps and show what the run would take (parameters, operations, time, memory, disk); train and
+    /// write nothing
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -42,11 +43,11 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Refuses a budget for what is not trained.
+/// Refuses a budget for a dry run.
 pub(super) fn check(arguments: &PretrainArguments) -> Result<()> {
     match arguments.budget.is_some() && arguments.dry_run {
         true => Err(Error::Usage {
-            problem: "--budget says how long it takes, --dry-run finds it out".into(),
+            problem: "--budget sets how long it takes, --dry-run measures it".into(),
             hint: "give one of them".into(),
         }),
         false => Ok(()),
@@ -78,7 +79,7 @@ fn show_part(part: &Part) -> Result<()> {
         steps => format!("{} parameters, {steps} steps in {:.4} epochs, ", part.parameters, part.epochs),
     };
     print_line(&format!(
-        "{}: {training}{:.2} MFLOP a sample forward, {:.3} TFLOP in all, {}, disk {:.1} MB",
+        "{}: {training}{:.2} MFLOP per sample forward, {:.3} TFLOP in all, {}, disk {:.1} MB",
         part.stage.name(),
         part.flop_a_sample as f64 / 1e6,
         part.flop as f64 / 1e12,

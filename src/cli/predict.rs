@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::{self, ImagePredictions, Prediction};
 
-/// Classes named in a line of text.
+/// Most probable classes per line of text.
 const NAMED: usize = 3;
 
 /// Options of `predict`.

@@ -1,4 +1,4 @@
-//! `rotnet report`: runs as a page to look at.
+//! `rotnet report`: runs as an HTML page.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ Examples:
   rotnet report runs/quickstart --open
   rotnet report runs/a runs/b --out both.html")]
 pub struct ReportArguments {
-    /// Run directories, side by side where there are several
+    /// Run directories; several are shown side by side
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// The file to write (default: RUN/report.html; report.html here for several runs)

@@ -1,4 +1,4 @@
-//! This command as typed, for a shell to take again.
+//! This command as typed, quoted for a shell.
 
 use std::ffi::{OsStr, OsString};
 
@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::arguments::Arguments;
 
-/// The command that goes on where this one ended: as typed, with `--resume` in place of `--force` where it takes that.
+/// The command that resumes this one: as typed, with `--resume` instead of `--force` if it has that option.
 pub(super) fn resuming_command() -> String {
     resuming(std::env::args_os().collect())
 }
@@ -21,7 +21,7 @@ fn resuming(typed: Vec<OsString>) -> String {
     words.join(" ")
 }
 
-/// Characters that no shell gives a meaning to.
+/// Characters without a special meaning in any shell.
 const PLAIN: &str = "_/.,=:+@%-";
 
 /// A word as a POSIX shell reads it back; one with control characters or without an encoding as `$'...'` (POSIX 2024,

@@ -10,14 +10,14 @@ use signal_hook::flag;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter, Stop};
 
-/// Passes events on, and asks for an end once a signal has come.
+/// Forwards events, and asks to stop once a signal has arrived.
 pub(super) struct Stoppable {
     inner: Box<dyn Reporter>,
     signal: Arc<AtomicUsize>,
 }
 
 impl Stoppable {
-    /// Takes the signals over for the rest of the program.
+    /// Installs the signal handlers.
     ///
     /// # Errors
     /// [`Error::Io`] if the system refuses.

@@ -21,9 +21,9 @@ use crate::tools::sweep::{self, Group, Planned, Spread, Sweep, SweepPart, SweepS
 FILE is JSON: {\"config\": \"NAME or file\", \"grid\": {\"key\": [values]}, \"seeds\": [..], \"label_draws\": [..], \
 \"variants\": {\"name\": {\"key\": value}, \"other\": {\"like\": \"name\", ..}}}. Every combination is a run in OUT; \
 finished ones are skipped when the sweep is started again, and any number of processes, also on other machines that \
-share OUT, work on it together. Encoders and features that runs have in common are made \
+share OUT, work on it together. Encoders and features that runs share are computed \
 once, in OUT/shared. Leaves OUT/{sweep.csv, summary.json}: accuracy on the validation images \
-(data.validation_images), by which settings are chosen. The test set stays closed without --test, and is opened when \
+(data.validation_images), for choosing settings. The test set stays closed without --test, and is opened when \
 all runs are trained.
 
 Examples:
@@ -44,13 +44,14 @@ pub struct SweepArguments {
     /// Folder of the data set
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Threads to compute with (default: one a processor); results do not depend on it
+    /// Number of threads (default: one per processor); results do not depend on it
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Open the test set at the end, once a run: for `all` runs, or for those with the `best` mean validation accuracy
+    /// Open the test set at the end, once per run: for `all` runs, or for those with the `best` mean validation
+    /// accuracy
     #[arg(long, value_name = "RUNS", num_args = 0..=1, default_missing_value = "all")]
     pub test: Option<TestedRuns>,
-    /// Train the runs of these names alone
+    /// Train only the runs with these names
     #[arg(
         long,
         value_name = "NAMES",
@@ -59,13 +60,13 @@ pub struct SweepArguments {
         hide_short_help = true
     )]
     pub only: Vec<String>,
-    /// Train the I-th of N parts of the runs alone, for the arrays of a batch system
+    /// Train only the I-th of N parts of the runs, for job arrays
     #[arg(long, value_name = "I/N", value_parser = shard, hide_short_help = true)]
     pub shard: Option<Shard>,
-    /// What a sweep does anyway; taken so that every command that was stopped goes on with it
+    /// Implied: a sweep always resumes; accepted so that every stopped command can be repeated with it
     #[arg(long, hide = true)]
     pub resume: bool,
-    /// List the runs, and make none
+    /// List the runs without running them
     #[arg(long)]
     pub dry_run: bool,
     #[command(flatten)]

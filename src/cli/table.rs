@@ -1,4 +1,4 @@
-//! Columns of text, as wide as what is in them.
+//! Text tables whose columns fit their content.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! The time that all work in hand is going to take, from what was forecast and from how fast it goes.
+//! The time left for a whole run or sweep, from the forecast and the speed so far.
 
 use std::time::{Duration, Instant};
 
@@ -9,15 +9,15 @@ use crate::progress::{Event, Forecast, Stage};
 pub(super) struct TimeLeft {
     forecast: Vec<Forecast>,
     stage: Option<Stage>,
-    /// Cost of each epoch of the stage: in seconds where it was forecast, else in epochs.
+    /// Cost of each epoch of the stage: in seconds if it was forecast, else in epochs.
     epochs: Vec<f64>,
     in_seconds: bool,
-    /// Cost of the epochs before the present one, of it, and the part of it that is done.
+    /// Cost of the finished epochs, cost of the current one, and the share of it that is done.
     before: f64,
     epoch: f64,
     share: f64,
     samples: usize,
-    /// When this process began with the stage, and what was done of it by then.
+    /// When this process started the stage, and how much of it was done by then.
     began: Option<(Instant, f64)>,
     sweep: Runs,
 }
@@ -27,13 +27,13 @@ pub(super) struct TimeLeft {
 struct Runs {
     left: usize,
     finished: u32,
-    /// What the finished ones took.
+    /// Wall time of the finished ones.
     took: Duration,
     began: Option<Instant>,
 }
 
 impl TimeLeft {
-    /// Takes note of an event.
+    /// Records an event.
     pub(super) fn note(&mut self, event: &Event<'_>) {
         match *event {
             Event::Forecast(forecast) => self.forecast = forecast.to_vec(),
@@ -69,13 +69,13 @@ impl TimeLeft {
         self.began.get_or_insert((Instant::now(), self.before));
     }
 
-    /// What is left to do of all stages and runs; absent while nothing is known of it.
+    /// Time left for all stages and runs; `None` while nothing is known.
     pub(super) fn left(&self) -> Option<Duration> {
         let own = self.left_of_stage()?;
         self.with_later(own)
     }
 
-    /// The same while a task without epochs is done, which has so much left.
+    /// The same during a task without epochs, which itself has `task` left.
     pub(super) fn left_after(&self, task: Duration) -> Option<Duration> {
         self.with_later(task)
     }
@@ -111,7 +111,7 @@ impl Runs {
         self.left = left;
     }
 
-    /// What the runs after the present one take, of which `left` is left.
+    /// Time of the runs after the current one, which itself has `left` left.
     fn after(&self, left: Duration) -> Option<Duration> {
         let Some(began) = self.began else { return Some(Duration::ZERO) };
         let each = match self.finished {
@@ -152,7 +152,7 @@ mod tests {
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
         time.note(&Event::EpochStarted { epoch: 1, epochs: 2, samples: 100 });
         assert!((seconds(time.left()) - 380.0).abs() < 1.0);
-        // The second half of a stage that goes on is forecast by itself.
+        // Resuming a stage halfway forecasts only the rest.
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
         time.note(&Event::EpochStarted { epoch: 2, epochs: 2, samples: 100 });
         assert!((seconds(time.left()) - 280.0).abs() < 1.0);

@@ -19,19 +19,19 @@ Examples:
 /// Options of `worker`.
 #[derive(Args, Debug)]
 pub struct WorkerArguments {
-    /// Address and port to listen on; port 0 takes a free one
+    /// Address and port to listen on; port 0 picks a free one
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:3000")]
     listen: String,
-    /// Be reached by iroh, encrypted and across networks, with the key in this file (made where there is none)
+    /// Serve over iroh, encrypted and across networks, with the key in this file (created if missing)
     #[arg(long, value_name = "KEY_FILE", conflicts_with = "listen")]
     iroh: Option<PathBuf>,
     /// Device to serve; may be repeated, for devices of one engine
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     device: Vec<String>,
-    /// File with the token that clients must show
+    /// File with the token that clients must present
     #[arg(long, value_name = "FILE", env = "ROTNET_TOKEN_FILE")]
     token_file: Option<PathBuf>,
-    /// Threads to compute with (default: one a processor)
+    /// Number of threads (default: one per processor)
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
     /// Print nothing but errors and the name
@@ -55,7 +55,7 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
     use crate::progress::Event;
     use crate::tools::worker::{Listen, Worker};
 
-    let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists what there is".into() };
+    let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists the devices".into() };
     let devices = arguments.device.iter().map(|device| device.parse::<DeviceName>());
     let devices: Vec<DeviceName> =
         devices.collect::<Result<_, _>>().map_err(|problem| usage(format!("--device: {problem}")))?;
@@ -75,7 +75,7 @@ pub(super) fn execute(arguments: &WorkerArguments) -> Result<()> {
     worker.serve()
 }
 
-/// What burn's server has to say. It would install a log of its own, on stdout, if there were none.
+/// The log of burn's server, which would otherwise install its own, on stdout.
 #[cfg(feature = "remote")]
 fn log_to_stderr(quiet: bool) {
     use std::io::IsTerminal;
@@ -87,7 +87,7 @@ fn log_to_stderr(quiet: bool) {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    // Fails where there is a log already.
+    // Fails if there is a log already.
     let _ = log.try_init();
 }
 

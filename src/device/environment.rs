@@ -1,4 +1,4 @@
-//! What a result depends on besides the config: program, processor, threads, device.
+//! What a result depends on in addition to the config: program, processor, threads, device.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,12 +12,12 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Source {
     /// The commit, in hexadecimal.
     pub commit: String,
-    /// Whether the sources were those of the commit.
+    /// Whether the sources were unchanged since the commit.
     pub clean: bool,
 }
 
 impl Source {
-    /// That of this program; absent in a build without a repository.
+    /// What this program was built from; `None` for a build without a repository.
     pub fn of_this_program() -> Option<Self> {
         let commit = option_env!("ROTNET_COMMIT")?;
         Some(Self { commit: commit.into(), clean: option_env!("ROTNET_CHANGED").is_none() })
@@ -36,18 +36,18 @@ impl std::fmt::Display for Source {
 pub struct Environment {
     /// Version of the program.
     pub rotnet: String,
-    /// The commit that it was built from; absent where that is not known.
+    /// The commit that it was built from; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
-    /// Name of the processor, as the system tells it.
+    /// Name of the processor, as reported by the system.
     pub processor: String,
     /// Instruction set that the kernels use.
     pub kernels: String,
-    /// Threads computed with.
+    /// Number of threads.
     pub threads: usize,
-    /// The device, the first one where several shared the steps of training.
+    /// The device; the first one if several shared the training steps.
     pub device: DeviceName,
-    /// The others.
+    /// The other devices.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub further_devices: Vec<DeviceName>,
 }
@@ -79,7 +79,7 @@ fn processor() -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// Largest resident memory of this process so far, in bytes, where the system tells it (Linux).
+/// Largest resident memory of this process so far, in bytes; `None` if the system does not report it (all but Linux).
 pub fn peak_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -87,14 +87,14 @@ pub fn peak_memory() -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// Memory that this process may take, in bytes: the machine's, or what its control group (a container) allows; absent
-/// where the system does not tell it.
+/// Memory that this process may use, in bytes: the machine's, or the limit of its control group (a container); `None`
+/// if the system does not report it.
 pub fn memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     let total = kilobytes * 1024;
-    // Within a container its own group is the root; `max` is no number.
+    // Within a container its own group is the root; `max` means no limit.
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let group = group.and_then(|text| text.trim().parse::<u64>().ok());
     Some(group.map_or(total, |group| group.min(total)))

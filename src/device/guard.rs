@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use super::DeviceName;
 use crate::error::{Error, Result};
 
-/// Does `work`, which uses `devices`. Where one of them is not computed with by this process itself, a panic ends the
-/// work and not the process, and nothing of it is printed.
+/// Does `work`, which uses `devices`. If one of them is not this process's own processors, a panic becomes an error and
+/// is not printed.
 ///
 /// # Errors
 /// Those of `work`; [`Error::DeviceLost`] with the first panic's message.
@@ -27,17 +27,17 @@ pub fn guarded<T>(devices: &[DeviceName], work: impl FnOnce() -> Result<T>) -> R
 
 type Recorder = Arc<Mutex<Option<String>>>;
 
-/// Those who want to know of panics; while there is one, panics are not printed.
+/// Where panics are recorded; while there is a recorder, panics are not printed.
 static RECORDERS: Mutex<Vec<Recorder>> = Mutex::new(Vec::new());
 static HOOK: Once = Once::new();
 
-/// The result of `work`, or the message of the first panic on any thread while it was done.
+/// The result of `work`, or the message of the first panic on any thread while it ran.
 pub(super) fn catching<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     HOOK.call_once(install_hook);
     let recorder = Recorder::default();
     lock(&RECORDERS).push(Arc::clone(&recorder));
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    // After a panic the recorder stays: threads of the device may go on to panic.
+    // After a panic the recorder stays: other threads of the device may panic later.
     if outcome.is_ok() || cfg!(test) {
         lock(&RECORDERS).retain(|other| !Arc::ptr_eq(other, &recorder));
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// Where tensors may live. A name says nothing about this build or this machine; [`open()`](super::open) does.
+/// Name of a device to compute on. Whether this build and this machine have it, [`open()`](super::open) finds out.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum DeviceName {
@@ -17,9 +17,9 @@ pub enum DeviceName {
     Ndarray,
     /// A graphics card, or another adapter, of this machine.
     Gpu {
-        /// How it is spoken to.
+        /// Interface to it.
         engine: Engine,
-        /// Which one.
+        /// Which of the adapters.
         adapter: Adapter,
     },
     /// A device of a `rotnet worker` that listens on a websocket.
@@ -29,7 +29,7 @@ pub enum DeviceName {
         /// Its number among the worker's devices.
         index: usize,
     },
-    /// A device of a `rotnet worker` that is reached by its key.
+    /// A device of a `rotnet worker` that is addressed by its key.
     Iroh {
         /// The worker's public key, as it prints it.
         id: String,
@@ -38,7 +38,7 @@ pub enum DeviceName {
     },
 }
 
-/// How a graphics card is spoken to; each is a cargo feature of the same name.
+/// Interface to a graphics card; each is a cargo feature of the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Engine {
     /// WebGPU's shading language over whatever graphics interface the machine has.
@@ -56,7 +56,7 @@ pub enum Engine {
 /// One of several adapters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Adapter {
-    /// The one that the engine takes first.
+    /// The engine's first choice.
     First,
     /// By its number in `rotnet devices`.
     Number(usize),
@@ -64,10 +64,10 @@ pub enum Adapter {
     Cpu,
 }
 
-/// All names, for messages.
+/// All forms of names, for messages.
 pub const FORMS: &str = "flex, ndarray, wgpu[:n|:cpu], vulkan[:n], metal[:n], cuda[:n], rocm[:n], \
                          ws://host:port[/n] or iroh:ID[/n]";
-/// What a name must match, for the schema of the config.
+/// Pattern of names, for the schema of the config.
 const PATTERN: &str = "^(flex|ndarray|wgpu(:([0-9]+|cpu))?|(vulkan|metal|cuda|rocm)(:[0-9]+)?\
                        |ws://[^/]+:[0-9]+(/[0-9]+)?|iroh:[0-9A-Za-z]+(/[0-9]+)?)$";
 
@@ -88,7 +88,7 @@ impl Engine {
 }
 
 impl DeviceName {
-    /// The cargo feature that a build needs to have the device; `flex` needs none.
+    /// The cargo feature that the device needs; `None` for `flex`.
     pub fn feature(&self) -> Option<&'static str> {
         match self {
             Self::Flex => None,
@@ -98,7 +98,7 @@ impl DeviceName {
         }
     }
 
-    /// Whether it computes with the processors of this process.
+    /// Whether it computes on this process's processors.
     pub fn is_local_cpu(&self) -> bool {
         matches!(self, Self::Flex | Self::Ndarray)
     }
@@ -147,7 +147,7 @@ impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse(text).ok_or_else(|| format!("`{text}` is no device; there are {FORMS}"))
+        parse(text).ok_or_else(|| format!("`{text}` is not a device; there are {FORMS}"))
     }
 }
 
@@ -186,7 +186,7 @@ fn split_index(place: &str) -> Option<(&str, usize)> {
     }
 }
 
-/// Digits alone: `usize` itself would take `+1` too.
+/// Only digits: `usize` would also parse `+1`.
 fn parse_index(text: &str) -> Option<usize> {
     text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }

@@ -1,4 +1,4 @@
-//! What this build and this machine have to compute with.
+//! The devices that this build and this machine offer.
 
 use serde::Serialize;
 
@@ -13,11 +13,11 @@ pub struct Offer {
     pub device: String,
     /// Whether it is in this build and on this machine.
     pub available: bool,
-    /// What it is, or why there is none.
+    /// What it is, or why it is not available.
     pub what: String,
 }
 
-/// Every kind of device, with what there is of it.
+/// Every kind of device, available or not.
 pub fn offers() -> Vec<Offer> {
     let mut offers = vec![flex(), ndarray()];
     offers.extend(Engine::ALL.into_iter().flat_map(of_engine));
@@ -38,7 +38,7 @@ fn flex() -> Offer {
 fn ndarray() -> Offer {
     let available = cfg!(feature = "ndarray");
     let what = match available {
-        true => "this machine's processors, without kernels of rotnet's own".into(),
+        true => "this machine's processors, without rotnet's own kernels".into(),
         false => not_built("ndarray"),
     };
     Offer { device: DeviceName::Ndarray.to_string(), available, what }
@@ -61,7 +61,7 @@ fn of_engine(engine: Engine) -> Vec<Offer> {
     let none = |what: String| vec![Offer { device: engine.name().into(), available: false, what }];
     let found = match catching(|| adapters(engine)) {
         Ok(None) => return none(not_built(engine.name())),
-        Ok(Some(found)) if found.is_empty() => return none("no driver, or no card that it drives".into()),
+        Ok(Some(found)) if found.is_empty() => return none("no driver, or no card that it supports".into()),
         Ok(Some(found)) => found,
         Err(problem) => return none(format!("not usable: {problem}")),
     };
@@ -79,7 +79,7 @@ fn of_engine(engine: Engine) -> Vec<Offer> {
     found.into_iter().enumerate().map(line).collect()
 }
 
-/// What a device calls itself; opens it, and may panic.
+/// What a device calls itself. Opens the device, and may panic.
 fn identity(device: &burn::tensor::Device) -> String {
     #[cfg(feature = "_gpu")]
     if let Some(identity) = device.identity() {

@@ -28,7 +28,7 @@ pub fn open(name: &DeviceName) -> Result<Device> {
     Ok(device)
 }
 
-/// Whether a device computes with the processors of this process.
+/// Whether a device computes on this process's processors.
 pub fn computes_here(device: &Device) -> bool {
     #[cfg(feature = "ndarray")]
     if *device == Device::ndarray() {
@@ -59,7 +59,7 @@ fn gpu(name: &DeviceName, engine: Engine, adapter: Adapter) -> Result<Device> {
     };
     chosen.cloned().ok_or_else(|| {
         let problem = match (found.len(), adapter) {
-            (0, _) => format!("no {} driver, or no card that it drives, was found", engine.name()),
+            (0, _) => format!("no {} driver, or no card that it supports, was found", engine.name()),
             (1, Adapter::First) => "only a software renderer on the CPU was found".into(),
             (count, _) => format!("{count} found, numbered from 0, and not this one"),
         };
@@ -75,7 +75,7 @@ fn refused(name: &DeviceName, problem: String) -> Error {
     }
 }
 
-/// The adapters that an engine finds on this machine, none of them opened yet; nothing if this build is without it.
+/// The adapters that an engine finds on this machine, none of them opened yet; `None` if this build lacks the engine.
 ///
 /// A driver may panic here.
 pub(super) fn adapters(engine: Engine) -> Option<Vec<Device>> {
@@ -97,7 +97,7 @@ pub(super) fn adapters(engine: Engine) -> Option<Vec<Device>> {
     }
 }
 
-/// What an engine calls its software renderer.
+/// An engine's name for its software renderer.
 pub(super) fn software(engine: Engine) -> Option<Device> {
     #[cfg(any(feature = "wgpu", feature = "vulkan", feature = "metal"))]
     use burn::tensor::DeviceKind;
@@ -113,7 +113,7 @@ pub(super) fn software(engine: Engine) -> Option<Device> {
     }
 }
 
-/// One small computation, so that a driver that is only half there is noticed now.
+/// One small computation, so that an incomplete driver is noticed now.
 fn probe(name: &DeviceName, device: &Device) -> Result<()> {
     let doubled = catching(|| Tensor::<1>::ones([1], device).mul_scalar(2.0).try_into_data());
     let problem = match doubled {

@@ -11,7 +11,7 @@ use super::DeviceName;
 use super::token::read_token;
 use crate::error::{Error, Result};
 
-/// Environment variable that names the file with the token that workers ask for.
+/// Environment variable with the path of the file that holds the worker's token.
 pub const TOKEN_FILE: &str = "ROTNET_TOKEN_FILE";
 
 /// How long to wait for an address.
@@ -31,7 +31,7 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
     };
     let (host, index) = match name {
         DeviceName::WebSocket { url, index } => {
-            let unreachable = |error: io::Error| refused(format!("nobody answers there: {error}"), START);
+            let unreachable = |error: io::Error| refused(format!("nothing answers there: {error}"), START);
             reach(url.trim_start_matches("ws://")).map_err(unreachable)?;
             (RemoteHost::websocket(url), *index)
         }
@@ -41,7 +41,7 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
                 id.map_err(|error| refused(error.to_string(), "copy the name that the worker printed"))?;
             (RemoteHost::iroh(id), *index)
         }
-        _ => return Err(refused("it is no device of a worker".into(), "")),
+        _ => return Err(refused("it is not a worker's device".into(), "")),
     };
     let host = match std::env::var_os(TOKEN_FILE) {
         Some(path) => host.with_credential(read_token(path.as_ref())?),
@@ -53,7 +53,7 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
                 "put the worker's token into a file, and its path into ROTNET_TOKEN_FILE"
             }
             ConnectError::NoSuchDevice { .. } => {
-                "devices are numbered from 0, as `rotnet worker` was given them"
+                "devices are numbered from 0, in the order given to `rotnet worker`"
             }
             _ => START,
         };
@@ -61,7 +61,7 @@ pub(super) fn open(name: &DeviceName) -> Result<Device> {
     })
 }
 
-/// Whether anybody answers: burn itself would dial for 16 seconds.
+/// Checks that something answers: burn itself would dial for 16 seconds.
 fn reach(address: &str) -> io::Result<()> {
     let mut outcome = Err(io::ErrorKind::NotFound.into());
     for address in address.to_socket_addrs()? {

@@ -1,4 +1,4 @@
-//! Tokens that clients of a worker must show.
+//! Tokens that clients of a worker must present.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Longest token, in bytes.
 const MAX_LENGTH: usize = 4_096;
 
-/// The token in a file: all of it but the white space around.
+/// The token in a file, without surrounding white space.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be read, [`Error::Usage`] if it holds no token.

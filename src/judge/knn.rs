@@ -8,11 +8,11 @@ use rayon::prelude::*;
 use super::{Labeled, accuracy};
 use crate::kernels::matrix_product;
 
-/// Reference rows per product: with 256 columns of 1 KiB stride a panel stays in the second-level cache.
+/// Reference rows per product: with 256 columns of 1 KiB stride, a panel fits the second-level cache.
 const REFERENCES: usize = 256;
 /// Query rows per product, which bounds memory: 4 MiB of similarities.
 const QUERIES: usize = 4096;
-/// What a similarity that is NaN, as of features that are, counts as: the least there is.
+/// Stands for a similarity of NaN features: the least possible.
 const LEAST: f32 = -1.0;
 
 /// The neighbours of queries, nearest first; among equally near ones the lower index comes first.
@@ -47,11 +47,11 @@ pub struct GridPoint {
     pub k: usize,
     /// Temperature.
     pub temperature: f32,
-    /// Share of queries classified rightly, in 0..=1.
+    /// Share of queries classified correctly, in 0..=1.
     pub accuracy: f64,
 }
 
-/// Bytes that [`nearest`] takes at its peak, the features of both included.
+/// Peak memory of [`nearest`] in bytes, including the features of both.
 pub fn memory(references: usize, queries: usize, width: usize, count: usize) -> u64 {
     let float = size_of::<f32>() as u64;
     let found = queries as u64 * count as u64 * size_of::<(u32, f32)>() as u64;
@@ -64,11 +64,11 @@ pub fn memory(references: usize, queries: usize, width: usize, count: usize) -> 
         + working
 }
 
-/// The `count` rows of `references` nearest to each row of `queries` (all of them if there are fewer), all rows
-/// `width` numbers long.
+/// The `count` rows of `references` nearest to each row of `queries` (all of them if there are fewer), each row `width`
+/// numbers long.
 ///
-/// Features are taken as they are; centre them first if that is wanted. A row of zeros is equally near to everything.
-/// The number of threads changes nothing.
+/// Features are used as they are, not centred. A row of zeros is equally near to everything. The result does not depend
+/// on the number of threads.
 pub fn nearest(references: &[f32], queries: &[f32], width: usize, count: usize) -> Neighbours {
     let rows = references.len() / width;
     let count = count.min(rows);
@@ -119,7 +119,7 @@ fn inverse_length(row: &[f32]) -> f32 {
     if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
 }
 
-/// Writes rows, each times its scale, as the columns of `panel`.
+/// Writes rows, each multiplied by its scale, as the columns of `panel`.
 fn transpose(rows: &[f32], width: usize, scales: &[f32], panel: &mut [f32]) {
     let columns = rows.len() / width;
     panel[..width * columns].par_chunks_exact_mut(columns).enumerate().for_each(|(feature, target)| {
@@ -129,7 +129,7 @@ fn transpose(rows: &[f32], width: usize, scales: &[f32], panel: &mut [f32]) {
     });
 }
 
-/// The best so far of one query, the best first.
+/// The nearest references so far of one query, nearest first.
 #[derive(Clone)]
 struct Ranks {
     count: usize,
@@ -141,7 +141,7 @@ impl Ranks {
         Self { count, best: Vec::with_capacity(count) }
     }
 
-    /// Takes references in the order of their indices.
+    /// References must come in the order of their indices.
     fn offer(&mut self, index: u32, similarity: f32) {
         let similarity = if similarity.is_nan() { LEAST } else { similarity };
         if self.best.len() == self.count {
@@ -190,7 +190,7 @@ impl Neighbours {
         shares
     }
 
-    /// Accuracy at every point of a grid; `references` are the labels that vote, `truth` those of the queries.
+    /// Accuracy at every point of a grid; `references` are the labels that vote, `truth` the labels of the queries.
     pub fn grid(&self, references: &[u8], truth: &[u8], classes: usize, grid: &Grid) -> Vec<GridPoint> {
         let points = grid.k.iter().flat_map(|&k| grid.temperatures.iter().map(move |&t| (k, t)));
         points
@@ -203,12 +203,12 @@ impl Neighbours {
     }
 }
 
-/// The point with the highest accuracy, the first one among equals; absent in an empty grid.
+/// The point with the highest accuracy, the first one among equals; `None` for an empty grid.
 pub fn best(points: &[GridPoint]) -> Option<GridPoint> {
     points.iter().copied().reduce(|best, point| if point.accuracy > best.accuracy { point } else { best })
 }
 
-/// Accuracy of the vote at every point of a grid, and all neighbours that took part.
+/// Accuracy of the vote at every point of a grid, and the neighbours it was taken among.
 pub fn judge(train: Labeled<'_>, queries: Labeled<'_>, grid: &Grid) -> (Vec<GridPoint>, Neighbours) {
     let most = grid.k.iter().copied().max().unwrap_or(0);
     let neighbours = nearest(train.values, queries.values, train.width, most);

@@ -1,6 +1,7 @@
-//! What features are worth and what a number is worth: read-outs without training, and statistics of predictions.
+//! How good features are and how reliable a number is: read-outs without training, and statistics of predictions.
 //!
-//! Pure functions of slices: no files, no configuration, no tensors. Features lie row by row, `[samples, width]`.
+//! Pure functions of slices: no files, no configuration, no tensors. Features are stored row by row, `[samples,
+//! width]`.
 
 pub mod knn;
 pub mod ridge;
@@ -8,7 +9,7 @@ pub mod statistics;
 
 use crate::math::logits::argmax;
 
-/// Labeled features: what a read-out is fitted to or judged on.
+/// Labeled features: what a read-out is fitted to or evaluated on.
 #[derive(Clone, Copy, Debug)]
 pub struct Labeled<'a> {
     /// `[samples, width]`, row by row.
@@ -28,7 +29,7 @@ impl<'a> Labeled<'a> {
     }
 }
 
-/// Share of rows of `scores` `[samples, classes]` whose largest number is that of the label, in 0..=1.
+/// Share of rows of `scores` `[samples, classes]` whose largest number is at the label, in 0..=1.
 pub fn accuracy(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
     let right = scores.chunks_exact(classes).zip(labels);
     let right = right.filter(|(row, label)| argmax(row) == usize::from(**label)).count();

@@ -13,11 +13,11 @@ use crate::math::random::{Purpose, generator};
 
 /// Resamples of the bootstrap: the ends of a 95 % interval then vary by about a twentieth of its width.
 const RESAMPLES: u64 = 2_000;
-/// Decides the resamples, whatever the seed of the run: the same predictions have the same interval.
+/// Seed of the resamples, independent of the run's seed: the same predictions have the same interval.
 const SEED: u64 = 0;
 /// Bins of the calibration error (Guo, Pleiss, Sun, Weinberger 2017).
 const BINS: usize = 15;
-/// Most mistakes that are listed.
+/// Maximum number of mistakes listed.
 const MISTAKES: usize = 25;
 
 /// The two ends between which 95 % of the resamples lie.
@@ -28,7 +28,7 @@ pub type Interval = [f64; 2];
 pub struct Statistics {
     /// Number of samples.
     pub samples: usize,
-    /// Share classified rightly, in 0..=1.
+    /// Share classified correctly, in 0..=1.
     pub accuracy: f64,
     /// Bootstrap interval of the accuracy, 95 %, over the samples.
     pub accuracy_interval: Interval,
@@ -47,20 +47,20 @@ pub struct Statistics {
 pub struct ClassStatistics {
     /// Samples of the class.
     pub samples: u64,
-    /// Share of the answers for the class that are right; null if there are none.
+    /// Precision: share of the predictions of this class that are correct; null if there are none.
     pub precision: Option<f64>,
-    /// Share of the class that was recognised; null for a class without samples.
+    /// Recall: share of the class that was recognised; null for a class without samples.
     pub recall: Option<f64>,
 }
 
-/// A sample that was classified wrongly.
+/// A misclassified sample.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Mistake {
     /// Number of the sample, counted from 0 in the order of the data set.
     pub index: usize,
     /// Its class.
     pub truth: u8,
-    /// The class it was taken for.
+    /// The predicted class.
     pub predicted: u8,
     /// Probability of that class, in 0..=1.
     pub confidence: f64,
@@ -125,12 +125,12 @@ pub struct Difference {
     pub difference: f64,
     /// Paired bootstrap interval of the difference, 95 %, over the samples.
     pub interval: Interval,
-    /// Samples that only the second classifies rightly.
+    /// Samples that only the second classifies correctly.
     pub gained: usize,
-    /// Samples that only the first classifies rightly.
+    /// Samples that only the first classifies correctly.
     pub lost: usize,
-    /// Of McNemar's exact test: the chance of gains and losses at least this unequal if both were equally likely
-    /// (two-sided).
+    /// p-value of McNemar's exact test (two-sided): the chance of gains and losses at least this unequal if both were
+    /// equally likely.
     pub p_value: f64,
 }
 
@@ -170,10 +170,10 @@ pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
-/// McNemar's test (1947) in its exact form: a two-sided sign test on the samples that only one classifies rightly.
+/// McNemar's test (1947) in its exact form: a two-sided sign test on the samples that only one classifies correctly.
 fn mcnemar(gained: usize, lost: usize) -> f64 {
     let (count, fewer) = (gained + lost, gained.min(lost));
-    // Of the binomial coefficients of `count`, each from the one before; over 2^count, in logarithms.
+    // Binomial coefficients of `count`, each from the one before, over 2^count, in logarithms.
     let mut logarithm = -(count as f64) * std::f64::consts::LN_2;
     let mut tail = logarithm.exp();
     for chosen in 1..=fewer {
@@ -220,8 +220,8 @@ fn interval(gains: &[i8]) -> Interval {
     [at(0.025), at(0.975)]
 }
 
-/// 95 % interval of a share found in `count` independent samples (Wilson 1927): for shares of which only the number of
-/// samples is known, so that nothing can be resampled.
+/// 95 % interval of a share found in `count` independent samples (Wilson 1927): for shares known only with their number
+/// of samples, where nothing can be resampled.
 pub fn wilson(share: f64, count: f64) -> Interval {
     const Z: f64 = 1.96;
     if count <= 0.0 {

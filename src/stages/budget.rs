@@ -1,4 +1,4 @@
-//! How many steps of pretraining a time allows.
+//! How many steps of pretraining fit into a time.
 
 use std::time::{Duration, Instant};
 
@@ -14,27 +14,27 @@ use crate::model::RotationNetwork;
 use crate::progress::{Event, Reporter};
 use crate::training::{self, Replicas};
 
-/// Share of a budget that is spent on measuring a step of one size, and its limits.
+/// A budget divided by this is the time to measure a step of one size, within these limits.
 const SHARE: u32 = 50;
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3);
 
 /// Wall times of pretraining, in seconds.
 pub(super) struct Pace {
-    /// A step, the mean over all sizes of images in their shares.
+    /// A step, averaged over all image sizes by their shares.
     pub step: f64,
-    /// A step of each size, in the order in which they are trained on, with the share of all steps at which it ends.
+    /// For each image size, in the order of training: the share of all steps at which it ends, and its step.
     sizes: Vec<(f64, f64)>,
-    /// What is done after every epoch.
+    /// The work after every epoch.
     pub epoch: f64,
     /// Bytes of a checkpoint.
     pub checkpoint_bytes: u64,
-    /// Steps of an epoch.
+    /// Steps per epoch.
     pub steps_an_epoch: u64,
 }
 
 impl Pace {
-    /// Measures on the images of the run, each size for about as long as `limit` says; nothing of it is kept.
+    /// Measures on the images of the run, each size for about `limit`; keeps nothing.
     ///
     /// # Errors
     /// [`Error::Config`] for a probe that does not fit the encoder.
@@ -78,16 +78,16 @@ impl Pace {
         })
     }
 
-    /// Most steps in so many seconds, what is done after their epochs included.
+    /// The number of steps that fit into `seconds`, including the work after their epochs.
     fn steps_within(&self, seconds: f64) -> u64 {
         let whole = self.steps_an_epoch.max(1) as f64 * self.step + self.epoch;
         let epochs = (seconds.max(0.0) / whole).floor();
-        // What is left is less than an epoch.
+        // The rest is less than an epoch.
         let more = ((seconds - epochs * whole - self.epoch) / self.step).max(0.0);
         epochs as u64 * self.steps_an_epoch + more as u64
     }
 
-    /// Wall time of each epoch of a training of so many steps.
+    /// Wall time of each epoch of a training of `steps` steps.
     pub(super) fn by_epoch(&self, steps: u64) -> Vec<f64> {
         let all = steps.max(1) as f64;
         let ends = (0..steps.div_ceil(self.steps_an_epoch.max(1))).map(|epoch| {
@@ -98,14 +98,14 @@ impl Pace {
         ends.map(|[from, to]| (to - from) * all + self.epoch).collect()
     }
 
-    /// Wall time of so many steps.
+    /// Wall time of `steps` steps.
     pub(super) fn seconds(&self, steps: u64) -> f64 {
         let epochs = steps.div_ceil(self.steps_an_epoch.max(1));
         steps as f64 * self.step + epochs as f64 * self.epoch
     }
 }
 
-/// Wall time of the steps up to a share of all of them, divided by the number of all.
+/// Wall time of the steps up to a share of all steps, divided by the number of all steps.
 fn mean_until(sizes: &[(f64, f64)], share: f64) -> f64 {
     let mut from = 0.0;
     let parts = sizes.iter().map(|&(until, seconds)| {
@@ -116,10 +116,10 @@ fn mean_until(sizes: &[(f64, f64)], share: f64) -> f64 {
     parts.sum()
 }
 
-/// Section `pretrain` with as many steps as fit into `budget`, the measuring and the reading of the data included.
+/// Section `pretrain` with as many steps as fit into `budget`, including the time for reading the data and measuring.
 ///
 /// # Errors
-/// [`Error::Usage`] if not one step fits; whatever reading the data may end with.
+/// [`Error::Usage`] if not even one step fits; those of reading the data.
 pub fn within_budget(
     context: &Context,
     budget: Duration,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::{full_readout, ridge_bytes};
+use super::finetune::{configured_shape, full_readout, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, LoopConfig};
@@ -17,10 +17,7 @@ use crate::data::{self, Dataset, labeled_split};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
-use crate::model::{
-    Classifier, ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Mode, Network,
-    RotationNetwork,
-};
+use crate::model::{Classifier, Encoder, HeadKind, ImageClassifier, Mode, Network, RotationNetwork};
 use crate::progress::{Event, Forecast, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
@@ -28,14 +25,14 @@ use crate::store::checkpoint::DatasetLabel;
 use crate::store::features::{self, Features};
 use crate::training::Replicas;
 
-/// How long a kind of step is measured, and how long where the run itself waits for it.
+/// How long each kind of step is measured, and how long if a run waits for it.
 const LIMIT: Duration = Duration::from_millis(500);
 const SHORT_LIMIT: Duration = Duration::from_millis(100);
 /// Passes of a training step, in forward passes: one forward, and backward one each for inputs and weights.
 const PASSES: u64 = 3;
 /// Bytes of a feature.
 const FLOAT: u64 = 4;
-/// A checkpoint and the one before it.
+/// A checkpoint and its predecessor.
 const CHECKPOINTS: u64 = 2;
 
 /// What `--dry-run` prints.
@@ -45,18 +42,18 @@ pub struct DryRun {
     pub environment: Environment,
     /// The data set measured on.
     pub dataset: DatasetLabel,
-    /// One entry a stage, in their order.
+    /// One entry per stage, in order.
     pub stages: Vec<Part>,
     /// Wall time of all stages, in seconds, as measured on a few steps.
     pub seconds: f64,
-    /// Memory of the process at its peak, in bytes: that while measuring, and what a stage holds besides; absent where
-    /// the system does not tell it.
+    /// Peak memory of the process, in bytes: as measured, plus what a stage holds beyond that; null if the system does
+    /// not report it.
     pub memory_bytes: Option<u64>,
-    /// What the stages leave on the disk, in bytes.
+    /// Disk space that the stages use, in bytes.
     pub disk_bytes: u64,
 }
 
-/// What a stage would take.
+/// Cost of a stage.
 #[derive(Clone, Debug, Serialize)]
 pub struct Part {
     /// The stage.
@@ -65,24 +62,24 @@ pub struct Part {
     pub parameters: usize,
     /// Training steps; 0 for extraction.
     pub steps: u64,
-    /// Epochs, the last of which may be a part of one.
+    /// Epochs; the last may be partial.
     pub epochs: f64,
     /// Floating-point operations of convolutions and dense layers, forward, on one sample.
     pub flop_a_sample: u64,
-    /// Those of the whole stage; a training step counts as three forward passes.
+    /// Operations of the whole stage; a training step counts as three forward passes.
     pub flop: u64,
     /// Wall time, in seconds.
     pub seconds: f64,
-    /// What it leaves on the disk, in bytes.
+    /// Disk space that it uses, in bytes.
     pub disk_bytes: u64,
 }
 
 /// Measures the given stages on a few steps; writes nothing.
 ///
-/// The data set must be there, apart from the generated scenes, for which noise stands in.
+/// The data set must exist, except for the generated scenes, which noise replaces.
 ///
 /// # Errors
-/// Whatever reading the data or building the networks may end with.
+/// Those of reading the data and building the networks.
 pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter) -> Result<DryRun> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     reporter.report(Event::Note("measuring; nothing is kept"));
@@ -97,10 +94,10 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
     })
 }
 
-/// How long each stage of a run is expected to take, by steps that are measured more briefly than by [`dry_run`].
+/// How long each stage of a run is expected to take, from shorter measurements than those of [`dry_run`].
 ///
 /// # Errors
-/// As those of [`dry_run`].
+/// Those of [`dry_run`].
 pub fn forecast(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     let Measured { stages, pretraining, .. } = measure(context, &dataset, true, SHORT_LIMIT)?;
@@ -115,7 +112,7 @@ pub fn forecast(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Fo
     Ok(stages.iter().map(forecast).collect())
 }
 
-/// What was measured of a run.
+/// The measurements of a run.
 struct Measured {
     stages: Vec<Part>,
     /// Seconds of each epoch of pretraining.
@@ -143,14 +140,14 @@ fn measure(context: &Context, dataset: &Dataset, all_stages: bool, limit: Durati
     Ok(Measured { stages, pretraining, held })
 }
 
-/// Bytes that stages hold at their peaks and that measuring a few of their steps does not show.
+/// Bytes that stages hold at their peaks and that a few measured steps do not show.
 #[derive(Default)]
 struct Held {
-    /// Images, which are measured, but are there only while a stage needs them; none where they are in a mapped file.
+    /// Images, which the measurement includes but which not every stage holds; 0 if they are in a mapped file.
     images: u64,
-    /// Of the test set, which `extract` holds beside them.
+    /// Test images, which `extract` holds in addition.
     test_images: u64,
-    /// Features, and what is computed of all of them at once.
+    /// Features, and the working memory of a solver that needs all of them.
     features: u64,
 }
 
@@ -176,14 +173,14 @@ impl Held {
         Ok(Self { images: bytes * train as u64, test_images: bytes * test as u64, features })
     }
 
-    /// Of the stage that takes most, where so much was measured with the images in memory.
+    /// Peak of the most demanding stage, given the peak `measured` with the images in memory.
     fn peak(&self, measured: u64) -> u64 {
         let with_images = measured + self.test_images;
         with_images.max(measured.saturating_sub(self.images) + self.features)
     }
 }
 
-/// The part, and the seconds of each epoch.
+/// The cost, and the seconds of each epoch.
 fn pretrain(
     context: &Context,
     dataset: &Dataset,
@@ -209,7 +206,7 @@ fn pretrain(
     Ok((part, pace.by_epoch(steps)))
 }
 
-/// The part, and the width of the features.
+/// The cost, and the width of the features.
 fn extract(
     context: &Context,
     dataset: &Dataset,
@@ -256,13 +253,14 @@ fn frozen(
 ) -> Result<Part> {
     let config = &context.config;
     let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
-    // The first batches' worth of features that are there stand for all of them.
+    // Made-up features of two batches stand for all of them.
     let count = labels.train.len().min(2 * config.finetune.batch_size);
     let values = (0..count * width).map(|index| (index % 251) as f32 / 251.0).collect();
     let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
     let moments = config.finetune.standardise.then(|| features.moments()).transpose()?;
     let device = context.device.clone().autodiff();
-    let shape = shape(context, dataset, width, feature_map(encoder, &config.extract));
+    let map = feature_map(encoder, &config.extract);
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let network = Classifier::new(&shape, moments, config.seed, &device);
     finetune(context, network, &features, labels.train.len(), limit)
 }
@@ -276,21 +274,11 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: D
         .augmented(config.finetune.augment.as_ref(), config.seed);
     let encoder = network.encoder.valid();
     let (readout, map) = full_readout(config, &encoder)?;
-    let shape = shape(context, dataset, encoder.read_width(&readout)?, map);
+    let width = encoder.read_width(&readout)?;
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
     finetune(context, network, &samples, labels, limit)
-}
-
-fn shape(context: &Context, dataset: &Dataset, features: usize, map: Option<FeatureMap>) -> ClassifierShape {
-    let config = &context.config.finetune;
-    ClassifierShape {
-        features,
-        hidden: config.hidden_widths(),
-        batch_norm: config.batch_norm,
-        classes: dataset.class_names.len(),
-        map: map.filter(|_| config.head == HeadKind::Conv),
-    }
 }
 
 fn finetune<N: Network>(
@@ -320,7 +308,7 @@ fn finetune<N: Network>(
     })
 }
 
-/// Of one sample, forward.
+/// Floating-point operations of a forward pass on one sample.
 fn flop<N: Network>(network: &N, samples: &dyn Samples, context: &Context) -> u64 {
     let (inputs, _) = Batch::new(samples, 0, &[0]).into_tensors(&context.device);
     let network = network.valid();

@@ -1,12 +1,12 @@
-//! Images to features, some at a time.
+//! Features of images, batch by batch.
 
 use std::convert::Infallible;
 
 use crate::model::{Encoder, Readout};
 use crate::samples::{Batch, PlainImages, Samples};
 
-/// Gives the features that `readout` makes of all images to `take`, with their labels, `batch_size` images at a time,
-/// which changes no bit of them.
+/// Passes the features of all images to `take`, with their labels, `batch_size` images at a time; the features do not
+/// depend on the batch size.
 ///
 /// # Errors
 /// Whatever `take` returns.
@@ -29,7 +29,7 @@ pub(super) fn encode<E>(
     Ok(())
 }
 
-/// Images encoded at a time where all features are kept.
+/// Images encoded at a time when all features are kept.
 const BATCH: usize = 256;
 
 /// The features of all images, `[images, width]`, and their labels.

@@ -1,4 +1,4 @@
-//! Images to features, by a pretrained encoder.
+//! Features of images, computed by a pretrained encoder.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::encode::encode;
 use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
-use crate::data::{self, Images};
+use crate::data::{self, Dataset, Images, Pixels};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{Encoder, FeatureMap, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::samples::PlainImages;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
-use crate::store::features::{FeatureWriter, Manifest, Origin};
+use crate::store::features::{FeatureFiles, FeatureWriter, Manifest, Origin};
 use crate::store::networks::load_encoder;
 use crate::store::run_directory::Existing;
 use crate::store::stage_directory::checkpoint_in;
@@ -29,11 +29,11 @@ pub struct ExtractSummary {
     pub checkpoint: String,
     /// The layer whose output the features are.
     pub layer: String,
-    /// Training images, and features an image.
+    /// Training images, and features per image.
     pub train: [usize; 2],
-    /// Test images, and features an image.
+    /// Test images, and features per image.
     pub test: [usize; 2],
-    /// Images encoded a second, training and test.
+    /// Images encoded per second, training and test.
     pub images_per_second: f64,
     /// Wall time of encoding, in seconds.
     pub seconds: f64,
@@ -41,7 +41,7 @@ pub struct ExtractSummary {
 
 /// Writes the features of all training and test images to `features/` in the run directory.
 ///
-/// `checkpoint` names a checkpoint (or its directory) other than the run's own.
+/// `checkpoint` is a checkpoint (or its directory) to use instead of the run's own.
 ///
 /// # Errors
 /// Whatever [`crate::Error`] names: a checkpoint that is damaged or does not fit, data, disk.
@@ -62,7 +62,7 @@ pub fn extract(
 
     let origin = Origin { checkpoint: digest, dataset: label(&dataset), layer: describe(&encoder, &readout) };
     if let Some(summary) = finished(context, &origin) {
-        reporter.report(Event::Note("the features are there already"));
+        reporter.report(Event::Note("the features exist already"));
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
@@ -70,48 +70,30 @@ pub fn extract(
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
-    let pixels = &checkpoint.header.pixels;
     let files = work.directory().features();
-    let mut features_of = |path: PathBuf, images: &Images, names: &[String]| {
-        let plain = PlainImages::all(images, pixels);
-        let mut writer = FeatureWriter::create(&path, &origin, &images.labels, names, width)?;
-        encode(&encoder, &readout, &plain, config.extract.batch_size, |rows, _| {
-            writer.push(rows)?;
-            reporter.report(Event::TaskAdvanced((rows.len() / width) as u64));
-            match reporter.stop() {
-                None => Ok(()),
-                Some(stop) => Err(Error::Stopped {
-                    stage: Stage::Extract.name(),
-                    stop,
-                    state: "before all images were encoded; this stage begins anew".into(),
-                }),
-            }
-        })?;
-        Ok::<_, Error>(writer)
+    let extraction = Extraction {
+        encoder: &encoder,
+        readout: &readout,
+        pixels: &checkpoint.header.pixels,
+        origin: &origin,
+        width,
+        config: &config.extract,
     };
-    let train = features_of(files.train(), &dataset.train, &dataset.names.train)?;
-    let test = features_of(files.test(), &test_images, &dataset.names.test)?;
+    let train = extraction.write(&files.train(), &dataset.train, &dataset.names.train, reporter)?;
+    let test = extraction.write(&files.test(), &test_images, &dataset.names.test, reporter)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
     train.finish()?;
     test.finish()?;
-    let [train, test] = [dataset.train.len(), test_images.len()].map(|images| [images, width]);
-    files.write_manifest(&Manifest {
-        classes: dataset.class_names.clone(),
-        map: feature_map(&encoder, &config.extract),
-        train,
-        test,
-        train_digest: sha256_file(&files.train())?,
-        test_digest: sha256_file(&files.test())?,
-        origin: origin.clone(),
-    })?;
+    let manifest = extraction.manifest(&files, &dataset, [dataset.train.len(), test_images.len()])?;
+    files.write_manifest(&manifest)?;
     let summary = ExtractSummary {
         dataset: origin.dataset,
         checkpoint: origin.checkpoint,
         layer: origin.layer,
-        train,
-        test,
+        train: manifest.train,
+        test: manifest.test,
         images_per_second: total as f64 / seconds,
         seconds,
     };
@@ -121,7 +103,59 @@ pub fn extract(
     Ok(summary)
 }
 
-/// The summary of an extraction that is to be resumed and lacks nothing.
+/// How images become features.
+struct Extraction<'a> {
+    encoder: &'a Encoder,
+    readout: &'a Readout,
+    pixels: &'a Pixels,
+    origin: &'a Origin,
+    /// Features per image.
+    width: usize,
+    config: &'a ExtractConfig,
+}
+
+impl Extraction<'_> {
+    /// Writes the features of `images`; the file is named `path` once the returned writer is finished.
+    fn write(
+        &self,
+        path: &Path,
+        images: &Images,
+        names: &[String],
+        reporter: &mut dyn Reporter,
+    ) -> Result<FeatureWriter> {
+        let mut writer = FeatureWriter::create(path, self.origin, &images.labels, names, self.width)?;
+        let plain = PlainImages::all(images, self.pixels);
+        encode(self.encoder, self.readout, &plain, self.config.batch_size, |rows, _| {
+            writer.push(rows)?;
+            reporter.report(Event::TaskAdvanced((rows.len() / self.width) as u64));
+            match reporter.stop() {
+                None => Ok(()),
+                Some(stop) => Err(Error::Stopped {
+                    stage: Stage::Extract.name(),
+                    stop,
+                    state: "before all images were encoded; this stage starts over".into(),
+                }),
+            }
+        })?;
+        Ok(writer)
+    }
+
+    /// The manifest of the finished files, with the numbers of training and test `images`.
+    fn manifest(&self, files: &FeatureFiles, dataset: &Dataset, images: [usize; 2]) -> Result<Manifest> {
+        let [train, test] = images.map(|images| [images, self.width]);
+        Ok(Manifest {
+            classes: dataset.class_names.clone(),
+            map: feature_map(self.encoder, self.config),
+            train,
+            test,
+            train_digest: sha256_file(&files.train())?,
+            test_digest: sha256_file(&files.test())?,
+            origin: self.origin.clone(),
+        })
+    }
+}
+
+/// The summary of a complete extraction, if this run is to be resumed and has one.
 fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
     let files = context.run.features();
     let summary = read_json(&context.run.summary(Stage::Extract)).ok()?;
@@ -134,12 +168,12 @@ fn finished(context: &Context, origin: &Origin) -> Option<ExtractSummary> {
     finished.then_some(summary)
 }
 
-/// Refuses images of another shape than the checkpoint's encoder was built for, and of another data set unless the
-/// context allows it; warns of a checkpoint that is not trained to the end of its epoch.
+/// Refuses images of a shape that the checkpoint's encoder was not built for, and of another data set unless the
+/// context allows it; warns if the checkpoint's training stopped within an epoch.
 pub(super) fn check_data(
     context: &Context,
     checkpoint: &Checkpoint,
-    dataset: &data::Dataset,
+    dataset: &Dataset,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
     let header = &checkpoint.header;
@@ -148,12 +182,12 @@ pub(super) fn check_data(
         return Err(Error::data(
             &dataset.directory,
             format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
-            "pretrain on this data set, or name another with --data",
+            "pretrain on this data set, or choose another with --data",
         ));
     }
     if header.partial.is_some() {
         reporter.report(Event::Warning(&format!(
-            "the checkpoint lies within epoch {} of its training; `rotnet pretrain --resume` goes on with it",
+            "the checkpoint was saved within epoch {} of its training; `rotnet pretrain --resume` continues it",
             header.epochs + 1
         )));
     }
@@ -172,11 +206,11 @@ pub(super) fn check_data(
     Err(Error::data(
         &dataset.directory,
         problem,
-        "name that data set with --data, or take this one with --allow-data-mismatch",
+        "name that data set with --data, or accept this one with --allow-data-mismatch",
     ))
 }
 
-/// The map that the features are, if they are one: a single block in one view.
+/// The shape of the features as a map, if they are one: a single block in one view.
 pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<FeatureMap> {
     let [layer] = &config.layers[..] else {
         return None;
@@ -189,7 +223,7 @@ pub(super) fn feature_map(encoder: &Encoder, config: &ExtractConfig) -> Option<F
     (config.views.rotations() == 1).then(|| FeatureMap { layer: layer.clone(), shape })
 }
 
-/// What the features are, in words.
+/// Describes the features in words.
 pub(crate) fn describe(encoder: &Encoder, readout: &Readout) -> String {
     let layers = match readout.layers.is_empty() {
         true => encoder.feature_layer().to_owned(),

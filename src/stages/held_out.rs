@@ -1,4 +1,4 @@
-//! What pretraining saw and what it held out, by what its checkpoint says: the config of a later stage may say otherwise.
+//! Which images pretraining saw and held out, according to its checkpoint: the config of a later stage may differ.
 
 use serde::Deserialize;
 
@@ -10,18 +10,18 @@ use crate::store::checkpoint::{Checkpoint, Header};
 /// The recipe in the header of a pretrained checkpoint.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Recipe {
-    /// Of every draw.
+    /// The run's seed.
     pub seed: u64,
-    /// Without places.
+    /// The data section, without paths.
     pub data: DataConfig,
-    /// Epochs are 0 where they decide nothing but when training ends.
+    /// Epochs are 0 if they decide only when training ends.
     #[serde(rename = "stage")]
     pub pretrain: PretrainConfig,
 }
 
 impl Recipe {
     /// # Errors
-    /// [`crate::Error::Checkpoint`] for a checkpoint whose recipe is not that of a pretraining.
+    /// [`crate::Error::Checkpoint`] if the checkpoint does not hold a pretraining recipe.
     pub(super) fn of(header: &Header) -> Result<Self> {
         Self::deserialize(&header.recipe).map_err(|error| {
             Checkpoint::refuse("pretrain".as_ref(), format!("does not say how it was pretrained: {error}"))
@@ -29,11 +29,11 @@ impl Recipe {
     }
 }
 
-/// The images of `dataset` that a checkpoint's pretraining was trained on and those that it held out; nothing where they
-/// cannot be told, since the data set is another one, or was `opened` with fewer images.
+/// The images of `dataset` that a checkpoint was pretrained on and those held out; `None` if they cannot be determined,
+/// because the data set is another one or was `opened` with fewer images.
 ///
 /// # Errors
-/// [`crate::Error::Checkpoint`] for a checkpoint that does not say.
+/// [`crate::Error::Checkpoint`] if the checkpoint does not hold a pretraining recipe.
 pub(crate) fn pretraining_split(
     header: &Header,
     dataset: &Dataset,
@@ -46,7 +46,7 @@ pub(crate) fn pretraining_split(
     }
     match (data.train_images, opened.train_images) {
         (theirs, ours) if theirs == ours => dataset.pretraining(&data, seed).map(|(_, split)| Some(split)),
-        // They saw the first of the images that are open now.
+        // Pretraining saw the first of the images that are open now.
         (Some(theirs), _) if theirs <= dataset.train.len() => {
             let labels = &dataset.train.labels[..theirs];
             data::split(labels, dataset.class_names.len(), &data, seed).map(Some)
@@ -86,10 +86,10 @@ mod tests {
         let four = held_out(&header(None, 4, 1), later(None, 0)).unwrap();
         assert_eq!(four.len(), 4);
         assert_eq!(held_out(&header(None, 4, 1), later(None, 2)), Some(four));
-        // Pretraining saw the first images alone; then only those can have been held out.
+        // Pretraining saw only the first images; only those can have been held out.
         let few = held_out(&header(Some(8), 3, 1), later(None, 5)).unwrap();
         assert!(few.len() == 3 && few.iter().all(|&index| index < 8), "{few:?}");
-        // More images were pretrained on than are open now: which were held out cannot be told.
+        // More images were pretrained on than are open now: which were held out is unknown.
         assert!(pretraining_split(&header(None, 4, 1), &dataset, &later(Some(9), 0)).unwrap().is_none());
         let mut other = header(None, 4, 1);
         other.dataset = label("another one");

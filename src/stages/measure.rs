@@ -1,4 +1,4 @@
-//! What a training step costs here, found by making some and throwing them away.
+//! What a training step costs on this machine, measured on steps that are thrown away.
 
 use std::time::{Duration, Instant};
 
@@ -7,14 +7,14 @@ use crate::model::{Network, Parameters, collect};
 use crate::samples::{Batch, Samples};
 use crate::training::{self, Replicas};
 
-/// Steps that are not counted: memory is taken and caches fill.
+/// Steps that are not counted: they allocate memory and fill caches.
 const WARM_UP: u32 = 2;
-/// Fewest steps that are counted.
+/// Minimum number of steps counted.
 const LEAST: u32 = 3;
 
 /// The cost of a kind of step.
 pub(super) struct StepCost<N> {
-    /// Wall time of a step, the mean of those measured.
+    /// Mean wall time of a step.
     pub seconds: f64,
     /// Bytes of the network's parameters and the optimizer's state.
     pub checkpoint_bytes: u64,
@@ -22,7 +22,7 @@ pub(super) struct StepCost<N> {
     pub network: N,
 }
 
-/// Trains `network` for about as long as `limit` says, as the training loop does it.
+/// Trains `network` for about `limit`, the way the training loop does.
 pub(super) fn step_cost<N: Network>(
     mut network: N,
     loop_config: &LoopConfig<'_>,
@@ -52,7 +52,7 @@ pub(super) fn step_cost<N: Network>(
         (network, batch, made) = (trained, upcoming, made + 1);
         let enough = made >= WARM_UP + LEAST && start.elapsed() >= limit;
         if made == WARM_UP || enough {
-            // Devices that work on their own are waited for.
+            // Waits for devices that compute asynchronously.
             loss.into_data();
         }
         if enough {

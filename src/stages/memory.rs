@@ -1,14 +1,14 @@
-//! What work that keeps everything in memory is allowed to take.
+//! Limit for work that keeps everything in memory.
 
 use crate::device::environment::memory;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
 
-/// Taken for the machine's memory where the system does not tell it: that of a small laptop.
+/// Assumed memory if the system does not report it: that of a small laptop.
 const UNKNOWN: u64 = 8 << 30;
 
-/// Says what work takes at its peak, and refuses more than three quarters of the machine's memory: the rest is for the
-/// system and for the files that it keeps at hand.
+/// Reports the peak memory of work, and refuses more than three quarters of the machine's memory: the rest is for the
+/// system and its file cache.
 ///
 /// # Errors
 /// [`Error::Memory`], with `hint`.

@@ -1,4 +1,4 @@
-//! The stages of the pipeline. Each reads top to bottom as its recipe; they hand over files, never values.
+//! The stages of the pipeline. Each reads top to bottom as a recipe; they pass on files, never values.
 
 mod budget;
 mod dry_run;
@@ -48,19 +48,19 @@ pub use pretrain::{PretrainSummary, pretrain};
 /// What a stage needs to know besides its section of the config.
 #[derive(Clone)]
 pub struct Context {
-    /// Where the run's files are.
+    /// The run directory.
     pub run: RunDirectory,
-    /// As resolved.
+    /// The resolved config.
     pub config: Config,
-    /// The one that keeps the parameters, without automatic differentiation.
+    /// The device that keeps the parameters, without automatic differentiation.
     pub device: Device,
-    /// All that training is spread over, that one first.
+    /// All devices that training is spread over, `device` first.
     pub devices: Vec<Device>,
-    /// Where generated and downloaded data sets lie by default.
+    /// Default directory of generated and downloaded data sets.
     pub data_home: PathBuf,
-    /// What to do about results that are already there.
+    /// What to do about existing results.
     pub existing: Existing,
-    /// Take a checkpoint to another data set than it was trained on.
+    /// Accept a data set other than the one the checkpoint was trained on.
     pub allow_data_mismatch: bool,
     lock: Arc<OnceLock<RunLock>>,
 }
@@ -84,7 +84,7 @@ impl Context {
         })
     }
 
-    /// Takes the run for this process, as long as the context lives.
+    /// Locks the run for this process, as long as the context lives.
     fn take(&self) -> Result<()> {
         if self.lock.get().is_none() {
             let lock = self.run.lock()?;
@@ -94,8 +94,7 @@ impl Context {
         Ok(())
     }
 
-    /// Looks before any work whether a stage may write its results; nothing is written but the lock of a run that is
-    /// there.
+    /// Checks before any work whether a stage may write its results; writes nothing but the lock of an existing run.
     ///
     /// # Errors
     /// [`Error::OutputExists`], [`Error::RunInUse`].
@@ -111,8 +110,7 @@ impl Context {
         }
     }
 
-    /// Takes the run and makes room for a stage's results, once everything that can be checked before is; the config
-    /// is noted first.
+    /// Locks the run and makes room for a stage's results, after all checks; writes the config first.
     fn begin(&self, stage: Stage) -> Result<Work> {
         self.take()?;
         let work = Work::begin(self.run.files(stage), self.existing)?;
@@ -120,13 +118,13 @@ impl Context {
         Ok(work)
     }
 
-    /// Where the stage goes on, if it goes on from a checkpoint of this run.
+    /// The directory to resume the stage in, if it is to be resumed and has a checkpoint.
     fn resumed(&self, stage: Stage) -> Option<StageDirectory> {
         let directory = self.run.files(stage).to_resume();
         (self.existing == Existing::Resume && directory.checkpoint().exists()).then_some(directory)
     }
 
-    /// Puts a finished stage in its place and notes that it is the latest.
+    /// Moves a finished stage into place and records it as the latest.
     fn finish(&self, stage: Stage, work: Work) -> Result<()> {
         let execution = Execution::ending_now(stage.name(), work.started(), self.environment());
         self.run.record_finished(execution, Some(stage))?;

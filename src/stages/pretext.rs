@@ -1,4 +1,4 @@
-//! The images of the pretext task, in rotations and sizes, as the config has them.
+//! The images of the pretext task, in the rotations and sizes that the config names.
 
 use crate::config::Config;
 use crate::data::{Dataset, Images, Pixels, Split};
@@ -8,22 +8,22 @@ use crate::samples::{RotatedImages, Rotations};
 
 /// What pretraining trains on and validates with.
 pub(super) struct Pretext<'a> {
-    /// To train on.
+    /// Training images.
     pub samples: RotatedImages<'a>,
-    /// The same, smaller, and the share of all steps up to which they stand in for the others.
+    /// Smaller versions, and the share of all steps up to which they are used instead.
     pub smaller: Vec<(f64, RotatedImages<'a>)>,
-    /// Held out, in all four rotations.
+    /// Held-out images, in all four rotations.
     pub validation: Option<RotatedImages<'a>>,
-    /// What is done to pixels.
+    /// How pixels are scaled.
     pub pixels: Pixels,
-    /// All images there are, with labels or without.
+    /// All images, labeled or not.
     pub pool: &'a Images,
     /// Which of them are trained on, before rotation, and which are held out.
     pub split: Split,
 }
 
 impl<'a> Pretext<'a> {
-    /// The images of `dataset`.
+    /// Takes the images from `dataset`.
     ///
     /// # Errors
     /// [`Error::Config`] if nothing would be left to train on, or for a size that the images do not have.
@@ -53,7 +53,7 @@ impl<'a> Pretext<'a> {
         })
     }
 
-    /// What stands in for the samples before a step, where there are `steps` in all.
+    /// The samples used up to a step, of `steps` in total, instead of the full-size ones.
     pub(super) fn before(&self, steps: u64) -> Vec<(u64, &dyn Samples)> {
         let end = |until: f64| (until * steps as f64).round() as u64;
         self.smaller.iter().map(|(until, samples)| (end(*until), samples as _)).collect()

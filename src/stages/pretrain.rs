@@ -1,4 +1,4 @@
-//! Images without labels to an encoder, by predicting which way they were rotated.
+//! Trains an encoder on images without labels, by predicting how they were rotated.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::training;
 /// The file `pretrain/summary.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PretrainSummary {
-    /// What the accuracies are.
+    /// How the accuracies were measured.
     pub protocol: String,
     /// The data set trained on.
     pub dataset: DatasetLabel,

@@ -1,6 +1,6 @@
 //! How good the features are while they are learned: nearest neighbours and ridge regression on the validation split.
 //!
-//! The labels are looked at and not trained with, but for choices that section `pretrain` asks to be made by the probe.
+//! The labels are never trained on; they only influence choices that section `pretrain` bases on the probe.
 
 use super::encode;
 use crate::config::{Config, ProbeConfig};
@@ -11,7 +11,7 @@ use crate::model::{Encoder, Readout, Views};
 use crate::progress::EpochMetrics;
 use crate::samples::PlainImages;
 
-/// The images that are compared, plain and upright.
+/// The images to compare, upright and without augmentation.
 pub(super) struct Probe<'a> {
     config: &'a ProbeConfig,
     readout: Readout,
@@ -21,11 +21,11 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// The first `probe.images` images that are trained on, against the validation split; absent where none is asked
-    /// for or held out.
+    /// Compares `probe.images` of the training images with the validation split; `None` if no probe is configured or
+    /// nothing is held out.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] for a readout that the encoder does not have.
+    /// [`crate::Error::Config`] for a readout that the encoder does not have, or a data set without labels.
     pub(super) fn new(
         config: &'a Config,
         dataset: &'a Dataset,
@@ -43,11 +43,11 @@ impl<'a> Probe<'a> {
         if labeled.is_empty() {
             return Err(Error::config(
                 "pretrain.probe",
-                format!("{} has no labels to look with", dataset.name),
+                format!("{} has no labels for a probe", dataset.name),
             ));
         }
         let count = probe.images.min(labeled.len());
-        // Training images are in no order of classes in CIFAR-10, but may be elsewhere: every so many-th is taken.
+        // Training images are in no order of classes in CIFAR-10, but may be elsewhere: an even selection is taken.
         let references = (0..count).map(|place| labeled[place * labeled.len() / count]).collect();
         Ok(Some(Self {
             config: probe,
@@ -58,14 +58,14 @@ impl<'a> Probe<'a> {
         }))
     }
 
-    /// Adds the accuracies of `encoder`, which is on the plain device, where a look is due after the epoch.
+    /// Adds the accuracies of `encoder` (without automatic differentiation) if a probe is due after this epoch.
     pub(super) fn look(&self, encoder: &Encoder, metrics: &mut EpochMetrics) {
         if metrics.epoch.is_multiple_of(self.config.every) {
             (metrics.knn_accuracy, metrics.ridge_accuracy) = self.accuracies(encoder);
         }
     }
 
-    /// Of the nearest neighbours, and of ridge regression where it is asked for.
+    /// Accuracy of the nearest neighbours, and of ridge regression if configured.
     pub(super) fn accuracies(&self, encoder: &Encoder) -> (Option<f64>, Option<f64>) {
         let (references, reference_labels) = encode::features(encoder, &self.readout, &self.references);
         let (queries, query_labels) = encode::features(encoder, &self.readout, &self.queries);

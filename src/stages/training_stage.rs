@@ -1,6 +1,6 @@
-//! What pretraining and fine-tuning have in common: start or resume, train, save after every epoch.
+//! What pretraining and fine-tuning share: start or resume, train, save after every epoch.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
@@ -16,6 +16,7 @@ use crate::samples::Resident;
 use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
 use crate::store::replacement::Work;
+use crate::store::stage_directory::StageDirectory;
 use crate::store::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Keep, KeepBy, Optimizer, Plan, Position, Replicas, Selection};
 
@@ -24,23 +25,37 @@ pub(super) struct LoopConfig<'a> {
     pub batch_size: usize,
     pub common: Common<'a>,
     pub keep_by: KeepBy,
-    /// What the learning rate of the encoder is multiplied by.
+    /// Factor on the learning rate of the encoder.
     pub encoder_rate: f64,
 }
 
-/// Looks at the network to keep after an epoch, and adds what it finds to the epoch's metrics.
+/// Examines the network to keep after an epoch, and adds its findings to the epoch's metrics.
 pub(super) type Look<'a, N> = &'a dyn Fn(&N, &mut EpochMetrics);
 
 /// What to train on and how long.
 pub(super) struct Material<'a, N> {
     pub samples: &'a dyn Samples,
-    /// Steps in all.
+    /// Total number of steps.
     pub steps: u64,
-    /// What stands in for the samples before a step (see [`Plan`]).
+    /// Samples that replace `samples` up to a step (see [`Plan`]).
     pub before: Vec<(u64, &'a dyn Samples)>,
     pub validation: Option<&'a dyn Samples>,
-    /// What else to look at after an epoch.
+    /// What else to examine after an epoch.
     pub look: Option<Look<'a, N>>,
+}
+
+impl<N: Network> Material<'_, N> {
+    /// Adds to an epoch's metrics what the network to keep achieves on held-out images.
+    fn examine(&self, network: &N, metrics: &mut EpochMetrics, device: &Device) {
+        if let Some(validation) = self.validation {
+            let result = training::evaluate(network, validation, device);
+            metrics.validation_loss = Some(result.loss);
+            metrics.validation_accuracy = Some(result.accuracy);
+        }
+        if let Some(look) = self.look {
+            look(network, metrics);
+        }
+    }
 }
 
 impl<'a> From<&'a PretrainConfig> for LoopConfig<'a> {
@@ -66,7 +81,7 @@ impl<'a> From<&'a FinetuneConfig> for LoopConfig<'a> {
 }
 
 impl LoopConfig<'_> {
-    /// The optimizer, before the first of `steps`.
+    /// The optimizer before the first of `steps` steps.
     pub(super) fn optimizer(&self, steps: u64) -> Optimizer {
         let Common { optimizer, schedule, clip_norm, weight_average, .. } = &self.common;
         Optimizer::new(optimizer)
@@ -77,7 +92,7 @@ impl LoopConfig<'_> {
     }
 }
 
-/// All epochs of a training, and the directory with its checkpoint, which waits for the stage's summary.
+/// The epochs of a finished training, and the directory with its checkpoint, still without the stage's summary.
 pub(super) struct Trained {
     pub history: Vec<EpochMetrics>,
     pub work: Work,
@@ -85,8 +100,8 @@ pub(super) struct Trained {
 
 /// Trains `network` (on the device with automatic differentiation) as `loop_config` says.
 ///
-/// The run is touched only when all is checked. The checkpoint is then replaced after every epoch, and within one as
-/// section `save` says; `header` describes it, how far it is trained aside.
+/// The run directory is changed only once everything is checked. The checkpoint is then replaced after every epoch, and
+/// within one as section `save` says; `header` describes it, except for how far it is trained.
 pub(super) fn run<N: Network>(
     context: &Context,
     header: Header,
@@ -95,33 +110,29 @@ pub(super) fn run<N: Network>(
     material: Material<'_, N>,
     reporter: &mut dyn Reporter,
 ) -> Result<Trained> {
-    let stage = header.stage;
-    let Material { samples, steps, before, validation, look } = material;
+    let (samples, steps) = (material.samples, material.steps);
     let mut optimizer = loop_config.optimizer(steps);
     let replicas = Replicas::new(&context.devices)?;
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
-    let work = context.begin(stage)?;
-    let (latest, best) = (work.directory().checkpoint(), work.directory().best());
+    let work = context.begin(header.stage)?;
+    let latest = work.directory().checkpoint();
     if damaged {
         checkpoint::restore_previous(&latest)?;
     }
-    let checkpoint = |network: &N, kept: &N, optimizer: &Optimizer, position: Position| {
-        checkpoint(&header, network, kept, optimizer, position)
-    };
     if from == Position::default() {
         let kept = optimizer.evaluated(&network);
-        checkpoint(&network, &kept, &optimizer, Position::default())?.save(&latest)?;
+        checkpoint(&header, &network, &kept, &optimizer, Position::default())?.save(&latest)?;
     }
-    let mut selection = Selection::new(loop_config.keep_by, loop_config.common.patience, &history);
+    let mut record = Record::open(work.directory(), context, &loop_config, history)?;
     let plan = Plan {
-        stage,
-        steps: match selection.goes_on(from.epochs) {
+        stage: header.stage,
+        steps: match record.selection.goes_on(from.epochs) {
             true => steps,
             false => steps.min(from.epochs as u64 * an_epoch),
         },
-        before,
+        before: material.before.clone(),
         from,
         batch_size: loop_config.batch_size,
         seed: context.config.seed,
@@ -130,46 +141,70 @@ pub(super) fn run<N: Network>(
         replicas,
         resident: resident(samples, &context.devices).map(Arc::new),
     };
-    let events = work.directory().events();
-    let mut events = context.config.tensorboard.then(|| EventFile::open(events, &history)).transpose()?;
-    let mut lines = JsonLines::new(work.directory().metrics(), history)?;
     training::train(
         network,
         &mut optimizer,
         samples,
         &plan,
-        &mut |network, metrics| {
-            if let Some(validation) = validation {
-                let result = training::evaluate(network, validation, &context.device);
-                metrics.validation_loss = Some(result.loss);
-                metrics.validation_accuracy = Some(result.accuracy);
-            }
-            if let Some(look) = look {
-                look(network, metrics);
-            }
-        },
+        &mut |network, metrics| material.examine(network, metrics, &context.device),
         reporter,
         &mut |network, kept, optimizer, position, metrics| {
-            let checkpoint = checkpoint(network, kept, optimizer, position)?;
-            let Some(metrics) = metrics else {
-                checkpoint.save(&latest)?;
-                return Ok(true);
-            };
-            lines.push(metrics)?;
-            events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
-            // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-            if selection.add(metrics) && loop_config.common.keep == Keep::Best {
-                checkpoint.save_alone(&best)?;
-            }
-            checkpoint.save(&latest)?;
-            Ok(selection.goes_on(metrics.epoch))
+            record.save(&checkpoint(&header, network, kept, optimizer, position)?, metrics)
         },
     )?;
-    Ok(Trained { history: lines.into_lines(), work })
+    Ok(Trained { history: record.lines.into_lines(), work })
 }
 
-/// The images of `samples` on all devices, where one of them is not this process's processors: there, copying is cheaper
-/// than sending.
+/// What training leaves in the stage's directory as it goes.
+struct Record {
+    /// The checkpoint to resume from.
+    latest: PathBuf,
+    /// The checkpoint of the best epoch, if that one is kept.
+    best: Option<PathBuf>,
+    selection: Selection,
+    lines: JsonLines,
+    events: Option<EventFile>,
+}
+
+impl Record {
+    /// Continues the files in `directory` after the epochs in `history`.
+    fn open(
+        directory: &StageDirectory,
+        context: &Context,
+        loop_config: &LoopConfig<'_>,
+        history: Vec<EpochMetrics>,
+    ) -> Result<Self> {
+        let Common { keep, patience, .. } = loop_config.common;
+        let open_events = || EventFile::open(directory.events(), &history);
+        Ok(Self {
+            latest: directory.checkpoint(),
+            best: (keep == Keep::Best).then(|| directory.best()),
+            selection: Selection::new(loop_config.keep_by, patience, &history),
+            events: context.config.tensorboard.then(open_events).transpose()?,
+            lines: JsonLines::new(directory.metrics(), history)?,
+        })
+    }
+
+    /// Saves a checkpoint, with the metrics if an epoch ends there; returns whether to continue training.
+    fn save(&mut self, checkpoint: &Checkpoint, metrics: Option<&EpochMetrics>) -> Result<bool> {
+        let Some(metrics) = metrics else {
+            checkpoint.save(&self.latest)?;
+            return Ok(true);
+        };
+        self.lines.push(metrics)?;
+        self.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
+        let better = self.selection.add(metrics);
+        // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
+        if let Some(best) = self.best.as_ref().filter(|_| better) {
+            checkpoint.save_alone(best)?;
+        }
+        checkpoint.save(&self.latest)?;
+        Ok(self.selection.goes_on(metrics.epoch))
+    }
+}
+
+/// The images of `samples` on all devices, if any of these is not this process's processors: copying on a device is
+/// cheaper than sending to it.
 fn resident(samples: &dyn Samples, devices: &[Device]) -> Option<Resident> {
     let elsewhere = devices.iter().any(|device| !computes_here(device));
     let pictures = samples.pictures().filter(|_| elsewhere)?;
@@ -205,17 +240,17 @@ fn checkpoint<N: Network>(
     })
 }
 
-/// Where a run goes on.
+/// Where training starts.
 struct Resumed<N> {
     network: N,
     from: Position,
     history: Vec<EpochMetrics>,
-    /// Whether that is the checkpoint before the latest one, which is not readable.
+    /// Whether the latest checkpoint is damaged, so that training starts from the one before it.
     damaged: bool,
 }
 
-/// Puts network and optimizer where the run's checkpoint left them, if this run is to be resumed and has one; `steps`
-/// is what training is to come to, and the steps of an epoch. Changes nothing in the run.
+/// Restores network and optimizer from the run's checkpoint, if this run is to be resumed and has one; `steps` is the
+/// total number of steps, `an_epoch` the number per epoch. Changes nothing in the run directory.
 fn resume<N: Network>(
     context: &Context,
     header: &Header,
@@ -234,12 +269,12 @@ fn resume<N: Network>(
     if found.steps > steps {
         return Err(Error::checkpoint(
             &path,
-            format!("has {} steps of training behind it, the config asks for {steps}", found.steps),
-            "ask for as many epochs or more, or start anew with --force",
+            format!("was trained for {} steps, the config asks for {steps}", found.steps),
+            "ask for at least as many epochs, or start over with --force",
         ));
     }
     if let Some(damage) = &damage {
-        reporter.report(Event::Warning(&format!("{damage}; going on from the checkpoint before it")));
+        reporter.report(Event::Warning(&format!("{damage}; continuing from the checkpoint before it")));
     }
     if let Some(other) = found.other_device(header) {
         reporter.report(Event::Warning(&format!("{other}: the results are the same within rounding only")));
@@ -263,8 +298,8 @@ fn resume<N: Network>(
     Ok(Resumed { network, from, history, damaged: damage.is_some() })
 }
 
-/// Refuses to end before the epoch of the best checkpoint, which a process that was killed may have saved before the
-/// latest one; `last` is the epoch that training ends in.
+/// Refuses to stop training before the epoch of the best checkpoint, which a killed process may have saved ahead of the
+/// latest one; `last` is the last epoch, counted from 1.
 fn refuse_later_best(best: &Path, last: u64) -> Result<()> {
     if !best.exists() {
         return Ok(());
@@ -273,20 +308,20 @@ fn refuse_later_best(best: &Path, last: u64) -> Result<()> {
     match epochs as u64 > last {
         true => Err(Error::checkpoint(
             best,
-            format!("is of epoch {epochs}, which the config does not come to"),
-            "ask for as many epochs or more, or start anew with --force",
+            format!("is of epoch {epochs}, which the config does not reach"),
+            "ask for at least as many epochs, or start over with --force",
         )),
         false => Ok(()),
     }
 }
 
-/// Refuses to go on with a checkpoint that was begun with anything else than `header` says.
+/// Refuses to resume from a checkpoint whose settings differ from those in `header`.
 pub(super) fn refuse_other(path: &Path, found: &Header, header: &Header) -> Result<()> {
     found.difference(header).map_or(Ok(()), |difference| {
         Err(Error::checkpoint(
             path,
             format!("was written with another config, data set or version: {difference}"),
-            "go on with what it was begun with, or start anew with --force",
+            "resume with the original settings, or start over with --force",
         ))
     })
 }
@@ -301,7 +336,7 @@ pub(super) fn seconds(history: &[EpochMetrics]) -> f64 {
     history.iter().fold(0.0, |sum, epoch| sum + epoch.seconds)
 }
 
-/// The name that messages give to the work of a stage.
+/// Reports the start of a stage.
 pub(super) fn announce(stage: Stage, what: &str, reporter: &mut dyn Reporter) {
     reporter.report(Event::StageStarted(stage, what));
 }
@@ -318,7 +353,7 @@ mod tests {
     use crate::training::OptimizerConfig;
 
     #[test]
-    fn a_best_checkpoint_of_the_epoch_that_training_ends_in_is_gone_on_with() {
+    fn a_best_checkpoint_of_the_last_epoch_can_be_resumed() {
         let directory = tempfile::tempdir().unwrap();
         let best = directory.path().join("best.safetensors");
         assert!(refuse_later_best(&best, 0).is_ok());
@@ -327,7 +362,7 @@ mod tests {
         let header = Header { epochs: 2, ..header };
         let saved = Checkpoint { header, parameters: Default::default(), optimizer: Default::default() };
         saved.save_alone(&best).unwrap();
-        // 15 steps, 10 an epoch, end within the second one.
+        // 15 steps at 10 per epoch end within the second.
         assert!(refuse_later_best(&best, 15_u64.div_ceil(10)).is_ok());
         assert!(matches!(refuse_later_best(&best, 1), Err(Error::Checkpoint { .. })));
     }

@@ -1,14 +1,14 @@
-//! Reasons that a summary gives not to trust its numbers.
+//! Reasons not to trust the numbers of a summary.
 
 use crate::progress::EpochMetrics;
 use crate::training::Evaluation;
 
-/// Standard deviations above chance from which on an accuracy counts as learned.
+/// Standard deviations above chance at which an accuracy counts as learned.
 const DEVIATIONS: f64 = 3.0;
 /// Accuracy of guessing one of four rotations.
 const ROTATION_CHANCE: f64 = 0.25;
 
-/// Of pretraining whose last epoch saw so many rotated images.
+/// Warnings about pretraining whose last epoch saw `samples` rotated images.
 pub(super) fn of_pretraining(last: Option<&EpochMetrics>, samples: usize) -> Vec<String> {
     let Some(last) = last.filter(|last| at_chance(last.accuracy, ROTATION_CHANCE, samples)) else {
         return Vec::new();
@@ -21,7 +21,7 @@ pub(super) fn of_pretraining(last: Option<&EpochMetrics>, samples: usize) -> Vec
     )]
 }
 
-/// Of a classifier by its evaluation on the test set.
+/// Warnings about a classifier, from its evaluation on the test set.
 pub(super) fn of_classifier(test: &Evaluation, classes: &[String]) -> Vec<String> {
     let mut warnings = Vec::new();
     let sums = |class: usize| test.confusion.iter().map(|row| row[class]).sum::<u64>();

@@ -1,4 +1,4 @@
-//! Checkpoints: a network's parameters, the optimizer's state, and what it takes to use them.
+//! Checkpoints: a network's parameters, the optimizer's state, and what is needed to use them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,53 +16,53 @@ use crate::store::tensor_file::{self, Format};
 const FORMAT: Format = Format {
     name: "rotnet-checkpoint",
     version: 4,
-    hint: "name a checkpoint that `rotnet pretrain` or `rotnet finetune` of this version wrote, or run it again",
+    hint: "name a checkpoint written by `rotnet pretrain` or `rotnet finetune` of this version, or run it again",
 };
 
-/// What a checkpoint says of itself.
+/// What a checkpoint says about itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// The stage that wrote it.
     pub stage: Stage,
     /// Version of the program.
     pub rotnet: String,
-    /// The commit that it was built from; absent where that is not known.
+    /// The commit that it was built from; absent if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<Source>,
     /// Whole epochs trained.
     pub epochs: usize,
-    /// The part of the next epoch that is trained; absent between epochs.
+    /// The finished part of the next epoch; absent between epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partial: Option<PartialEpoch>,
-    /// Optimizer steps made.
+    /// Optimizer steps so far.
     pub steps: u64,
     /// Seed of the run.
     pub seed: u64,
-    /// The encoder's architecture; absent where only a classifier is held.
+    /// The encoder's architecture; absent if only a classifier is stored.
     pub encoder: Option<EncoderConfig>,
     /// Height, width and channels of the images.
     pub image: ImageShape,
-    /// What is done to pixels before the encoder sees them.
+    /// How pixels are scaled for the encoder.
     pub pixels: Pixels,
-    /// The classifier's shape; absent where there is none.
+    /// The classifier's shape; absent if there is none.
     pub classifier: Option<ClassifierShape>,
-    /// What the classifier sees of the encoder; absent where not both are held.
+    /// What the classifier sees of the encoder; absent unless both are stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readout: Option<Readout>,
     /// Name and fingerprint of the data set trained on.
     pub dataset: DatasetLabel,
-    /// SHA-256 of the checkpoint that the encoder or the features come from; absent where there is none.
+    /// SHA-256 of the checkpoint that the encoder or the features come from; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub input: Option<String>,
-    /// Everything else in the config that decides the result: a run is resumed with the same recipe only.
+    /// Everything else in the config that decides the result: a run can only be resumed with the same recipe.
     pub recipe: Value,
 }
 
-/// Where a recipe names the devices.
+/// Path of the devices in a recipe.
 const DEVICE: &str = "device";
 
 impl Header {
-    /// Of a stage before its first step; encoder, classifier and input are left to the stage.
+    /// The header of a stage before its first step; encoder, classifier and input are left to the stage.
     pub fn untrained(stage: Stage, seed: u64, pixels: Pixels, dataset: DatasetLabel, recipe: Value) -> Self {
         Self {
             stage,
@@ -83,8 +83,8 @@ impl Header {
         }
     }
 
-    /// The first setting in which `self` and `other` differ; how far they are trained, on what device, and the commit of
-    /// the program do not count.
+    /// The first setting in which `self` and `other` differ; training progress, device and the program's commit do not
+    /// count.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let comparable = |header: &Self| {
             let mut header = Self { epochs: 0, partial: None, steps: 0, source: None, ..header.clone() };
@@ -96,7 +96,7 @@ impl Header {
         difference("", &comparable(self), &comparable(other))
     }
 
-    /// The devices, where those of `self` and `other` are not the same.
+    /// The devices, if those of `self` and `other` differ.
     pub fn other_device(&self, other: &Self) -> Option<String> {
         difference(DEVICE, self.recipe.get(DEVICE)?, other.recipe.get(DEVICE)?)
     }
@@ -116,10 +116,10 @@ fn difference(path: &str, was: &Value, is: &Value) -> Option<String> {
     (was != is).then(|| format!("{path} was {was}, is {is}"))
 }
 
-/// Which data a number or a file is from.
+/// The data that a number or a file comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetLabel {
-    /// In words.
+    /// Name of the data set, for people.
     pub name: String,
     /// SHA-256 over the digests of its files.
     pub fingerprint: String,
@@ -127,11 +127,11 @@ pub struct DatasetLabel {
 
 /// A checkpoint in memory.
 pub struct Checkpoint {
-    /// What it says of itself.
+    /// What the checkpoint says about itself.
     pub header: Header,
     /// The network's parameters.
     pub parameters: Parameters,
-    /// The optimizer's state, to train on from here.
+    /// The optimizer's state, for continuing the training.
     pub optimizer: Parameters,
 }
 
@@ -139,13 +139,13 @@ const MODEL: &str = "model.";
 const OPTIMIZER: &str = "optimizer.";
 
 impl Checkpoint {
-    /// Writes the checkpoint, whole or not at all; the one before stays beside it.
+    /// Writes the checkpoint, whole or not at all; its predecessor stays beside it.
     pub fn save(&self, path: &Path) -> Result<()> {
         keep_previous(path)?;
         self.save_alone(path)
     }
 
-    /// Writes the checkpoint, whole or not at all, in place of the one before.
+    /// Writes the checkpoint, whole or not at all, over its predecessor.
     pub fn save_alone(&self, path: &Path) -> Result<()> {
         let prefixed = |prefix: &'static str, tensors: &Parameters| {
             let named = |(name, data): (&String, _)| (format!("{prefix}{name}"), Clone::clone(data));
@@ -177,10 +177,10 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// [`load`](Self::load), or where the checkpoint is damaged the one before it, with what was wrong.
+    /// [`load`](Self::load); if the checkpoint is damaged, its predecessor, with the damage.
     ///
     /// # Errors
-    /// Those of [`load`](Self::load), if there is no good one.
+    /// Those of [`load`](Self::load), if neither is good.
     pub fn load_or_previous(path: &Path) -> Result<(Self, Option<Error>)> {
         let damage = match Self::load(path) {
             Ok(checkpoint) => return Ok((checkpoint, None)),
@@ -192,7 +192,7 @@ impl Checkpoint {
         }
     }
 
-    /// The parameters of one part of the network, without the part's name in front.
+    /// The parameters of one part of the network, without the part's name as prefix.
     pub fn part(&self, part: &str) -> Parameters {
         let prefix = format!("{part}.");
         self.parameters
@@ -207,12 +207,12 @@ impl Checkpoint {
     }
 }
 
-/// Where the checkpoint before the one at `path` is kept.
+/// Path of the predecessor of the checkpoint at `path`.
 pub fn previous(path: &Path) -> PathBuf {
     path.with_extension("previous.safetensors")
 }
 
-/// Puts the checkpoint before the one at `path` in its place.
+/// Replaces the checkpoint at `path` with its predecessor.
 ///
 /// # Errors
 /// [`Error::Io`].
@@ -220,7 +220,7 @@ pub fn restore_previous(path: &Path) -> Result<()> {
     fs::rename(previous(path), path).map_err(Error::io("replace", path))
 }
 
-/// Gives the file at `path` a second name, under which it stays when the first one is replaced.
+/// Gives the file at `path` a second name, which it keeps when the first is replaced.
 fn keep_previous(path: &Path) -> Result<()> {
     let previous = previous(path);
     if !path.exists() {
@@ -229,7 +229,7 @@ fn keep_previous(path: &Path) -> Result<()> {
     if previous.exists() {
         fs::remove_file(&previous).map_err(Error::io("replace", &previous))?;
     }
-    // Some file systems know no second names.
+    // Some file systems have no hard links.
     fs::hard_link(path, &previous)
         .or_else(|_| fs::copy(path, &previous).map(drop))
         .map_err(Error::io("write", &previous))

@@ -1,5 +1,5 @@
-//! What a run leaves on disk, and how: every file is written whole, says its format and version, and is covered by a
-//! digest where numbers are in it.
+//! What a run leaves on disk, and how: every file is written whole and says its format and version; those that hold
+//! numbers are covered by a digest.
 
 pub mod checkpoint;
 pub mod features;

@@ -13,16 +13,16 @@ use crate::model::{
     Parameters, ROTATIONS, RotationNetwork, Scheme,
 };
 
-/// Rows and columns of images that an encoder can be built for, in time and memory that a damaged checkpoint
-/// cannot raise.
+/// Maximum rows and columns of images that an encoder is built for, so that a damaged checkpoint cannot exhaust time or
+/// memory.
 const SIDES: RangeInclusive<usize> = 32..=256;
-/// Channels, likewise.
+/// Maximum number of channels, likewise.
 const CHANNELS: RangeInclusive<usize> = 1..=16;
 
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the SHA-256 of its file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Checkpoint`] if there is none, or it is damaged or holds no encoder.
+/// [`Error::Io`]; [`Error::Checkpoint`] if it is missing, damaged or without an encoder.
 pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
     if !path.exists() {
         return Err(Error::checkpoint(
@@ -54,7 +54,7 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
     Ok((encoder, checkpoint, digest))
 }
 
-/// The network of a pretrained checkpoint, of its `encoder` and its rotation head; absent where it holds no head.
+/// The pretraining network of a checkpoint, from its `encoder` and its rotation head; `None` if it has no head.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] if the head does not fit the encoder.
@@ -77,16 +77,16 @@ pub fn load_rotation_network(
 /// The shape of the classifier of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if it holds none.
+/// [`Error::Checkpoint`] if it has none.
 pub fn classifier_shape<'a>(path: &Path, checkpoint: &'a Checkpoint) -> Result<&'a ClassifierShape> {
     let shape = checkpoint.header.classifier.as_ref();
     shape.ok_or_else(|| Checkpoint::refuse(path, "holds no classifier"))
 }
 
-/// The encoder and classifier of a checkpoint that holds both, on the plain device.
+/// The encoder and classifier of a checkpoint that has both, on `device` as given.
 ///
 /// # Errors
-/// As those of [`load_encoder`]; [`Error::Checkpoint`] if the two do not fit together.
+/// Those of [`load_encoder`]; [`Error::Checkpoint`] if the two do not fit together.
 pub fn load_image_classifier(
     device: &Device,
     path: &Path,
@@ -101,7 +101,7 @@ pub fn load_image_classifier(
     let width = encoder.read_width(&readout).map_err(|error| refuse(error.to_string()))?;
     if width != shape.features {
         return Err(refuse(format!(
-            "its classifier takes {} features, its encoder gives {width}",
+            "its classifier takes {} features, its encoder returns {width}",
             shape.features
         )));
     }
@@ -109,7 +109,7 @@ pub fn load_image_classifier(
     Ok(ImageClassifier::of(encoder, readout, classifier))
 }
 
-/// A classifier with the `parameters` that the checkpoint at `path` holds of it, standardising or not as they say.
+/// A classifier with its `parameters` from the checkpoint at `path`; it standardises features if these include moments.
 ///
 /// # Errors
 /// [`Error::Checkpoint`] if they do not fit its shape.
@@ -126,7 +126,8 @@ pub fn load_classifier(
     }
     let places = shape.map.as_ref().map(|map| map.shape.iter().copied().fold(1, usize::saturating_mul));
     if places.is_some_and(|places| places != shape.features) {
-        let problem = format!("its classifier takes {} features, which are no map of blocks", shape.features);
+        let problem =
+            format!("its classifier takes {} features, which are not a map of blocks", shape.features);
         return Err(refuse(problem));
     }
     let standardised = parameters.keys().any(|name| name.starts_with("standardise."));

@@ -1,5 +1,5 @@
-//! What a classifier answered to every test image: kept with the run, so that later questions about it (`compare`,
-//! `report`) need not open the test set again.
+//! A classifier's predictions for every test image: kept with the run, so that `compare` and `report` need not open the
+//! test set again.
 //!
 //! `finetune/predictions.safetensors` (format `rotnet-predictions`, version 2) holds `probabilities` (f32
 //! `[images, classes]`, each row adding up to 1) and `labels` (u8 `[images]`), both in the order of the test set.
@@ -21,18 +21,18 @@ const FORMAT: Format =
 /// Where predictions come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
-    /// The data set whose test images they are of.
+    /// The data set of the test images.
     pub dataset: DatasetLabel,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
-    /// SHA-256 of the checkpoint of the classifier.
+    /// SHA-256 of the classifier's checkpoint.
     pub checkpoint: String,
 }
 
 /// Probabilities of the classes of every test image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predictions {
-    /// Where they come from.
+    /// Their source.
     pub source: Source,
     /// `[images, classes]`, row by row.
     pub probabilities: Vec<f32>,
@@ -41,7 +41,7 @@ pub struct Predictions {
 }
 
 impl Predictions {
-    /// Writes them, whole or not at all.
+    /// Writes the file, whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let (images, classes) = (self.labels.len(), self.source.classes.len());
         let tensors = Parameters::from([
@@ -51,7 +51,7 @@ impl Predictions {
         tensor_file::write(path, &FORMAT, &self.source, &tensors)
     }
 
-    /// Reads and checks them.
+    /// Reads and checks the file.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged or its parts do not fit together.
@@ -86,7 +86,7 @@ impl Predictions {
         predicted(&self.probabilities, self.source.classes.len())
     }
 
-    /// Why two classifiers cannot be compared image by image; absent if they can.
+    /// Why two classifiers cannot be compared image by image; `None` if they can.
     pub fn mismatch(&self, other: &Self) -> Option<String> {
         let (one, two) = (&self.source.dataset, &other.source.dataset);
         if one.fingerprint != two.fingerprint {

@@ -1,7 +1,7 @@
-//! How a new result of a stage takes the place of an old one.
+//! How a stage's new result replaces its old one.
 //!
-//! A result that is there is never written into. Work that is to replace it is done beside it, in `STAGE.new`, and
-//! takes its place when it is finished; until then every reader finds the old one, whatever happens to the work.
+//! An existing result is never written into. Its replacement is made beside it, in `STAGE.new`, and takes its place
+//! when finished; until then every reader finds the old one, whatever happens to the work.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,26 +15,26 @@ use crate::files::{create_directory, is_temporary, sync_directory};
 use crate::store::run_directory::Existing;
 use crate::store::stage_directory::StageDirectory;
 
-/// Ends the name of the directory in which a result is replaced.
+/// Suffix of the directory of a replacement.
 const NEW: &str = "new";
-/// Ends the name of a result that is about to be removed.
+/// Suffix of a result that is about to be removed.
 const OLD: &str = "old";
-/// Ends the name of a directory that is not whole: being copied, or being removed.
+/// Suffix of an incomplete directory: being copied or removed.
 const PART: &str = "part";
 
 impl StageDirectory {
-    /// Where work that is resumed goes on: in a replacement that was begun, else here.
+    /// The directory to resume work in: an unfinished replacement if there is one, else this one.
     pub fn to_resume(&self) -> Self {
         let new = self.sibling(NEW);
         if new.holds_results() { new } else { self.clone() }
     }
 
-    /// Whether a process was killed between this result and its replacement.
+    /// Whether a process was killed while replacing this result.
     pub fn is_between(&self) -> bool {
         self.sibling(OLD).path.exists()
     }
 
-    /// Undoes or completes a replacement in which the process was killed, and removes one that came to nothing.
+    /// Undoes or completes a replacement that was cut short by a kill, and removes an empty one.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -54,7 +54,7 @@ impl StageDirectory {
         remove(&old.path)
     }
 
-    /// The directory beside this one with `end` behind its name.
+    /// The directory beside this one with `end` as the suffix of its name.
     fn sibling(&self, end: &str) -> Self {
         let mut name = self.path.file_name().map_or_else(OsString::new, OsString::from);
         name.push(".");
@@ -62,8 +62,8 @@ impl StageDirectory {
         Self::new(self.path.with_file_name(name))
     }
 
-    /// Removes the temporary files of processes that were killed while they wrote, and [recovers](Self::recover) the
-    /// stages that an evaluation is made of, as far as the system lets it.
+    /// Removes temporary files left by killed processes and [recovers](Self::recover) the stages inside an evaluation,
+    /// as far as the system allows.
     pub fn remove_leftovers(&self) {
         let entries =
             [self.clone(), self.sibling(NEW)].into_iter().flat_map(|place| WalkDir::new(place.path));
@@ -77,7 +77,7 @@ impl StageDirectory {
         }
     }
 
-    /// Removes the replacement that was begun, at one blow.
+    /// Removes an unfinished replacement in one atomic step.
     fn discard_new(&self) -> Result<()> {
         let (new, part) = (self.sibling(NEW).path, self.sibling(PART).path);
         if new.exists() {
@@ -87,8 +87,8 @@ impl StageDirectory {
         remove(&part)
     }
 
-    /// Gives every file of `other` a name here too. All files are replaced whole when they change, so that two names
-    /// for one file are as good as a copy; only event files grow.
+    /// Links every file of `other` here. Files are only ever replaced whole, so a link is as good as a copy, except for
+    /// event files, which grow.
     fn clone_from(&self, other: &Self) -> Result<()> {
         create_directory(&self.path)?;
         for entry in fs::read_dir(&other.path).map_err(Error::io("read", &other.path))? {
@@ -107,7 +107,7 @@ impl StageDirectory {
     }
 }
 
-/// A stage at work: where it writes, and where the result belongs.
+/// A running stage: where it writes, and where its result belongs.
 #[derive(Debug)]
 pub struct Work {
     place: StageDirectory,
@@ -117,11 +117,11 @@ pub struct Work {
 }
 
 impl Work {
-    /// Makes the directory that a stage writes into; what is in `place` stays as it is where it is a result. The
-    /// caller has the run's lock.
+    /// Creates the directory that a stage writes into; a result in `place` stays untouched. The caller holds the run's
+    /// lock.
     ///
     /// # Errors
-    /// [`Error::OutputExists`] if there are results and `existing` is [`Existing::Refuse`]; [`Error::Io`].
+    /// [`Error::OutputExists`] if results exist and `existing` is [`Existing::Refuse`]; [`Error::Io`].
     pub fn begin(place: StageDirectory, existing: Existing) -> Result<Self> {
         let new = place.sibling(NEW);
         let beside = match existing {
@@ -154,15 +154,15 @@ impl Work {
         &self.directory
     }
 
-    /// When this process began with it.
+    /// When this process started it.
     pub fn started(&self) -> SystemTime {
         self.started
     }
 
-    /// Puts what was written in its place, and removes what was there.
+    /// Moves the new result into place, and removes the old one.
     ///
     /// # Errors
-    /// [`Error::Io`]; the old result is then where it was, or comes back by [`StageDirectory::recover`].
+    /// [`Error::Io`]; the old result is then still there, or comes back through [`StageDirectory::recover`].
     pub fn finish(mut self) -> Result<()> {
         self.finished = true;
         if self.directory == self.place {
@@ -177,14 +177,14 @@ impl Work {
             sync_directory(place.parent().unwrap_or(Path::new(".")))
         };
         swap().map_err(Error::io("replace", place))?;
-        // What cannot be removed is no reason to call the result a failure; the next start tries again.
+        // A failed removal does not make the result a failure; the next start tries again.
         let _ = remove(&old);
         Ok(())
     }
 }
 
 impl Drop for Work {
-    /// A replacement that came to nothing leaves nothing behind.
+    /// A failed replacement leaves nothing behind.
     fn drop(&mut self) {
         let came_to_nothing =
             !self.finished && self.directory != self.place && !self.directory.holds_results();

@@ -11,13 +11,13 @@ use crate::store::run_directory::{RunDirectory, STAGES};
 use crate::store::run_record::RunRecord;
 
 impl RunDirectory {
-    /// The config that a stage was run with; where the stage has none, that of the run, as version 0.1.0 wrote it.
+    /// The config that a stage was run with, or else the one of the run, as version 0.1.0 wrote it.
     pub fn config(&self, stage: Stage) -> PathBuf {
         let own = self.files(stage).config();
         if own.exists() { own } else { self.root().join("config.json") }
     }
 
-    /// The config that a later command begins with: that of the stage finished last. Absent where there is none.
+    /// The config that a later command starts from: the one of the stage finished last. `None` without stages.
     pub fn latest_config(&self) -> Option<PathBuf> {
         let record: Option<RunRecord> = read_json(&self.record()).ok();
         let latest = record.and_then(|record| record.latest);
@@ -25,7 +25,7 @@ impl RunDirectory {
         stages.map(|stage| self.config(stage)).find(|path| path.is_file())
     }
 
-    /// [`latest_config`](Self::latest_config) of a run that must be there.
+    /// [`latest_config`](Self::latest_config) of a run that must exist.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] for a directory that holds no run.
@@ -33,15 +33,14 @@ impl RunDirectory {
         self.latest_config().ok_or_else(|| {
             Error::checkpoint(
                 self.root(),
-                "is no run: no stage in it has a config.json",
+                "is not a run: no stage in it has a config.json",
                 "name the directory of a run, as given with --out",
             )
         })
     }
 
-    /// The settings of all stages as one document: the config of the first, with the sections of later stages as these
-    /// were run. Where a later stage had another seed or other data, that is added to its section. Null where there is
-    /// no stage.
+    /// The settings of all stages as one document: the config of the first, with the sections of later stages as they
+    /// were run. If a later stage had another seed or other data, that is added to its section. Null without stages.
     ///
     /// # Errors
     /// Those of [`read_json`].

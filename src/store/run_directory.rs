@@ -1,4 +1,4 @@
-//! The run directory: where each stage leaves its files, and who may write over them.
+//! The run directory: where each stage leaves its files, and who may overwrite them.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -10,17 +10,17 @@ use crate::progress::Stage;
 use crate::store::features::FeatureFiles;
 use crate::store::stage_directory::StageDirectory;
 
-/// The stages, in the order in which they are run.
+/// The stages in the order in which they run.
 pub(super) const STAGES: [Stage; 3] = [Stage::Pretrain, Stage::Extract, Stage::Finetune];
 
-/// What to do about results that are already there.
+/// What to do about existing results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Existing {
-    /// Stop with an error.
+    /// Fail.
     Refuse,
-    /// Write over them.
+    /// Replace them.
     Overwrite,
-    /// Go on where they end.
+    /// Resume where they end.
     Resume,
 }
 
@@ -31,7 +31,7 @@ pub struct RunDirectory {
 }
 
 impl RunDirectory {
-    /// The run in `root`, whether it exists or not.
+    /// The run in `root`, existing or not.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
@@ -59,27 +59,27 @@ impl RunDirectory {
         StageDirectory::new(self.stage(stage))
     }
 
-    /// The files of `evaluate`, which lie in it as those of a run do.
+    /// The directory of `evaluate`, which is laid out like a run.
     pub fn evaluation(&self) -> StageDirectory {
         StageDirectory::new(self.root.join("evaluate"))
     }
 
-    /// Whether a stage of a run lies here, begun or finished.
+    /// Whether a stage was started or finished here.
     pub fn exists(&self) -> bool {
         self.record().is_file() || STAGES.iter().any(|&stage| self.stage(stage).is_dir())
     }
 
-    /// The checkpoint of a stage from which it goes on training.
+    /// The checkpoint from which a stage resumes training.
     pub fn checkpoint(&self, stage: Stage) -> PathBuf {
         self.files(stage).checkpoint()
     }
 
-    /// The checkpoint of a stage's best epoch, if it keeps that one.
+    /// The checkpoint of a stage's best epoch, if that is kept.
     pub fn best(&self, stage: Stage) -> PathBuf {
         self.files(stage).best()
     }
 
-    /// The checkpoint that is a stage's result: the best one where it is kept, else the last.
+    /// The checkpoint that is a stage's result: the best one if it is kept, else the last.
     pub fn result(&self, stage: Stage) -> PathBuf {
         self.files(stage).result()
     }
@@ -94,18 +94,18 @@ impl RunDirectory {
         self.files(stage).summary()
     }
 
-    /// What the classifier answered to every test image.
+    /// The classifier's predictions for every test image.
     pub fn predictions(&self) -> PathBuf {
         self.files(Stage::Finetune).predictions()
     }
 
-    /// The lines of a stage's epochs.
+    /// A stage's metrics, one line per epoch.
     pub fn metrics(&self, stage: Stage) -> PathBuf {
         self.files(stage).metrics()
     }
 
-    /// Removes the temporary files of processes that were killed while they wrote, as far as the system lets it; the
-    /// caller has the run's [lock](Self::lock).
+    /// Removes temporary files left by killed processes, as far as the system allows; the caller holds the run's
+    /// [lock](Self::lock).
     pub fn remove_leftovers(&self) {
         self.places().for_each(|place| place.remove_leftovers());
         let here = fs::read_dir(&self.root).into_iter().flatten().filter_map(Result::ok);
@@ -114,7 +114,7 @@ impl RunDirectory {
         }
     }
 
-    /// The directories that results are replaced in.
+    /// The directories whose results can be replaced.
     fn places(&self) -> impl Iterator<Item = StageDirectory> {
         STAGES.map(|stage| self.files(stage)).into_iter().chain([self.evaluation()])
     }
@@ -122,7 +122,7 @@ impl RunDirectory {
     /// Makes this process the only one that writes into the run, until the lock is dropped or the process ends.
     ///
     /// # Errors
-    /// [`Error::RunInUse`] if another process has it.
+    /// [`Error::RunInUse`] if another process holds it.
     pub fn lock(&self) -> Result<RunLock> {
         create_directory(&self.root)?;
         let path = self.root.join(".lock");
@@ -138,7 +138,7 @@ impl RunDirectory {
                 let owner = fs::read_to_string(&path).unwrap_or_default();
                 return Err(Error::RunInUse { path: self.root.clone(), owner: owner.trim().to_owned() });
             }
-            // Some network file systems know no locks; a run there is better than none.
+            // Some network file systems have no locks; an unlocked run is better than none.
             Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
             Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
         }
@@ -148,8 +148,8 @@ impl RunDirectory {
         Ok(RunLock { _file: file })
     }
 
-    /// Completes what a process that was killed left between an old result and its replacement, for commands that read
-    /// the run. Where another process is at work, or nothing may be written, that is left to the next.
+    /// Completes replacements that a killed process left unfinished, for commands that read the run. If another process
+    /// is at work or nothing may be written, that is left to the next command.
     pub fn settle(&self) {
         let interrupted = self.places().any(|place| place.is_between());
         if interrupted {
@@ -158,7 +158,7 @@ impl RunDirectory {
     }
 }
 
-/// Held by the one process that writes into a run; the system releases it when the process ends, however it ends.
+/// Held by the one process that writes into a run; the system releases it however the process ends.
 #[derive(Debug)]
 pub struct RunLock {
     _file: File,

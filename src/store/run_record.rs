@@ -1,4 +1,4 @@
-//! The file `run.json` of a run: what its configs do not say.
+//! Reads and writes `run.json`, the record of what a run's configs do not say.
 
 use std::time::SystemTime;
 
@@ -18,36 +18,36 @@ pub struct RunRecord {
     pub environment: Environment,
     /// The data set of the last stage.
     pub dataset: DatasetLabel,
-    /// How many numbers of this run were taken on the test set.
+    /// How many numbers of this run were measured on the test set.
     pub test_evaluations: u32,
-    /// What they were.
+    /// Those measurements.
     #[serde(default, deserialize_with = "openings", skip_serializing_if = "Vec::is_empty")]
     pub tested: Vec<Opening>,
-    /// The stage that was finished last; its config is what a later command begins with.
+    /// The stage finished last; a later command starts from its config.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest: Option<Stage>,
-    /// What was finished in the run, by what and when; the latest last.
+    /// The finished stages and evaluations, latest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<Execution>,
 }
 
-/// A piece of work that was finished.
+/// A finished stage or evaluation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Execution {
     /// `pretrain`, `extract`, `finetune` or `evaluate`.
     pub work: String,
     /// The command line, the program first.
     pub command: Vec<String>,
-    /// When the process began with it (RFC 3339, UTC). Work that was resumed began earlier, in another process.
+    /// When the process started it (RFC 3339, UTC). Resumed work started earlier, in another process.
     pub started: String,
-    /// When it was done.
+    /// When it was finished.
     pub ended: String,
     /// Program, processor, threads, kernels, device.
     pub environment: Environment,
 }
 
 impl Execution {
-    /// Work of this process that began at `started` and ends now.
+    /// Work of this process from `started` until now.
     pub fn ending_now(work: &str, started: SystemTime, environment: Environment) -> Self {
         let time = |time| humantime::format_rfc3339_seconds(time).to_string();
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned()).collect();
@@ -59,13 +59,13 @@ impl Execution {
 /// An opening of the test set.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opening {
-    /// SHA-256 of the checkpoint that was evaluated (or of what else decided the number).
+    /// SHA-256 of the checkpoint that was evaluated (or of whatever else decided the number).
     pub digest: String,
     /// What it was for, in words.
     pub purpose: String,
 }
 
-/// A list of openings; as earlier versions wrote it, digests alone or a single one.
+/// A list of openings; earlier versions wrote only digests, or a single one.
 fn openings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Opening>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -97,8 +97,8 @@ impl RunRecord {
 }
 
 impl RunDirectory {
-    /// Updates `run.json`; `tested` is an opening of the test set, which counts once by its digest, however often a run
-    /// that was cut short then does it.
+    /// Updates `run.json`; `tested` is an opening of the test set, counted once per digest, however often an
+    /// interrupted run repeats it.
     pub fn record_run(
         &self,
         environment: Environment,
@@ -118,7 +118,7 @@ impl RunDirectory {
         write_json(&self.record(), &record)
     }
 
-    /// Notes in `run.json` that a piece of work is finished, and which stage that was, if it was one.
+    /// Records in `run.json` that work is finished, and which stage it was, if any.
     pub fn record_finished(&self, execution: Execution, stage: Option<Stage>) -> Result<()> {
         let mut record: RunRecord = read_json(&self.record())?;
         record.latest = stage.or(record.latest);

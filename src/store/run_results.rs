@@ -1,5 +1,5 @@
-//! What of a run must come out the same whenever it is done again: the bytes of checkpoints and features, and
-//! metrics and summaries apart from the times in them.
+//! The results that must be the same whenever a run is repeated: the bytes of checkpoints and features, and metrics and
+//! summaries except for the times in them.
 
 use std::fs;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::files::{sha256, sha256_file};
 use crate::progress::Stage;
 use crate::store::run_directory::RunDirectory;
 
-/// Keys of wall times and of what follows from them.
+/// Keys of wall times and of numbers computed from them.
 const TIMES: [&str; 2] = ["seconds", "images_per_second"];
 
 /// A result of a run.
@@ -23,11 +23,11 @@ pub struct ResultFile {
     pub stage: Stage,
     /// Its path in the run directory.
     pub file: String,
-    /// SHA-256 of its bytes; of JSON, of its documents without times.
+    /// SHA-256 of its bytes; for JSON, of its documents without times.
     pub digest: String,
 }
 
-/// The results of the stages that are finished, in the order in which they come to be.
+/// The results of the finished stages, in the order in which they are made.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Checkpoint`] if a finished stage lacks a file or has a damaged one.
@@ -58,7 +58,7 @@ pub fn results(run: &RunDirectory) -> Result<Vec<ResultFile>> {
     Ok(found)
 }
 
-/// The results that are in one list and not, or not the same, in the other.
+/// The results that differ between two lists or are missing in one.
 pub fn differences<'a>(expected: &'a [ResultFile], found: &'a [ResultFile]) -> Vec<&'a ResultFile> {
     let missing = expected.iter().filter(|file| !found.contains(file));
     let unexpected = found.iter().filter(|file| {

@@ -9,19 +9,19 @@ use crate::store::checkpoint;
 use crate::store::features::FeatureFiles;
 use crate::store::tensorboard::EVENT_FILE;
 
-/// The name of the checkpoint to train on from.
+/// Name of the checkpoint to resume from.
 const CHECKPOINT: &str = "checkpoint.safetensors";
-/// The name of the checkpoint of the best epoch.
+/// Name of the checkpoint of the best epoch.
 const BEST: &str = "best.safetensors";
 
-/// The files of a stage, whether they are there or not.
+/// The files of a stage, existing or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageDirectory {
     pub(crate) path: PathBuf,
 }
 
 impl StageDirectory {
-    /// The stage whose files lie in `path`.
+    /// The stage whose files are in `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into() }
     }
@@ -36,17 +36,17 @@ impl StageDirectory {
         self.path.join("config.json")
     }
 
-    /// The checkpoint from which the stage goes on training.
+    /// The checkpoint from which the stage resumes training.
     pub fn checkpoint(&self) -> PathBuf {
         self.path.join(CHECKPOINT)
     }
 
-    /// The checkpoint of the best epoch, if the stage keeps that one.
+    /// The checkpoint of the best epoch, if that is kept.
     pub fn best(&self) -> PathBuf {
         self.path.join(BEST)
     }
 
-    /// The checkpoint that is the result: the best one where it is kept, else the last.
+    /// The checkpoint that is the result: the best one if it is kept, else the last.
     pub fn result(&self) -> PathBuf {
         checkpoint_in(&self.path)
     }
@@ -56,32 +56,32 @@ impl StageDirectory {
         FeatureFiles::new(&self.path)
     }
 
-    /// What the classifier answered to every test image.
+    /// The classifier's predictions for every test image.
     pub fn predictions(&self) -> PathBuf {
         self.path.join("predictions.safetensors")
     }
 
-    /// A line of metrics for every epoch.
+    /// The metrics, one line per epoch.
     pub fn metrics(&self) -> PathBuf {
         self.path.join("metrics.jsonl")
     }
 
-    /// The same for TensorBoard.
+    /// The metrics for TensorBoard.
     pub fn events(&self) -> PathBuf {
         self.path.join(EVENT_FILE)
     }
 
-    /// The result in numbers, written last.
+    /// The summary, written last.
     pub fn summary(&self) -> PathBuf {
         self.path.join("summary.json")
     }
 
-    /// Whether the stage came to its end.
+    /// Whether the stage is finished.
     pub fn is_finished(&self) -> bool {
         self.summary().exists()
     }
 
-    /// Whether there is anything that took work to make, finished or not.
+    /// Whether there is anything worth keeping, finished or not.
     pub fn holds_results(&self) -> bool {
         let latest = self.checkpoint();
         [
@@ -91,7 +91,7 @@ impl StageDirectory {
             self.metrics(),
             self.events(),
             self.features().manifest(),
-            // Of an evaluation, which is a run of its own.
+            // The stages of an evaluation, which is a run of its own.
             FeatureFiles::new(&self.path.join("features")).manifest(),
             self.predictions(),
             self.summary(),
@@ -107,7 +107,7 @@ impl StageDirectory {
     pub fn read_metrics(&self, epochs: usize) -> Result<Vec<EpochMetrics>> {
         let path = self.metrics();
         let damaged =
-            |problem: String| Error::checkpoint(&path, problem, "start this stage again with --force");
+            |problem: String| Error::checkpoint(&path, problem, "start this stage over with --force");
         let text = fs::read_to_string(&path).map_err(Error::io("read", &path))?;
         let lines = text.lines().take(epochs).map(serde_json::from_str);
         let lines: Vec<EpochMetrics> =
@@ -120,7 +120,7 @@ impl StageDirectory {
     }
 }
 
-/// The checkpoint that is the result in a stage's directory; a path that is a file already is taken as it is.
+/// The checkpoint that is the result in a stage's directory; the path of a file is returned unchanged.
 pub fn checkpoint_in(place: &Path) -> PathBuf {
     if place.is_file() {
         return place.to_path_buf();

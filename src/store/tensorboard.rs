@@ -1,4 +1,4 @@
-//! TensorBoard event files: the epochs of `metrics.jsonl` once more, in the format that TensorBoard reads.
+//! TensorBoard event files: the epochs of `metrics.jsonl` in TensorBoard's format.
 //!
 //! A file is a row of records in TFRecord framing (tensorflow/core/lib/io/record_writer.h): length (u64), its
 //! masked CRC-32C, the bytes, their masked CRC-32C, all little-endian. The bytes are an `Event` protocol buffer
@@ -17,10 +17,10 @@ use crate::progress::EpochMetrics;
 /// Name of the file; TensorBoard looks for `tfevents` in it.
 pub const EVENT_FILE: &str = "events.out.tfevents.rotnet";
 
-/// Bytes of a record that are no content: length and two checksums.
+/// Bytes of a record besides its content: length and two checksums.
 const FRAME: usize = 8 + 4 + 4;
 
-/// An event file that grows by an epoch at a time, readable at any moment.
+/// An event file that grows epoch by epoch, readable at any moment.
 #[derive(Debug)]
 pub struct EventFile {
     file: File,
@@ -28,8 +28,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Opens the file to go on behind the epochs in `history`: their records stay as they are where they are there
-    /// and whole, missing ones are added, and what lies behind them is cut off.
+    /// Opens the file to continue after the epochs in `history`: their intact records stay, missing ones are added, and
+    /// anything after them is cut off.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -64,7 +64,7 @@ impl EventFile {
     }
 }
 
-/// Bytes and number of the records that are whole, `most` of them at most.
+/// Bytes and number of the leading intact records, at most `most` of them.
 fn whole_records(bytes: &[u8], most: usize) -> (usize, usize) {
     let (mut end, mut records) = (0, 0);
     while records < most
@@ -76,7 +76,7 @@ fn whole_records(bytes: &[u8], most: usize) -> (usize, usize) {
     (end, records)
 }
 
-/// Bytes of the first record, if it is whole.
+/// Bytes of the first record, if it is intact.
 fn whole_record(bytes: &[u8]) -> Option<usize> {
     let length = bytes.first_chunk::<8>()?;
     let end = usize::try_from(u64::from_le_bytes(*length)).ok()?.checked_add(FRAME)?;
@@ -121,7 +121,7 @@ fn epoch(metrics: &EpochMetrics) -> Vec<u8> {
     event
 }
 
-/// The numbers of an epoch by the names that they have in `metrics.jsonl`.
+/// The numbers of an epoch by their names in `metrics.jsonl`.
 fn scalars(metrics: &EpochMetrics) -> Vec<(String, f64)> {
     let Ok(Value::Object(keys)) = serde_json::to_value(metrics) else {
         return Vec::new();

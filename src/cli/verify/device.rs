@@ -11,7 +11,7 @@ use crate::tools::verify::device::{DeviceCheck, check};
 /// Options of `verify device`.
 #[derive(Args, Debug)]
 pub struct DeviceArguments {
-    /// The device; `rotnet devices` lists what there is
+    /// The device; `rotnet devices` lists them
     #[arg(value_name = "NAME")]
     device: String,
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub struct DeviceArguments {
 }
 
 pub(super) fn execute(arguments: &DeviceArguments) -> Result<()> {
-    let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists what there is".into() };
+    let usage = |problem| Error::Usage { problem, hint: "`rotnet devices` lists the devices".into() };
     let device: DeviceName =
         arguments.device.parse().map_err(|problem| usage(format!("verify device: {problem}")))?;
     let config = resolve(&arguments.settings)?;
@@ -57,7 +57,7 @@ fn judge(check: &DeviceCheck) -> Result<()> {
         return Ok(());
     }
     Err(Error::Verification {
-        problem: format!("{} computes something else than flex", check.device),
+        problem: format!("{} does not compute what flex computes", check.device),
         hint: "do not train on it; another driver or another engine (vulkan, cuda) may do better".into(),
     })
 }

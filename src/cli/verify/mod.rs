@@ -1,4 +1,4 @@
-//! `rotnet verify ...`: what is promised, tried on this machine.
+//! `rotnet verify ...`: checks on this machine what rotnet promises.
 
 mod device;
 mod resume;
@@ -19,7 +19,7 @@ Examples:
   rotnet verify resume
   rotnet verify resume --config keras-scaled --data ~/cifar --kills 50")]
     Resume(resume::ResumeArguments),
-    /// Do a finished run again, in a temporary directory, and compare the results
+    /// Repeat a finished run in a temporary directory, and compare the results
     #[command(after_help = "\
 Exit status 1 if a result differs; then the first stage that differs and what has changed are named.
 

@@ -12,10 +12,10 @@ use crate::tools::verify::resume::{Verification, verify_resume};
 pub struct ResumeArguments {
     #[command(flatten)]
     settings: Settings,
-    /// How often to kill
+    /// Number of kills
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     kills: u32,
-    /// Train as long and on as many images as the config says, and save as often
+    /// Train as long, on as many images and saving as often as the config says
     #[arg(long)]
     whole: bool,
 }

@@ -1,4 +1,4 @@
-//! `rotnet verify run`: a finished run done again.
+//! `rotnet verify run`: repeats a finished run.
 
 use std::path::{Path, PathBuf};
 
@@ -54,12 +54,12 @@ fn show(reproduction: &Reproduction) -> Result<()> {
         let name = stage.stage.name();
         print_line(&match stage.differing.len() {
             0 => format!("{name}: all {} results are the same", stage.results),
-            _ => format!("{name}: other results in {}", stage.differing.join(", ")),
+            _ => format!("{name}: results differ in {}", stage.differing.join(", ")),
         })?;
     }
     let mut left_out = reproduction.left_out.iter();
-    left_out.try_for_each(|reason| print_line(&format!("{reason}: not done again")))?;
-    reproduction.reasons.iter().try_for_each(|reason| print_line(&format!("otherwise than then: {reason}")))
+    left_out.try_for_each(|reason| print_line(&format!("{reason}: not repeated")))?;
+    reproduction.reasons.iter().try_for_each(|reason| print_line(&format!("changed since then: {reason}")))
 }
 
 fn judge(run: &Path, reproduction: &Reproduction) -> Result<()> {

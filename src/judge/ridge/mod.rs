@@ -1,8 +1,8 @@
 //! Ridge regression of one-hot labels on standardised features, in closed form: the linear read-out that needs no
 //! training.
 //!
-//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is per
-//! sample, so that what suits a part of the training set suits the whole. The intercept `b` is not penalised.
+//! Minimises `sum over samples of |label - (w · feature + b)|² + penalty * samples * |w|²`. The penalty is per sample,
+//! so that the best value for a part of the training set suits the whole. The intercept `b` is not penalised.
 //! [`choose_by_folds`] and [`choose_on`] take the penalty from a list; [`fit`] takes it as given.
 
 mod problem;
@@ -22,7 +22,7 @@ const TEMPERATURES: [f64; 12] = [0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2, 0
 /// A fitted read-out: `score = (feature - mean) * factor · weight + bias`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ridge {
-    /// Of the features it was fitted to; `factor` is [`FeatureMoments::factors`].
+    /// Moments of the features it was fitted to; `factor` is [`FeatureMoments::factors`].
     pub moments: FeatureMoments,
     /// `[width, classes]`, of standardised features.
     pub weight: Vec<f32>,
@@ -32,12 +32,12 @@ pub struct Ridge {
     pub penalty: f64,
 }
 
-/// How good a penalty was on samples that were not fitted to.
+/// How good a penalty was on samples that were not part of the fit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Trial {
     /// The penalty.
     pub penalty: f64,
-    /// Share classified rightly, in 0..=1.
+    /// Share classified correctly, in 0..=1.
     pub accuracy: f64,
 }
 
@@ -48,8 +48,8 @@ pub struct RidgeChoice {
     pub ridge: Ridge,
     /// In the order of the list.
     pub trials: Vec<Trial>,
-    /// Probabilities are the softmax of the scores divided by this; it has the least log-loss on the samples that the
-    /// penalty was chosen on.
+    /// Probabilities are the softmax of the scores divided by this; chosen for the least log-loss on the samples that
+    /// the penalty was chosen on.
     pub temperature: f64,
 }
 
@@ -76,7 +76,7 @@ impl Ridge {
     }
 }
 
-/// Bytes that [`choose_on`] takes at its peak, the features of `samples` and of `validation` included.
+/// Peak memory of [`choose_on`] in bytes, including the features of `samples` and of `validation`.
 pub fn memory_on(samples: usize, validation: usize, width: usize, classes: usize, penalties: usize) -> u64 {
     let [problem, solving] = problem::memory(samples, width, classes);
     let float = size_of::<f32>();
@@ -85,7 +85,7 @@ pub fn memory_on(samples: usize, validation: usize, width: usize, classes: usize
     ((samples + validation) * width * float + weights + scores) as u64 + problem + solving
 }
 
-/// Bytes that [`choose_by_folds`] takes at its peak, the features of `samples` included.
+/// Peak memory of [`choose_by_folds`] in bytes, including the features of `samples`.
 pub fn memory_by_folds(samples: usize, width: usize, classes: usize, penalties: usize, folds: usize) -> u64 {
     let [whole, _] = problem::memory(samples, width, classes);
     let left_out = samples.div_ceil(folds.max(1));
@@ -95,7 +95,7 @@ pub fn memory_by_folds(samples: usize, width: usize, classes: usize, penalties: 
     ((samples + left_out) * width * float + scores) as u64 + whole + problem + solving
 }
 
-/// Fits to `train` with one penalty.
+/// Fits to `train` with a given penalty.
 pub fn fit(train: Labeled<'_>, penalty: f64) -> Ridge {
     let moments = FeatureMoments::of(train.values, train.width);
     let every: Vec<u32> = (0..train.labels.len() as u32).collect();
@@ -160,7 +160,7 @@ fn folds_of(labels: &[u8], classes: usize, folds: usize) -> Vec<usize> {
     labels.iter().map(next).collect()
 }
 
-/// All trials, and the index of the best: among equals, that with the largest penalty.
+/// All trials, and the index of the best: among equals, the one with the largest penalty.
 fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u8], classes: usize) -> (Vec<Trial>, usize) {
     let trials: Vec<Trial> = penalties
         .iter()

@@ -8,19 +8,19 @@ use crate::kernels::matrix_product;
 use crate::math::cholesky::solve;
 use crate::model::FeatureMoments;
 
-/// Rows that a product sums in `f32` before they are added up in `f64`.
+/// Rows that a product sums in `f32` before the sums are added in `f64`.
 const ROWS: usize = 256;
-/// Columns of a product; with 1 KiB stride a panel stays in the second-level cache.
+/// Columns of a product; with 1 KiB stride, a panel fits the second-level cache.
 const COLUMNS: usize = 256;
 
-/// The sums that the solution depends on, of standardised features: the normal equations, or where there are fewer
-/// samples than features their dual.
+/// The sums that the solution depends on, of standardised features: the normal equations, or their dual if there are
+/// fewer samples than features.
 pub(super) enum Problem {
     Primal(Sums),
     Dual {
         /// Centred on their own mean, `[samples, width]`.
         rows: Vec<f32>,
-        /// What was taken off.
+        /// The mean that was subtracted.
         mean: Vec<f64>,
         /// Products of the rows, `[samples, samples]`.
         gram: Vec<f64>,
@@ -42,7 +42,8 @@ pub(super) struct Sums {
 }
 
 impl Problem {
-    /// Of the samples in `indices`; with `rest` they are those of a whole without some.
+    /// The sums over the samples in `indices`. `rest`, if given, is the problem of a larger set and the samples to
+    /// subtract.
     pub(super) fn new(
         data: Labeled<'_>,
         moments: &FeatureMoments,
@@ -113,7 +114,7 @@ impl Problem {
     }
 }
 
-/// Bytes of a problem, and what solving it takes besides.
+/// Bytes of a problem, and the bytes that solving it takes in addition.
 pub(super) fn memory(samples: usize, width: usize, classes: usize) -> [u64; 2] {
     let (samples, width, classes) = (samples as u64, width as u64, classes as u64);
     let (float, double) = (size_of::<f32>() as u64, size_of::<f64>() as u64);
@@ -184,7 +185,7 @@ impl Sums {
     }
 }
 
-/// Rounds the weight, and gives the bias for which the mean sample has the mean label.
+/// Rounds the weight, and returns the bias that maps the mean sample to the mean label.
 fn finish(weight: &[f64], mean: &[f64], mut bias: Vec<f64>) -> (Vec<f32>, Vec<f32>) {
     for (row, mean) in weight.chunks_exact(bias.len()).zip(mean) {
         bias.iter_mut().zip(row).for_each(|(bias, weight)| *bias -= weight * mean);
@@ -193,7 +194,7 @@ fn finish(weight: &[f64], mean: &[f64], mut bias: Vec<f64>) -> (Vec<f32>, Vec<f3
     (rounded(weight), rounded(&bias))
 }
 
-/// Solves `(gram + penalty) · x = right`. A penalty that is too small for the precision is raised until it is not.
+/// Solves `(gram + penalty) · x = right`. A penalty too small for the precision is raised.
 fn solve_penalised(gram: &[f64], size: usize, penalty: f64, right: &mut [f64], columns: usize) {
     let trace: f64 = gram.iter().step_by(size + 1).sum();
     let mut penalty = penalty.max(trace / size.max(1) as f64 * 1e-10);
@@ -207,11 +208,11 @@ fn solve_penalised(gram: &[f64], size: usize, penalty: f64, right: &mut [f64], c
         }
         penalty = penalty.max(f64::MIN_POSITIVE) * 10.0;
     }
-    // Features that are no numbers, or all zero: nothing can be learned from them.
+    // NaN features, or all zero: nothing can be learned from them.
     right.fill(0.0);
 }
 
-/// Raises of the penalty by 10 after which the matrix would have to be solvable if its numbers were any.
+/// Number of times the penalty is multiplied by 10; after that, any finite matrix is solvable.
 const MOST_RAISES: usize = 12;
 
 fn counts(labels: &[u8], classes: usize) -> Vec<usize> {
@@ -240,7 +241,7 @@ impl<'a> Standard<'a> {
     }
 }
 
-/// The lower triangle of `matrixᵀ · matrix` of a matrix `[rows, width]` whose rows `write` gives.
+/// The lower triangle of `matrixᵀ · matrix` of a matrix `[rows, width]` whose rows `write` writes.
 fn gram(rows: usize, width: usize, write: impl Fn(usize, &mut [f32]) + Sync) -> Vec<f64> {
     let mut sums = vec![0.0; width * width];
     let mut block = vec![0.0; ROWS * width];

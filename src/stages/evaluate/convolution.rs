@@ -15,21 +15,21 @@ use crate::store::predictions::Predictions;
 use crate::store::run_directory::RunDirectory;
 use crate::store::run_record::Opening;
 
-/// A head that is trained; the test set is still closed.
+/// A trained head; the test set is still closed.
 pub(super) struct Trained {
     context: Context,
     sources: Sources,
     layer: String,
-    /// Features an image.
+    /// Features per image.
     features: usize,
     /// Accuracy on the validation images.
     validation: f64,
 }
 
-/// The config of the head on a block; `probed` is that of the other probes' extraction.
+/// The config of the head on a block, from `probed`, the config of the other probes' extraction.
 pub(super) fn config(probed: &Config, layer: &str, split: &Split) -> Result<Config> {
     let mut overrides = Overrides::default();
-    // How many there are, for choices that need some; which ones, `Sources::split` says.
+    // Only their number matters, for settings that need some; `Sources::split` says which ones.
     overrides.set("data.validation_images", split.validation.as_ref().map_or(0, Vec::len));
     overrides.set("data.labels_per_class", json!(null));
     overrides.set("extract.layers", json!([layer]));
@@ -39,7 +39,7 @@ pub(super) fn config(probed: &Config, layer: &str, split: &Split) -> Result<Conf
     overrides.set("finetune.head", "conv");
     overrides.set("finetune.hidden", json!(null));
     overrides.set("finetune.standardise", false);
-    // Those of mode `full` alone.
+    // Keys of mode `full` only.
     overrides.set("finetune.augment", json!(null));
     overrides.set("finetune.encoder_rate", 1.0);
     overrides.set("finetune.epochs", probed.evaluate.epochs);
@@ -75,19 +75,19 @@ pub(super) fn train(
 }
 
 impl Trained {
-    /// Opens the test set, and says what for.
-    pub(super) fn test(self, reporter: &mut dyn Reporter) -> Result<(ProbeResult, Opening)> {
+    /// Opens the test set; returns what for, too.
+    pub(super) fn test(&self, reporter: &mut dyn Reporter) -> Result<(ProbeResult, Opening)> {
         let Self { context, sources, layer, features, validation } = self;
         let head = ProbeHead::Conv.name();
         let purpose = format!("evaluate: probe {layer} {head}");
-        let summary = test_classifier(&context, &sources, None, &purpose, reporter)?;
+        let summary = test_classifier(context, sources, None, &purpose, reporter)?;
         let statistics = Predictions::load(&context.run.predictions())?.statistics();
         let probe = ProbeResult {
-            layer,
+            layer: layer.clone(),
             head: head.into(),
-            features,
+            features: *features,
             chosen: json!({}),
-            validation_accuracy: validation,
+            validation_accuracy: *validation,
             test_accuracy: statistics.accuracy,
             test_interval: statistics.accuracy_interval,
             calibration_error: statistics.calibration_error,

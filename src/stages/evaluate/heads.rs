@@ -1,4 +1,4 @@
-//! The heads of the probe matrix: each is fitted to features, with its choices made on others.
+//! The heads of the probe matrix: each is fitted to some features and makes its choices on others.
 
 use burn::module::Module;
 use serde_json::{Value, json};
@@ -18,11 +18,11 @@ use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position, Replicas
 pub(super) struct Parts {
     pub train: Features,
     pub validation: Features,
-    /// Of the data set.
+    /// Number of classes of the data set.
     pub classes: usize,
 }
 
-/// A head that is fitted.
+/// A fitted head.
 pub(super) enum Fitted {
     /// With the number of classes.
     Knn(knn::GridPoint, usize),
@@ -30,7 +30,7 @@ pub(super) enum Fitted {
     Network(Box<Classifier>),
 }
 
-/// What was chosen on the validation images, and how good it was on them.
+/// What was chosen on the validation images, and its accuracy there.
 pub(super) struct Choice {
     pub chosen: Value,
     pub accuracy: f64,
@@ -38,14 +38,14 @@ pub(super) struct Choice {
 }
 
 impl Parts {
-    /// The features of both parts, for a head that wants all of them in memory.
+    /// Fits with the features of both parts in memory.
     fn with_numbers<T>(&self, fit: impl FnOnce(Labeled<'_>, Labeled<'_>) -> T) -> Result<T> {
         let numbers = (self.train.numbers()?, self.validation.numbers()?);
         let train = self.train.labeled(&numbers.0, self.classes);
         Ok(fit(train, self.validation.labeled(&numbers.1, self.classes)))
     }
 
-    /// Bytes that a head takes at its peak, with all features in memory; nothing where it reads them as a stream.
+    /// Peak memory of a head that needs all features in memory, in bytes; 0 for one that streams them.
     pub(super) fn memory(&self, head: ProbeHead, config: &EvaluateConfig) -> u64 {
         let ([train, width], validation) = (self.train.shape(), self.validation.len());
         let held = self.train.held();
@@ -63,7 +63,7 @@ impl Parts {
     }
 }
 
-/// Fits a head and makes its choices; nothing for heads that stand on maps (`convolution.rs`).
+/// Fits a head and makes its choices; `None` for heads that read maps (`convolution.rs`).
 pub(super) fn fit(
     context: &Context,
     head: ProbeHead,
@@ -78,7 +78,7 @@ pub(super) fn fit(
             let (points, _) = parts.with_numbers(|train, validation| knn::judge(train, validation, &grid))?;
             let best =
                 knn::best(&points).ok_or_else(|| Error::config("evaluate.knn_neighbours", "is empty"))?;
-            // As written in the config: the nearest f64 to an f32 has more digits.
+            // As in the config: the nearest f64 to an f32 has more digits.
             let temperature: f64 = best.temperature.to_string().parse().unwrap_or_default();
             let chosen = json!({ "neighbours": best.k, "temperature": temperature });
             Ok(Some(Choice { chosen, accuracy: best.accuracy, fitted: Fitted::Knn(best, parts.classes) }))
@@ -97,7 +97,7 @@ pub(super) fn fit(
     }
 }
 
-/// A classifier trained with each of the learning rates, and the one that is best on the validation images.
+/// Trains a classifier with each of the learning rates, and keeps the one that is best on the validation images.
 fn network(
     context: &Context,
     hidden: &[usize],
@@ -108,7 +108,7 @@ fn network(
     for &rate in &context.config.evaluate.learning_rates {
         let network = match train(context, hidden, parts, rate, reporter) {
             Ok(network) => network,
-            // A rate that is too high is a choice that was not good.
+            // A rate that diverges is merely a bad choice.
             Err(Error::Diverged { .. }) => continue,
             Err(error) => return Err(error),
         };
@@ -119,7 +119,7 @@ fn network(
         }
     }
     let (rate, accuracy, network) = best.ok_or_else(|| {
-        Error::config("evaluate.learning_rates", "training diverged with each of them; add a lower one")
+        Error::config("evaluate.learning_rates", "training diverged with every one; add a lower one")
     })?;
     let chosen = json!({ "learning_rate": rate });
     Ok(Choice { chosen, accuracy, fitted: Fitted::Network(Box::new(network)) })
@@ -176,11 +176,11 @@ fn train(
 }
 
 pub(super) fn stopped(stop: Stop) -> Error {
-    let state = "between probes, which begin anew; features and baselines are kept".into();
+    let state = "between probes, which start over; features and baselines are kept".into();
     Error::Stopped { stage: super::NAME, stop, state }
 }
 
-/// Passes on the wish to end, and no events: a probe is too short to be watched.
+/// Passes on requests to stop, but no events: a probe is too short for progress.
 struct StopOnly<'a>(&'a dyn Reporter);
 
 impl Reporter for StopOnly<'_> {
@@ -192,7 +192,7 @@ impl Reporter for StopOnly<'_> {
 }
 
 impl Fitted {
-    /// Probabilities of the classes, `[images, classes]`; `train` are the features that nearest neighbours are sought in.
+    /// Probabilities of the classes, `[images, classes]`; `train` are the features to search for nearest neighbours.
     pub(super) fn probabilities(
         &self,
         context: &Context,

@@ -1,7 +1,6 @@
-//! What a run's features are worth: rotation accuracy, every block by every head, and the verdict against baselines.
+//! How good a run's features are: rotation accuracy, every block with every head, and the verdict against baselines.
 //!
-//! Everything that is chosen is chosen on held-out training images; the test set is opened afterwards, for all numbers
-//! at once. Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they
+//! Every choice is made on held-out training images; the test set is opened afterwards, for all numbers at once. Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they
 //! are resumed and checked like any other.
 
 mod convolution;
@@ -21,7 +20,7 @@ use crate::error::Result;
 use crate::files::{read_json, sha256, write_json};
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::DatasetLabel;
-use crate::store::features::Features;
+use crate::store::features::{Features, Manifest};
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::run_record::{Execution, Opening, RunRecord};
@@ -52,7 +51,7 @@ pub struct EvaluateSummary {
     /// Digest of the indices of the images that probes are fitted to and chosen on; empty in older files.
     #[serde(default)]
     pub split: String,
-    /// Every block, and all of them side by side, by every head.
+    /// Every block, and all blocks concatenated, with every head.
     pub probes: Vec<ProbeResult>,
     /// The probe with the highest validation accuracy; absent without probes.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -60,10 +59,10 @@ pub struct EvaluateSummary {
     /// Whether pretraining helped; absent without baselines.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
-    /// Baselines that were asked for but that this run cannot be compared with.
+    /// Baselines that were asked for but cannot be compared with this run.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub left_out: Vec<LeftOut>,
-    /// How many numbers of the run have been taken on the test set so far, including these.
+    /// How often the run has been measured on the test set so far, including these numbers.
     pub test_evaluations: u32,
 }
 
@@ -77,68 +76,28 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
         context.check(&place)?;
     }
     let prepared = prepare(context, reporter)?;
-    let Prepared { config, encoder, checkpoint, digest, layers, dataset, held_out, split, .. } = prepared;
     let work = begin(context, place)?;
-    let directory = RunDirectory::new(work.directory().path());
-    let own = sub_context(context, context.run.clone(), config)?;
+    let own = sub_context(context, context.run.clone(), prepared.config.clone())?;
+    let probed = probed_config(&own.config, prepared.layers.clone(), prepared.dataset.train.len());
+    let sub = sub_context(&own, RunDirectory::new(work.directory().path()), probed)?;
 
-    let probed = probed_config(&own.config, layers.clone(), dataset.train.len());
-    let sub = sub_context(&own, directory.clone(), probed)?;
-    reporter.report(Event::Note("evaluate: features of every block"));
-    extract(&sub, Some(own.run.stage(Stage::Pretrain)), reporter)?;
-    let manifest = directory.features().read_manifest()?;
-    let classes = manifest.classes.len();
-    let all = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    let chosen = probes::choose(&sub, &all, &split, &layers, &encoder, classes, reporter)?;
-    drop(all);
-    let convolutions = match own.config.evaluate.heads.contains(&ProbeHead::Conv) {
-        true => convolution::train(&own, &sub, &layers, &split, reporter)?,
-        false => Vec::new(),
-    };
-    let candidates = match &prepared.comparison {
-        Some(comparison) => Some(verdict::train(&own, &directory, &dataset, comparison, reporter)?),
-        None => None,
-    };
-
+    let chosen = choose(&own, &sub, &prepared, reporter)?;
     // Every choice is made: from here on the test set is open.
-    let opened = |decided_by: String, purpose: String| {
-        let opening = Opening { digest: sha256(format!("{digest} {decided_by}").as_bytes()), purpose };
-        context.run.record_run(context.environment(), label(&dataset), Some(opening))
-    };
-    let test_images = dataset.open_test()?;
-    if rotation::told(&checkpoint) {
-        opened("rotation".into(), "evaluate: rotation accuracy".into())?;
-    }
-    let rotation = rotation::report(&sub, &checkpoint, encoder, &dataset, held_out, &test_images, reporter)?;
-    drop(test_images);
-    let test = Features::load(&directory.features().test(), &manifest.origin, classes)?;
-    let train = Features::load(&directory.features().train(), &manifest.origin, classes)?;
-    for (layer, head, chosen) in chosen.names() {
-        opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
-    }
-    let mut probes = chosen.test(&sub, &train, &split, &test)?;
-    for trained in convolutions {
-        let (probe, opening) = trained.test(reporter)?;
-        context.run.record_run(context.environment(), label(&dataset), Some(opening))?;
-        probes.push(probe);
-    }
-    let verdict = match candidates {
-        Some(candidates) => Some(candidates.test(&own, &dataset, reporter)?),
-        None => None,
-    };
+    let Tested { rotation, probes, verdict } = chosen.test(context, &own, &sub, &prepared, reporter)?;
+
     let record: RunRecord = read_json(&context.run.record())?;
     let summary = EvaluateSummary {
-        dataset: label(&dataset),
-        classes: manifest.classes,
+        dataset: label(&prepared.dataset),
+        classes: chosen.manifest.classes,
         rotation,
-        protocol: protocol(&split),
-        split: split.digest(),
+        protocol: protocol(&prepared.split),
+        split: prepared.split.digest(),
         best: probes::best(&probes).cloned(),
         probes,
         verdict,
         left_out: prepared.left_out,
         test_evaluations: record.test_evaluations,
-        checkpoint: digest,
+        checkpoint: prepared.digest,
     };
     write_json(&work.directory().summary(), &summary)?;
     let execution = Execution::ending_now("evaluate", work.started(), context.environment());
@@ -147,7 +106,87 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     Ok(summary)
 }
 
-/// Takes the run, and makes room for the results. An evaluation that was cut short goes on by itself.
+/// Everything that was fitted and chosen; the test set is still closed.
+struct Chosen {
+    manifest: Manifest,
+    probes: probes::Chosen,
+    convolutions: Vec<convolution::Trained>,
+    candidates: Option<verdict::Candidates>,
+}
+
+/// Extracts the features of every block, fits all probes and trains the classifiers of the verdict; `own` is the run
+/// itself, `sub` the run in its directory `evaluate`.
+fn choose(own: &Context, sub: &Context, prepared: &Prepared, reporter: &mut dyn Reporter) -> Result<Chosen> {
+    let Prepared { encoder, layers, dataset, split, comparison, .. } = prepared;
+    reporter.report(Event::Note("evaluate: features of every block"));
+    extract(sub, Some(own.run.stage(Stage::Pretrain)), reporter)?;
+    let files = sub.run.features();
+    let manifest = files.read_manifest()?;
+    let classes = manifest.classes.len();
+    let all = Features::load(&files.train(), &manifest.origin, classes)?;
+    let probes = probes::choose(sub, &all, split, layers, encoder, classes, reporter)?;
+    drop(all);
+    let convolutions = match own.config.evaluate.heads.contains(&ProbeHead::Conv) {
+        true => convolution::train(own, sub, layers, split, reporter)?,
+        false => Vec::new(),
+    };
+    let candidates = match comparison {
+        Some(comparison) => Some(verdict::train(own, &sub.run, dataset, comparison, reporter)?),
+        None => None,
+    };
+    Ok(Chosen { manifest, probes, convolutions, candidates })
+}
+
+/// The results on the test set.
+struct Tested {
+    rotation: Option<RotationReport>,
+    probes: Vec<ProbeResult>,
+    verdict: Option<Verdict>,
+}
+
+impl Chosen {
+    /// Opens the test set; every number taken on it is counted in `run.json` first.
+    fn test(
+        &self,
+        context: &Context,
+        own: &Context,
+        sub: &Context,
+        prepared: &Prepared,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Tested> {
+        let Prepared { checkpoint, digest, dataset, held_out, split, .. } = prepared;
+        let record = |opening| context.run.record_run(context.environment(), label(dataset), Some(opening));
+        let opened = |decided_by: String, purpose: String| {
+            record(Opening { digest: sha256(format!("{digest} {decided_by}").as_bytes()), purpose })
+        };
+        let test_images = dataset.open_test()?;
+        if rotation::told(checkpoint) {
+            opened("rotation".into(), "evaluate: rotation accuracy".into())?;
+        }
+        let encoder = prepared.encoder.clone();
+        let rotation =
+            rotation::report(sub, checkpoint, encoder, dataset, held_out.clone(), &test_images, reporter)?;
+        drop(test_images);
+        let files = sub.run.features();
+        let (origin, classes) = (&self.manifest.origin, self.manifest.classes.len());
+        let test = Features::load(&files.test(), origin, classes)?;
+        let train = Features::load(&files.train(), origin, classes)?;
+        for (layer, head, chosen) in self.probes.names() {
+            opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
+        }
+        let mut probes = self.probes.test(sub, &train, split, &test)?;
+        for trained in &self.convolutions {
+            let (probe, opening) = trained.test(reporter)?;
+            record(opening)?;
+            probes.push(probe);
+        }
+        let candidates = self.candidates.as_ref();
+        let verdict = candidates.map(|candidates| candidates.test(own, dataset, reporter)).transpose()?;
+        Ok(Tested { rotation, probes, verdict })
+    }
+}
+
+/// Locks the run and makes room for the results. An evaluation that was cut short is resumed without being asked.
 fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
     context.take()?;
     let existing = match context.existing {
@@ -159,14 +198,14 @@ fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
     Ok(work)
 }
 
-/// A run of stages inside this one: results of a run that was cut short are gone on with.
+/// A run of stages inside this one, resumed if it was cut short.
 fn sub_context(context: &Context, run: RunDirectory, config: Config) -> Result<Context> {
     let mut sub = Context::new(run, config, context.data_home.clone(), Existing::Resume)?;
     sub.allow_data_mismatch = context.allow_data_mismatch;
     Ok(sub)
 }
 
-/// The config of the extraction that all probes read from.
+/// The config of the extraction for all probes.
 fn probed_config(config: &Config, layers: Vec<String>, available: usize) -> Config {
     let evaluate = &config.evaluate;
     let limit = evaluate.train_images.map_or(available, |images| images.min(available));

@@ -16,13 +16,13 @@ use crate::store::networks::load_encoder;
 use crate::store::stage_directory::checkpoint_in;
 use crate::training::{Keep, KeepBy};
 
-/// Everything that the work needs, checked.
+/// Everything that the evaluation needs, checked.
 pub(super) struct Prepared {
-    /// The run's, but for what its checkpoint says of pretraining.
+    /// The run's config, with what the checkpoint says about pretraining.
     pub config: Config,
     pub encoder: Encoder,
     pub checkpoint: Checkpoint,
-    /// SHA-256 of its file.
+    /// SHA-256 of the checkpoint file.
     pub digest: String,
     /// The blocks to probe.
     pub layers: Vec<String>,
@@ -31,7 +31,7 @@ pub(super) struct Prepared {
     pub held_out: Option<Vec<u32>>,
     /// The labeled images that probes are fitted to and chosen on.
     pub split: Split,
-    /// What the verdict compares; absent where nothing is asked for, or left.
+    /// What the verdict compares; `None` if nothing was asked for or nothing is left.
     pub comparison: Option<Comparison>,
     pub left_out: Vec<LeftOut>,
 }
@@ -52,7 +52,7 @@ pub(super) fn prepare(context: &Context, reporter: &mut dyn Reporter) -> Result<
     let pretrained_on = pretraining_split(&checkpoint.header, &dataset, &config.data)?;
     if pretrained_on.is_none() {
         reporter.report(Event::Note(
-            "evaluate: which images pretraining held out cannot be told from these; no rotation accuracy on them",
+            "evaluate: the images that pretraining held out cannot be identified; no rotation accuracy on them",
         ));
     }
     let held_out = pretrained_on.and_then(|split| split.validation);
@@ -80,8 +80,8 @@ pub(super) fn prepare(context: &Context, reporter: &mut dyn Reporter) -> Result<
     })
 }
 
-/// The config with encoder, pixels and pretraining as the checkpoint says, and the seed of its first parameters. The
-/// encoder is never the supervised baseline's, even where the run's last `finetune` trained that.
+/// The config with encoder, pixels and pretraining as in the checkpoint, and the seed of its initial parameters. The
+/// encoder is never the supervised baseline's, even if the run's last `finetune` trained that.
 fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Config, u64)> {
     let header = &checkpoint.header;
     let Recipe { seed, data, mut pretrain } = Recipe::of(header)?;
@@ -93,7 +93,7 @@ fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Conf
     if pretrain.epochs == 0 && pretrain.steps.is_none() {
         pretrain.epochs = epochs;
     }
-    // How it trained is what counts here; what it chose by needs its own validation split.
+    // Only how it trained matters here; how it chose needs its own validation split.
     pretrain =
         PretrainConfig { keep: Keep::Last, keep_by: KeepBy::Task, patience: None, probe: None, ..pretrain };
     let config = &context.config;
@@ -109,7 +109,7 @@ fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Conf
     Ok((config, seed))
 }
 
-/// Refuses what the encoder does not give.
+/// Refuses read-outs that the encoder does not have.
 fn check_readouts(config: &Config, encoder: &Encoder, layers: &[String]) -> Result<()> {
     let evaluate = &config.evaluate;
     let all = Readout { layers: layers.to_vec(), pool: evaluate.pool, views: evaluate.views };
@@ -123,7 +123,7 @@ fn check_readouts(config: &Config, encoder: &Encoder, layers: &[String]) -> Resu
         (FinetuneMode::Full, _) => full_readout(config, encoder).map(drop),
         (FinetuneMode::Frozen, HeadKind::Conv) if feature_map(encoder, &config.extract).is_none() => {
             let problem = format!(
-                "`conv` stands on the map of one block in one view, section `extract` names {}",
+                "`conv` reads the map of one block in one view, section `extract` names {}",
                 describe(encoder, &readout)
             );
             Err(Error::config("finetune.head", problem))
@@ -132,7 +132,7 @@ fn check_readouts(config: &Config, encoder: &Encoder, layers: &[String]) -> Resu
     }
 }
 
-/// An error about a key of another section, as one about the key that was set.
+/// Turns an error about a key of another section into one about the key that was set.
 fn in_section(error: Error, from: &str, to: &str) -> Error {
     match error {
         Error::Config { path, problem } => Error::Config { path: path.replace(from, to), problem },
@@ -140,8 +140,8 @@ fn in_section(error: Error, from: &str, to: &str) -> Error {
     }
 }
 
-/// Of the first `limit` training images those to fit to and those to choose on: what pretraining held out, or where that
-/// is nothing, as many as section `evaluate` says.
+/// Of the first `limit` training images, those to fit to and those to choose on: the ones held out by pretraining, or
+/// if there are none, as many as section `evaluate` says.
 fn probe_split(dataset: &Dataset, held_out: Option<&[u32]>, config: &Config, limit: usize) -> Result<Split> {
     let split = match held_out {
         Some(held_out) => {
@@ -150,7 +150,7 @@ fn probe_split(dataset: &Dataset, held_out: Option<&[u32]>, config: &Config, lim
             Split { train, validation: Some(validation) }
         }
         None => {
-            // A quarter at most, where there are few images.
+            // At most a quarter of the images.
             let held_out = config.evaluate.validation_images.min(limit / 4);
             let data =
                 DataConfig { validation_images: held_out, labels_per_class: None, ..config.data.clone() };

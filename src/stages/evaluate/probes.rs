@@ -1,4 +1,4 @@
-//! The probe matrix: every block, and all of them side by side, by every head.
+//! The probe matrix: every block, and all blocks concatenated, with every head.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use crate::store::features::Features;
 /// A head on the features of a layer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ProbeResult {
-    /// The block, or all blocks side by side.
+    /// The block, or all blocks concatenated.
     pub layer: String,
     /// `knn`, `ridge`, `linear`, `mlp` or `conv`.
     pub head: String,
@@ -27,7 +27,7 @@ pub struct ProbeResult {
     pub features: usize,
     /// What was chosen on the validation images.
     pub chosen: Value,
-    /// Accuracy on the validation images; a little too high, since the choice was made by it.
+    /// Accuracy on the validation images; slightly optimistic, since the choice was made by it.
     pub validation_accuracy: f64,
     /// Accuracy on the test set.
     pub test_accuracy: f64,
@@ -88,7 +88,7 @@ pub(super) fn choose(
     Ok(Chosen(cells))
 }
 
-/// Says what the heads take that want all features in memory, and refuses what does not fit.
+/// Reports the memory of heads that need all features at once, and refuses what does not fit.
 fn check_memory(
     context: &Context,
     parts: impl Iterator<Item = Parts>,
@@ -109,7 +109,7 @@ fn check_memory(
     }
 }
 
-/// How to do with less memory.
+/// How to get by with less memory.
 const LESS: &str = "take fewer images (evaluate.train_images), narrower features (evaluate.pool, evaluate.layers), or \
                     leave `knn` and `ridge` out of evaluate.heads";
 
@@ -121,7 +121,7 @@ pub(super) fn best(probes: &[ProbeResult]) -> Option<&ProbeResult> {
     })
 }
 
-/// Each layer and then all of them, with their columns in the features: view by view, layer by layer.
+/// Each layer, and then all of them, with their columns in the features (view by view, layer by layer).
 fn reads(
     context: &Context,
     layers: &[String],
@@ -156,7 +156,7 @@ impl Chosen {
         self.0.iter().map(|cell| (cell.layer.as_str(), cell.head.name(), &cell.choice.chosen))
     }
 
-    /// Judges every probe on the test features; `all` are the training features that nearest neighbours are sought in.
+    /// Evaluates every probe on the test features; `all` are the training features to search for nearest neighbours.
     pub(super) fn test(
         &self,
         context: &Context,

@@ -1,4 +1,4 @@
-//! How well the pretrained network recognises which way an image was turned.
+//! How well the pretrained network recognises how an image was rotated.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,8 +41,8 @@ pub(super) fn told(checkpoint: &Checkpoint) -> bool {
     !checkpoint.part("head").is_empty()
 }
 
-/// Judges the rotation head of a checkpoint on the training images `held_out` and on the test images; nothing where it
-/// holds none.
+/// Evaluates the rotation head of a checkpoint on the training images `held_out` and on the test images; `None` if it
+/// has no head.
 pub(super) fn report(
     context: &Context,
     checkpoint: &Checkpoint,
@@ -75,7 +75,7 @@ pub(super) fn report(
     }))
 }
 
-/// Accuracy by class, of logits `[images, turns, answers]`.
+/// Accuracy by class, from logits `[images, turns, answers]`.
 fn by_class(logits: &[f32], labels: &[u8], classes: usize) -> Vec<Option<f64>> {
     let mut right = vec![0_u64; classes];
     let mut all = vec![0_u64; classes];
@@ -96,7 +96,7 @@ mod tests {
     #[test]
     fn an_image_counts_once_a_rotation_for_its_class() {
         let mut logits = vec![0.0; 2 * 16];
-        // The first image told rightly in all rotations, the second as upright always.
+        // The first image recognised in all rotations, the second always called upright.
         (0..4).for_each(|turns| logits[turns * 4 + turns] = 1.0);
         assert_eq!(by_class(&logits, &[2, 0], 3), [Some(0.25), None, Some(1.0)]);
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Sources, Trained, choice, kept_accuracy, material, ridge};
+use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material, ridge};
 use crate::config::{self, FinetuneConfig, Overrides};
 use crate::data::{self, Pixels};
 use crate::error::{Error, Result};
@@ -45,13 +45,7 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
         ridge::check_memory(&train, validation.as_ref(), classes, reporter)?;
     }
     training_stage::announce(Stage::Finetune, &manifest.origin.dataset.name, reporter);
-    let shape = ClassifierShape {
-        features: train.values(),
-        hidden: config.finetune.hidden_widths(),
-        batch_norm: config.finetune.batch_norm,
-        classes,
-        map,
-    };
+    let shape = configured_shape(&config.finetune, train.values(), classes, map);
     let dataset = manifest.origin.dataset.clone();
     let header = Header {
         classifier: Some(shape.clone()),
@@ -71,26 +65,26 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
     })
 }
 
-/// Where the features are that are trained and tested on.
+/// The files of the features to train and test on.
 fn directory(context: &Context, sources: &Sources) -> PathBuf {
     sources.features.clone().unwrap_or_else(|| context.run.stage(Stage::Extract))
 }
 
-/// The test features, which must come from the same encoder as those that `checkpoint` was trained on.
+/// The test features, which must come from the same encoder as the training features of `checkpoint`.
 pub(super) fn test_features(context: &Context, sources: &Sources, checkpoint: &Header) -> Result<Features> {
     let files = FeatureFiles::new(&directory(context, sources));
     let manifest = files.read_manifest()?;
     if checkpoint.input.as_ref() != Some(&manifest.origin.checkpoint) {
         return Err(Error::checkpoint(
             files.manifest(),
-            "these features come from another encoder than those that the classifier was trained on",
+            "these features come from another encoder than those the classifier was trained on",
             "run `rotnet finetune --force` on them",
         ));
     }
     Features::load(&files.test(), &manifest.origin, manifest.classes.len())
 }
 
-/// How a classifier on features came about.
+/// How a classifier on features was trained.
 struct Head {
     history: Vec<EpochMetrics>,
     how: String,
@@ -99,7 +93,7 @@ struct Head {
     work: Work,
 }
 
-/// Trains or solves the classifier; leaves its checkpoint.
+/// Trains or solves the classifier, and writes its checkpoint.
 fn head(
     context: &Context,
     header: Header,
@@ -125,7 +119,7 @@ fn head(
     Ok(Head { validation, history, how: choice(config).into(), seconds, work })
 }
 
-/// The map that a head of convolutions stands on.
+/// The map that a head of convolutions reads.
 fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<FeatureMap>> {
     match (config.head, &manifest.map) {
         (HeadKind::Conv, None) => {
@@ -141,10 +135,10 @@ fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<Fea
     }
 }
 
-/// The context with a config that tells of the features what they are: `predict` reads there how to make others.
+/// The context with a config that describes the features: `predict` reads from it how to compute more.
 ///
 /// # Errors
-/// [`Error::Usage`] where the config asks for features other than these.
+/// [`Error::Usage`] if the config asks for features other than these.
 fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
     let path = StageDirectory::new(directory).config();
     if !path.exists() {

@@ -2,51 +2,35 @@
 
 use serde_json::Value;
 
-use super::{Sources, Trained, choice, kept_accuracy, material};
+use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material};
 use crate::config::Config;
 use crate::data::{self, Dataset, Pixels};
 use crate::error::{Error, Result};
-use crate::model::{
-    ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork,
-};
+use crate::model::{Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::Samples;
 use crate::stages::extract::{check_data, describe, feature_map};
 use crate::stages::{Context, label, training_stage};
-use crate::store::checkpoint::Header;
+use crate::store::checkpoint::{Checkpoint, Header};
 use crate::store::networks::load_encoder;
 use crate::store::stage_directory::checkpoint_in;
 
-/// Trains encoder and classifier; gives the data set too, whose test images are still closed.
+/// Trains encoder and classifier; also returns the data set, whose test images are still closed.
 pub(super) fn run(
     context: &Context,
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<(Trained, Dataset)> {
     let config = &context.config;
-    let pretrained = match config.finetune.from_scratch {
-        true => None,
-        false => {
-            let place = sources.checkpoint.clone();
-            let place = place.unwrap_or_else(|| context.run.stage(Stage::Pretrain));
-            Some(load_encoder(&context.device, checkpoint_in(&place))?)
-        }
-    };
+    let pretrained = pretrained(context, sources)?;
     let readout = pretrained.as_ref().map(|(encoder, ..)| full_readout(config, encoder)).transpose()?;
     context.check(&context.run.files(Stage::Finetune))?;
     let dataset = data::open(&config.data, &context.data_home, reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
     let (encoder, header) = match pretrained {
-        Some((encoder, checkpoint, digest)) => {
-            check_data(context, &checkpoint, &dataset, reporter)?;
-            if !checkpoint.header.pixels.is_as(&config.data) {
-                let text = "pixels are scaled as in the checkpoint, not as the config says";
-                reporter.report(Event::Warning(text));
-            }
-            (encoder, Header { input: Some(digest), ..checkpoint.header })
-        }
+        Some(pretrained) => pretrained_encoder(context, pretrained, &dataset, reporter)?,
         None => fresh_encoder(context, &dataset, &split.train),
     };
     let (readout, map) = match readout {
@@ -56,13 +40,8 @@ pub(super) fn run(
     let plain = |indices| PlainImages::new(&dataset.train, indices, &header.pixels);
     let train = plain(split.train).augmented(config.finetune.augment.as_ref(), config.seed);
     let validation = split.validation.map(plain);
-    let shape = ClassifierShape {
-        features: encoder.read_width(&readout)?,
-        hidden: config.finetune.hidden_widths(),
-        batch_norm: config.finetune.batch_norm,
-        classes: dataset.class_names.len(),
-        map,
-    };
+    let width = encoder.read_width(&readout)?;
+    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
     let network = ImageClassifier::new(encoder, readout.clone(), &shape, config.seed, &device);
     let stage_header = Header {
@@ -92,8 +71,32 @@ pub(super) fn run(
     Ok((trained, dataset))
 }
 
+/// The pretrained encoder, its checkpoint and the digest of that; none if the encoder is trained from scratch.
+fn pretrained(context: &Context, sources: &Sources) -> Result<Option<(Encoder, Checkpoint, String)>> {
+    if context.config.finetune.from_scratch {
+        return Ok(None);
+    }
+    let place = sources.checkpoint.clone().unwrap_or_else(|| context.run.stage(Stage::Pretrain));
+    load_encoder(&context.device, checkpoint_in(&place)).map(Some)
+}
+
+/// The encoder of a checkpoint that fits the data set, and what a checkpoint made from it says.
+fn pretrained_encoder(
+    context: &Context,
+    (encoder, checkpoint, digest): (Encoder, Checkpoint, String),
+    dataset: &Dataset,
+    reporter: &mut dyn Reporter,
+) -> Result<(Encoder, Header)> {
+    check_data(context, &checkpoint, dataset, reporter)?;
+    if !checkpoint.header.pixels.is_as(&context.config.data) {
+        let text = "pixels are scaled as in the checkpoint, not as the config says";
+        reporter.report(Event::Warning(text));
+    }
+    Ok((encoder, Header { input: Some(digest), ..checkpoint.header }))
+}
+
 /// What the classifier sees of the encoder, as section `extract` says; for a head of convolutions the map of one block,
-/// the last one where none is named.
+/// by default the last.
 pub(in crate::stages) fn full_readout(
     config: &Config,
     encoder: &Encoder,
@@ -119,8 +122,8 @@ pub(in crate::stages) fn full_readout(
     }
 }
 
-/// An encoder as pretraining begins with, and what a checkpoint of it says; pixels are as the config says, with the
-/// mean and deviation of the images of `indices`.
+/// A fresh encoder, as at the start of pretraining, and what a checkpoint made from it says; pixels are scaled as the
+/// config says, with the mean and deviation of the images of `indices`.
 fn fresh_encoder(context: &Context, dataset: &Dataset, indices: &[u32]) -> (Encoder, Header) {
     let config = &context.config;
     let image = dataset.image_shape();

@@ -1,4 +1,4 @@
-//! Features (or images, when the encoder is trained too) to a classifier, and its test accuracy.
+//! Trains a classifier on features (or on images, if the encoder is trained too), and tests it.
 //!
 //! Training and testing are two steps: a classifier can be trained and chosen with the test set closed, and tested later.
 
@@ -18,7 +18,7 @@ use crate::data::{Dataset, Split};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::judge::statistics::Statistics;
-use crate::model::HeadKind;
+use crate::model::{ClassifierShape, FeatureMap, HeadKind};
 use crate::progress::{EpochMetrics, Reporter, Stage};
 use crate::samples::Samples;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
@@ -55,7 +55,7 @@ pub struct FinetuneSummary {
     pub warnings: Vec<String>,
     /// Names of the classes, in the order of the matrix.
     pub classes: Vec<String>,
-    /// The evaluation on the test set, after all training; absent until the test set is opened.
+    /// The evaluation on the test set, after all training; absent until then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub test: Option<Evaluation>,
     /// Interval, calibration and mistakes on the test set; absent until it is opened.
@@ -66,7 +66,7 @@ pub struct FinetuneSummary {
 }
 
 impl FinetuneSummary {
-    /// Refuses a checkpoint, at `path`, other than the one that these numbers are of.
+    /// Refuses a checkpoint at `path` that these numbers do not belong to.
     ///
     /// # Errors
     /// [`Error::Checkpoint`], [`Error::Io`].
@@ -75,7 +75,7 @@ impl FinetuneSummary {
             true => Ok(()),
             false => Err(Checkpoint::refuse(
                 path,
-                "is not the one that summary.json beside it describes; its training did not end",
+                "is not the one that summary.json beside it describes; its training did not finish",
             )),
         }
     }
@@ -88,7 +88,7 @@ pub struct Sources {
     pub checkpoint: Option<PathBuf>,
     /// The directory of features (mode `frozen`).
     pub features: Option<PathBuf>,
-    /// The images to train on and those held out, in place of those that section `data` draws (mode `frozen`).
+    /// The images to train on and those held out, instead of those that section `data` draws (mode `frozen`).
     pub split: Option<Split>,
 }
 
@@ -109,11 +109,11 @@ pub fn finetune(
     Ok(summary)
 }
 
-/// Trains the classifier and leaves the test set closed; [`test_classifier`] opens it later. The summary of the very same
-/// classifier stays where that has been tested already.
+/// Trains the classifier and leaves the test set closed; [`test_classifier`] opens it later. If the very same
+/// classifier has been tested before, its summary is kept.
 ///
 /// # Errors
-/// As those of [`finetune`].
+/// Those of [`finetune`].
 pub fn train_classifier(
     context: &Context,
     sources: &Sources,
@@ -125,7 +125,7 @@ pub fn train_classifier(
     Ok(summary)
 }
 
-/// Trains the classifier; gives its summary, the data set where it was opened, and the directory that both belong in.
+/// Trains the classifier; returns its summary, the data set if it was opened, and the stage's directory.
 fn trained(
     context: &Context,
     sources: &Sources,
@@ -167,7 +167,7 @@ fn trained(
     Ok((summary, dataset, trained.work))
 }
 
-/// What is trained on what.
+/// What is trained, and on what.
 fn what(config: &FinetuneConfig) -> &'static str {
     match (config.mode, config.head) {
         (FinetuneMode::Full, _) if config.from_scratch => {
@@ -188,7 +188,7 @@ fn protocol(what: &str, how: &str, test: &str) -> String {
     format!("{what}; {how}, {test}")
 }
 
-/// Accuracy on the validation split of the epoch that is kept.
+/// Validation accuracy of the epoch that is kept.
 fn kept_accuracy(config: &FinetuneConfig, history: &[EpochMetrics]) -> Option<f64> {
     match config.keep {
         Keep::Last => history.last()?.validation_accuracy,
@@ -196,7 +196,7 @@ fn kept_accuracy(config: &FinetuneConfig, history: &[EpochMetrics]) -> Option<f6
     }
 }
 
-/// How the number of epochs came about, in words.
+/// How the number of epochs was chosen, in words.
 fn choice(config: &FinetuneConfig) -> &'static str {
     match (config.patience, config.keep) {
         (None, Keep::Last) => "trained for a fixed number of epochs",
@@ -207,7 +207,7 @@ fn choice(config: &FinetuneConfig) -> &'static str {
 }
 
 struct Trained {
-    /// Trained how long, or solved, and how that was chosen.
+    /// How it was trained or solved, in words.
     how: String,
     seconds: f64,
     dataset: DatasetLabel,
@@ -219,7 +219,23 @@ struct Trained {
     work: Work,
 }
 
-/// What the loop is given, without any look at the features.
+/// The classifier that the config describes, on `features` numbers per image; only head `conv` reads `map`.
+pub(super) fn configured_shape(
+    config: &FinetuneConfig,
+    features: usize,
+    classes: usize,
+    map: Option<FeatureMap>,
+) -> ClassifierShape {
+    ClassifierShape {
+        features,
+        hidden: config.hidden_widths(),
+        batch_norm: config.batch_norm,
+        classes,
+        map: map.filter(|_| config.head == HeadKind::Conv),
+    }
+}
+
+/// What the training loop is given.
 fn material<'a, N>(
     samples: &'a dyn Samples,
     validation: Option<&'a dyn Samples>,

@@ -12,10 +12,10 @@ use crate::store::checkpoint::{Checkpoint, Header};
 use crate::store::features::Features;
 use crate::store::replacement::Work;
 
-/// Parts of the training set that are left out in turn to choose the penalty.
+/// Folds of the training set, left out in turn to choose the penalty.
 const FOLDS: usize = 5;
 
-/// How to do with less memory.
+/// How to get by with less memory.
 const LESS: &str = "take fewer labels (data.labels_per_class), narrower features (extract.pool, extract.layers), or the \
                     head `linear`, which reads them as a stream";
 
@@ -23,14 +23,14 @@ const LESS: &str = "take fewer labels (data.labels_per_class), narrower features
 pub(super) struct Solved {
     /// How the penalty was chosen, and which one it is.
     pub how: String,
-    /// Accuracy on the validation images, which the penalty was chosen by; absent where there are none.
+    /// Accuracy on the validation images, by which the penalty was chosen; `None` if there are none.
     pub validation: Option<f64>,
-    /// Wall time.
+    /// Wall time, in seconds.
     pub seconds: f64,
     pub work: Work,
 }
 
-/// Says what solving takes, and refuses what does not fit into memory.
+/// Reports the memory that solving takes, and refuses what does not fit.
 ///
 /// # Errors
 /// [`Error::Memory`].
@@ -46,7 +46,7 @@ pub(super) fn check_memory(
     memory::require(&what, needed, LESS, reporter)
 }
 
-/// Bytes at the peak, features included.
+/// Peak memory in bytes, including the features.
 pub(in crate::stages) fn bytes(
     images: usize,
     validation: Option<usize>,
@@ -59,7 +59,8 @@ pub(in crate::stages) fn bytes(
     }
 }
 
-/// Solves for `train` and leaves the checkpoint; the penalty is chosen on `validation`, or by folds where there is none.
+/// Solves for `train` and writes the checkpoint; the penalty is chosen on `validation`, or by cross-validation if there
+/// is none.
 pub(super) fn solve(
     context: &Context,
     header: Header,
@@ -84,7 +85,7 @@ pub(super) fn solve(
     };
     let best = choice.trials.iter().map(|trial| trial.accuracy).fold(0.0, f64::max);
     let RidgeChoice { ridge, temperature, .. } = choice;
-    // Scores are near each other; divided by the temperature their softmax is calibrated.
+    // Scores are close to each other; divided by the temperature, their softmax is calibrated.
     let scaled = |values: Vec<f32>| values.into_iter().map(|value| value / temperature as f32).collect();
     let network = Classifier::linear(
         shape,

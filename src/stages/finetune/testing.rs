@@ -1,4 +1,4 @@
-//! A trained classifier on the test set: the last thing that is done with it.
+//! Tests a trained classifier on the test set: the last step.
 
 use std::path::Path;
 
@@ -20,11 +20,11 @@ use crate::store::run_record::Opening;
 use crate::store::stage_directory::StageDirectory;
 use crate::training::{self, Evaluation};
 
-/// What the summary of a classifier says of the test set before it is opened, and afterwards.
+/// What the summary of a classifier says about the test set before and after it is opened.
 pub(super) const CLOSED: &str = "test set not opened";
 const OPENED: &str = "test set evaluated once afterwards, nothing selected on it";
 
-/// What a classifier answered on the test set, and its summary.
+/// A classifier's predictions on the test set, and its summary.
 pub(super) struct Tested {
     predictions: Predictions,
     summary: FinetuneSummary,
@@ -39,12 +39,12 @@ impl Tested {
     }
 }
 
-/// Evaluates the classifier that a run has trained on the test set, which is counted in `run.json` with `purpose`;
-/// `dataset` is the run's, where it is open already.
+/// Evaluates the run's trained classifier on the test set, which `run.json` counts with `purpose`; `dataset` is the
+/// run's data set, if it is already open.
 ///
 /// # Errors
-/// Whatever [`crate::Error`] names: a classifier that is not there or whose training did not end, features or a data set
-/// that do not fit, disk.
+/// Whatever [`crate::Error`] names: a classifier that is missing or whose training did not finish, features or a data
+/// set that do not fit, disk.
 pub fn test_classifier(
     context: &Context,
     sources: &Sources,
@@ -62,7 +62,7 @@ pub fn test_classifier(
     Ok(summary)
 }
 
-/// A classifier that is trained, before the test set is opened.
+/// A trained classifier, before the test set is opened.
 pub(super) struct Trained<'a> {
     pub files: &'a StageDirectory,
     pub summary: FinetuneSummary,
@@ -70,7 +70,7 @@ pub(super) struct Trained<'a> {
 }
 
 impl Trained<'_> {
-    /// Evaluates it on the test set, and writes nothing beside it.
+    /// Evaluates it on the test set; writes only `run.json`.
     pub(super) fn test(
         self,
         context: &Context,

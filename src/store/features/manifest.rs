@@ -1,4 +1,4 @@
-//! The files of a directory of features, and where they come from.
+//! The files of a directory of features, and their origin.
 
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,21 @@ pub struct Origin {
     pub checkpoint: String,
     /// The data set encoded.
     pub dataset: DatasetLabel,
-    /// The layer whose output they are.
+    /// The layer that they are the output of.
     pub layer: String,
 }
 
 /// The file `manifest.json` beside the features.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Where they come from.
+    /// Their origin.
     pub origin: Origin,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
-    /// The map that the features of an image are; absent where they are none.
+    /// The shape of the features as a map; absent if they are not one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub map: Option<FeatureMap>,
-    /// Shape of the training features: images, numbers an image.
+    /// Shape of the training features: images, features per image.
     pub train: [usize; 2],
     /// Shape of the test features.
     pub test: [usize; 2],
@@ -46,7 +46,7 @@ pub struct FeatureFiles {
 }
 
 impl FeatureFiles {
-    /// The files in `directory`, whether they are there or not.
+    /// The files in `directory`, existing or not.
     pub fn new(directory: &Path) -> Self {
         Self { directory: directory.to_path_buf() }
     }
@@ -61,7 +61,7 @@ impl FeatureFiles {
         self.directory.join("test.safetensors")
     }
 
-    /// The manifest, which is written last: where it is, the features are whole.
+    /// The manifest, which is written last: if it exists, the features are complete.
     pub fn manifest(&self) -> PathBuf {
         self.directory.join("manifest.json")
     }
@@ -69,7 +69,7 @@ impl FeatureFiles {
     /// Reads the manifest.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if there is none or it is damaged.
+    /// [`Error::Checkpoint`] if it is missing or damaged.
     pub fn read_manifest(&self) -> Result<Manifest> {
         if !self.manifest().exists() {
             return Err(Error::checkpoint(

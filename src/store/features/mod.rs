@@ -1,4 +1,4 @@
-//! Feature files: what `extract` hands to `finetune`; written and read as streams.
+//! Feature files, which `extract` writes and `finetune` reads, both as streams.
 
 mod manifest;
 mod store;
@@ -24,7 +24,7 @@ pub use writer::FeatureWriter;
 
 const FORMAT: Format = Format { name: "rotnet-features", version: 3, hint: "run `rotnet extract` again" };
 
-/// Stands between the names of images: no name of a file holds one.
+/// Separates the names of images: no file name contains it.
 const SEPARATOR: &str = "\0";
 
 /// Names of the tensors.
@@ -32,19 +32,19 @@ const FEATURES: &str = "features";
 const LABELS: &str = "labels";
 const NAMES: &str = "names";
 
-/// Bytes of numbers up to which a file of features is read into memory: half a gibibyte, 60,000 images of 2,200
-/// features. More stay in the file and are read when they are looked at.
+/// Largest size of features to read into memory, in bytes: half a gibibyte, 60,000 images of 2,200 features. Larger
+/// ones stay in the file and are read when needed.
 pub const MOST_IN_MEMORY: u64 = 1 << 29;
-/// Numbers that are looked at together in a pass over all of them: 1 MiB, half a second-level cache.
+/// Numbers per block in a pass over all of them: 1 MiB, half a second-level cache.
 const BLOCK: usize = 1 << 18;
 
-/// Features and labels of a set of images, in the order of the images: in memory, or in a file that is read when they
-/// are looked at. Some of the images, or of the columns, share the numbers with the whole.
+/// Features and labels of a set of images, in the order of the images: in memory, or in a file that is read when
+/// needed. Subsets of images and columns share the numbers with the whole.
 pub struct Features {
     store: Arc<Store>,
-    /// Rows of the store that these images are; all in their order where absent.
+    /// Rows of the store that belong to these images; all, in order, if absent.
     rows: Option<Vec<u32>>,
-    /// Columns of the store that these features are.
+    /// Columns of the store that belong to these features.
     columns: Vec<Range<usize>>,
     labels: Vec<u8>,
     names: Vec<String>,
@@ -62,13 +62,13 @@ impl Features {
         Self { store: Arc::new(store), rows: None, columns: vec![all], labels, names: Vec::new() }
     }
 
-    /// With the name of each image; none where the number of an image is all there is.
+    /// With the name of each image; empty if images have only numbers.
     pub fn with_names(self, names: &[String]) -> Self {
         debug_assert!(names.is_empty() || names.len() == self.labels.len());
         Self { names: names.to_vec(), ..self }
     }
 
-    /// Images, and numbers an image.
+    /// Number of images, and features per image.
     pub fn shape(&self) -> [usize; 2] {
         [self.labels.len(), self.values()]
     }
@@ -78,12 +78,12 @@ impl Features {
         &self.labels
     }
 
-    /// Names in the order of the images; none where they have none.
+    /// Names in the order of the images; empty if they have none.
     pub fn names(&self) -> &[String] {
         &self.names
     }
 
-    /// Some of the images; the numbers stay where they are.
+    /// A subset of the images; shares the numbers.
     pub fn subset(&self, indices: &[u32]) -> Self {
         Self {
             store: Arc::clone(&self.store),
@@ -94,7 +94,7 @@ impl Features {
         }
     }
 
-    /// Some of the columns, in the order of the ranges; the numbers stay where they are.
+    /// A subset of the columns, in the order of the ranges; shares the numbers.
     pub fn columns(&self, ranges: &[Range<usize>]) -> Self {
         Self {
             store: Arc::clone(&self.store),
@@ -105,7 +105,7 @@ impl Features {
         }
     }
 
-    /// Columns of the store that are columns of this.
+    /// Columns of the store for columns of these features.
     fn stored_columns(&self, range: &Range<usize>) -> Vec<Range<usize>> {
         let mut first = 0;
         let mut found = Vec::new();
@@ -120,12 +120,12 @@ impl Features {
         found
     }
 
-    /// The row of the store that is the image of an index.
+    /// The row of the store for the image at an index.
     fn place(&self, index: usize) -> usize {
         self.rows.as_ref().map_or(index, |rows| rows[index] as usize)
     }
 
-    /// All numbers `[images, width]`, row by row, some images at a time.
+    /// All numbers `[images, width]`, row by row, in blocks of images.
     ///
     /// # Errors
     /// [`Error::Io`] if they cannot be read.
@@ -141,7 +141,7 @@ impl Features {
         Ok(())
     }
 
-    /// Writes as many images as `target` takes.
+    /// Fills `target` with as many images as fit.
     fn gather(&self, indices: impl IntoIterator<Item = usize>, target: &mut [f32]) -> io::Result<()> {
         let mut scratch = Vec::new();
         for (row, index) in target.chunks_exact_mut(self.values().max(1)).zip(indices) {
@@ -165,12 +165,12 @@ impl Features {
         Ok(Cow::Owned(numbers))
     }
 
-    /// With `values`, which are their [`numbers`](Self::numbers), as what a read-out is fitted to.
+    /// What a read-out is fitted to; `values` are the [`numbers`](Self::numbers) of these features.
     pub fn labeled<'a>(&'a self, values: &'a [f32], classes: usize) -> Labeled<'a> {
         Labeled { values, labels: &self.labels, width: self.values(), classes }
     }
 
-    /// Bytes of numbers in memory that these share with others.
+    /// Bytes of the shared numbers in memory.
     pub fn held(&self) -> u64 {
         match &self.store.numbers {
             Numbers::Memory(values) => size_of_val(&values[..]) as u64,
@@ -192,7 +192,7 @@ impl Features {
         })
     }
 
-    /// Writes them, whole or not at all.
+    /// Writes a file, whole or not at all.
     #[cfg(test)]
     pub(crate) fn save(&self, path: &Path, origin: &Origin) -> Result<()> {
         let mut writer = FeatureWriter::create(path, origin, &self.labels, &self.names, self.values())?;
@@ -200,16 +200,16 @@ impl Features {
         writer.finish()
     }
 
-    /// Opens features that must come from `origin` and have labels under `classes`; the numbers stay in the file where
-    /// they are many ([`MOST_IN_MEMORY`]).
+    /// Opens features that must come from `origin` and have labels below `classes`; if they are large
+    /// ([`MOST_IN_MEMORY`]), they stay in the file.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged or comes from somewhere else.
+    /// [`Error::Io`]; [`Error::Checkpoint`] if the file is damaged or has another origin.
     pub fn load(path: &Path, origin: &Origin, classes: usize) -> Result<Self> {
         Self::load_within(path, origin, classes, MOST_IN_MEMORY)
     }
 
-    /// [`load`](Self::load) that keeps up to so many bytes of numbers in memory.
+    /// [`load`](Self::load) that keeps at most `most` bytes of numbers in memory.
     pub(crate) fn load_within(path: &Path, origin: &Origin, classes: usize, most: u64) -> Result<Self> {
         let refuse = |problem: String| Error::checkpoint(path, problem, FORMAT.hint);
         let keep = |name: &str, bytes: u64| name != FEATURES || bytes <= most;
@@ -252,7 +252,7 @@ impl Features {
     }
 }
 
-/// Bytes of numbers of a shape (images, numbers an image) that [`Features::load`] holds in memory.
+/// Bytes that [`Features::load`] keeps in memory for features of a shape (images, features per image).
 pub fn held([images, width]: [usize; 2]) -> u64 {
     let bytes = images as u64 * width as u64 * size_of::<f32>() as u64;
     if bytes <= MOST_IN_MEMORY { bytes } else { 0 }
@@ -277,7 +277,7 @@ impl Samples for Features {
 
     fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
         if let Err(error) = self.gather(indices.iter().map(|&index| index as usize), inputs) {
-            // The first one is told by `failure`.
+            // `failure` reports the first one.
             let _ = self.store.failure.set(error);
         }
         labels.iter_mut().zip(indices).for_each(|(label, &index)| *label = self.labels[index as usize]);

@@ -1,4 +1,4 @@
-//! Where the numbers of features are, and how a row is read.
+//! Storage of features, and how a row is read.
 
 use std::io;
 use std::ops::Range;

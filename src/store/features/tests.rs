@@ -94,7 +94,7 @@ impl Reporter for Silent {
     fn report(&mut self, _: Event<'_>) {}
 }
 
-/// Trains a classifier for two epochs; gives it and how often it was saved.
+/// Trains a classifier for two epochs; returns it and how often it was saved.
 fn train(features: &dyn Samples, moments: FeatureMoments, device: &Device) -> (Result<Classifier>, usize) {
     let width = features.values();
     let shape =
@@ -162,7 +162,7 @@ fn a_file_that_cannot_be_read_any_longer_ends_the_training() {
     assert!(matches!(streamed.numbers(), Err(Error::Io { action: "read", .. })));
     assert!(matches!(streamed.moments(), Err(Error::Io { .. })));
     assert!(streamed.failure().is_none());
-    // Nothing that was trained on numbers that could not be read is saved.
+    // Nothing trained on unreadable numbers is saved.
     let (trained, saved) = train(&streamed.subset(&[1, 2, 3, 60]), moments, &Device::flex());
     let error = trained.err().unwrap();
     assert!(matches!(error, Error::Io { action: "read", .. }) && saved == 0, "{error}");

@@ -8,7 +8,7 @@ use super::{FEATURES, FORMAT, LABELS, NAMES, Origin, SEPARATOR};
 use crate::error::Result;
 use crate::store::tensor_file::Writer;
 
-/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, where
+/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, if
 /// images have names, `names` (u8, UTF-8, with a zero between them).
 pub struct FeatureWriter {
     writer: Writer,
@@ -17,7 +17,7 @@ pub struct FeatureWriter {
 }
 
 impl FeatureWriter {
-    /// Begins the file of the images of these labels and names (or none), `width` numbers an image.
+    /// Begins a file for images with these labels and names (if any), `width` features per image.
     ///
     /// # Errors
     /// [`crate::Error::Io`] if it cannot be written.
@@ -43,15 +43,15 @@ impl FeatureWriter {
     /// Writes the features of the next images.
     ///
     /// # Errors
-    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if there are more than labels.
+    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if there are more images than labels.
     pub fn push(&mut self, rows: &[f32]) -> Result<()> {
         self.writer.put_numbers(rows)
     }
 
-    /// Gives the file its name; without this it never was there.
+    /// Gives the file its name; without this, it never existed.
     ///
     /// # Errors
-    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if images are missing. What was there before stays.
+    /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if images are missing. An existing file stays as it is.
     pub fn finish(mut self) -> Result<()> {
         self.writer.put(&self.labels)?;
         self.writer.put(&self.names)?;

@@ -27,13 +27,13 @@ use crate::files::{AtomicFile, PositionedFile, hexadecimal};
 use crate::model::Parameters;
 
 const METADATA_KEY: &str = "rotnet";
-/// Bytes in front of the JSON, which tell its length.
+/// Bytes in front of the JSON, which hold its length.
 const PREFIX: u64 = 8;
-/// Longest JSON, that of the safetensors crate.
+/// Longest JSON, the limit of the safetensors crate.
 const MAX_JSON: u64 = 100_000_000;
 /// Bytes read, and numbers converted, at a time; large enough that calls cost nothing beside hashing.
 const CHUNK: usize = 1 << 18;
-/// Stands for the digest until it is known; as long as one.
+/// Placeholder of the same length until the digest is known.
 const NO_DIGEST: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
 #[derive(Serialize, Deserialize)]
@@ -48,13 +48,13 @@ struct Envelope {
 pub struct Format {
     /// For example `rotnet-checkpoint`.
     pub name: &'static str,
-    /// Raised with every change that an older program would misread.
+    /// Increased with every change that an older program would misread.
     pub version: u32,
-    /// What to do about a file that is not usable.
+    /// What to do about an unusable file.
     pub hint: &'static str,
 }
 
-/// Tensors by name, as they lie in a file.
+/// Tensors by name, as stored in a file.
 type Layout = BTreeMap<String, TensorInfo>;
 
 /// Writes tensors and header, whole or not at all. The same content gives the same bytes.
@@ -70,7 +70,7 @@ pub fn write(path: &Path, format: &Format, header: &impl Serialize, tensors: &Pa
     writer.finish()
 }
 
-/// A file of tensors that is written bit by bit, and is there whole or not at all.
+/// A file of tensors that is written in pieces, whole or not at all.
 pub struct Writer {
     out: AtomicFile,
     envelope: Envelope,
@@ -82,7 +82,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Begins a file of tensors of these names, types and shapes.
+    /// Begins a file of tensors with these names, types and shapes.
     pub fn create(
         path: &Path,
         format: &Format,
@@ -105,23 +105,23 @@ impl Writer {
         Ok(Self { out, envelope, layout, hasher, left: length as u64, hint: format.hint })
     }
 
-    /// The names of the tensors in the order in which their bytes are to come.
+    /// The names of the tensors in the order in which their bytes must come.
     fn order(&self) -> Vec<String> {
         in_order(&self.layout).into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Writes the next bytes of the tensors, which come by type (F32 before U8), then by name.
+    /// Writes the next bytes of the tensors, which are ordered by type (F32 before U8), then by name.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.left = match self.left.checked_sub(bytes.len() as u64) {
             Some(left) => left,
-            None => return Err(self.misfit("is given more bytes than its tensors have")),
+            None => return Err(self.misfit("was given more bytes than its tensors have")),
         };
         self.hasher.update(bytes);
         let written = self.out.write_all(bytes);
         written.map_err(Error::io("write", self.out.path()))
     }
 
-    /// [`put`](Self::put) of numbers.
+    /// [`put`](Self::put) for numbers.
     pub fn put_numbers(&mut self, numbers: &[f32]) -> Result<()> {
         let mut bytes = Vec::with_capacity(CHUNK.min(4 * numbers.len()));
         for numbers in numbers.chunks(CHUNK / 4) {
@@ -132,13 +132,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Puts the digest in its place and gives the file its name.
+    /// Fills in the digest and gives the file its name.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Checkpoint`] if bytes are missing. What was there before stays.
+    /// [`Error::Io`]; [`Error::Checkpoint`] if bytes are missing. An existing file stays as it is.
     pub fn finish(mut self) -> Result<()> {
         if self.left > 0 {
-            return Err(self.misfit("is given fewer bytes than its tensors have"));
+            return Err(self.misfit("was given fewer bytes than its tensors have"));
         }
         let Self { mut out, mut envelope, layout, hasher, hint, .. } = self;
         envelope.digest = hexadecimal(&hasher.finalize());
@@ -154,8 +154,8 @@ impl Writer {
     }
 }
 
-/// Where tensors lie, as the safetensors crate lays them out (by type, the widest first, then by name), and how long
-/// they are together.
+/// Offsets of the tensors, as the safetensors crate lays them out (by type, widest first, then by name), and their
+/// total length.
 fn lay_out(mut entries: Vec<(String, Dtype, Vec<usize>)>) -> (Layout, usize) {
     entries.sort_by(|one, other| (Reverse(one.1), &one.0).cmp(&(Reverse(other.1), &other.0)));
     let mut end = 0;
@@ -174,7 +174,7 @@ fn in_order(layout: &Layout) -> Vec<(&str, &TensorInfo)> {
     order
 }
 
-/// What stands in front of the bytes of the tensors; as long for one digest as for another.
+/// Everything in front of the tensors' bytes; its length does not depend on the digest.
 fn front(envelope: &Envelope, layout: &Layout) -> Result<Vec<u8>, String> {
     let text = serde_json::to_string(envelope).map_err(|error| error.to_string())?;
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), text)]);
@@ -193,32 +193,33 @@ fn begin_digest(header: &Value, layout: &Layout) -> Sha256 {
 /// Reads what [`write`] wrote.
 ///
 /// # Errors
-/// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is cut, changed, of another format or version.
+/// [`Error::Io`] if it cannot be read; [`Error::Checkpoint`] if it is cut short, changed, or of another format or
+/// version.
 pub fn read<H: DeserializeOwned>(path: &Path, format: &Format) -> Result<(H, Parameters)> {
     open(path, format, |_, _| true).map(|opened| (opened.content.header, opened.content.kept))
 }
 
-/// A file whose content is what its digest says.
+/// A file whose content matches its digest.
 pub struct Opened<H> {
-    /// What was found in it.
+    /// Its content.
     pub content: Content<H>,
-    /// To read the rest from; it stays this file, whatever its name comes to stand for.
+    /// For reading the rest; stays this file even if another takes its name.
     pub file: PositionedFile,
 }
 
 /// What a file holds.
 pub struct Content<H> {
-    /// The writer's.
+    /// The writer's header.
     pub header: H,
-    /// The tensors that are kept in memory.
+    /// Tensors kept in memory.
     pub kept: Parameters,
-    /// Those that are not.
+    /// Tensors left in the file.
     pub rest: BTreeMap<String, Place>,
 }
 
 /// A tensor in a file.
 pub struct Place {
-    /// Where its bytes begin.
+    /// Offset of its first byte.
     pub start: u64,
     /// Whether it holds f32 (else u8).
     pub floats: bool,
@@ -226,10 +227,10 @@ pub struct Place {
     pub shape: Vec<usize>,
 }
 
-/// Reads a file once, in pieces, checks it, and keeps the tensors that `keep` is true of (by name and bytes).
+/// Reads a file once, in pieces, checks it, and keeps the tensors for which `keep` (of name and bytes) is true.
 ///
 /// # Errors
-/// As for [`read`].
+/// Those of [`read`].
 pub fn open<H: DeserializeOwned>(
     path: &Path,
     format: &Format,
@@ -247,7 +248,7 @@ pub fn open<H: DeserializeOwned>(
     })
 }
 
-/// Why a file is not usable.
+/// Why a file is unusable.
 #[derive(Debug)]
 enum Problem {
     Io(io::Error),
@@ -312,7 +313,7 @@ fn parse<H: DeserializeOwned>(
     Ok(Content { header, kept, rest })
 }
 
-/// Where the bytes of the tensors begin, and what is said of them.
+/// The offset of the tensors' bytes, and their description.
 fn parse_front(source: &mut impl Read, length: u64) -> Result<(u64, Envelope, Layout), Problem> {
     let mut prefix = [0; PREFIX as usize];
     if length < PREFIX {
@@ -376,7 +377,7 @@ fn dtype(data: &TensorData) -> Result<Dtype, String> {
     }
 }
 
-/// The file with the digest that its content has, where it can be parsed that far: what a forger would write.
+/// The file with the correct digest, if it can be parsed that far: what a forger would write.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn signed(bytes: &[u8]) -> Vec<u8> {
     let resign = || {

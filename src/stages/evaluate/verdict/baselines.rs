@@ -1,4 +1,4 @@
-//! What makes a baseline: settings laid over the run's config, and how long it is trained.
+//! What defines a baseline: settings on top of the run's config, and how long it is trained.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::config::{Baseline, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::model::{EncoderKind, HeadKind};
 use crate::samples::Rotations;
 
-/// Why a run of this config cannot be compared with a baseline; nothing where it can.
+/// Why a run with this config cannot be compared with a baseline; `None` if it can.
 pub(super) fn obstacle(baseline: Baseline, config: &Config) -> Option<&'static str> {
     let untrained = !config.encoder.is_trainable();
     match baseline {
@@ -26,7 +26,7 @@ pub(super) fn obstacle(baseline: Baseline, config: &Config) -> Option<&'static s
     }
 }
 
-/// What makes a baseline of a run's config.
+/// The settings that turn a run's config into a baseline's.
 pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
     let mut overrides = Overrides::default();
     match baseline {
@@ -37,7 +37,7 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
             last_layer(&mut overrides);
         }
         Baseline::Scratch => {
-            // The read-out of a frozen encoder is made for features of another task, in many views for their number.
+            // A read-out for a frozen encoder, possibly in many views, is not made for training end to end.
             if config.finetune.mode == FinetuneMode::Frozen {
                 overrides.set("extract.views", 1);
                 if config.finetune.head != HeadKind::Conv {
@@ -46,11 +46,11 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
             }
             overrides.set("finetune.mode", "full");
             overrides.set("finetune.from_scratch", true);
-            // A lower one spares a pretrained encoder, and would hold a fresh one back.
+            // A lower rate protects a pretrained encoder, but would hold a fresh one back.
             overrides.set("finetune.encoder_rate", 1.0);
             if config.finetune.head == HeadKind::Ridge {
-                // Solved on features, of which there are none before the encoder is trained. A linear classifier is
-                // of the same form; without any, the verdict would lack its strongest baseline.
+                // Ridge regression needs features, which do not exist before the encoder is trained. A linear
+                // classifier has the same form; without it the verdict would lack its strongest baseline.
                 overrides.set("finetune.head", "linear");
             }
             overrides.set("finetune.augment", json!(config.pretrain.augment));
@@ -77,7 +77,7 @@ fn untrained(overrides: &mut Overrides) {
     overrides.set("pretrain.keep_by", "task");
 }
 
-/// Images that a network saw in pretraining on so many, each rotation counted.
+/// Images that a network sees in pretraining on `images` images, counting each rotation.
 fn seen(config: &Config, images: usize) -> usize {
     let PretrainConfig { epochs, steps, batch_size, rotations, .. } = &config.pretrain;
     let copies = if *rotations == Rotations::Random { 1 } else { 4 };
@@ -90,9 +90,8 @@ fn seen(config: &Config, images: usize) -> usize {
     }
 }
 
-/// Passes over `labels` images of `images`, in no more than the config allows. From scratch, a network sees as many
-/// images as pretraining, which takes about the same time. Otherwise the classifier sees as many as it does with all
-/// labels.
+/// Epochs over `labels` of `images` images, at most as many as the config allows. From scratch, a network sees as many
+/// images as in pretraining, which takes about the same time. Otherwise the classifier sees as many as with all labels.
 pub(super) fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
     let all = match from_scratch {
         true => seen(config, images),

@@ -1,4 +1,4 @@
-//! What the verdict compares: decided before any work, and judged with all comparisons in view.
+//! What the verdict compares: decided before any work, and judged in view of all comparisons.
 
 use super::super::super::pretrain::PretrainSummary;
 use super::baselines::{obstacle, settings};
@@ -14,21 +14,20 @@ use crate::store::run_directory::RunDirectory;
 
 /// What the verdict compares.
 pub(in super::super) struct Comparison {
-    /// Each with its config.
+    /// The baselines, each with its config.
     pub baselines: Vec<(Baseline, Config)>,
-    /// The fewest first, all at the end.
+    /// Label counts, fewest first, all labels last.
     pub labels_per_class: Vec<usize>,
-    /// Of the first parameters of the untrained encoder, as pretraining had them.
+    /// Seed of the untrained encoder's parameters, the one pretraining started from.
     pub seed: u64,
-    /// Wall time of pretraining; 0 where the run does not tell.
+    /// Wall time of pretraining in seconds; 0 if unknown.
     pub pretrain_seconds: f64,
-    /// How the numbers come about.
+    /// How the numbers are obtained.
     pub protocol: String,
 }
 
 impl Comparison {
-    /// The comparison that section `evaluate` asks for, nothing where none is left of it; and the baselines that cannot
-    /// be had.
+    /// The comparison that section `evaluate` asks for, `None` if nothing is left of it; and the baselines left out.
     pub(in super::super) fn prepare(
         config: &Config,
         run: &RunDirectory,
@@ -61,7 +60,7 @@ impl Comparison {
     }
 }
 
-/// The label counts that there are labels for, the fewest first, all at the end.
+/// The label counts for which there are enough labels, fewest first, all labels last.
 fn possible(config: &Config, dataset: &Dataset, reporter: &mut dyn Reporter) -> Result<Vec<usize>> {
     let split = dataset.labeled_split(&config.data, config.seed)?;
     let mut members = vec![0; dataset.class_names.len()];

@@ -39,12 +39,12 @@ pub struct Verdict {
     pub counts: Vec<LabelCount>,
 }
 
-/// Classifiers that were shown the same labels.
+/// Classifiers trained on the same labels.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LabelCount {
     /// Labels per class; 0: all there are.
     pub labels_per_class: usize,
-    /// Labels in all.
+    /// Total number of labels.
     pub labels: usize,
     /// The pretrained encoder first, then the baselines.
     pub arms: Vec<Arm>,
@@ -62,9 +62,9 @@ pub struct Arm {
     /// Accuracy on the validation split; absent if nothing is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_accuracy: Option<f64>,
-    /// Wall time of everything it took: pretraining, extraction, training of the classifier.
+    /// Wall time of everything it took, in seconds: pretraining, extraction, training of the classifier.
     pub seconds: f64,
-    /// What pretraining gained over it, image by image; absent for the pretrained encoder itself.
+    /// Gain of pretraining over it, paired by image; absent for the pretrained encoder itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gain: Option<Difference>,
     /// The p-value of the gain, adjusted for all gains of the verdict (Holm); absent for the pretrained encoder itself.
@@ -74,41 +74,41 @@ pub struct Arm {
     pub checkpoint: String,
 }
 
-/// A baseline that was asked for but that the run cannot be compared with.
+/// A baseline that was asked for but cannot be compared with the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// Its name.
     pub name: String,
-    /// Why.
+    /// The reason.
     pub reason: String,
 }
 
-/// Name of the arm that everything is compared with.
+/// Name of the arm to compare with.
 const PRETRAINED: &str = "pretrained";
 
 /// An encoder to put classifiers on, and what it has cost so far.
 struct Start {
     name: &'static str,
     sources: Sources,
-    /// As the run's, but for what makes the baseline.
+    /// The run's config with the settings of the baseline.
     config: Config,
     seconds: f64,
 }
 
-/// The classifiers of a verdict, trained; the test set is still closed.
+/// The trained classifiers of a verdict; the test set is still closed.
 pub(super) struct Candidates {
     counts: Vec<(usize, Vec<Candidate>)>,
     protocol: String,
 }
 
-/// A classifier that is trained.
+/// A trained classifier.
 struct Candidate {
     name: &'static str,
     context: Context,
     sources: Sources,
-    /// Labels that it was shown.
+    /// Number of labels it was trained on.
     labels: usize,
-    /// Of its encoder and of itself.
+    /// Wall time of its encoder and itself.
     seconds: f64,
 }
 
@@ -201,7 +201,7 @@ impl Candidate {
     }
 }
 
-/// The run's own encoder, and its features where they are there.
+/// The run's own encoder, and its features if they exist.
 fn pretrained(context: &Context, root: &Path, seconds: f64, reporter: &mut dyn Reporter) -> Result<Start> {
     let place = context.run.stage(Stage::Pretrain);
     let mut sources = Sources { checkpoint: Some(place.clone()), ..Sources::default() };
@@ -211,7 +211,7 @@ fn pretrained(context: &Context, root: &Path, seconds: f64, reporter: &mut dyn R
     }
     let (encoder, _, digest) = load_encoder(&context.device, context.run.result(Stage::Pretrain))?;
     let layer = describe(&encoder, &config.extract.readout());
-    // The run's own features may be older, or of another read-out.
+    // The run's own features may be outdated or of another read-out.
     let images = |path: &Path| config::load(path, &Overrides::default()).map(|made| made.data.images());
     let same_images =
         images(&context.run.config(Stage::Extract)).is_ok_and(|made| made == config.data.images());
@@ -230,7 +230,7 @@ fn pretrained(context: &Context, root: &Path, seconds: f64, reporter: &mut dyn R
     Ok(Start { name: PRETRAINED, sources, config, seconds: seconds + extracted.seconds })
 }
 
-/// The encoder of a baseline, with first parameters of `seed`, and its features.
+/// The encoder of a baseline, initialised with `seed`, and its features.
 fn start(
     context: &Context,
     root: &Path,
@@ -255,7 +255,7 @@ fn start(
     Ok(start)
 }
 
-/// A classifier on an encoder, trained on so many labels of each class.
+/// A classifier on an encoder, trained on `labels_per_class` labels of each class.
 fn arm(
     context: &Context,
     root: &Path,
@@ -274,7 +274,7 @@ fn arm(
     }
     let config = start.config.with(&overrides)?;
     let from_scratch = start.name == Baseline::Scratch.name();
-    // Of the images that are trained on; from scratch that is pretraining's, otherwise the classifier's.
+    // Of the training images: from scratch those of pretraining, otherwise those of the classifier.
     let images = match from_scratch {
         true => dataset.split(&config.data, config.seed)?.train.len(),
         false => dataset.labeled_split(&context.config.data, config.seed)?.train.len(),

@@ -3,10 +3,10 @@
 use super::{Arm, LabelCount};
 use crate::judge::statistics::Difference;
 
-/// Most chance at which any of the verdict's claims may be wrong.
+/// Highest chance that any of the verdict's claims is wrong.
 const LEVEL: f64 = 0.05;
 
-/// Answers the question from the comparison with the best baseline at each label count.
+/// The answer, from the comparison with the best baseline at each label count.
 pub(super) fn sentence(counts: &[LabelCount]) -> String {
     let Some(first) = counts.first() else {
         return "There are too few labels for a comparison.".into();
@@ -50,14 +50,14 @@ pub(super) fn sentence(counts: &[LabelCount]) -> String {
     }
 }
 
-/// Whether pretraining is ahead of every baseline by more than chance, all comparisons considered.
+/// Whether pretraining is ahead of every baseline by more than chance, adjusted for all comparisons.
 fn is_ahead(count: &LabelCount) -> bool {
     let mut gains = count.arms.iter().filter_map(|arm| Some((arm.gain.as_ref()?, arm.adjusted_p_value?)));
     let some = count.arms.iter().any(|arm| arm.gain.is_some());
     some && gains.all(|(gain, adjusted)| gain.difference > 0.0 && adjusted < LEVEL)
 }
 
-/// The baseline that pretraining gained least over.
+/// The baseline over which pretraining gained least.
 fn rival(count: &LabelCount) -> Option<(&Arm, &Difference)> {
     let baselines = count.arms.iter().filter_map(|arm| Some((arm, arm.gain.as_ref()?)));
     baselines.min_by(|a, b| a.1.difference.total_cmp(&b.1.difference))
