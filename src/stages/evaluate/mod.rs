@@ -1,7 +1,8 @@
 //! How good a run's features are: rotation accuracy, every block with every head, and the verdict against baselines.
 //!
-//! Every choice is made on held-out training images; the test set is opened afterwards, for all numbers at once. Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they
-//! are resumed and checked like any other.
+//! Every choice is made on held-out training images; the test set is opened afterwards, for all numbers at once.
+//! Extraction and baselines are runs of the same stages in sub-directories of `OUT/evaluate`, so that they are resumed
+//! and checked like any other.
 
 mod convolution;
 mod heads;
