@@ -7,7 +7,8 @@ use crate::judge::ridge::{self, PENALTIES, RidgeChoice, choose_by_folds, choose_
 use crate::model::{Classifier, ClassifierShape, collect, not_finite};
 use crate::progress::{Reporter, Stage};
 use crate::samples::Samples;
-use crate::stages::{Context, memory, training_stage};
+use crate::stages::resume::refuse_other;
+use crate::stages::{Context, memory};
 use crate::store::checkpoint::{Checkpoint, Header};
 use crate::store::features::Features;
 use crate::store::replacement::Work;
@@ -70,7 +71,7 @@ pub(super) fn solve(
 ) -> Result<Solved> {
     if let Some(directory) = context.resumed(Stage::Finetune) {
         let path = directory.checkpoint();
-        training_stage::refuse_other(&path, &Checkpoint::load_or_previous(&path)?.0.header, &header)?;
+        refuse_other(&path, &Checkpoint::load_or_previous(&path)?.0.header, &header)?;
     }
     let start = Instant::now();
     let numbers = (train.numbers()?, validation.map(Features::numbers).transpose()?);
