@@ -54,7 +54,7 @@ fn the_rest(criterion: &mut Criterion) {
     let (rows, scale, shift) = (random([BATCH * 256, 64]), random([64]), random([64]));
     let options = NormOptions { epsilon: 1e-5, relu: true };
     both(criterion, "batch norm 8192 x 64 forward and backward", || {
-        let (output, ..) = kernels::batch_norm(rows.clone(), scale.clone(), shift.clone(), options);
+        let (output, ..) = kernels::batch_norm(rows.clone(), BATCH, scale.clone(), shift.clone(), options);
         drop(output.sum().backward());
     });
 

@@ -60,6 +60,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
 
     fn batch_norm(
         input: FloatTensor<Self>,
+        samples: usize,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         options: NormOptions,
@@ -67,12 +68,13 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         let nodes = [input.node(), scale.node(), shift.node()];
         let input = contiguous(input.into_primitive());
         let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
-        let forward = flex::norm_forward(&input, &scale, &shift, options);
+        let forward = flex::norm_forward(&input, samples, &scale, &shift, options);
         let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
                 let state = NormState {
                     input,
+                    samples,
                     mean: forward.mean.clone(),
                     inverse_deviation: forward.inverse_deviation,
                     scale,
@@ -182,7 +184,7 @@ impl Backward<Flex, 3> for DenseBackward {
 struct LossBackward;
 
 impl Backward<Flex, 1> for LossBackward {
-    /// Gradient of the mean loss by the logits.
+    /// Gradient of the sum of the losses by the logits.
     type State = Floats;
 
     fn backward(self, ops: Ops<Floats, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {

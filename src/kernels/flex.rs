@@ -45,11 +45,12 @@ impl Kernels for Flex {
 
     fn batch_norm(
         input: Floats,
+        samples: usize,
         scale: Floats,
         shift: Floats,
         options: NormOptions,
     ) -> (Floats, Floats, Floats) {
-        let forward = norm_forward(&contiguous(input), &scale, &shift, options);
+        let forward = norm_forward(&contiguous(input), samples, &scale, &shift, options);
         (forward.output, forward.mean, forward.variance)
     }
 
@@ -262,7 +263,7 @@ pub(super) fn dense_backward(
     }
 }
 
-/// Mean loss `[1]`, number of right answers `[1]`, and the gradient of the mean loss by the logits.
+/// Sum of the losses `[1]`, number of right answers `[1]`, and the gradient of that sum by the logits.
 pub(super) fn cross_entropy(logits: &Floats, labels: Integers, smoothing: f32) -> (Floats, Floats, Floats) {
     let [samples, classes] = logits.shape().dims();
     let logits = logits.to_contiguous();
@@ -300,6 +301,7 @@ fn norm_name(input: &Floats) -> String {
 /// Batch normalisation of a contiguous input.
 pub(super) fn norm_forward(
     input: &Floats,
+    samples: usize,
     scale: &Floats,
     shift: &Floats,
     options: NormOptions,
@@ -312,7 +314,7 @@ pub(super) fn norm_forward(
     let (statistics, inverse_deviation) = timed(
         || format!("{} forward", norm_name(input)),
         || {
-            let statistics = cpu::batch_statistics(rows, channels);
+            let statistics = cpu::batch_statistics(rows, samples, channels);
             let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
             cpu::normalise(rows, &statistics.mean, &inverse, affine, options.relu, &mut output);
             (statistics, inverse)
@@ -330,6 +332,7 @@ pub(super) fn norm_forward(
 #[derive(Clone, Debug)]
 pub(super) struct NormState {
     pub input: Floats,
+    pub samples: usize,
     pub mean: Floats,
     pub inverse_deviation: Vec<f32>,
     pub scale: Floats,
@@ -346,6 +349,7 @@ pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] 
             let mut gradient = contiguous(gradient);
             let forward = cpu::Normalised {
                 rows: floats(&state.input),
+                samples: state.samples,
                 mean: floats(&state.mean),
                 inverse_deviation: &state.inverse_deviation,
                 affine: cpu::Affine { scale: floats(&scale), shift: floats(&shift) },

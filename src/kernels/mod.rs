@@ -131,11 +131,12 @@ pub trait Kernels: Backend {
     /// See [`batch_norm`].
     fn batch_norm(
         input: FloatTensor<Self>,
+        samples: usize,
         scale: FloatTensor<Self>,
         shift: FloatTensor<Self>,
         options: NormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
-        reference::batch_norm::<Self>(input, scale, shift, options)
+        reference::batch_norm::<Self>(input, samples, scale, shift, options)
     }
 
     /// See [`normalise`].
@@ -279,10 +280,11 @@ pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: b
 
 /// Batch normalisation of rows by the statistics of the batch (Ioffe and Szegedy 2015), and on request ReLU.
 ///
-/// `input` `[rows, channels]`, `scale` and `shift` `[channels]`. Gives the output `[rows, channels]`, and mean and
+/// `input` `[rows, channels]`, equally many rows of each of `samples`; `scale` and `shift` `[channels]`. Gives the output `[rows, channels]`, and mean and
 /// variance (divided by the number of rows) `[channels]`, through which no gradient flows.
 pub fn batch_norm(
     input: Tensor<2>,
+    samples: usize,
     scale: Tensor<1>,
     shift: Tensor<1>,
     options: NormOptions,
@@ -292,7 +294,7 @@ pub fn batch_norm(
         false => <Dispatch as Kernels>::batch_norm,
     };
     let (output, mean, variance) =
-        operation(input.into_dispatch(), scale.into_dispatch(), shift.into_dispatch(), options);
+        operation(input.into_dispatch(), samples, scale.into_dispatch(), shift.into_dispatch(), options);
     (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
 
@@ -324,7 +326,7 @@ pub fn normalise(
 /// With `smoothing` the target is `1 - smoothing` on the label and `smoothing` spread over all classes, the label's
 /// included (Szegedy et al. 2016, section 7; PyTorch's `label_smoothing`).
 ///
-/// Gives the mean loss in nats `[1]`, and the number of samples whose largest logit is that of their label
+/// Gives the sum of the losses in nats `[1]`, to be divided by the samples of the whole batch wherever its parts are, and the number of samples whose largest logit is that of their label
 /// (the first one where several are largest) `[1]`, through which no gradient flows.
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> (Tensor<1>, Tensor<1>) {
     let operation = match burn_operations() {

@@ -4,3 +4,4 @@ pub(crate) mod cholesky;
 pub mod logits;
 pub(crate) mod principal_components;
 pub mod random;
+pub(crate) mod units;

@@ -116,7 +116,7 @@ impl ConvBlock {
             Some(norm) => {
                 let shape = output.dims();
                 let [batch, height, width, channels] = shape;
-                norm.forward(output.reshape([batch * height * width, channels]), mode).reshape(shape)
+                norm.forward(output.reshape([batch * height * width, channels]), batch, mode).reshape(shape)
             }
             None => output,
         };

@@ -217,7 +217,10 @@ impl HiddenLayer {
     fn forward(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         let batch = self.dense.forward(batch);
         match &self.norm {
-            Some(norm) => norm.forward(batch, mode),
+            Some(norm) => {
+                let [samples, _] = batch.dims();
+                norm.forward(batch, samples, mode)
+            }
             None => batch,
         }
     }

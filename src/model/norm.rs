@@ -42,8 +42,8 @@ impl BatchNorm {
         }
     }
 
-    /// `[rows, channels]` to the same shape.
-    pub fn forward(&self, rows: Tensor<2>, mode: Mode) -> Tensor<2> {
+    /// `[rows, channels]` to the same shape; the rows belong to so many samples.
+    pub fn forward(&self, rows: Tensor<2>, samples: usize, mode: Mode) -> Tensor<2> {
         let options = NormOptions { epsilon: EPSILON, relu: true };
         let (scale, shift) = (self.scale.val(), self.shift.val());
         match mode {
@@ -52,7 +52,7 @@ impl BatchNorm {
                 kernels::normalise(rows, mean, variance, scale, shift, options)
             }
             Mode::Train => {
-                let (output, mean, variance) = kernels::batch_norm(rows, scale, shift, options);
+                let (output, mean, variance) = kernels::batch_norm(rows, samples, scale, shift, options);
                 for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
                     running.update(updated(running.value_sync(), newest));
                 }
@@ -86,7 +86,7 @@ mod tests {
     fn run(mode: Mode, device: &Device) -> (Vec<f32>, Parameters) {
         let norm = BatchNorm::new(2, &Initialiser::new(1, Scheme::Glorot, device));
         let rows = Tensor::from_floats([[1.0, 2.0], [3.0, 8.0]], device);
-        let output = norm.forward(rows, mode).into_data().iter::<f32>().collect();
+        let output = norm.forward(rows, 2, mode).into_data().iter::<f32>().collect();
         (output, collect(&norm.valid()))
     }
 

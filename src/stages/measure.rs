@@ -38,15 +38,7 @@ pub(super) fn step_cost<N: Network>(
     let (mut batch, mut made, mut start) = (next(), 0, Instant::now());
     loop {
         let ((trained, loss, _), upcoming) = rayon::join(
-            || {
-                replicas.step(
-                    network,
-                    &mut optimizer,
-                    batch,
-                    samples.group(),
-                    loop_config.common.label_smoothing as f32,
-                )
-            },
+            || replicas.step(network, &mut optimizer, batch, loop_config.common.label_smoothing as f32),
             &mut next,
         );
         (network, batch, made) = (trained, upcoming, made + 1);

@@ -88,7 +88,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
     let plain = PlainImages::all(&images, &pixels);
     let batch_size = config.pretrain.batch_size * rotated.group();
 
-    let mut trainer = Trainer::new(config, &devices, rotated.group())?;
+    let mut trainer = Trainer::new(config, &devices)?;
     let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
     let profile = profiled.then(|| {
         profile::start();
@@ -127,11 +127,10 @@ struct Trainer {
     optimizer: Optimizer,
     label_smoothing: f32,
     replicas: Replicas,
-    group: usize,
 }
 
 impl Trainer {
-    fn new(config: &Config, devices: &[Device], group: usize) -> Result<Self> {
+    fn new(config: &Config, devices: &[Device]) -> Result<Self> {
         let replicas = Replicas::new(devices)?;
         let device = replicas.main().clone().autodiff();
         let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
@@ -142,14 +141,13 @@ impl Trainer {
                 .with_average(config.pretrain.weight_average),
             label_smoothing: config.pretrain.label_smoothing as f32,
             replicas,
-            group,
         })
     }
 
     fn step(&mut self, batch: Batch) {
         if let Some(network) = self.network.take() {
             let (network, loss, _) =
-                self.replicas.step(network, &mut self.optimizer, batch, self.group, self.label_smoothing);
+                self.replicas.step(network, &mut self.optimizer, batch, self.label_smoothing);
             loss.into_data();
             self.network = Some(network);
         }

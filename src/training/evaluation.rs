@@ -44,8 +44,8 @@ pub fn predict<N: Network>(network: &N, samples: &dyn Samples, device: &Device) 
         let logits = network.logits(inputs, Mode::Evaluate);
         let [_, classes] = logits.dims();
         confusion.resize_with(classes, || vec![0; classes]);
-        let (loss, _) = kernels::cross_entropy(logits.clone(), labels, 0.0);
-        loss_sum += f64::from(loss.into_scalar::<f32>()) * truth.len() as f64;
+        let (losses, _) = kernels::cross_entropy(logits.clone(), labels, 0.0);
+        loss_sum += f64::from(losses.into_scalar::<f32>());
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         for (&label, row) in truth.iter().zip(logits.chunks(classes)) {
             confusion[usize::from(label)][argmax(row)] += 1;

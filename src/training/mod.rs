@@ -162,7 +162,7 @@ fn train_epoch<'a, N: Network>(
         let upcoming = steps.next();
         let learning_rate = optimizer.learning_rate();
         let (outcome, next) = rayon::join(
-            || plan.replicas.step(network, optimizer, current, samples.group(), plan.label_smoothing),
+            || plan.replicas.step(network, optimizer, current, plan.label_smoothing),
             || upcoming.map(made),
         );
         // Before anything of it is saved.
@@ -212,9 +212,11 @@ pub fn step<N: Network>(
     label_smoothing: f32,
     device: &Device,
 ) -> (N, Tensor<1>, Tensor<1>) {
+    let samples = batch.labels.len();
     let (inputs, labels) = batch.into_tensors(device);
-    let (loss, correct) =
+    let (losses, correct) =
         kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, label_smoothing);
+    let loss = losses.div_scalar(samples as f32);
     let mut gradients = loss.backward();
     let network = optimizer.step(network, &mut gradients);
     (network, loss.inner(), correct.inner())

@@ -52,9 +52,10 @@ pub fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
-/// Runs `work` in rayon pools of 1, 2 and 3 threads.
+/// Runs `work` in rayon pools of 1, 2, 3 and 7 threads.
 pub fn in_pools<T: Send>(work: impl Fn() -> T + Sync) -> Vec<T> {
-    (1..=3)
+    [1, 2, 3, 7]
+        .into_iter()
         .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(&work))
         .collect()
 }

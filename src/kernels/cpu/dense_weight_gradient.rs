@@ -2,24 +2,18 @@
 //!
 //! For one kernel row the gradient is a matrix product over output positions: row pieces of the input, transposed,
 //! times gradients. A register tile is a few numbers of the row piece x a few vectors of output channels; it stays
-//! in registers over the positions of an image. Each unit of images has its own sums, added in order of the units.
+//! in registers over the positions of an image. Each unit of images has its own sums (see `tree`).
 //! The sparse walk takes about twice as long on dense gradients: it loads a vector for every multiply-add,
 //! while here four broadcasts and four loads serve sixteen.
 
-use pulp::{Simd, WithSimd};
-use rayon::prelude::*;
+use pulp::Simd;
 
 use super::pack::{SLACK, copy_padded};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
 use super::simd::{arch, load, store};
+use super::tree::{Piece, sum_units};
 
-/// Most units of the fixed split. Their sums (weights x units) are the price: 8x8x64 -> 128, batch 256, one Zen 5 core,
-/// AVX-512, other work beside, best of 9 interleaved calls: 28 ms with 4, 29 with 16, 48 with 32, 54 with 64.
-const MOST_UNITS: usize = 16;
-/// Fewest images of a unit. What decides it is that a batch of 32 makes 8 units for threads; on one thread larger is
-/// faster: 8x8x64 -> 128, batch 32, measured as above: 3.1 ms with 4, 2.8 with 8 and 16.
-const FEWEST_IMAGES: usize = 4;
 /// Output channels must fill whole vectors of every instruction set.
 const CHANNEL_MULTIPLE: usize = 16;
 
@@ -36,74 +30,46 @@ pub fn dense_weight_gradient(
     dweight: &mut [f32],
     dbias: Option<&mut [f32]>,
 ) {
-    let images = shape.batch.div_ceil(MOST_UNITS).max(FEWEST_IMAGES);
-    let units = shape.batch.div_ceil(images);
     let weights = shape.weight_len();
     assert_eq!((x.len(), dy.len()), (shape.batch * shape.input_len(), shape.batch * shape.output_len()));
     assert!(dweight.len() == weights && dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
-    let stride = weights + shape.out_channels;
-    let mut sums = Scratch::take(units * stride);
-    let arch = arch();
-    sums.par_chunks_exact_mut(stride)
-        .zip(x.par_chunks(images * shape.input_len()))
-        .zip(dy.par_chunks(images * shape.output_len()))
-        .for_each(|((sums, x), dy)| {
-            let (weight_sums, bias_sums) = sums.split_at_mut(weights);
-            arch.dispatch(Unit { shape, x, dy, weight_sums, bias_sums });
-        });
-    let sums = &sums[..];
-    dweight.par_chunks_mut(COLLECT).enumerate().for_each(|(index, target)| {
-        arch.dispatch(
-            #[inline(always)]
-            || add_units(sums, stride, index * COLLECT, target),
-        );
-    });
-    if let Some(dbias) = dbias {
-        add_units(sums, stride, weights, dbias);
-    }
+    let mut sums = Scratch::take(weights + shape.out_channels);
+    sum_units(arch(), shape.batch, Images { shape, x, dy }, &mut sums);
+    let (weight_sums, bias_sums) = sums.split_at(weights);
+    dweight.copy_from_slice(weight_sums);
+    dbias.into_iter().for_each(|dbias| dbias.copy_from_slice(bias_sums));
 }
 
-/// Numbers that one task adds up. Decided by the tasks that it leaves for threads (64 -> 128: 18); for the time of the
-/// whole gradient it makes no difference: 3.0 to 3.1 ms from 512 to all of them, batch 32, measured as above.
-const COLLECT: usize = 4_096;
-
-#[inline(always)]
-fn add_units(sums: &[f32], stride: usize, from: usize, target: &mut [f32]) {
-    target.fill(0.0);
-    for unit in sums.chunks_exact(stride) {
-        for (total, sum) in target.iter_mut().zip(&unit[from..]) {
-            *total += sum;
-        }
-    }
-}
-
-struct Unit<'a> {
+/// Some images of the batch.
+struct Images<'a> {
     shape: &'a ConvShape,
     x: &'a [f32],
     dy: &'a [f32],
-    weight_sums: &'a mut [f32],
-    bias_sums: &'a mut [f32],
 }
 
-impl WithSimd for Unit<'_> {
-    type Output = ();
+impl Piece for Images<'_> {
+    fn cut(self, images: usize) -> [Self; 2] {
+        let (x, other_x) = self.x.split_at(images * self.shape.input_len());
+        let (dy, other_dy) = self.dy.split_at(images * self.shape.output_len());
+        [Self { x, dy, ..self }, Self { x: other_x, dy: other_dy, ..self }]
+    }
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn sum<S: Simd>(self, simd: S, sums: &mut [f32]) {
         let shape = self.shape;
-        self.weight_sums.fill(0.0);
-        self.bias_sums.fill(0.0);
+        sums.fill(0.0);
+        let (weight_sums, bias_sums) = sums.split_at_mut(shape.weight_len());
         let pixels = shape.padded_height() * shape.padded_width();
         let mut padded = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
         let images = self.x.chunks_exact(shape.input_len());
         for (x, dy) in images.zip(self.dy.chunks_exact(shape.output_len())) {
             copy_padded::<f32>(shape, x, &mut padded);
             for gradient in dy.chunks_exact(shape.out_channels) {
-                for (sum, value) in self.bias_sums.iter_mut().zip(gradient) {
+                for (sum, value) in bias_sums.iter_mut().zip(gradient) {
                     *sum += value;
                 }
             }
-            Image { simd, shape, x: &padded, dy }.add(self.weight_sums);
+            Image { simd, shape, x: &padded, dy }.add(weight_sums);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 use super::simd::arch;
 use crate::kernels::{AdamStep, SgdStep};
+use crate::math::units::{add_up, units};
 
 /// One step of Adam on every element, in place.
 pub fn adam_update(
@@ -50,9 +51,9 @@ pub fn sgd_update(parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32],
 
 /// Softmax cross-entropy of rows of `classes` logits.
 ///
-/// Writes the gradient of the mean loss by the logits; gives the mean loss in nats, and the number of rows whose
-/// largest logit (the first one where several are) is that of the label. A label that is no class gives NaN.
-/// The target is `1 - smoothing` on the label and `smoothing` spread over all classes.
+/// Writes the gradient of the sum of the losses by the logits; gives that sum in nats, made of the units of the batch, and
+/// the number of rows whose largest logit (the first one where several are) is that of the label. A label that is no class
+/// gives NaN. The target is `1 - smoothing` on the label and `smoothing` spread over all classes.
 pub fn softmax_cross_entropy(
     logits: &[f32],
     labels: &[i32],
@@ -60,11 +61,9 @@ pub fn softmax_cross_entropy(
     smoothing: f32,
     gradient: &mut [f32],
 ) -> (f32, f32) {
-    let share = 1.0 / labels.len() as f32;
     let everywhere = smoothing / classes as f32;
-    let (mut loss, mut correct) = (0.0f64, 0u32);
-    let rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes));
-    for ((logits, gradient), &label) in rows.zip(labels) {
+    let mut correct = 0u32;
+    let mut loss_of = |logits: &[f32], gradient: &mut [f32], label: i32| -> f64 {
         let mut best = 0;
         for (index, logit) in logits.iter().enumerate() {
             if *logit > logits[best] {
@@ -78,28 +77,34 @@ pub fn softmax_cross_entropy(
             sum += *gradient;
         }
         for gradient in gradient.iter_mut() {
-            *gradient *= share / sum;
-            *gradient -= share * everywhere;
+            *gradient = *gradient / sum - everywhere;
         }
-        match usize::try_from(label).ok().filter(|&label| label < classes) {
-            Some(label) => {
-                loss += f64::from(sum.ln() - (1.0 - smoothing) * (logits[label] - largest));
-                if smoothing > 0.0 {
-                    let all: f32 = logits.iter().map(|logit| logit - largest).sum();
-                    loss -= f64::from(everywhere * all);
-                }
-                correct += u32::from(best == label);
-                gradient[label] -= share * (1.0 - smoothing);
-            }
-            None => loss = f64::NAN,
+        let Some(label) = usize::try_from(label).ok().filter(|&label| label < classes) else {
+            return f64::NAN;
+        };
+        gradient[label] -= 1.0 - smoothing;
+        correct += u32::from(best == label);
+        let mut loss = f64::from(sum.ln() - (1.0 - smoothing) * (logits[label] - largest));
+        if smoothing > 0.0 {
+            let all: f32 = logits.iter().map(|logit| logit - largest).sum();
+            loss -= f64::from(everywhere * all);
         }
-    }
-    ((loss / labels.len() as f64) as f32, correct as f32)
+        loss
+    };
+    let mut rows = logits.chunks_exact(classes).zip(gradient.chunks_exact_mut(classes)).zip(labels);
+    let losses = units(labels.len()).into_iter().map(|unit| {
+        let of_unit = rows.by_ref().take(unit.samples.len());
+        let sum: f64 = of_unit.map(|((logits, gradient), &label)| loss_of(logits, gradient, label)).sum();
+        (sum as f32, unit.merges)
+    });
+    let loss: f32 = add_up(losses, |earlier, later| *earlier += later).iter().map(|(loss, _)| loss).sum();
+    (loss, correct as f32)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::math::units::shares;
 
     #[test]
     fn the_loss_gradient_is_that_of_finite_differences() {
@@ -124,9 +129,30 @@ mod tests {
     fn ties_go_to_the_first_class_and_a_nan_logit_gives_a_nan_loss() {
         let mut gradient = [0.0; 4];
         let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, 0.0, &mut gradient);
-        assert!((loss - 2f32.ln()).abs() < 1e-6);
+        assert!((loss - 2.0 * 2f32.ln()).abs() < 1e-6);
         assert_eq!(correct, 1.0);
         let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, 0.0, &mut gradient[..2]);
         assert!(loss.is_nan());
+    }
+
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        let logits: Vec<f32> = (0..4 * 77).map(|n| ((n * 31) % 17) as f32 * 0.37 - 2.0).collect();
+        let labels: Vec<i32> = (0..77).map(|n| n * 5 % 4).collect();
+        let run = |samples: std::ops::Range<usize>| {
+            let mut gradient = vec![0.0; 4 * samples.len()];
+            let logits = &logits[4 * samples.start..4 * samples.end];
+            let (loss, correct) = softmax_cross_entropy(logits, &labels[samples], 4, 0.1, &mut gradient);
+            (loss, correct, gradient)
+        };
+        let whole = run(0..77);
+        for count in 2..=8 {
+            let parts = shares(77, count).into_iter().map(|unit| (run(unit.samples), unit.merges));
+            let sums = add_up(parts, |earlier, later| {
+                (earlier.0, earlier.1) = (earlier.0 + later.0, earlier.1 + later.1);
+                earlier.2.extend(later.2);
+            });
+            assert!(sums[0].0 == whole, "{count}");
+        }
     }
 }

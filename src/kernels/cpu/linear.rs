@@ -1,17 +1,18 @@
 //! Dense layer with bias and optional ReLU.
 //!
 //! `x` is `[batch, inputs]`, the weight `[inputs, outputs]`, `y` `[batch, outputs]`. The backward pass walks
-//! over blocks of inputs: a block owns its rows of `dweight` and its columns of `dx`, so the sums over the
-//! batch need no partial buffers, one parallel region does both, and the result does not depend on threads.
+//! over blocks of inputs: a block owns its rows of `dweight` and its columns of `dx`, so the units of the batch are added
+//! in registers, one parallel region does both, and the result does not depend on threads.
 
 use std::fmt;
 
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::matmul::Product;
+use super::matmul::{Over, Product};
 use super::scratch::Scratch;
 use super::simd::{arch, lanes};
+use crate::math::units::{Unit, add_up, units};
 
 /// Shape of a dense layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +76,7 @@ pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Opti
             columns: outputs,
             bias,
             relu,
+            over: Over::Channels,
         };
         arch.dispatch(Forward { product, y });
     };
@@ -142,11 +144,15 @@ pub fn linear_backward(
         }
     }
     if let Some(dbias) = dbias {
-        dbias.fill(0.0);
-        for row in gradient.chunks_exact(width) {
-            for (sum, value) in dbias.iter_mut().zip(row) {
-                *sum += value;
-            }
+        let sums = units(batch).into_iter().map(|Unit { samples, merges }| {
+            let mut sums = vec![0.0; width];
+            gradient[samples.start * width..samples.end * width]
+                .chunks_exact(width)
+                .for_each(|row| add_row(&mut sums, row));
+            (sums, merges)
+        });
+        for (sums, _) in add_up(sums, |earlier, later| add_row(earlier, &later)) {
+            dbias.copy_from_slice(&sums[..outputs]);
         }
     }
     if dweight.is_empty() {
@@ -172,6 +178,10 @@ pub fn linear_backward(
     } else {
         dweight.par_chunks_mut(BLOCK * outputs).enumerate().for_each(run);
     }
+}
+
+fn add_row(sums: &mut [f32], row: &[f32]) {
+    sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
 }
 
 /// Start of `dx`, of which each task writes its own columns.
@@ -219,6 +229,7 @@ impl WithSimd for Backward<'_> {
             columns: outputs,
             bias: None,
             relu: false,
+            over: Over::Samples,
         };
         // SAFETY: `dweight` holds `real` rows of `outputs` floats and is borrowed mutably.
         unsafe { product.write(simd, dweight.as_mut_ptr(), outputs) };
@@ -241,6 +252,7 @@ impl WithSimd for Backward<'_> {
             columns: real,
             bias: None,
             relu: false,
+            over: Over::Channels,
         };
         // SAFETY: columns `first..first + real` of `dx` (`[batch, inputs]`, checked by the caller) are this
         // task's alone.
@@ -254,6 +266,7 @@ mod tests {
     use super::super::naive;
     use super::super::simd::{arches, with_arch};
     use super::*;
+    use crate::math::units::shares;
 
     struct Case {
         shape: LinearShape,
@@ -295,7 +308,7 @@ mod tests {
     fn agrees_with_naive() {
         let mut random = Random::new(10);
         for (batch, inputs, outputs) in
-            [(32, 1024, 64), (32, 64, 4), (1, 1, 1), (7, 50, 33), (13, 97, 16), (5, 48, 10)]
+            [(32, 1024, 64), (32, 64, 4), (1, 1, 1), (7, 50, 33), (13, 97, 16), (117, 48, 10)]
         {
             for relu in [true, false] {
                 let case = Case::new(LinearShape { batch, inputs, outputs, relu }, &mut random);
@@ -325,5 +338,35 @@ mod tests {
             }
         }
         assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    }
+
+    /// Shares of a batch, each by itself, add up to the gradients of the whole.
+    #[test]
+    fn shares_add_up_to_the_whole() {
+        let mut random = Random::new(12);
+        let shape = LinearShape { batch: 76, inputs: 50, outputs: 20, relu: true };
+        let case = Case::new(shape, &mut random);
+        let [_, dweight, dbias, dx] = case.run();
+        for count in 2..=8 {
+            let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
+                let cut = |rows: &[f32], columns: usize| {
+                    rows[samples.start * columns..samples.end * columns].to_vec()
+                };
+                let part = Case {
+                    shape: LinearShape { batch: samples.len(), ..shape },
+                    x: cut(&case.x, shape.inputs),
+                    weight: case.weight.clone(),
+                    bias: case.bias.clone(),
+                    dy: cut(&case.dy, shape.outputs),
+                };
+                let [_, dweight, dbias, part_dx] = part.run();
+                assert_eq!(bits(&part_dx), bits(&cut(&dx, shape.inputs)));
+                ([dweight, dbias], merges)
+            });
+            let sums = add_up(parts, |earlier, later| {
+                earlier.iter_mut().zip(&later).for_each(|(earlier, later)| add_row(earlier, later));
+            });
+            assert_eq!(sums[0].0.each_ref().map(|sum| bits(sum)), [bits(&dweight), bits(&dbias)], "{count}");
+        }
     }
 }

@@ -2,10 +2,13 @@
 
 use pulp::Simd;
 
+use super::scratch::Scratch;
 use super::shape::pieces;
 use super::simd::{beats, load, store};
+use crate::math::units::{Unit, units};
 
-/// `c[row, column] = sum over k of a[row * a_row + k * a_step] * b[k * b_row + column]`, k ascending.
+/// `c[row, column] = sum over k of a[row * a_row + k * a_step] * b[k * b_row + column]`, k ascending, or, where k counts the
+/// samples of a batch, unit by unit and along their tree.
 ///
 /// Columns are vectorised, so the order of each sum is the same for every vector width. `b` must be readable
 /// up to the columns rounded up to whole vectors (what lies there does not matter).
@@ -21,6 +24,35 @@ pub struct Product<'a> {
     /// Added before the products; as readable as a row of `b`.
     pub bias: Option<&'a [f32]>,
     pub relu: bool,
+    pub over: Over,
+}
+
+/// What a product sums over.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Over {
+    Channels,
+    Samples,
+}
+
+/// In which order a product is summed, with room for the sums of one register tile that wait for later ones.
+struct Order {
+    units: Vec<Unit>,
+    waiting: Scratch,
+}
+
+impl Order {
+    fn new<S: Simd>(over: Over, depth: usize) -> Self {
+        let units = match over {
+            Over::Channels => vec![Unit { samples: 0..depth, merges: 0 }],
+            Over::Samples => units(depth),
+        };
+        let (mut most, mut now) = (0, 0);
+        for unit in &units {
+            now = now + 1 - unit.merges;
+            most = most.max(now);
+        }
+        Self { units, waiting: Scratch::take(most * ROWS * MOST_VECTORS * S::F32_LANES) }
+    }
 }
 
 /// Rows of a register tile; with 2 vectors 12 sums, three times what the latency of a multiply-add needs at
@@ -47,15 +79,22 @@ impl Product<'_> {
             assert!((self.rows - 1) * self.a_row + (self.depth - 1) * self.a_step < self.a.len());
             assert!((self.depth - 1) * self.b_row + readable <= self.b.len());
         }
-        assert!(self.bias.is_none_or(|bias| bias.len() >= readable));
+        assert!(self.bias.is_none_or(|bias| bias.len() >= readable && self.over == Over::Channels));
+        let mut order = Order::new::<S>(self.over, self.depth);
         for vectors in pieces(readable / S::F32_LANES, MOST_VECTORS) {
             let column = vectors.start * S::F32_LANES;
             for rows in pieces(self.rows, ROWS) {
                 // SAFETY: the bounds above hold for every tile of `rows` x `vectors`; `c` by the contract.
                 unsafe {
                     match vectors.len() {
-                        1 => self.tiles::<S, 1>(simd, rows.start, rows.len(), column, c, c_row),
-                        _ => self.tiles::<S, MOST_VECTORS>(simd, rows.start, rows.len(), column, c, c_row),
+                        1 => self.tiles::<S, 1>(simd, &mut order, [rows.start, rows.len(), column], c, c_row),
+                        _ => self.tiles::<S, MOST_VECTORS>(
+                            simd,
+                            &mut order,
+                            [rows.start, rows.len(), column],
+                            c,
+                            c_row,
+                        ),
                     }
                 }
             }
@@ -66,21 +105,20 @@ impl Product<'_> {
     unsafe fn tiles<S: Simd, const VECTORS: usize>(
         &self,
         simd: S,
-        row: usize,
-        rows: usize,
-        column: usize,
+        order: &mut Order,
+        [row, rows, column]: [usize; 3],
         c: *mut f32,
         c_row: usize,
     ) {
         // SAFETY: by the caller's contract.
         unsafe {
             match rows {
-                1 => self.tile::<S, 1, VECTORS>(simd, row, column, c, c_row),
-                2 => self.tile::<S, 2, VECTORS>(simd, row, column, c, c_row),
-                3 => self.tile::<S, 3, VECTORS>(simd, row, column, c, c_row),
-                4 => self.tile::<S, 4, VECTORS>(simd, row, column, c, c_row),
-                5 => self.tile::<S, 5, VECTORS>(simd, row, column, c, c_row),
-                _ => self.tile::<S, ROWS, VECTORS>(simd, row, column, c, c_row),
+                1 => self.tile::<S, 1, VECTORS>(simd, order, row, column, c, c_row),
+                2 => self.tile::<S, 2, VECTORS>(simd, order, row, column, c, c_row),
+                3 => self.tile::<S, 3, VECTORS>(simd, order, row, column, c, c_row),
+                4 => self.tile::<S, 4, VECTORS>(simd, order, row, column, c, c_row),
+                5 => self.tile::<S, 5, VECTORS>(simd, order, row, column, c, c_row),
+                _ => self.tile::<S, ROWS, VECTORS>(simd, order, row, column, c, c_row),
             }
         }
     }
@@ -92,6 +130,7 @@ impl Product<'_> {
     unsafe fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
         &self,
         simd: S,
+        order: &mut Order,
         row: usize,
         column: usize,
         c: *mut f32,
@@ -112,16 +151,37 @@ impl Product<'_> {
             }
             let a = self.a.as_ptr().add(row * self.a_row);
             let b = self.b.as_ptr().add(column);
-            for step in 0..self.depth {
-                let mut factors = [zero; VECTORS];
-                for (vector, factor) in factors.iter_mut().enumerate() {
-                    *factor = load::<S>(b.add(step * self.b_row + vector * S::F32_LANES));
+            let size = HEIGHT * VECTORS * S::F32_LANES;
+            let start = order.waiting.as_mut_ptr();
+            let mut end = start;
+            for (index, Unit { samples: steps, merges }) in order.units.iter().enumerate() {
+                if index > 0 {
+                    sums = [[zero; VECTORS]; HEIGHT];
                 }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let value = simd.splat_f32s(*a.add(row * self.a_row + step * self.a_step));
-                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                        *sum = simd.mul_add_e_f32s(value, factor, *sum);
+                for step in steps.clone() {
+                    let mut factors = [zero; VECTORS];
+                    for (vector, factor) in factors.iter_mut().enumerate() {
+                        *factor = load::<S>(b.add(step * self.b_row + vector * S::F32_LANES));
                     }
+                    for (row, sums) in sums.iter_mut().enumerate() {
+                        let value = simd.splat_f32s(*a.add(row * self.a_row + step * self.a_step));
+                        for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                            *sum = simd.mul_add_e_f32s(value, factor, *sum);
+                        }
+                    }
+                }
+                for _ in 0..*merges {
+                    end = end.sub(size);
+                    for (index, sum) in sums.iter_mut().flatten().enumerate() {
+                        *sum = simd.add_f32s(load::<S>(end.add(index * S::F32_LANES)), *sum);
+                    }
+                }
+                if index + 1 < order.units.len() {
+                    debug_assert!(end.offset_from_unsigned(start) + size <= order.waiting.len());
+                    for (index, &sum) in sums.iter().flatten().enumerate() {
+                        store::<S>(end.add(index * S::F32_LANES), sum);
+                    }
+                    end = end.add(size);
                 }
             }
             for (index, sums) in sums.iter().enumerate() {

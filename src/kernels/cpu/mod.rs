@@ -2,7 +2,8 @@
 //!
 //! Start with `shape` (layouts), then `forward`, `sparse`, `weight_gradient`, `input_gradient`,
 //! `dense_weight_gradient` and `backward` (the convolution), `linear` with `matmul` (dense layers), `norm` (batch
-//! normalisation), `elementwise` (loss and optimizer). `simd` chooses the instruction set, `scratch` keeps buffers
+//! normalisation), `elementwise` (loss and optimizer). `tree` adds what the units of a batch
+//! make, `simd` chooses the instruction set, `scratch` keeps buffers
 //! between calls, `naive` is the plain twin that the tests compare with.
 //!
 //! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
@@ -34,6 +35,7 @@ mod scratch;
 mod shape;
 mod simd;
 mod sparse;
+mod tree;
 mod weight_gradient;
 
 pub use backward::{InputGradient, WeightGradient, conv_backward};

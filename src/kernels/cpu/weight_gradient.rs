@@ -237,8 +237,8 @@ fn first_lane<S: Simd>(value: S::f32s) -> f32 {
     pulp::bytemuck::cast_slice(&[value])[0]
 }
 
-/// Adds the units' sums in order and writes `dweight` (`[kernel, kernel, in, out]`).
-pub fn collect(arch: Arch, shape: &ConvShape, units: &[&[f32]], dweight: &mut [f32]) {
+/// Writes the sums transposed to `dweight` (`[kernel, kernel, in, out]`).
+pub fn collect(arch: Arch, shape: &ConvShape, sums: &[f32], dweight: &mut [f32]) {
     let mut tasks = Vec::new();
     let mut left = dweight;
     for row in 0..shape.kernel {
@@ -246,22 +246,20 @@ pub fn collect(arch: Arch, shape: &ConvShape, units: &[&[f32]], dweight: &mut [f
             let width = COLLECT.min(shape.row_piece() - first);
             let (target, rest) = left.split_at_mut(width * shape.out_channels);
             left = rest;
-            tasks.push(Collect { shape, units, offset: row * padded_piece(shape) + first, target });
+            tasks.push(Collect { shape, sums, offset: row * padded_piece(shape) + first, target });
         }
     }
     tasks.into_par_iter().for_each(|task| arch.dispatch(task));
 }
 
-/// Rows of `dweight` that one task collects. What decides it is that few rows make many tasks for threads (3x3x32: 6);
-/// speed hardly does. 32 -> 64, 4 units, one Zen 5 core, AVX-512, lowest twentieth of 300 interleaved calls: 15.3 us
-/// with 16, 14.8 with 48, 14.4 with 96 and more; 64 -> 64, 16 units: 115, 114, 113.
+/// Rows of `dweight` that one task collects: few make many tasks for threads (3x3x32: 6).
 const COLLECT: usize = 48;
-/// Edge of the square that is summed and transposed at a time.
+/// Edge of the square that is transposed at a time.
 const EDGE: usize = 16;
 
 struct Collect<'a> {
     shape: &'a ConvShape,
-    units: &'a [&'a [f32]],
+    sums: &'a [f32],
     offset: usize,
     target: &'a mut [f32],
 }
@@ -270,34 +268,20 @@ impl WithSimd for Collect<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
+    fn with_simd<S: Simd>(self, _: S) {
         let channels = self.shape.out_channels;
         let stride = self.shape.kernel * padded_piece(self.shape);
-        assert!(self.units.iter().all(|unit| unit.len() == channels * stride));
         for (block, rows) in self.target.chunks_mut(EDGE * channels).enumerate() {
             let offset = self.offset + block * EDGE;
-            assert!(offset + EDGE <= stride && EDGE.is_multiple_of(S::F32_LANES));
             for start in (0..channels).step_by(EDGE) {
                 let width = EDGE.min(channels - start);
                 let mut square = [[0f32; EDGE]; EDGE];
-                for (index, totals) in square[..width].iter_mut().enumerate() {
-                    for lane in (0..EDGE).step_by(S::F32_LANES) {
-                        let mut total = simd.splat_f32s(0.0);
-                        for unit in self.units {
-                            // SAFETY: `offset + EDGE <= stride`, `start + index < channels`, and a unit is
-                            // `channels * stride` long; `EDGE` is a multiple of the lanes.
-                            let sum = unsafe {
-                                load::<S>(unit.as_ptr().add((start + index) * stride + offset + lane))
-                            };
-                            total = simd.add_f32s(total, sum);
-                        }
-                        // SAFETY: `lane + F32_LANES <= EDGE`.
-                        unsafe { store::<S>(totals.as_mut_ptr().add(lane), total) };
-                    }
+                for (index, sums) in square[..width].iter_mut().enumerate() {
+                    sums.copy_from_slice(&self.sums[(start + index) * stride + offset..][..EDGE]);
                 }
                 for (column, row) in rows.chunks_exact_mut(channels).enumerate() {
-                    for (target, totals) in row[start..start + width].iter_mut().zip(&square) {
-                        *target = totals[column];
+                    for (target, sums) in row[start..start + width].iter_mut().zip(&square) {
+                        *target = sums[column];
                     }
                 }
             }

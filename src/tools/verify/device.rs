@@ -99,7 +99,8 @@ impl Step {
         let step = || {
             let start = Instant::now();
             let (inputs, labels) = Batch::new(&samples, 0, &indices).into_tensors(&device);
-            let (loss, _) = kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, 0.0);
+            let (losses, _) = kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, 0.0);
+            let loss = losses.div_scalar(count as f32);
             let mut gradients = loss.backward();
             let gradients = gradients_by_name(&network, &mut gradients);
             let numbers = |(name, gradient): (_, burn::tensor::Tensor<1>)| {

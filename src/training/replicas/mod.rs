@@ -2,9 +2,10 @@
 //! the network; they are added up as flat buffers ([`GradientSum`]) on the first one, which keeps the parameters and
 //! makes the update.
 //!
-//! Every shard's loss counts by its share of the batch, so that the sum of the gradients is the gradient of the mean
-//! loss over the whole batch: without batch normalisation, several devices do what one does, apart from the order of
-//! sums. Batch normalisation takes the statistics of its own shard, so there a batch on n devices is not the same as
+//! A shard is a half of the batch, a quarter, and so on (see [`units`](crate::math::units)), and its losses count by the
+//! size of the whole batch. So without batch normalisation several devices whose sums are made of units (`flex`) do what
+//! one does, bit for bit. Two, four or eight devices have equal work; three are as fast as two, as one of them has half of
+//! the batch. Batch normalisation takes the statistics of its own shard, so there a batch on n devices is not the same as
 //! on one; the running statistics become the mean of the shards', weighted by their sizes.
 
 mod flat;
@@ -21,13 +22,14 @@ use super::Optimizer;
 use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::kernels;
+use crate::math::units::{Unit, shares};
 use crate::model::{Mode, Network, Path};
 use crate::samples::Batch;
 
 pub(crate) use flat::gradients_by_name;
 use flat::{Flat, parameters_without};
+use sum::AlongTheTree;
 pub use sum::GradientSum;
-use sum::LeftToRight;
 
 /// The devices of a training.
 #[derive(Clone, Debug)]
@@ -64,7 +66,7 @@ impl Replicas {
             Ok(Replica { device: device.clone(), pool: pool.map(Arc::new) })
         };
         let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
-        Ok(Self { replicas, sum: Arc::new(LeftToRight) })
+        Ok(Self { replicas, sum: Arc::new(AlongTheTree) })
     }
 
     /// All of their devices, without automatic differentiation.
@@ -77,25 +79,23 @@ impl Replicas {
         &self.replicas[0].device
     }
 
-    /// One training step on a batch whose samples belong together in groups of `group` (see
-    /// [`Samples::group`](crate::samples::Samples::group)): forward, loss, backward, update. Gives the network, the
-    /// mean loss `[1]` and the number of right answers `[1]`.
+    /// One training step on a batch: forward, loss, backward, update. Gives the network, the mean loss `[1]` and the number
+    /// of right answers `[1]`.
     pub fn step<N: Network>(
         &self,
         network: N,
         optimizer: &mut Optimizer,
         batch: Batch,
-        group: usize,
         label_smoothing: f32,
     ) -> (N, Tensor<1>, Tensor<1>) {
         let main = self.main();
-        let total = batch.labels.len();
-        let (first, shards) = split(batch, group, self.replicas.len());
-        if shards.is_empty() && self.sum.processes() == 1 {
-            return super::step(network, optimizer, first, label_smoothing, &main.clone().autodiff());
+        let of = batch.labels.len();
+        let shares = shares(of, self.replicas.len());
+        if shares.len() == 1 && self.sum.processes() == 1 {
+            return super::step(network, optimizer, batch, label_smoothing, &main.clone().autodiff());
         }
-        let shard =
-            |batch: Batch| Shard { share: batch.labels.len() as f64 / total as f64, batch, label_smoothing };
+        let (first, shards) = split(batch, &shares);
+        let shard = |batch: Batch| Shard { batch, of, label_smoothing };
         let (network, mut gradients, parts) = std::thread::scope(|scope| {
             let others: Vec<_> = (self.replicas[1..].iter())
                 .zip(shards)
@@ -114,24 +114,21 @@ impl Replicas {
         });
         let statistics = mean_statistics(&parts);
         let places = parts[0].sums.places.clone();
-        let numbers = self.sum.sum(parts.into_iter().map(|part| part.sums.numbers).collect());
+        let numbers = parts.into_iter().map(|part| part.sums.numbers);
+        let numbers = self.sum.sum(numbers.zip(shares.iter().map(|share| share.merges)).collect());
         let sums = Flat { places, numbers };
-        let [loss, correct] = [0, 1].map(|index| sums.more(index));
+        let [losses, correct] = [0, 1].map(|index| sums.more(index));
+        let loss = losses.div_scalar(of as f32);
         let path = Path::default();
         let network = network.map(&mut Spread { path, gradients: &mut gradients, sums, statistics });
         (optimizer.step(network, &mut gradients), loss, correct)
     }
 }
 
-/// Splits a batch into at most `count` parts of nearly the same size, whole groups each; gives the first one and the
-/// others.
-fn split(mut batch: Batch, group: usize, count: usize) -> (Batch, Vec<Batch>) {
-    let groups = batch.labels.len().div_ceil(group);
-    let count = count.min(groups).max(1);
-    let mut shards = Vec::with_capacity(count);
-    for index in (1..count).rev() {
-        shards.push(batch.split_off((groups * index).div_ceil(count) * group));
-    }
+/// Cuts a batch into its shares; gives the first one and the others.
+fn split(mut batch: Batch, shares: &[Unit]) -> (Batch, Vec<Batch>) {
+    let starts = shares.iter().skip(1).map(|share| share.samples.start);
+    let mut shards: Vec<Batch> = starts.rev().map(|start| batch.split_off(start)).collect();
     shards.reverse();
     (batch, shards)
 }
@@ -139,8 +136,8 @@ fn split(mut batch: Batch, group: usize, count: usize) -> (Batch, Vec<Batch>) {
 /// A part of a batch.
 struct Shard {
     batch: Batch,
-    /// Of the batch.
-    share: f64,
+    /// Samples of the whole batch.
+    of: usize,
     label_smoothing: f32,
 }
 
@@ -148,7 +145,7 @@ struct Shard {
 struct Part {
     /// Of the batch.
     share: f64,
-    /// Gradients, then the share of the mean loss and the number of right answers.
+    /// Gradients, then the sum of the losses and the number of right answers.
     sums: Flat,
     /// What has no gradient: running statistics, and what never changes.
     statistics: Option<Flat>,
@@ -166,17 +163,17 @@ impl Replica {
     /// part holds no gradients; it is where their sums are to be put.
     fn part<N: Network>(&self, network: N, shard: Shard) -> (N, Gradients, Part) {
         let work = move || {
+            let share = shard.batch.labels.len() as f64 / shard.of as f64;
             let (inputs, labels) = shard.batch.into_tensors(&self.device.clone().autodiff());
             let logits = network.logits(inputs, Mode::Train);
-            let (loss, correct) = kernels::cross_entropy(logits, labels, shard.label_smoothing);
-            let loss = loss.mul_scalar(shard.share);
-            let mut gradients = loss.backward();
-            let numbers = vec![loss.inner(), correct.inner()];
+            let (losses, correct) = kernels::cross_entropy(logits, labels, shard.label_smoothing);
+            let mut gradients = losses.clone().div_scalar(shard.of as f32).backward();
+            let numbers = vec![losses.inner(), correct.inner()];
             let sums = Flat::new(gradients_by_name(&network, &mut gradients), numbers);
             // `valid` also folds what the forward pass left to be added into the running statistics.
             let statistics = parameters_without(&sums, &network.valid());
             let statistics = (!statistics.is_empty()).then(|| Flat::new(statistics, Vec::new()));
-            (network, gradients, Part { share: shard.share, sums, statistics })
+            (network, gradients, Part { share, sums, statistics })
         };
         match &self.pool {
             Some(pool) => pool.install(work),

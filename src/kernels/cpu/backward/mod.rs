@@ -3,10 +3,10 @@
 //! **Saved by the forward pass:** behind a pool one byte per output (where the maximum was, 255 where ReLU made
 //! it zero), else the output itself (its non-zeros are the ReLU mask). Nothing of full resolution.
 //!
-//! **Sums.** The batch is cut into units whose size depends on the batch alone; a unit adds its images, in
-//! order, into its own `[out_channels, kernel, row piece]` sums, and `collect` adds the units in order and
-//! transposes. So the result has the same bits for any number of threads, and, as vectors run along input
-//! channels, for AVX2, AVX-512 and NEON (kernel 1 and 3; scalar code multiplies and adds in two roundings).
+//! **Sums.** A unit of the batch adds its images, in order, into its own `[out_channels, kernel, row piece]` sums; `tree`
+//! adds the units and `collect` transposes. So the result has the same bits for any number of threads, and, as vectors
+//! run along input channels, for AVX2, AVX-512 and NEON (kernel 1 and 3; scalar code multiplies and adds in two
+//! roundings).
 //!
 //! **NaN and infinity.** Which products are made depends on the masks only, never on the gradient's value, so
 //! a NaN in `dy` reaches everything that it reaches in dense math. Left out are products with a gradient that
@@ -25,16 +25,15 @@
 
 mod unit;
 
-use rayon::prelude::*;
-
 use super::dense_weight_gradient::{self, dense_weight_gradient};
 use super::forward::conv_forward;
 use super::pack::{flip_weights, pack_for_input_gradient};
 use super::scratch::Scratch;
 use super::shape::ConvShape;
 use super::simd::{arch, lanes};
+use super::tree::sum_units;
 use super::weight_gradient::{collect, sums_len};
-use unit::{Plan, Saved, units};
+use unit::{Images, Plan, Saved};
 
 /// Weight and bias gradients asked for.
 pub struct WeightGradient<'a> {
@@ -124,7 +123,7 @@ fn fill_with_zeros(for_weight: Option<WeightGradient>, for_input: Option<InputGr
     for_input.into_iter().for_each(|gradient| gradient.dx.fill(0.0));
 }
 
-/// The walk over the non-zeros of the gradient, in units of images.
+/// The walk over the non-zeros of the gradient.
 fn sparse_backward(
     shape: &ConvShape,
     saved: Saved,
@@ -135,22 +134,14 @@ fn sparse_backward(
     let lanes = lanes(arch);
     let packed = for_input.as_ref().map(|gradient| pack_for_input_gradient(shape, gradient.weight, lanes));
     let plan = Plan::new(shape, for_weight.is_some(), packed.as_deref(), lanes);
-    let mut sums = Scratch::take(shape.batch.div_ceil(plan.images) * plan.unit_sums);
+    let mut sums = Scratch::take(plan.unit_sums);
     let x = for_weight.as_ref().map_or(&[][..], |gradient| gradient.x);
     let dx = for_input.map_or(&mut [][..], |gradient| gradient.dx);
-    units(&plan, x, saved, &mut sums, dx).into_par_iter().for_each(|unit| arch.dispatch(unit));
+    sum_units(arch, shape.batch, Images { plan: &plan, x, saved, dx }, &mut sums);
     if let Some(WeightGradient { dweight, dbias, .. }) = for_weight {
-        let parts: Vec<&[f32]> =
-            sums.chunks_exact(plan.unit_sums).map(|sums| &sums[..sums_len(shape)]).collect();
-        collect(arch, shape, &parts, dweight);
-        if let Some(dbias) = dbias {
-            dbias.fill(0.0);
-            for sums in sums.chunks_exact(plan.unit_sums) {
-                for (total, sum) in dbias.iter_mut().zip(&sums[sums_len(shape)..]) {
-                    *total += sum;
-                }
-            }
-        }
+        let (weight_sums, bias_sums) = sums.split_at(sums_len(shape));
+        collect(arch, shape, weight_sums, dweight);
+        dbias.into_iter().for_each(|dbias| dbias.copy_from_slice(&bias_sums[..shape.out_channels]));
     }
 }
 

@@ -2,6 +2,7 @@ use super::super::check::{Random, bits, error, in_pools};
 use super::super::naive;
 use super::super::simd::{arches, with_arch};
 use super::*;
+use crate::math::units::{Unit, add_up, shares};
 
 struct Case {
     shape: ConvShape,
@@ -72,7 +73,7 @@ fn one_direction_equals_both() {
 fn threads_and_vector_width_leave_every_bit() {
     let mut random = Random::new(5);
     for round in 0..12 {
-        let batch = [1, 7, 37][round % 3];
+        let batch = [1, 7, 37, 60][round % 4];
         let case = Case::new(
             ConvShape { batch, kernel: 3, padding: round % 2, height: 6, ..random.shape() },
             &mut random,
@@ -87,6 +88,56 @@ fn threads_and_vector_width_leave_every_bit() {
             assert_eq!(bits(&pair[0].0), bits(&pair[1].0), "{:?}", case.shape);
             assert_eq!(bits(&pair[0].1), bits(&pair[1].1), "{:?}", case.shape);
             assert_eq!(bits(&pair[0].2), bits(&pair[1].2), "{:?}", case.shape);
+        }
+    }
+}
+
+/// Shares of a batch, each by itself, add up to the gradients of the whole, for each kind of layer.
+#[test]
+fn shares_add_up_to_the_whole() {
+    let mut random = Random::new(8);
+    for (kernel, pool, relu) in [
+        (3, true, true),
+        (3, false, true),
+        (3, false, false),
+        (1, false, false),
+        (1, true, false),
+        (5, false, false),
+    ] {
+        let padding = (kernel - 1) / 2;
+        let shape = ConvShape {
+            batch: 76,
+            height: 6,
+            width: 7,
+            out_channels: 32,
+            kernel,
+            padding,
+            pool,
+            relu,
+            ..random.shape()
+        };
+        let case = Case::new(shape, &mut random);
+        let (dweight, dbias, dx) = case.run();
+        for count in [2, 3, 8] {
+            let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
+                let (inputs, outputs) = (shape.input_len(), shape.output_len());
+                let cut = |length: usize| samples.start * length..samples.end * length;
+                let part = Case {
+                    shape: ConvShape { batch: samples.len(), ..shape },
+                    x: case.x[cut(inputs)].to_vec(),
+                    weight: case.weight.clone(),
+                    y: case.y[cut(outputs)].to_vec(),
+                    argmax: case.argmax.get(cut(outputs)).unwrap_or_default().to_vec(),
+                    dy: case.dy[cut(outputs)].to_vec(),
+                };
+                let (dweight, dbias, part_dx) = part.run();
+                assert_eq!(bits(&part_dx), bits(&dx[cut(inputs)]));
+                ([dweight, dbias].concat(), merges)
+            });
+            let sums = add_up(parts, |earlier, later| {
+                earlier.iter_mut().zip(later).for_each(|(earlier, later)| *earlier += later);
+            });
+            assert_eq!(bits(&sums[0].0), bits(&[&dweight[..], &dbias].concat()), "{count} {shape:?}");
         }
     }
 }

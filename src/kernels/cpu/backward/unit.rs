@@ -1,24 +1,16 @@
-//! The walk over the non-zeros of the gradient: a batch cut into units of images, and what one unit does.
+//! The walk over the non-zeros of the gradient of a unit of images.
 
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use super::super::pack::{SLACK, SPREAD, copy_padded, copy_spread, copy_unframed};
 use super::super::scratch::Scratch;
 use super::super::shape::ConvShape;
 use super::super::sparse::{BLOCK, Routes};
+use super::super::tree::Piece;
 use super::super::weight_gradient::{Gradient, spreads, sums_len};
-
-/// Fewest images and most units of the fixed split. A unit costs writing and reading its sums once: with 4
-/// images (batch 32) the weight gradient of 6x6x64 -> 64 takes 5.2 us an image, with 8 4.6, with 16 4.6; 8
-/// leaves 4 units for threads.
-const FEWEST_IMAGES: usize = 8;
-const MOST_UNITS: usize = 16;
-
-fn images_per_unit(batch: usize) -> usize {
-    batch.div_ceil(MOST_UNITS).max(FEWEST_IMAGES)
-}
+use crate::math::units::FEWEST;
 
 /// What the forward pass left, and the gradient of its output; of the whole batch or of some images.
 #[derive(Clone, Copy)]
@@ -31,8 +23,6 @@ pub struct Saved<'a> {
 /// What all units of a call share.
 pub struct Plan<'a> {
     shape: &'a ConvShape,
-    /// Images of a unit, the last one aside.
-    pub images: usize,
     /// Floats of a unit's weight and bias sums; 0 without a weight gradient.
     pub unit_sums: usize,
     /// Images whose positions are walked together, so that small images too fill a block of 64.
@@ -61,8 +51,7 @@ struct Grid {
 
 impl<'a> Plan<'a> {
     pub fn new(shape: &'a ConvShape, with_weight: bool, packed: Option<&'a [f32]>, lanes: usize) -> Self {
-        let images = images_per_unit(shape.batch);
-        let group = (BLOCK / shape.positions()).clamp(1, images);
+        let group = (BLOCK / shape.positions()).clamp(1, FEWEST);
         let unit_sums =
             if with_weight { (sums_len(shape) + shape.out_channels).next_multiple_of(16) } else { 0 };
         let (x_stride, x_row) = if spreads(shape) {
@@ -77,7 +66,6 @@ impl<'a> Plan<'a> {
         let positions = |wanted: bool| if wanted { group * shape.positions() } else { 0 };
         Self {
             shape,
-            images,
             unit_sums,
             group,
             x: Grid::new(shape, positions(with_weight), [x_stride, x_row, x_pitch]),
@@ -103,20 +91,38 @@ impl Grid {
     }
 }
 
-pub struct Unit<'a> {
-    plan: &'a Plan<'a>,
-    x: &'a [f32],
-    saved: Saved<'a>,
-    sums: &'a mut [f32],
-    dx: &'a mut [f32],
+/// Some images of the batch. `x` and `dx` are empty where their gradient is not asked for, and so are the sums.
+pub struct Images<'a> {
+    pub plan: &'a Plan<'a>,
+    pub x: &'a [f32],
+    pub saved: Saved<'a>,
+    pub dx: &'a mut [f32],
 }
 
-impl WithSimd for Unit<'_> {
-    type Output = ();
+impl Piece for Images<'_> {
+    fn cut(self, images: usize) -> [Self; 2] {
+        let Self { plan, x, saved: Saved { y, argmax, dy }, dx } = self;
+        let (inputs, outputs) = (images * plan.shape.input_len(), images * plan.shape.output_len());
+        // An empty slice stays empty.
+        let (x, other_x) = x.split_at(inputs.min(x.len()));
+        let (y, other_y) = y.split_at(outputs.min(y.len()));
+        let (argmax, other_argmax) = argmax.split_at(outputs.min(argmax.len()));
+        let (dy, other_dy) = dy.split_at(outputs);
+        let (dx, other_dx) = dx.split_at_mut(inputs.min(dx.len()));
+        [
+            Self { plan, x, saved: Saved { y, argmax, dy }, dx },
+            Self {
+                plan,
+                x: other_x,
+                saved: Saved { y: other_y, argmax: other_argmax, dy: other_dy },
+                dx: other_dx,
+            },
+        ]
+    }
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { plan, x, saved, sums, dx } = self;
+    fn sum<S: Simd>(self, simd: S, sums: &mut [f32]) {
+        let Self { plan, x, saved, dx } = self;
         let Plan { shape, group, .. } = *plan;
         let (inputs, outputs) = (shape.input_len(), shape.output_len());
         let (weight_sums, bias_sums) = sums.split_at_mut(if sums.is_empty() { 0 } else { sums_len(shape) });
@@ -225,35 +231,4 @@ impl Plan<'_> {
             copy_unframed(self.shape, framed, self.stride, dx);
         }
     }
-}
-
-/// The images and sums of each unit. `x` and `dx` are empty where their gradient is not asked for, and so are the sums.
-pub fn units<'a>(
-    plan: &'a Plan<'a>,
-    x: &'a [f32],
-    Saved { y, argmax, dy }: Saved<'a>,
-    mut sums: &'a mut [f32],
-    mut dx: &'a mut [f32],
-) -> Vec<Unit<'a>> {
-    let shape = plan.shape;
-    let mut units = Vec::with_capacity(shape.batch.div_ceil(plan.images));
-    for first in (0..shape.batch).step_by(plan.images) {
-        let last = (first + plan.images).min(shape.batch);
-        let cut = |slice: usize| first * slice..last * slice;
-        let (unit_sums, sums_left) = sums.split_at_mut(plan.unit_sums);
-        let (unit_dx, dx_left) = dx.split_at_mut(((last - first) * shape.input_len()).min(dx.len()));
-        (sums, dx) = (sums_left, dx_left);
-        units.push(Unit {
-            plan,
-            x: x.get(cut(shape.input_len())).unwrap_or_default(),
-            saved: Saved {
-                y: y.get(cut(shape.output_len())).unwrap_or_default(),
-                argmax: argmax.get(cut(shape.output_len())).unwrap_or_default(),
-                dy: &dy[cut(shape.output_len())],
-            },
-            sums: unit_sums,
-            dx: unit_dx,
-        });
-    }
-    units
 }
