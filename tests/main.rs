@@ -1,4 +1,5 @@
 //! Integration tests: the built binary on small generated data, as a user would run it.
+#![allow(clippy::disallowed_methods, reason = "tests compare with them")]
 
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod budget; // steps, a time budget, sizes of images, dry runs

@@ -2,7 +2,7 @@
 //!
 //! Start with `shape` (layouts), then `forward`, `sparse`, `weight_gradient`, `input_gradient`,
 //! `dense_weight_gradient` and `backward` (the convolution), `linear` with `matmul` (dense layers), `norm` (batch
-//! normalisation), `elementwise` (loss and optimizer). `simd` chooses the instruction set, `scratch` keeps buffers
+//! normalisation), `elementwise` (loss and optimizer), `orthogonal` (Muon). `simd` chooses the instruction set, `scratch` keeps buffers
 //! between calls, `naive` is the plain twin that the tests compare with.
 //!
 //! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
@@ -28,6 +28,7 @@ mod matmul;
 #[cfg(test)]
 mod naive;
 mod norm;
+mod orthogonal;
 mod pack;
 mod pool;
 mod scratch;
@@ -44,10 +45,17 @@ pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
     normalise,
 };
+pub use orthogonal::orthogonalise;
 pub use pool::{PoolShape, pool_backward, pool_forward};
 pub use shape::{ConvShape, uses_fast_path};
+pub use simd::choose;
 
 /// Name of the instruction set that the kernels use on this machine.
 pub fn instruction_set() -> &'static str {
-    simd::arches()[0].0
+    simd::chosen().0
+}
+
+/// Names of the instruction sets that this machine has, widest first.
+pub fn instruction_sets() -> impl Iterator<Item = &'static str> {
+    simd::arches().into_iter().map(|(name, _)| name)
 }

@@ -37,13 +37,14 @@ fn chunk_length(channels: usize) -> usize {
 
 /// Mean and variance of `rows` by channel.
 pub fn batch_statistics(rows: &[f32], channels: usize) -> BatchStatistics {
+    let arch = arch();
     let parts: Vec<(f64, Vec<f32>, Vec<f32>)> = rows
         .par_chunks(chunk_length(channels))
         .map(|rows| {
             let count = (rows.len() / channels) as f32;
             let mut mean = vec![0.0; channels];
             let mut squares = vec![0.0; channels];
-            arch().dispatch(
+            arch.dispatch(
                 #[inline(always)]
                 || {
                     let first = &rows[..channels];
@@ -158,10 +159,10 @@ pub fn normalise(
     let count = mean.len();
     let pairs = affine.scale.iter().zip(inverse_deviation);
     let factors: Vec<f32> = pairs.map(|(scale, inverse)| scale * inverse).collect();
-    let chunk = chunk_length(count);
+    let (chunk, arch) = (chunk_length(count), arch());
     output.par_chunks_mut(chunk).zip(rows.par_chunks(chunk)).for_each(|(output, rows)| {
         let channels = Channels { mean, factor: &factors, shift: affine.shift, relu };
-        arch().dispatch(
+        arch.dispatch(
             #[inline(always)]
             || channels.normalise(rows, output),
         );
@@ -210,14 +211,14 @@ impl<'a> Normalised<'a> {
 /// Gradients of scale and shift, from the gradient of the output.
 pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradient {
     let count = forward.mean.len();
-    let chunk = chunk_length(count);
+    let (chunk, arch) = (chunk_length(count), arch());
     let factors = forward.factors();
     let parts: Vec<AffineGradient> = gradient
         .par_chunks(chunk)
         .zip(forward.rows.par_chunks(chunk))
         .map(|(gradient, rows)| {
             let mut sums = AffineGradient { scale: vec![0.0; count], shift: vec![0.0; count] };
-            arch().dispatch(
+            arch.dispatch(
                 #[inline(always)]
                 || add_affine_gradient(forward, &factors, rows, gradient, &mut sums),
             );
@@ -262,9 +263,9 @@ pub fn input_gradient(forward: Normalised<'_>, total: &AffineGradient, gradient:
     let mean_gradient: Vec<f32> = total.shift.iter().map(|sum| sum / rows).collect();
     let pairs = total.scale.iter().zip(forward.inverse_deviation);
     let slopes: Vec<f32> = pairs.map(|(sum, inverse)| sum * inverse / rows).collect();
-    let chunk = chunk_length(count);
+    let (chunk, arch) = (chunk_length(count), arch());
     gradient.par_chunks_mut(chunk).zip(forward.rows.par_chunks(chunk)).for_each(|(gradient, rows)| {
-        arch().dispatch(
+        arch.dispatch(
             #[inline(always)]
             || to_input_gradient(forward, &factors, &mean_gradient, &slopes, rows, gradient),
         );
