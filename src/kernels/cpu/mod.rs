@@ -22,6 +22,8 @@ mod check;
 mod dense_weight_gradient;
 mod elementwise;
 mod forward;
+#[cfg(test)]
+mod golden;
 mod input_gradient;
 mod linear;
 mod matmul;
