@@ -1,4 +1,5 @@
 //! Each operation with the kernels and with burn's own, forward and backward: `cargo bench --bench kernels`.
+#![allow(clippy::disallowed_methods, reason = "sums stand for a loss")]
 
 use std::time::Duration;
 

@@ -4,6 +4,7 @@
 //! [`stages::extract()`] (images to features) and [`stages::finetune()`] (features to a classifier and its test
 //! accuracy). `ARCHITECTURE.md` draws what flows where.
 #![warn(missing_docs)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests compare with them"))]
 #![cfg_attr(
     feature = "ndarray",
     allow(deprecated, reason = "upstream prefers flex; ndarray stays selectable")

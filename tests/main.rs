@@ -1,4 +1,5 @@
 //! Integration tests: the built binary on small generated data, as a user would run it.
+#![allow(clippy::disallowed_methods, reason = "tests compare with them")]
 
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod budget; // steps, a time budget, sizes of images, dry runs
@@ -9,6 +10,7 @@ mod encoders; // every encoder, read-out and head through the stages
 mod export; // encoder and features for other programs
 mod fairness; // every config goes through `evaluate`, no baseline is held back, the test set is opened last
 mod finetuning; // a frozen encoder, rates by part, from scratch
+mod golden; // digests that every processor and instruction set must give
 #[cfg(feature = "wgpu")]
 mod gpu; // graphics cards, on a software renderer and without drivers
 mod images; // image files as a data set; predict, data check

@@ -35,6 +35,7 @@ use serde::Serialize;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::kernels;
 use arguments::Command;
 use old_spellings::Translated;
 use options::Settings;
@@ -44,7 +45,7 @@ pub fn main() -> ExitCode {
     let Translated { words, notes } = old_spellings::translate(std::env::args_os().collect());
     let arguments = help::parse(&words);
     notes.iter().for_each(|text| note(text));
-    match execute(arguments.command) {
+    match choose_kernels().and_then(|()| execute(arguments.command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             match &error {
@@ -53,6 +54,14 @@ pub fn main() -> ExitCode {
             }
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Lets the environment limit the instruction set of the kernels.
+fn choose_kernels() -> Result<()> {
+    match std::env::var_os("ROTNET_KERNELS") {
+        Some(name) => kernels::choose_instruction_set(&name.to_string_lossy()),
+        None => Ok(()),
     }
 }
 

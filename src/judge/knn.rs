@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use super::{Labeled, accuracy};
 use crate::kernels::matrix_product;
+use crate::math::functions::exp_f32;
 
 /// Reference rows per product: with 256 columns of 1 KiB stride, a panel fits the second-level cache.
 const REFERENCES: usize = 256;
@@ -115,7 +116,7 @@ pub fn nearest_others(rows: &[f32], queries: &[usize], width: usize, count: usiz
 }
 
 fn inverse_length(row: &[f32]) -> f32 {
-    let length = row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    let length = row.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
     if length > 0.0 { (1.0 / length) as f32 } else { 0.0 }
 }
 
@@ -182,7 +183,7 @@ impl Neighbours {
             // Weights relative to the nearest: the same shares, and no overflow.
             let nearest = similarities.first().copied().unwrap_or_default();
             for (&index, similarity) in indices.iter().zip(similarities).take(k) {
-                row[usize::from(labels[index as usize])] += ((similarity - nearest) / temperature).exp();
+                row[usize::from(labels[index as usize])] += exp_f32((similarity - nearest) / temperature);
             }
             let sum: f32 = row.iter().sum();
             row.iter_mut().for_each(|share| *share /= sum);
@@ -275,7 +276,7 @@ mod tests {
         let found = nearest(&[1.0, 0.0, 0.6, 0.8, 0.6, -0.8], &[1.0, 0.0], 2, 3);
         let votes = |k, temperature| found.vote(&[0, 1, 1], 2, k, temperature);
         // One neighbour at similarity 1 against two at 0.6.
-        let expected = 1.0 / (1.0 + 2.0 * (-0.4_f32 / 0.5).exp());
+        let expected = 1.0 / (1.0 + 2.0 * exp_f32(-0.4 / 0.5));
         assert!((votes(3, 0.5)[0] - expected).abs() < 1e-6);
         assert_eq!(argmax(&votes(3, 0.1)), 0);
         assert_eq!(argmax(&votes(3, 10.0)), 1);

@@ -8,6 +8,7 @@ use rand::Rng;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::math::functions::{exp, ln};
 use crate::math::logits::argmax;
 use crate::math::random::{Purpose, generator};
 
@@ -166,7 +167,7 @@ pub fn predicted(scores: &[f32], classes: usize) -> Vec<u8> {
 pub fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
     (mean, (values.len() > 1).then(|| (squares / (count - 1.0)).sqrt()))
 }
 
@@ -175,10 +176,10 @@ fn mcnemar(gained: usize, lost: usize) -> f64 {
     let (count, fewer) = (gained + lost, gained.min(lost));
     // Binomial coefficients of `count`, each from the one before, over 2^count, in logarithms.
     let mut logarithm = -(count as f64) * std::f64::consts::LN_2;
-    let mut tail = logarithm.exp();
+    let mut tail = exp(logarithm);
     for chosen in 1..=fewer {
-        logarithm += ((count - chosen + 1) as f64 / chosen as f64).ln();
-        tail += logarithm.exp();
+        logarithm += ln((count - chosen + 1) as f64 / chosen as f64);
+        tail += exp(logarithm);
     }
     (2.0 * tail).min(1.0)
 }

@@ -104,6 +104,12 @@ impl Kernels for Flex {
         );
         (parameter, velocity)
     }
+
+    fn orthogonalise(matrix: Floats) -> Floats {
+        let (shape, matrix) = (matrix.shape().dims(), matrix.to_contiguous());
+        let result = timed(|| "optimizer".into(), || cpu::orthogonalise(shape, floats(&matrix)));
+        tensor(result, &shape)
+    }
 }
 
 /// The shape of a convolution, if the kernels take it.

@@ -21,6 +21,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
+use crate::error::{Error, Result};
+
 /// Padding of a convolution block, and what follows its products. Stride is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
@@ -171,6 +173,11 @@ pub trait Kernels: Backend {
     ) -> (FloatTensor<Self>, FloatTensor<Self>) {
         reference::sgd::<Self>(parameter, gradient, velocity, step)
     }
+
+    /// See [`orthogonalise`].
+    fn orthogonalise(matrix: FloatTensor<Self>) -> FloatTensor<Self> {
+        reference::orthogonalise::<Self>(matrix)
+    }
 }
 
 #[cfg(feature = "ndarray")]
@@ -218,6 +225,21 @@ pub fn instruction_set() -> &'static str {
         true => "no (burn's operations)",
         false => cpu::instruction_set(),
     }
+}
+
+/// From now on, the kernels use the instruction set of that name: for tests, since all give the same bytes.
+///
+/// # Errors
+/// [`Error::Usage`] where the machine has it not, or something was computed with another one already.
+pub fn choose_instruction_set(name: &str) -> Result<()> {
+    if cpu::choose(name) {
+        return Ok(());
+    }
+    let names: Vec<_> = cpu::instruction_sets().collect();
+    Err(Error::Usage {
+        problem: format!("ROTNET_KERNELS is {name:?}, which the kernels cannot use on this machine"),
+        hint: format!("set it to one of {}, or not at all", names.join(", ")),
+    })
 }
 
 static MULTIPLICATIONS: AtomicU64 = AtomicU64::new(0);
@@ -373,6 +395,23 @@ pub fn sgd<const D: usize>(
     let (parameter, velocity) =
         operation(parameter.into_dispatch(), gradient.into_dispatch(), velocity.into_dispatch(), step);
     (Tensor::from_dispatch(parameter), Tensor::from_dispatch(velocity))
+}
+
+/// Coefficients of the quintic (a x + b x³ + c x⁵), tuned by Jordan and others for the steepest slope at zero.
+const QUINTIC: [f32; 3] = [3.4445, -4.7750, 2.0315];
+/// Iterations, as there: singular values from 0.01 up end between about 0.7 and 1.2.
+const ITERATIONS: usize = 5;
+/// Added to the norm divided by, so that a gradient of zeros stays zeros.
+const LEAST_NORM: f32 = 1e-7;
+
+/// The matrix with the singular vectors of `matrix` and all singular values near 1, by Newton-Schulz iterations on the
+/// side of fewer numbers (Muon: Jordan et al. 2024, <https://kellerjordan.github.io/posts/muon/>).
+pub fn orthogonalise(matrix: Tensor<2>) -> Tensor<2> {
+    let operation = match burn_operations() {
+        true => reference::orthogonalise::<Dispatch>,
+        false => <Dispatch as Kernels>::orthogonalise,
+    };
+    Tensor::from_dispatch(operation(matrix.into_dispatch()))
 }
 
 /// `y = a · b` on the processor, whatever device tensors are on: `a` `[rows, depth]`, `b` `[depth, columns]`, `y`

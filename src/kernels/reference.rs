@@ -5,7 +5,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions, NormOptions, OverlappingPool, SgdStep};
+use super::{AdamStep, ConvOptions, ITERATIONS, LEAST_NORM, NormOptions, OverlappingPool, QUINTIC, SgdStep};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -132,4 +132,22 @@ pub(super) fn sgd<B: Backend>(
     };
     let change = scaled(change, step.learning_rate);
     (B::float_sub(parameter, change), velocity)
+}
+
+pub(super) fn orthogonalise<B: Backend>(matrix: FloatTensor<B>) -> FloatTensor<B> {
+    let scaled = |tensor, factor: f32| B::float_mul_scalar(tensor, factor.into());
+    let [inputs, outputs] = matrix.shape().dims();
+    let wide = outputs > inputs;
+    let mut x = if wide { B::float_transpose(matrix) } else { matrix };
+    let squares = B::float_sum(B::float_mul(x.clone(), x.clone()));
+    let norm = B::float_add_scalar(B::float_sqrt(squares), LEAST_NORM.into());
+    x = B::float_div(x, B::float_reshape(norm, Shape::new([1, 1])));
+    let [a, b, c] = QUINTIC;
+    for _ in 0..ITERATIONS {
+        let gram = B::float_matmul(B::float_transpose(x.clone()), x.clone());
+        let square = B::float_matmul(gram.clone(), gram.clone());
+        let mixed = B::float_add(scaled(gram, b), scaled(square, c));
+        x = B::float_add(scaled(x.clone(), a), B::float_matmul(x, mixed));
+    }
+    if wide { B::float_transpose(x) } else { x }
 }

@@ -238,6 +238,34 @@ proptest! {
 }
 
 #[test]
+fn orthogonalised_matrices_agree_with_burn_and_are_near_orthonormal() {
+    for [rows, columns] in [[288, 32], [32, 288], [27, 64], [64, 10], [3, 3]] {
+        let matrix = || {
+            let values = numbers(rows * columns, 1).into_iter().map(|value| value / 100.0).collect();
+            Tensor::<2>::from_data(TensorData::new(values, [rows, columns]), &Device::flex()).into_dispatch()
+        };
+        let own = Tensor::<2>::from_dispatch(<Dispatch as Kernels>::orthogonalise(matrix()));
+        let burn = Tensor::<2>::from_dispatch(reference::orthogonalise::<Dispatch>(matrix()));
+        assert_eq!(own.dims(), burn.dims());
+        assert!(difference(&values(own.clone()), &values(burn)) <= 1e-4);
+        let gram = match rows > columns {
+            true => own.clone().transpose().matmul(own),
+            false => own.clone().matmul(own.transpose()),
+        };
+        let side = rows.min(columns);
+        for (index, value) in values(gram).into_iter().enumerate() {
+            // Singular values in 0.68..1.13 (the band of the coefficients), squared.
+            match index / side == index % side {
+                true => assert!(side == 3 || (0.46..1.3).contains(&value), "{value}"),
+                false => assert!(value.abs() < 0.3, "{value}"),
+            }
+        }
+    }
+    let zeros = orthogonalise(Tensor::zeros([4, 3], &Device::flex()));
+    assert!(values(zeros).iter().all(|value| *value == 0.0));
+}
+
+#[test]
 fn the_fast_path_is_taken_for_every_layer_of_the_networks() {
     use crate::model::{EncoderConfig, EncoderKind};
     let of_kind = |kind| EncoderConfig { kind, ..EncoderConfig::default() };

@@ -3,6 +3,8 @@
 use std::iter::Sum;
 use std::ops::{Div, Sub};
 
+use super::functions;
+
 /// `f32` or `f64`.
 pub trait Real: Copy + PartialOrd + Sub<Output = Self> + Div<Output = Self> + Sum {
     /// e to the power of the number.
@@ -11,13 +13,13 @@ pub trait Real: Copy + PartialOrd + Sub<Output = Self> + Div<Output = Self> + Su
 
 impl Real for f32 {
     fn exp(self) -> Self {
-        self.exp()
+        functions::exp_f32(self)
     }
 }
 
 impl Real for f64 {
     fn exp(self) -> Self {
-        self.exp()
+        functions::exp(self)
     }
 }
 
@@ -43,6 +45,16 @@ pub fn softmax<T: Real>(logits: &mut [T], classes: usize) {
     }
 }
 
+/// Turns logits `[samples, classes]` into the logarithms of their probabilities, in place.
+pub fn log_softmax(logits: &mut [f64], classes: usize) {
+    for row in logits.chunks_exact_mut(classes) {
+        let largest = row[argmax(row)];
+        let sum: f64 = row.iter().map(|value| functions::exp(value - largest)).sum();
+        let logarithm = largest + functions::ln(sum);
+        row.iter_mut().for_each(|value| *value -= logarithm);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,11 +67,14 @@ mod tests {
 
     #[test]
     fn probabilities_are_as_by_hand_and_do_not_overflow() {
-        let mut logits = [0.0, (3.0_f32).ln(), 1_000.0, 1_000.0];
+        let mut logits = [0.0, functions::ln_f32(3.0), 1_000.0, 1_000.0];
         softmax(&mut logits, 2);
         assert!((logits[1] - 0.75).abs() < 1e-6 && logits[2] == 0.5);
-        let mut logits = [-1_000.0_f64, -1_000.0 + 3.0_f64.ln()];
+        let mut logits = [-1_000.0_f64, -1_000.0 + functions::ln(3.0)];
         softmax(&mut logits, 2);
         assert!((logits[1] - 0.75).abs() < 1e-12);
+        let mut logits = [-1_000.0, -1_000.0 + functions::ln(3.0)];
+        log_softmax(&mut logits, 2);
+        assert!((logits[1] - functions::ln(0.75)).abs() < 1e-12);
     }
 }

@@ -2,6 +2,8 @@
 
 use rayon::prelude::*;
 
+use super::functions;
+
 /// Rows that a task of a sum takes; the partial sums are added in their order.
 const ROWS_A_TASK: usize = 4_096;
 
@@ -67,7 +69,7 @@ const ROUNDS: usize = 60;
 impl Projection {
     /// Of rows of `width` numbers, [centred](centre).
     pub fn new(rows: &[f32], width: usize) -> Self {
-        let total: f64 = rows.iter().map(|&value| f64::from(value).powi(2)).sum();
+        let total: f64 = rows.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
         let first = direction(rows, width, None);
         let second = direction(rows, width, Some(&first));
         let coordinates = [first, second].map(|direction| products(rows, &direction));
@@ -91,7 +93,7 @@ pub fn centre(rows: &mut [f32], width: usize) {
 
 /// The direction in which centred rows vary most, at right angles to `other`; from a fixed start.
 fn direction(rows: &[f32], width: usize, other: Option<&[f64]>) -> Vec<f64> {
-    let mut direction: Vec<f64> = (0..width).map(|index| 1.0 + (index as f64).sin()).collect();
+    let mut direction: Vec<f64> = (0..width).map(|index| 1.0 + functions::sin(index as f64)).collect();
     for _ in 0..ROUNDS {
         let weights = products(rows, &direction);
         direction = vec![0.0; width];

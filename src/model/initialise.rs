@@ -4,9 +4,8 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use rand_distr::{Distribution, StandardNormal};
 
-use crate::math::random::{Purpose, generator};
+use crate::math::random::{Purpose, generator, normal};
 
 /// How weights are drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,11 +44,8 @@ impl<'a> Initialiser<'a> {
         match self.scheme {
             Scheme::Glorot => self.uniform(shape, glorot(window * inputs, window * outputs)),
             Scheme::RotNet => {
-                let deviation = (2.0 / (window * outputs) as f32).sqrt();
-                self.draw(shape, |random| {
-                    let normal: f32 = StandardNormal.sample(random);
-                    normal * deviation
-                })
+                let deviation = (2.0 / (window * outputs) as f64).sqrt();
+                self.draw(shape, |random| (normal(random) * deviation) as f32)
             }
         }
     }

@@ -155,7 +155,7 @@ impl FeatureMoments {
         pass(&mut |rows| {
             for row in rows.chunks_exact(width) {
                 for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                    *sum += (f64::from(*value) - mean).powi(2);
+                    *sum += (f64::from(*value) - mean) * (f64::from(*value) - mean);
                 }
             }
         })?;

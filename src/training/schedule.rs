@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::math::functions;
 
 /// A `schedule` section of the config.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -200,7 +201,7 @@ impl ScheduleConfig {
             Course::Cosine { end } => half_cosine(1.0, *end, progress),
             Course::Steps { milestones, decay } => {
                 let passed = |share: &&f64| step >= (**share * total).round();
-                decay.powi(milestones.iter().filter(passed).count() as i32)
+                milestones.iter().filter(passed).fold(1.0, |factor, _| factor * decay)
             }
         }
     }
@@ -244,7 +245,7 @@ fn progress(done: f64, span: f64) -> f64 {
 }
 
 fn half_cosine(from: f64, to: f64, progress: f64) -> f64 {
-    to + (from - to) * (1.0 + (PI * progress).cos()) / 2.0
+    to + (from - to) * (1.0 + functions::cos(PI * progress)) / 2.0
 }
 
 #[cfg(test)]

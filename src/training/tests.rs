@@ -162,7 +162,7 @@ fn averaged_weights_have_batch_statistics_of_their_own() {
             let outputs: Vec<f64> = inputs.chunks(6).map(output).collect();
             let count = outputs.len() as f64;
             let mean = outputs.iter().sum::<f64>() / count;
-            let variance = outputs.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / count;
+            let variance = outputs.iter().map(|value| (value - mean) * (value - mean)).sum::<f64>() / count;
             means[unit] += mean / batches.len() as f64;
             variances[unit] += variance / batches.len() as f64;
         }

@@ -150,7 +150,8 @@ fn fixed_places(images: &Images) -> f64 {
             sum[1] += value * value;
         }
     }
-    let deviation = |[sum, squares]: [f64; 2]| (squares / count - (sum / count).powi(2)).max(0.0).sqrt();
+    let deviation =
+        |[sum, squares]: [f64; 2]| (squares / count - (sum / count) * (sum / count)).max(0.0).sqrt();
     let places: Vec<f64> = sums
         .chunks_exact(CHANNELS)
         .map(|channels| channels.iter().fold(0.0, |most: f64, &sums| most.max(deviation(sums))))

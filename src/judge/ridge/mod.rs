@@ -11,6 +11,7 @@ mod tests;
 
 use super::{Labeled, accuracy};
 use crate::kernels::matrix_product;
+use crate::math::functions::{exp, ln};
 use crate::model::FeatureMoments;
 use problem::Problem;
 
@@ -181,7 +182,7 @@ fn temperature(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
         rows.map(|(row, &label)| {
             let most = row.iter().fold(f32::NEG_INFINITY, |most, &score| most.max(score));
             let scaled = |score: f32| f64::from(score - most) / temperature;
-            row.iter().map(|&score| scaled(score).exp()).sum::<f64>().ln() - scaled(row[usize::from(label)])
+            ln(row.iter().map(|&score| exp(scaled(score))).sum::<f64>()) - scaled(row[usize::from(label)])
         })
         .sum()
     };

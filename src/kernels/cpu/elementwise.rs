@@ -4,6 +4,7 @@
 
 use super::simd::arch;
 use crate::kernels::{AdamStep, SgdStep};
+use crate::math::functions::{exp_f32, ln_f32};
 use crate::math::units::{add_up, units};
 
 /// One step of Adam on every element, in place.
@@ -73,7 +74,7 @@ pub fn softmax_cross_entropy(
         let largest = logits[best];
         let mut sum = 0.0;
         for (gradient, logit) in gradient.iter_mut().zip(logits) {
-            *gradient = (logit - largest).exp();
+            *gradient = exp_f32(logit - largest);
             sum += *gradient;
         }
         for gradient in gradient.iter_mut() {
@@ -84,7 +85,7 @@ pub fn softmax_cross_entropy(
         };
         gradient[label] -= 1.0 - smoothing;
         correct += u32::from(best == label);
-        let mut loss = f64::from(sum.ln() - (1.0 - smoothing) * (logits[label] - largest));
+        let mut loss = f64::from(ln_f32(sum) - (1.0 - smoothing) * (logits[label] - largest));
         if smoothing > 0.0 {
             let all: f32 = logits.iter().map(|logit| logit - largest).sum();
             loss -= f64::from(everywhere * all);
@@ -129,7 +130,7 @@ mod tests {
     fn ties_go_to_the_first_class_and_a_nan_logit_gives_a_nan_loss() {
         let mut gradient = [0.0; 4];
         let (loss, correct) = softmax_cross_entropy(&[1.0, 1.0, 0.0, 0.0], &[0, 1], 2, 0.0, &mut gradient);
-        assert!((loss - 2.0 * 2f32.ln()).abs() < 1e-6);
+        assert!((loss - 2.0 * ln_f32(2.0)).abs() < 1e-6);
         assert_eq!(correct, 1.0);
         let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, 0.0, &mut gradient[..2]);
         assert!(loss.is_nan());

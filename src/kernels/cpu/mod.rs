@@ -2,8 +2,8 @@
 //!
 //! Start with `shape` (layouts), then `forward`, `sparse`, `weight_gradient`, `input_gradient`,
 //! `dense_weight_gradient` and `backward` (the convolution), `linear` with `matmul` (dense layers), `norm` (batch
-//! normalisation), `elementwise` (loss and optimizer). `tree` adds what the units of a batch
-//! make, `simd` chooses the instruction set, `scratch` keeps buffers
+//! normalisation), `elementwise` (loss and optimizer), `orthogonal` (Muon). `tree` adds up the units of a batch,
+//! `simd` chooses the instruction set, `scratch` keeps buffers
 //! between calls, `naive` is the plain twin that the tests compare with.
 //!
 //! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
@@ -23,12 +23,15 @@ mod check;
 mod dense_weight_gradient;
 mod elementwise;
 mod forward;
+#[cfg(test)]
+mod golden;
 mod input_gradient;
 mod linear;
 mod matmul;
 #[cfg(test)]
 mod naive;
 mod norm;
+mod orthogonal;
 mod pack;
 mod pool;
 mod scratch;
@@ -46,10 +49,17 @@ pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
     normalise,
 };
+pub use orthogonal::orthogonalise;
 pub use pool::{PoolShape, pool_backward, pool_forward};
 pub use shape::{ConvShape, uses_fast_path};
+pub use simd::choose;
 
 /// Name of the instruction set that the kernels use on this machine.
 pub fn instruction_set() -> &'static str {
-    simd::arches()[0].0
+    simd::chosen().0
+}
+
+/// Names of the instruction sets that this machine has, widest first.
+pub fn instruction_sets() -> impl Iterator<Item = &'static str> {
+    simd::arches().into_iter().map(|(name, _)| name)
 }

@@ -113,7 +113,8 @@ impl Moments {
             rows.iter().zip(sums).map(|(&first, &sum)| f64::from(first) + f64::from(sum) / count).collect();
         let about = squares.iter().zip(rounded).zip(&mean);
         let squares = about.map(|((&squares, &rounded), mean)| {
-            let left = f64::from(squares) - count * (mean - f64::from(rounded)).powi(2);
+            let shift = mean - f64::from(rounded);
+            let left = f64::from(squares) - count * shift * shift;
             if left < 0.0 { 0.0 } else { left }
         });
         Self { count, squares: squares.collect(), mean }
@@ -351,7 +352,7 @@ mod tests {
         (0..channels)
             .map(|channel| {
                 let mean = column(channel).sum::<f64>() / count;
-                (mean, column(channel).map(|x| (x - mean).powi(2)).sum::<f64>() / count)
+                (mean, column(channel).map(|x| (x - mean) * (x - mean)).sum::<f64>() / count)
             })
             .collect()
     }

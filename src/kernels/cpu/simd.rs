@@ -1,20 +1,56 @@
 //! Instruction set choice and the few vector helpers that pulp lacks.
 //!
-//! Every kernel is written once over pulp's `Simd` and compiled for AVX-512, AVX2 + FMA, NEON and plain
-//! scalar code. The instruction set is chosen once per call, on the calling thread, and handed to the
-//! worker threads: so tests and benchmarks can override it for their own calls only.
+//! Every kernel is written once over pulp's `Simd` and compiled for AVX-512, AVX2 + FMA, NEON and plain code, which all
+//! give the same bytes. The instruction set is chosen once per call, on the calling thread, and handed to the worker
+//! threads: so tests and benchmarks can override it for their own calls only.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
-use pulp::{Arch, Simd};
+use pulp::{Scalar128b, Simd, WithSimd};
+
+/// What kernels are compiled for.
+#[derive(Clone, Copy, Debug)]
+pub enum Arch {
+    /// Vector instructions.
+    Vectors(pulp::Arch),
+    /// Four lanes as plain code, with fused multiply-adds: pulp's own scalar code rounds twice in each, and its one lane
+    /// would take another order of sums in narrow layers.
+    Scalar,
+}
+
+impl Arch {
+    /// Runs `operation` compiled for it.
+    #[inline(always)]
+    pub fn dispatch<Operation: WithSimd>(self, operation: Operation) -> Operation::Output {
+        match self {
+            Self::Vectors(arch) => arch.dispatch(operation),
+            Self::Scalar => operation.with_simd(Scalar128b),
+        }
+    }
+}
 
 thread_local! {
     static OVERRIDE: Cell<Option<Arch>> = const { Cell::new(None) };
 }
 
+static CHOSEN: OnceLock<(&str, Arch)> = OnceLock::new();
+
 /// The instruction set for calls from this thread.
 pub fn arch() -> Arch {
-    OVERRIDE.get().unwrap_or_default()
+    OVERRIDE.get().unwrap_or_else(|| chosen().1)
+}
+
+/// Name and kind of what this process computes with: the widest, unless [`choose`] said otherwise.
+pub fn chosen() -> (&'static str, Arch) {
+    *CHOSEN.get_or_init(|| arches()[0])
+}
+
+/// From now on, this process computes with the instruction set of that name. False where the machine has it not, or
+/// something was computed with another one already.
+pub fn choose(name: &str) -> bool {
+    let found = arches().into_iter().find(|(known, _)| *known == name);
+    found.is_some_and(|found| CHOSEN.get_or_init(|| found).0 == name)
 }
 
 /// Runs `work` with every kernel call of this thread on `arch`.
@@ -36,22 +72,22 @@ pub fn arches() -> Vec<(&'static str, Arch)> {
     #[cfg(target_arch = "x86_64")]
     {
         if let Some(simd) = pulp::x86::V4::try_new() {
-            found.push(("avx512", Arch::V4(simd)));
+            found.push(("avx512", Arch::Vectors(pulp::Arch::V4(simd))));
         }
         if let Some(simd) = pulp::x86::V3::try_new() {
-            found.push(("avx2", Arch::V3(simd)));
+            found.push(("avx2", Arch::Vectors(pulp::Arch::V3(simd))));
         }
-        found.push(("scalar", Arch::Scalar));
     }
-    #[cfg(not(target_arch = "x86_64"))]
-    found.push(("native", Arch::new()));
+    #[cfg(target_arch = "aarch64")]
+    found.push(("neon", Arch::Vectors(pulp::Arch::new())));
+    found.push(("scalar", Arch::Scalar));
     found
 }
 
 /// Vector lanes of `arch`.
 pub fn lanes(arch: Arch) -> usize {
     struct Lanes;
-    impl pulp::WithSimd for Lanes {
+    impl WithSimd for Lanes {
         type Output = usize;
         #[inline(always)]
         fn with_simd<S: Simd>(self, _: S) -> usize {

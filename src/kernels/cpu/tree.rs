@@ -1,6 +1,8 @@
 //! Sums over a batch on all threads, along the tree of its halves (see [`units`](crate::math::units)).
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
+
+use super::simd::Arch;
 use rayon::prelude::*;
 
 use super::scratch::Scratch;

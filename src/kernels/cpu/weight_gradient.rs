@@ -16,12 +16,12 @@
 //! - `collect` over vectors and squares of 16x16: as plain loops it took 20 %.
 //! - Methods instead of closures: a closure that is not inlined loses the instruction set.
 
-use pulp::{Arch, Simd, WithSimd};
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::pack::SPREAD;
 use super::shape::{ConvShape, pieces};
-use super::simd::{load, store};
+use super::simd::{Arch, load, store};
 use super::sparse::{BLOCK, Routes};
 
 /// Short row pieces are spread: the copy of the image holds each pixel's row piece on a line of its own, for
@@ -75,10 +75,13 @@ impl<S: Simd> Gradient<'_, S> {
         for (block, bases) in self.bases.chunks(BLOCK).enumerate() {
             let mut all = Pass { block, bases, row: 0, first: 0, x, sums, bias };
             if shape.kernel == 3 && shape.row_piece() <= SPREAD {
+                // All in pairs, for a sum in pairs is another one than a sum in one piece.
                 match vectors {
                     1 => self.add_rows::<3, 1, true>(&mut all),
                     2 => self.add_rows::<3, 2, true>(&mut all),
-                    _ => self.add_by_rows(&mut all, vectors),
+                    3 => self.add_rows::<3, 3, true>(&mut all),
+                    4 => self.add_rows::<3, 4, true>(&mut all),
+                    _ => unreachable!("a short row piece is at most four vectors of four"),
                 }
             } else if shape.kernel == 3 && wide {
                 for range in pieces(vectors, 6) {

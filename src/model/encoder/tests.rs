@@ -115,7 +115,7 @@ fn whitened_outputs_have_mean_near_zero_before_relu() {
             let (positive, negative) = (outputs[component], outputs[component + 27]);
             assert!(positive.min(negative) == 0.0);
             sum += positive - negative;
-            squares += (positive - negative).powi(2);
+            squares += (positive - negative) * (positive - negative);
             count += 1.0;
         }
     }

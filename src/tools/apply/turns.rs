@@ -1,11 +1,9 @@
 //! Which way up images are, by the head that pretraining left.
 
-use burn::tensor::Tensor;
-use burn::tensor::activation::log_softmax;
 use serde::Serialize;
 
 use crate::data::{Images, Pixels, Rotation};
-use crate::math::logits::{argmax, softmax};
+use crate::math::logits::{argmax, log_softmax, softmax};
 use crate::model::{Mode, Network, ROTATIONS, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::samples::{RotatedImages, Rotations};
@@ -49,8 +47,9 @@ impl TurnFinder {
         let samples = RotatedImages::new(images, indices, Rotations::All, &self.pixels, 0);
         let all: Vec<u32> = (0..samples.len() as u32).collect();
         let (inputs, _) = Batch::new(&samples, 0, &all).into_tensors(&self.network.encoder.device());
-        let logarithms: Tensor<2> = log_softmax(self.network.logits(inputs, Mode::Evaluate), 1);
-        let logarithms: Vec<f64> = logarithms.into_data().iter::<f64>().collect();
+        let logits = self.network.logits(inputs, Mode::Evaluate).into_data();
+        let mut logarithms: Vec<f64> = logits.iter::<f64>().collect();
+        log_softmax(&mut logarithms, ROTATIONS);
         logarithms.chunks(ROTATIONS * ROTATIONS).map(|views| Turns::new(combine(views))).collect()
     }
 }

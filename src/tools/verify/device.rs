@@ -118,7 +118,8 @@ impl Step {
 
 /// By parameter, the length of the difference as a share of the expected length.
 fn differences(expected: &Gradients, found: &Gradients) -> BTreeMap<String, f64> {
-    let length = |values: &[f32]| values.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt();
+    let length =
+        |values: &[f32]| values.iter().map(|&value| f64::from(value) * f64::from(value)).sum::<f64>().sqrt();
     let largest = expected.values().map(|values| length(values)).fold(0.0, f64::max);
     let difference = |(name, expected): (&String, &Vec<f32>)| {
         let difference = match found.get(name) {

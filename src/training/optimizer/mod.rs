@@ -3,7 +3,6 @@
 mod average;
 mod clip;
 mod config;
-mod muon;
 #[cfg(test)]
 mod tests;
 
@@ -13,6 +12,7 @@ use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 
 use crate::kernels::{self, AdamStep, SgdStep};
+use crate::math::functions;
 use crate::model::{Network, Parameters, Path, collect};
 use crate::training::ScheduleConfig;
 
@@ -327,7 +327,7 @@ impl Step {
 
     fn adam(mut self, moments: &Moments, weight_decay: f64) -> (Tensor<1>, Sums) {
         let steps = self.steps as f64;
-        let [first, second] = [moments.beta_1, moments.beta_2].map(|beta| 1.0 - beta.powf(steps));
+        let [first, second] = [moments.beta_1, moments.beta_2].map(|beta| 1.0 - functions::pow(beta, steps));
         let step = AdamStep {
             step_size: (self.rate * (second.sqrt() / first)) as f32,
             beta_1: moments.beta_1 as f32,
@@ -361,9 +361,15 @@ impl Step {
             true => velocity.clone() * decay + self.gradient,
             false => velocity.clone(),
         };
-        let change = muon::orthogonalised(direction.reshape(shape)).reshape([-1]);
-        let change = change.mul_scalar(muon::scale(shape)).mul_scalar(self.rate);
+        let change = kernels::orthogonalise(direction.reshape(shape)).reshape([-1]);
+        let change = change.mul_scalar(muon_scale(shape)).mul_scalar(self.rate);
         let kept = self.parameter.mul_scalar(1.0 - self.rate * weight_decay);
         (kept - change, Sums::from([(VELOCITY, velocity)]))
     }
+}
+
+/// Factor on Muon's learning rate for a matrix of `inputs` rows and `outputs` columns: sqrt(max(1, outputs / inputs)), as
+/// in <https://github.com/KellerJordan/Muon>, whose matrices are the transposed.
+fn muon_scale([inputs, outputs]: [usize; 2]) -> f32 {
+    (outputs as f32 / inputs as f32).max(1.0).sqrt()
 }

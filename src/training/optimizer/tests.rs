@@ -216,3 +216,9 @@ fn a_state_of_another_rule_or_with_a_part_missing_is_refused() {
     let problem = restore("{}", state).unwrap_err();
     assert!(problem.contains("`hidden.0.dense.bias` is missing"), "{problem}");
 }
+
+#[test]
+fn only_matrices_that_widen_take_larger_steps_with_muon() {
+    assert_eq!(muon_scale([64, 256]), 2.0);
+    assert_eq!(muon_scale([1152, 128]), 1.0);
+}

@@ -75,7 +75,7 @@ fn difference(a: &Parameters, b: &Parameters) -> f64 {
     assert!(a.keys().eq(b.keys()));
     let all = |parameters: &Parameters| parameters.values().flat_map(values).collect::<Vec<f32>>();
     let (a, b) = (all(a), all(b));
-    let square = |x: f32| f64::from(x).powi(2);
+    let square = |x: f32| f64::from(x) * f64::from(x);
     let off: f64 = a.iter().zip(&b).map(|(a, b)| square(a - b)).sum();
     (off / a.iter().map(|&a| square(a)).sum::<f64>()).sqrt()
 }

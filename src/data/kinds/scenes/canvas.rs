@@ -2,6 +2,7 @@
 //! over one pixel.
 
 use crate::data::kinds::records::SIDE;
+use crate::math::functions::sin_cos_f32;
 
 /// Red, green and blue, 0 to 1.
 pub type Colour = [f32; 3];
@@ -83,7 +84,7 @@ impl Brush<'_> {
     /// Blends in `colour` where the distance to the shape's edge, negative inside, is less than half a pixel.
     fn fill(&mut self, colour: Colour, distance: impl Fn(Point) -> f32) {
         let Placement { centre, scale, tilt } = self.placement;
-        let (sine, cosine) = tilt.sin_cos();
+        let (sine, cosine) = sin_cos_f32(tilt);
         let unit = scale[0].abs().min(scale[1].abs());
         for (index, pixel) in self.canvas.pixels.iter_mut().enumerate() {
             let x = (index % SIDE) as f32 + 0.5 - centre[0];

@@ -1,8 +1,11 @@
 //! The ten classes. Each object fills about -1 to 1, y downwards, and has an up; colours say nothing about the class.
 
+use std::f32::consts::{PI, TAU};
+
 use super::canvas::{Brush, Colour, Point};
 use super::dice::Dice;
 use crate::data::kinds::cifar10::CLASSES;
+use crate::math::functions::sin_cos_f32;
 
 /// Class names, by label.
 pub const NAMES: [&str; CLASSES] =
@@ -137,7 +140,7 @@ fn mushroom(brush: &mut Brush<'_>, colours: &Palette, dice: &mut Dice) {
     let wide = dice.between(0.7, 0.95);
     let dome: Vec<Point> = (0..=10)
         .map(|step| {
-            let (sine, cosine) = (std::f32::consts::PI * step as f32 / 10.0).sin_cos();
+            let (sine, cosine) = sin_cos_f32(PI * step as f32 / 10.0);
             [wide * cosine, rim - (rim + 0.85) * sine]
         })
         .collect();
@@ -155,7 +158,7 @@ fn flower(brush: &mut Brush<'_>, colours: &Palette, dice: &mut Dice) {
     brush.ellipse([0.2 * leaf, dice.between(0.0, 0.2)], [0.2, 0.08], colours.second);
     let petals = 5 + dice.below(3);
     for petal in 0..petals {
-        let (sine, cosine) = (std::f32::consts::TAU * petal as f32 / petals as f32).sin_cos();
+        let (sine, cosine) = sin_cos_f32(TAU * petal as f32 / petals as f32);
         brush.ellipse([head[0] + 0.25 * cosine, head[1] + 0.25 * sine], [0.16, 0.16], colours.main);
     }
     brush.ellipse(head, [0.14, 0.14], colours.detail);

@@ -5,6 +5,7 @@ use super::dice::Dice;
 use super::objects::{self, Palette};
 use crate::data::kinds::cifar10::CLASSES;
 use crate::data::kinds::records::{IMAGE, SIDE};
+use crate::math::functions::sin_cos_f32;
 
 /// How often there is a sky over a ground.
 const HORIZON: f32 = 0.4;
@@ -53,7 +54,7 @@ pub fn planes(seed: u64, index: usize) -> Vec<u8> {
 fn background(dice: &mut Dice) -> Canvas {
     let near = dice.colour([0.45, 1.0]);
     let far = dice.colour([0.45, 1.0]);
-    let (sine, cosine) = dice.between(0.0, std::f32::consts::TAU).sin_cos();
+    let (sine, cosine) = sin_cos_f32(dice.between(0.0, std::f32::consts::TAU));
     let along = move |[x, y]: Point| (x * cosine + y * sine) / SIDE as f32;
     if dice.chance(HORIZON) {
         let horizon = dice.between(0.5, 0.85) * SIDE as f32;
@@ -68,7 +69,7 @@ fn background(dice: &mut Dice) -> Canvas {
     }
     let waves = dice.between(6.0, 40.0);
     let strength = dice.between(0.2, 0.7);
-    Canvas::new(|place| mix(near, far, strength * (0.5 + 0.5 * (waves * along(place)).sin())))
+    Canvas::new(|place| mix(near, far, strength * (0.5 + 0.5 * sin_cos_f32(waves * along(place)).0)))
 }
 
 /// A shape of any colour and direction, 2 to 5 pixels to each side.

@@ -16,7 +16,7 @@ const ROWS_AT_A_TIME: usize = 4_096;
 pub(super) fn normalise(patch: &mut [f32], contrast: f32) {
     let count = patch.len() as f32;
     let mean = patch.iter().sum::<f32>() / count;
-    let variance = patch.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / (count - 1.0);
+    let variance = patch.iter().map(|value| (value - mean) * (value - mean)).sum::<f32>() / (count - 1.0);
     let factor = 1.0 / (variance + contrast).sqrt();
     patch.iter_mut().for_each(|value| *value = (*value - mean) * factor);
 }

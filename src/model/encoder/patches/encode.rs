@@ -84,7 +84,7 @@ impl Tail {
     fn add_triangle(&self, responses: &[f32], factor: f32, distances: &mut [f32], sums: &mut [f32]) {
         let count = self.shape.count;
         let value = |at: usize| responses[at] * factor + self.bias[at];
-        let square: f32 = (count..self.shape.outputs()).map(|at| value(at).powi(2)).sum();
+        let square: f32 = (count..self.shape.outputs()).map(|at| value(at) * value(at)).sum();
         for (at, distance) in distances.iter_mut().enumerate() {
             *distance = (square - 2.0 * value(at) + self.squares[at]).max(0.0).sqrt();
         }
@@ -101,8 +101,8 @@ impl Tail {
         // Sums of values and squares of each pixel, then along rows, then along columns; in f64, as variance is a
         // difference of them.
         let pixel_sums = pixels.chunks_exact(channels).map(|pixel| {
-            let sum = |power: i32| pixel.iter().map(|&value| f64::from(value).powi(power)).sum::<f64>();
-            [sum(1), sum(2)]
+            let values = pixel.iter().map(|&value| f64::from(value));
+            [values.clone().sum::<f64>(), values.map(|value| value * value).sum()]
         });
         let pixel_sums: Vec<[f64; 2]> = pixel_sums.collect();
         let add = |sums: [f64; 2], more: [f64; 2]| [sums[0] + more[0], sums[1] + more[1]];

@@ -55,7 +55,7 @@ impl PatchLayer {
     pub(super) fn fit(self, images: &dyn Samples, image: ImageShape, step: f32, seed: u64) -> Self {
         let shape = self.shape;
         let device = self.filters.val().device();
-        let contrast = CONTRAST_EPSILON * step.powi(2);
+        let contrast = CONTRAST_EPSILON * (step * step);
         let mut patches = sample_patches(images, image, shape.side, SAMPLED_PATCHES, seed);
         patches.par_chunks_exact_mut(shape.values()).for_each(|patch| normalise(patch, contrast));
         let components = Components::new(&patches, shape.values());

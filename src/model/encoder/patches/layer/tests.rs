@@ -80,7 +80,7 @@ fn naive(shape: PatchShape, image: &[f32]) -> Vec<Vec<f32>> {
             }
             Activation::Triangle => {
                 let distance =
-                    |row: &[f32]| row.iter().zip(&patch).map(|(a, b)| (a - b).powi(2)).sum::<f32>().sqrt();
+                    |row: &[f32]| row.iter().zip(&patch).map(|(a, b)| (a - b) * (a - b)).sum::<f32>().sqrt();
                 let distances: Vec<f32> = dictionary().map(distance).collect();
                 let mean = distances.iter().sum::<f32>() / 7.0;
                 distances.into_iter().map(|distance| (mean - distance).max(0.0)).collect()
