@@ -73,10 +73,44 @@ impl Environment {
     }
 }
 
+/// Name of the processor, as the system tells it.
 fn processor() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = text.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().to_owned())
+    let described = || processor_in(&std::fs::read_to_string("/proc/cpuinfo").ok()?);
+    described().or_else(|| sysctl("machdep.cpu.brand_string"))
+}
+
+/// The name in Linux's `/proc/cpuinfo`, which on ARM has but the numbers of maker and design.
+fn processor_in(description: &str) -> Option<String> {
+    let value = |key: &str| {
+        let line = description.lines().find(|line| line.starts_with(key))?;
+        Some(line.split_once(':')?.1.trim())
+    };
+    if let Some(name) = value("model name") {
+        return Some(name.to_owned());
+    }
+    let (maker, design) = (value("CPU implementer")?, value("CPU part")?);
+    // Arm's own, from the main ID registers in its technical reference manuals.
+    let name = match (maker, design) {
+        ("0x41", "0xd03") => "Cortex-A53",
+        ("0x41", "0xd08") => "Cortex-A72",
+        ("0x41", "0xd0b") => "Cortex-A76",
+        ("0x41", "0xd0c") => "Neoverse N1",
+        ("0x41", "0xd40") => "Neoverse V1",
+        ("0x41", "0xd49") => "Neoverse N2",
+        ("0x41", "0xd4f") => "Neoverse V2",
+        _ => return Some(format!("ARM processor, implementer {maker}, part {design}")),
+    };
+    Some(name.to_owned())
+}
+
+/// What macOS tells of itself under a name.
+fn sysctl(name: &str) -> Option<String> {
+    if !cfg!(target_os = "macos") {
+        return None;
+    }
+    let output = std::process::Command::new("/usr/sbin/sysctl").args(["-n", name]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !text.is_empty()).then_some(text)
 }
 
 /// Largest resident memory of this process so far, in bytes; `None` if the system does not report it (all but Linux).
@@ -90,7 +124,9 @@ pub fn peak_memory() -> Option<u64> {
 /// Memory that this process may use, in bytes: the machine's, or the limit of its control group (a container); `None`
 /// if the system does not report it.
 pub fn memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let Ok(text) = std::fs::read_to_string("/proc/meminfo") else {
+        return sysctl("hw.memsize")?.parse().ok();
+    };
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     let total = kilobytes * 1024;
@@ -98,4 +134,20 @@ pub fn memory() -> Option<u64> {
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max").ok();
     let group = group.and_then(|text| text.trim().parse::<u64>().ok());
     Some(group.map_or(total, |group| group.min(total)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_processor_has_its_name_or_its_numbers() {
+        let name = |text: &str| processor_in(text);
+        assert_eq!(name("processor\t: 0\nmodel name\t: A 9\n").as_deref(), Some("A 9"));
+        let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd0c\n";
+        assert_eq!(name(arm).as_deref(), Some("Neoverse N1"));
+        let unknown = name(&arm.replace("0xd0c", "0xfff"));
+        assert_eq!(unknown.as_deref(), Some("ARM processor, implementer 0x41, part 0xfff"));
+        assert_eq!(name("processor\t: 0\n"), None);
+    }
 }

@@ -65,7 +65,10 @@ pub fn write(path: &Path, format: &Format, header: &impl Serialize, tensors: &Pa
     let entries = tensors.iter().map(entry).collect::<Result<_, String>>().map_err(unusable)?;
     let mut writer = Writer::create(path, format, header, entries)?;
     for name in writer.order() {
-        writer.put(tensors[&name].as_bytes())?;
+        match tensors[&name].as_slice::<f32>() {
+            Ok(numbers) => writer.put_numbers(numbers)?,
+            Err(_) => writer.put(tensors[&name].as_bytes())?,
+        }
     }
     writer.finish()
 }
@@ -121,12 +124,12 @@ impl Writer {
         written.map_err(Error::io("write", self.out.path()))
     }
 
-    /// [`put`](Self::put) for numbers.
+    /// [`put`](Self::put) of numbers. What is no number is written as one and the same NaN: processors differ in its bits.
     pub fn put_numbers(&mut self, numbers: &[f32]) -> Result<()> {
         let mut bytes = Vec::with_capacity(CHUNK.min(4 * numbers.len()));
         for numbers in numbers.chunks(CHUNK / 4) {
             bytes.clear();
-            bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            bytes.extend(numbers.iter().flat_map(|&number| canonical(number).to_le_bytes()));
             self.put(&bytes)?;
         }
         Ok(())
@@ -154,8 +157,12 @@ impl Writer {
     }
 }
 
-/// Offsets of the tensors, as the safetensors crate lays them out (by type, widest first, then by name), and their
-/// total length.
+fn canonical(number: f32) -> f32 {
+    if number.is_nan() { f32::NAN } else { number }
+}
+
+/// Where tensors lie, as the safetensors crate lays them out (by type, the widest first, then by name), and how long
+/// they are together.
 fn lay_out(mut entries: Vec<(String, Dtype, Vec<usize>)>) -> (Layout, usize) {
     entries.sort_by(|one, other| (Reverse(one.1), &one.0).cmp(&(Reverse(other.1), &other.0)));
     let mut end = 0;
