@@ -272,14 +272,12 @@ pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradi
                     )
                 },
             );
+            // Here, so that the gradients of shares of a batch add up to that of the whole.
+            sums.scale.iter_mut().zip(forward.inverse_deviation).for_each(|(sum, inverse)| *sum *= inverse);
             (sums, merges)
         })
         .collect();
-    let mut total = add_up(parts, AffineGradient::add).pop().map_or_else(none, |(total, _)| total);
-    for (sum, inverse) in total.scale.iter_mut().zip(forward.inverse_deviation) {
-        *sum *= inverse;
-    }
-    total
+    add_up(parts, AffineGradient::add).pop().map_or_else(none, |(total, _)| total)
 }
 
 #[inline(always)]
@@ -428,7 +426,7 @@ mod tests {
         let rows = shifted([samples, places, channels], 2.0, 0.1);
         let whole = chunks(rows.len(), samples, channels);
         let gradient = Random::new(22).floats(rows.len());
-        let [mean, inverse, scale, shift] = [0.3, 1.0, 1.5, 0.1].map(|number| vec![number; channels]);
+        let [mean, inverse, scale, shift] = [0.3, 0.7, 1.5, 0.1].map(|number| vec![number; channels]);
         let sums = |range: Range<usize>, samples| {
             let affine = Affine { scale: &scale, shift: &shift };
             let rows = &rows[range.clone()];
