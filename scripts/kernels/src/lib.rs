@@ -11,6 +11,7 @@ pub mod kernels {
 #[path = "../../../src/math"]
 pub mod math {
     pub mod functions;
+    pub mod units;
 }
 
 /// In place of `src/files.rs`, which has more to do.
