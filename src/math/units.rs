@@ -7,9 +7,11 @@
 
 use std::ops::Range;
 
-/// Fewest samples of a unit; there are fewer only in a batch that is smaller itself. A unit costs one pass over a layer's
-/// weights, when it is added to its neighbour, and is the most that many threads or processes can share: a batch of 32
-/// makes 4 units, one of 512 makes 64.
+/// Fewest samples of a unit; there are fewer only in a batch that is smaller itself. No more threads or processes than units
+/// can share a sum: a batch of 32 makes 4, one of 512 makes 64. A unit costs one pass over a layer's weights, when it is
+/// added to its neighbour. That is hard to measure: `compact`, whose widest layer has 147,000, batch 256, one Zen 5 core,
+/// processor time of 12 steps with other work beside, 6 pairs: 0.99 (0.94 to 1.03) of what left-to-right sums over units
+/// of 16 took; with 4 images the weight gradient of 6x6x64 -> 64 alone was 5.2 us an image, with 8 and with 16 4.6.
 pub const FEWEST: usize = 8;
 
 /// Halves are multiples of so many samples where they can be: the four rotations of an image stay together.

@@ -46,11 +46,12 @@ impl Order {
             Over::Channels => vec![Unit { samples: 0..depth, merges: 0 }],
             Over::Samples => units(depth),
         };
-        let (mut most, mut now) = (0, 0);
-        for unit in &units {
-            now = now + 1 - unit.merges;
-            most = most.max(now);
-        }
+        // What waits after each unit.
+        let waiting = units.iter().scan(0, |waiting, unit| {
+            *waiting = *waiting + 1 - unit.merges;
+            Some(*waiting)
+        });
+        let most = waiting.max().unwrap_or(0);
         Self { units, waiting: Scratch::take(most * ROWS * MOST_VECTORS * S::F32_LANES) }
     }
 }
@@ -140,7 +141,7 @@ impl Product<'_> {
         debug_assert!(column + VECTORS * S::F32_LANES <= self.columns.next_multiple_of(S::F32_LANES));
         let zero = simd.splat_f32s(0.0);
         let mut sums = [[zero; VECTORS]; HEIGHT];
-        // SAFETY: by the contract.
+        // SAFETY: by the contract; `waiting` has room for all tiles that ever wait.
         unsafe {
             if let Some(bias) = self.bias {
                 for sums in &mut sums {
@@ -149,41 +150,21 @@ impl Product<'_> {
                     }
                 }
             }
-            let a = self.a.as_ptr().add(row * self.a_row);
-            let b = self.b.as_ptr().add(column);
-            let size = HEIGHT * VECTORS * S::F32_LANES;
-            let start = order.waiting.as_mut_ptr();
-            let mut end = start;
-            for (index, Unit { samples: steps, merges }) in order.units.iter().enumerate() {
-                if index > 0 {
-                    sums = [[zero; VECTORS]; HEIGHT];
-                }
-                for step in steps.clone() {
-                    let mut factors = [zero; VECTORS];
-                    for (vector, factor) in factors.iter_mut().enumerate() {
-                        *factor = load::<S>(b.add(step * self.b_row + vector * S::F32_LANES));
+            let (last, units) = order.units.split_last().expect("a batch has at least one unit");
+            let mut end = order.waiting.as_mut_ptr();
+            for unit in units {
+                let none = [[zero; VECTORS]; HEIGHT];
+                let part = self.add_steps::<S, HEIGHT, VECTORS>(simd, row, column, unit, none);
+                let part = add_waiting::<S, HEIGHT, VECTORS>(simd, &mut end, unit.merges, part);
+                for part in part {
+                    for part in part {
+                        store::<S>(end, part);
+                        end = end.add(S::F32_LANES);
                     }
-                    for (row, sums) in sums.iter_mut().enumerate() {
-                        let value = simd.splat_f32s(*a.add(row * self.a_row + step * self.a_step));
-                        for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                            *sum = simd.mul_add_e_f32s(value, factor, *sum);
-                        }
-                    }
-                }
-                for _ in 0..*merges {
-                    end = end.sub(size);
-                    for (index, sum) in sums.iter_mut().flatten().enumerate() {
-                        *sum = simd.add_f32s(load::<S>(end.add(index * S::F32_LANES)), *sum);
-                    }
-                }
-                if index + 1 < order.units.len() {
-                    debug_assert!(end.offset_from_unsigned(start) + size <= order.waiting.len());
-                    for (index, &sum) in sums.iter().flatten().enumerate() {
-                        store::<S>(end.add(index * S::F32_LANES), sum);
-                    }
-                    end = end.add(size);
                 }
             }
+            sums = self.add_steps::<S, HEIGHT, VECTORS>(simd, row, column, last, sums);
+            sums = add_waiting::<S, HEIGHT, VECTORS>(simd, &mut end, last.merges, sums);
             for (index, sums) in sums.iter().enumerate() {
                 for (vector, &sum) in sums.iter().enumerate() {
                     let value =
@@ -202,4 +183,64 @@ impl Product<'_> {
             }
         }
     }
+
+    /// Adds the products of a unit's steps to the sums of a tile.
+    ///
+    /// # Safety
+    /// As for `tile`; the steps are below the depth.
+    #[inline(always)]
+    unsafe fn add_steps<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
+        &self,
+        simd: S,
+        row: usize,
+        column: usize,
+        unit: &Unit,
+        mut sums: [[S::f32s; VECTORS]; HEIGHT],
+    ) -> [[S::f32s; VECTORS]; HEIGHT] {
+        debug_assert!(unit.samples.end <= self.depth);
+        // SAFETY: by the contract.
+        unsafe {
+            let a = self.a.as_ptr().add(row * self.a_row);
+            let b = self.b.as_ptr().add(column);
+            for step in unit.samples.clone() {
+                let mut factors = [simd.splat_f32s(0.0); VECTORS];
+                for (vector, factor) in factors.iter_mut().enumerate() {
+                    *factor = load::<S>(b.add(step * self.b_row + vector * S::F32_LANES));
+                }
+                for (row, sums) in sums.iter_mut().enumerate() {
+                    let value = simd.splat_f32s(*a.add(row * self.a_row + step * self.a_step));
+                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
+                        *sum = simd.mul_add_e_f32s(value, factor, *sum);
+                    }
+                }
+            }
+        }
+        sums
+    }
+}
+
+/// Adds the last of the waiting tiles, which end at `end`, to a later one, `merges` times.
+///
+/// # Safety
+/// As many tiles as there are merges lie in front of `end`.
+#[inline(always)]
+unsafe fn add_waiting<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
+    simd: S,
+    end: &mut *mut f32,
+    merges: usize,
+    mut sums: [[S::f32s; VECTORS]; HEIGHT],
+) -> [[S::f32s; VECTORS]; HEIGHT] {
+    for _ in 0..merges {
+        // SAFETY: by the contract.
+        unsafe {
+            *end = end.sub(HEIGHT * VECTORS * S::F32_LANES);
+            for (index, sums) in sums.iter_mut().enumerate() {
+                for (vector, sum) in sums.iter_mut().enumerate() {
+                    let earlier = load::<S>(end.add((index * VECTORS + vector) * S::F32_LANES));
+                    *sum = simd.add_f32s(earlier, *sum);
+                }
+            }
+        }
+    }
+    sums
 }

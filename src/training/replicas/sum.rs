@@ -16,7 +16,7 @@ pub trait GradientSum: Debug + Send + Sync {
     fn processes(&self) -> usize;
 
     /// The sum over all parts of all processes, number by number and along the tree of the batch. `parts` are those of this
-    /// process in the order of the batch, at least one, each with its merges (see [`add_up`]); they have one length and are
+    /// process in the order of the batch, at least one, each with its merges (see `add_up`); they have one length and are
     /// on one device, which the sum is on too. Every process gets the same sum.
     fn sum(&self, parts: Vec<(Tensor<1>, usize)>) -> Tensor<1>;
 }
