@@ -148,6 +148,11 @@ fn images_without_classes_serve_pretraining_alone() {
     folder
         .succeed(&format!("pretrain {SHORT} --set data.validation_images=3 --data photos/unlabeled --out b"));
     assert_eq!(folder.json("b/pretrain/summary.json")["images"], 5);
+    // What cannot be forecast is refused by its stage, after those before it.
+    let loud = SHORT.replace("--quiet ", "");
+    let outcome = folder.rotnet(&format!("run {loud} --data photos/unlabeled --out c"));
+    assert!(outcome.code == 1 && outcome.stderr.contains("no images with labels"), "{}", outcome.stderr);
+    assert_eq!(folder.json("c/pretrain/summary.json")["images"], 8);
 }
 
 #[test]

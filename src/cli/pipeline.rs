@@ -12,7 +12,7 @@ use super::{display, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
-use crate::progress::{Event, Reporter, Stage};
+use crate::progress::{Reporter, Stage};
 use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
@@ -36,10 +36,7 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
     };
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
-        if reporter.shows_time() {
-            let forecast = stages::forecast(&context, reporter)?;
-            reporter.report(Event::Forecast(&forecast));
-        }
+        stages::forecast(&context, reporter);
         Ok(RunResult {
             run: context.run.root().to_path_buf(),
             pretrain: stages::pretrain(&context, reporter)?,

@@ -94,11 +94,17 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
     })
 }
 
-/// How long each stage of a run is expected to take, from shorter measurements than those of [`dry_run`].
-///
-/// # Errors
-/// Those of [`dry_run`].
-pub fn forecast(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
+/// Reports how long each stage of a run is expected to take, from shorter measurements than those of [`dry_run`], if the
+/// time is shown at all. What cannot be measured is for the stages to refuse.
+pub fn forecast(context: &Context, reporter: &mut dyn Reporter) {
+    if reporter.shows_time()
+        && let Ok(forecast) = forecasts(context, reporter)
+    {
+        reporter.report(Event::Forecast(&forecast));
+    }
+}
+
+fn forecasts(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     let Measured { stages, pretraining, .. } = measure(context, &dataset, true, SHORT_LIMIT)?;
     let forecast = |part: &Part| Forecast {

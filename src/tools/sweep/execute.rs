@@ -80,10 +80,8 @@ fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut d
         reporter.report(Event::Note(&format!("sweep: {}", sweep.place(planned))));
         reporter.report(Event::RunStarted { left: waiting - 1 });
         // The first piece is forecast; those after it are expected to take as long as those before them.
-        if !std::mem::replace(&mut forecast, true) && reporter.shows_time() {
-            let context = context(sweep, &sweep.run(planned), planned.config.clone())?;
-            let forecast = stages::forecast(&context, reporter)?;
-            reporter.report(Event::Forecast(&forecast));
+        if !std::mem::replace(&mut forecast, true) {
+            stages::forecast(&context(sweep, &sweep.run(planned), planned.config.clone())?, reporter);
         }
         if let Some(failure) = piece.perform(sweep, reporter)? {
             reporter.report(Event::Warning(&format!("sweep: {}: {failure}", sweep.place(planned))));
