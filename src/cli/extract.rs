@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use serde_json::json;
 
 use super::options::RunArguments;
 
@@ -40,7 +39,7 @@ impl ExtractArguments {
         let Self { mut run, checkpoint, layer, pool, views } = self;
         let mut set = |key: &str, value: String| run.settings.set.push(format!("extract.{key}={value}"));
         if !layer.is_empty() {
-            set("layers", json!(layer).to_string());
+            set("layers", layer.join(","));
         }
         if let Some(pool) = pool {
             set("pool", pool);

@@ -11,6 +11,7 @@ pub mod kernels {
 #[path = "../../../src/math"]
 pub mod math {
     pub mod functions;
+    pub mod logits;
     pub mod units;
 }
 

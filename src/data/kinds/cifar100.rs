@@ -2,7 +2,7 @@
 //!
 //! As described on <https://www.cs.toronto.edu/~kriz/cifar.html>.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -75,7 +75,7 @@ struct Test {
 
 impl TestImages for Test {
     fn count(&self) -> usize {
-        fs::metadata(self.folder.join(TEST_FILE)).map_or(0, |file| file.len() as usize / RECORD)
+        LAYOUT.count(&self.folder, TEST_FILE)
     }
 
     fn open(&self) -> Result<Images> {
@@ -158,6 +158,8 @@ fn class_names(folder: &Path, labels: Labels) -> Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn records(count: usize) -> Vec<u8> {

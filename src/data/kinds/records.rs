@@ -1,7 +1,7 @@
 //! Files of records, each one or more labels (a byte each) and the red, green and blue planes of a 32x32 image: what
 //! CIFAR-10's and CIFAR-100's binary versions have in common.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -71,6 +71,11 @@ impl Layout {
         } else {
             Err(Error::data(path, "there is no such folder", self.hint))
         }
+    }
+
+    /// Number of records in a file by its size, unread; 0 if there is none.
+    pub fn count(&self, folder: &Path, name: &str) -> usize {
+        fs::metadata(folder.join(name)).map_or(0, |file| file.len() as usize / self.record())
     }
 
     /// Reads a file through: it must be whole records, and every label one of a class.

@@ -5,6 +5,7 @@
 use super::simd::arch;
 use crate::kernels::{AdamStep, SgdStep};
 use crate::math::functions::{exp_f32, ln_f32};
+use crate::math::logits::argmax;
 use crate::math::units::{add_up, units};
 
 /// One step of Adam on every element, in place.
@@ -65,12 +66,7 @@ pub fn softmax_cross_entropy(
     let everywhere = smoothing / classes as f32;
     let mut correct = 0u32;
     let mut loss_of = |logits: &[f32], gradient: &mut [f32], label: i32| -> f64 {
-        let mut best = 0;
-        for (index, logit) in logits.iter().enumerate() {
-            if *logit > logits[best] {
-                best = index;
-            }
-        }
+        let best = argmax(logits);
         let largest = logits[best];
         let mut sum = 0.0;
         for (gradient, logit) in gradient.iter_mut().zip(logits) {

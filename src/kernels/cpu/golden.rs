@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::check::{Random, in_pools};
-use super::norm::BatchStatistics;
+use super::norm::statistics::BatchStatistics;
 use super::simd::{arches, with_arch};
 use super::*;
 use crate::files::sha256;

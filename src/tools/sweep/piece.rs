@@ -32,7 +32,7 @@ impl Piece {
     /// The first piece of a run that is not done; nothing if the run is trained or cannot be.
     pub(super) fn next(sweep: &Sweep, planned: &Planned) -> Result<Option<Self>> {
         let pieces = Self::all(sweep, planned);
-        if Self::failure(sweep, planned)?.is_some() {
+        if Self::failure_among(&pieces)?.is_some() {
             return Ok(None);
         }
         Ok(pieces.into_iter().find(|piece| !piece.run.summary(piece.stage).exists()))
@@ -57,7 +57,11 @@ impl Piece {
 
     /// Why a run cannot be trained; nothing while that is not known.
     pub(super) fn failure(sweep: &Sweep, planned: &Planned) -> Result<Option<String>> {
-        for piece in Self::all(sweep, planned) {
+        Self::failure_among(&Self::all(sweep, planned))
+    }
+
+    fn failure_among(pieces: &[Self]) -> Result<Option<String>> {
+        for piece in pieces {
             if let Some(Failed { failure }) = read_json_if_there(&piece.failed())? {
                 return Ok(Some(failure));
             }

@@ -52,14 +52,29 @@ pub(crate) fn gradients_by_name(
     network: &impl Network,
     gradients: &mut Gradients,
 ) -> BTreeMap<String, Tensor<1>> {
-    let mut gather = Gather { path: Path::default(), gradients, found: BTreeMap::new() };
+    gather(network, Wanted::Gradients(gradients))
+}
+
+/// The parameters of a network that have no place in `gradients`, flattened, by name.
+pub(super) fn parameters_without(gradients: &Flat, network: &impl Network) -> BTreeMap<String, Tensor<1>> {
+    gather(network, Wanted::ParametersWithout(&gradients.places))
+}
+
+fn gather(network: &impl Network, wanted: Wanted<'_>) -> BTreeMap<String, Tensor<1>> {
+    let mut gather = Gather { path: Path::default(), wanted, found: BTreeMap::new() };
     network.visit(&mut gather);
     gather.found
 }
 
+/// What is taken of each parameter.
+enum Wanted<'a> {
+    Gradients(&'a mut Gradients),
+    ParametersWithout(&'a BTreeMap<String, Range<usize>>),
+}
+
 struct Gather<'a> {
     path: Path,
-    gradients: &'a mut Gradients,
+    wanted: Wanted<'a>,
     found: BTreeMap<String, Tensor<1>>,
 }
 
@@ -73,39 +88,12 @@ impl ModuleVisitor for Gather<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = param.val().grad_remove(self.gradients) {
-            self.found.insert(self.path.name(), flat(gradient));
-        }
-    }
-}
-
-/// The parameters of a network that have no place in `gradients`, flattened, by name.
-pub(super) fn parameters_without(gradients: &Flat, network: &impl Network) -> BTreeMap<String, Tensor<1>> {
-    let mut others = Others { path: Path::default(), except: &gradients.places, found: BTreeMap::new() };
-    network.visit(&mut others);
-    others.found
-}
-
-struct Others<'a> {
-    path: Path,
-    except: &'a BTreeMap<String, Range<usize>>,
-    found: BTreeMap<String, Tensor<1>>,
-}
-
-impl ModuleVisitor for Others<'_> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.enter(name, container);
-    }
-
-    fn exit_module(&mut self, _: &str, container: &str) {
-        self.path.exit(container);
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = self.path.name();
-        if !self.except.contains_key(&name) {
-            self.found.insert(name, flat(param.val()));
-        }
+        let tensor = match &mut self.wanted {
+            Wanted::Gradients(gradients) => param.val().grad_remove(gradients),
+            Wanted::ParametersWithout(places) => (!places.contains_key(&name)).then(|| param.val()),
+        };
+        self.found.extend(tensor.map(|tensor| (name, flat(tensor))));
     }
 }
 

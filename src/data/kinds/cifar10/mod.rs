@@ -6,7 +6,6 @@ mod fetch;
 mod layout;
 mod unpack;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::kind::{FileReport, Kind, Verification};
@@ -89,7 +88,7 @@ struct Test {
 
 impl TestImages for Test {
     fn count(&self) -> usize {
-        fs::metadata(self.directory.join(TEST_FILE)).map_or(0, |file| file.len() as usize / RECORD)
+        layout::LAYOUT.count(&self.directory, TEST_FILE)
     }
 
     fn open(&self) -> Result<Images> {

@@ -6,6 +6,10 @@
 //! order and then along the tree of the units (Chan, Golub, LeVeque 1983). So no sum depends on the number of threads, and
 //! nothing cancels as in mean of squares minus square of mean: a chunk's sums are of distances from its first row.
 
+pub mod statistics;
+#[cfg(test)]
+mod tests;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -13,17 +17,10 @@ use rayon::prelude::*;
 use super::simd::arch;
 use crate::math::units::{Unit, add_up, units};
 
+pub use statistics::{batch_statistics, inverse_deviation};
+
 /// Numbers a chunk: 64 KB, which two passes find in the second-level cache.
 const CHUNK: usize = 16_384;
-
-/// Statistics of a batch, by channel.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct BatchStatistics {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Mean squared deviation (divided by the number of rows, not by one less).
-    pub variance: Vec<f32>,
-}
 
 /// Scale and shift of a normalisation, by channel.
 #[derive(Clone, Copy, Debug)]
@@ -51,89 +48,6 @@ fn chunks(numbers: usize, samples: usize, channels: usize) -> Vec<(Range<usize>,
         })
     };
     units(samples).into_iter().flat_map(of_unit).collect()
-}
-
-/// Mean and variance of the `rows` of so many samples by channel.
-pub fn batch_statistics(rows: &[f32], samples: usize, channels: usize) -> BatchStatistics {
-    let arch = arch();
-    let parts: Vec<(Moments, usize)> = chunks(rows.len(), samples, channels)
-        .into_par_iter()
-        .map(|(chunk, merges)| {
-            let rows = &rows[chunk];
-            let mut sums = [(); 3].map(|()| vec![0.0; channels]);
-            arch.dispatch(
-                #[inline(always)]
-                || write_moments(rows, &mut sums),
-            );
-            (Moments::new(rows, &sums), merges)
-        })
-        .collect();
-    let total = add_up(parts, Moments::merge).pop().map(|(total, _)| total).unwrap_or_default();
-    BatchStatistics {
-        mean: total.mean.iter().map(|&mean| mean as f32).collect(),
-        variance: total.squares.iter().map(|sum| (sum / total.count) as f32).collect(),
-    }
-}
-
-/// By channel, the sum of distances from the first row, the mean, and the sum of squared deviations from that.
-#[inline(always)]
-fn write_moments(rows: &[f32], [sums, mean, squares]: &mut [Vec<f32>; 3]) {
-    let channels = mean.len();
-    let count = (rows.len() / channels) as f32;
-    let first = &rows[..channels];
-    for row in rows.chunks_exact(channels) {
-        for ((sum, value), first) in sums.iter_mut().zip(row).zip(first) {
-            *sum += value - first;
-        }
-    }
-    for ((mean, sum), first) in mean.iter_mut().zip(&*sums).zip(first) {
-        *mean = first + *sum / count;
-    }
-    for row in rows.chunks_exact(channels) {
-        for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&*mean) {
-            *sum += (value - mean) * (value - mean);
-        }
-    }
-}
-
-/// Of some rows: their number, and by channel their mean and the sum of squared deviations from it.
-#[derive(Default)]
-struct Moments {
-    count: f64,
-    mean: Vec<f64>,
-    squares: Vec<f64>,
-}
-
-impl Moments {
-    /// Of what [`write_moments`] writes, without the rounding of its means: far from zero they would be too coarse to tell
-    /// how far chunks are apart.
-    fn new(rows: &[f32], [sums, rounded, squares]: &[Vec<f32>; 3]) -> Self {
-        let count = (rows.len() / sums.len()) as f64;
-        let mean: Vec<f64> =
-            rows.iter().zip(sums).map(|(&first, &sum)| f64::from(first) + f64::from(sum) / count).collect();
-        let about = squares.iter().zip(rounded).zip(&mean);
-        let squares = about.map(|((&squares, &rounded), mean)| {
-            let shift = mean - f64::from(rounded);
-            let left = f64::from(squares) - count * shift * shift;
-            if left < 0.0 { 0.0 } else { left }
-        });
-        Self { count, squares: squares.collect(), mean }
-    }
-
-    fn merge(&mut self, other: Self) {
-        let share = other.count / (self.count + other.count);
-        for (channel, (mean, squares)) in other.mean.iter().zip(&other.squares).enumerate() {
-            let apart = mean - self.mean[channel];
-            self.mean[channel] += apart * share;
-            self.squares[channel] += squares + apart * apart * self.count * share;
-        }
-        self.count += other.count;
-    }
-}
-
-/// `1 / sqrt(variance + epsilon)`.
-pub fn inverse_deviation(variance: &[f32], epsilon: f32) -> Vec<f32> {
-    variance.iter().map(|variance| 1.0 / (variance + epsilon).sqrt()).collect()
 }
 
 /// What a normalisation needs by channel.
@@ -332,122 +246,6 @@ fn to_input_gradient<'a>(
             let (apart, masked) = channels.masked(channel, row[channel], gradient[channel]);
             let rest = masked - mean_gradient[channel] - apart * slopes[channel];
             gradient[channel] = rest * channels.factor[channel];
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::check::{Random, bits, in_pools};
-    use super::super::simd::{arches, with_arch};
-    use super::*;
-    use crate::math::units::shares;
-
-    /// Mean and variance in double precision.
-    fn expected(rows: &[f32], channels: usize) -> Vec<(f64, f64)> {
-        let column = |channel: usize| rows.iter().skip(channel).step_by(channels).map(|&x| f64::from(x));
-        let count = (rows.len() / channels) as f64;
-        (0..channels)
-            .map(|channel| {
-                let mean = column(channel).sum::<f64>() / count;
-                (mean, column(channel).map(|x| (x - mean) * (x - mean)).sum::<f64>() / count)
-            })
-            .collect()
-    }
-
-    /// Numbers of spread 1 around a mean that differs by channel and drifts from sample to sample.
-    fn shifted([samples, places, channels]: [usize; 3], mean: f32, drift: f32) -> Vec<f32> {
-        let mut random = Random::new(20);
-        let mut rows = random.floats(samples * places * channels);
-        for (index, value) in rows.iter_mut().enumerate() {
-            *value += mean * (1 + index % channels) as f32 + drift * (index / (places * channels)) as f32;
-        }
-        rows
-    }
-
-    #[test]
-    fn statistics_do_not_cancel_far_from_zero() {
-        for (shape, mean, drift) in [
-            ([37, 100, 3], 0.0, 0.0),
-            ([64, 400, 3], 1e4, 0.0),
-            ([20, 1, 5], 1e5, 0.0),
-            ([77, 30, 40], 1e3, 0.5),
-            ([3, 5000, 6], -1e4, 10.0),
-        ] {
-            let [samples, _, channels] = shape;
-            let rows = shifted(shape, mean, drift);
-            let found = batch_statistics(&rows, samples, channels);
-            for (channel, (mean, variance)) in expected(&rows, channels).into_iter().enumerate() {
-                let off = (f64::from(found.mean[channel]) - mean).abs();
-                assert!(off <= 1e-6 * mean.abs().max(1.0), "mean off by {off}, {shape:?}");
-                let off = (f64::from(found.variance[channel]) - variance).abs();
-                assert!(off <= 1e-5 * variance, "variance {variance} off by {off}, {shape:?}");
-            }
-        }
-    }
-
-    /// All sums of both passes: mean, variance, gradients of scale and shift, of the input.
-    fn run(rows: &[f32], samples: usize, channels: usize) -> [Vec<f32>; 5] {
-        let BatchStatistics { mean, variance } = batch_statistics(rows, samples, channels);
-        let inverse_deviation = inverse_deviation(&variance, 1e-5);
-        let [scale, shift] = [vec![1.5; channels], vec![0.1; channels]];
-        let affine = Affine { scale: &scale, shift: &shift };
-        let forward = Normalised {
-            rows,
-            samples,
-            mean: &mean,
-            inverse_deviation: &inverse_deviation,
-            affine,
-            relu: true,
-        };
-        let mut gradient = Random::new(21).floats(rows.len());
-        let total = affine_gradient(forward, &gradient);
-        input_gradient(forward, &total, &mut gradient);
-        [mean, variance, total.scale, total.shift, gradient]
-    }
-
-    #[test]
-    fn threads_and_vector_width_leave_every_bit() {
-        for shape in [[37, 100, 24], [64, 64, 64], [5, 1, 7]] {
-            let rows = shifted(shape, 2.0, 0.1);
-            let mut results = Vec::new();
-            for (_, arch) in arches() {
-                let work = || with_arch(arch, || run(&rows, shape[0], shape[2]).map(|values| bits(&values)));
-                results.extend(in_pools(work));
-            }
-            assert!(results.windows(2).all(|pair| pair[0] == pair[1]), "{shape:?}");
-        }
-    }
-
-    /// Each share of a batch arrives by itself at its part of the sums.
-    #[test]
-    fn shares_add_up_to_the_whole() {
-        let [samples, places, channels] = [77, 200, 24];
-        let rows = shifted([samples, places, channels], 2.0, 0.1);
-        let whole = chunks(rows.len(), samples, channels);
-        let gradient = Random::new(22).floats(rows.len());
-        let [mean, inverse, scale, shift] = [0.3, 0.7, 1.5, 0.1].map(|number| vec![number; channels]);
-        let sums = |range: Range<usize>, samples| {
-            let affine = Affine { scale: &scale, shift: &shift };
-            let rows = &rows[range.clone()];
-            let forward =
-                Normalised { rows, samples, mean: &mean, inverse_deviation: &inverse, affine, relu: true };
-            affine_gradient(forward, &gradient[range])
-        };
-        for count in 2..=8 {
-            let shares = shares(samples, count);
-            let range =
-                |unit: &Unit| unit.samples.start * places * channels..unit.samples.end * places * channels;
-            // The same chunks, and so the same statistics.
-            let ends = shares.iter().flat_map(|unit| {
-                let range = range(unit);
-                let chunks = chunks(range.len(), unit.samples.len(), channels);
-                chunks.into_iter().map(move |(chunk, _)| range.start + chunk.end)
-            });
-            assert!(ends.eq(whole.iter().map(|(chunk, _)| chunk.end)), "{count}");
-            let parts = shares.iter().map(|unit| (sums(range(unit), unit.samples.len()), unit.merges));
-            let total = add_up(parts, AffineGradient::add);
-            assert!(total[0].0 == sums(0..rows.len(), samples), "{count}");
         }
     }
 }

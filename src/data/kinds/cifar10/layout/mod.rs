@@ -40,7 +40,8 @@ const CLASS_NAMES: [&str; CLASSES] =
 pub const RECORD: usize = 1 + IMAGE;
 const HINT: &str = "run `rotnet data fetch`, or name another folder with --data";
 
-const LAYOUT: Layout = Layout { folder: FOLDER, files: FILES, classes: &[CLASSES], hint: HINT };
+/// All that there is to know of it.
+pub const LAYOUT: Layout = Layout { folder: FOLDER, files: FILES, classes: &[CLASSES], hint: HINT };
 
 /// The folder with the files: `cifar-10-batches-bin` in `path`, or `path` itself.
 ///
