@@ -100,8 +100,10 @@ fn test(sweep: &Sweep, chosen: &[&Planned], claims: &mut Claims, reporter: &mut 
             if !open(sweep.row(planned)?) {
                 continue;
             }
-            waiting = true;
-            let Some(_claim) = claims.take(&format!("test-{}", planned.name))? else { continue };
+            let Some(_claim) = claims.take(&format!("test-{}", planned.name))? else {
+                waiting = true;
+                continue;
+            };
             if !open(sweep.row(planned)?) {
                 continue;
             }
