@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rotnet::kernels::{self, AdamStep, ConvOptions, NormOptions};
+use rotnet::kernels::{self, AdamStep, Arithmetic, ConvOptions, NormOptions};
 
 /// Images of a step.
 const BATCH: usize = 32;
@@ -41,7 +41,7 @@ fn both(criterion: &mut Criterion, name: &str, mut work: impl FnMut()) {
 
 fn convolutions(criterion: &mut Criterion) {
     for (side, inputs, outputs, padding, relu, pool) in LAYERS {
-        let options = ConvOptions { padding, relu, pool };
+        let options = ConvOptions { padding, relu, pool, arithmetic: Arithmetic::default() };
         let input = random([BATCH, side, side, inputs]);
         let (weight, bias) = (random([3, 3, inputs, outputs]), random([outputs]));
         let forward = || kernels::conv_block(input.clone(), weight.clone(), bias.clone(), options);

@@ -79,11 +79,13 @@ impl Document {
         }
         overrides.lay_over(&mut sections)?;
         let place = |key: &str| overrides.place(self.file_of(key), key);
-        let config: Config = serde_path_to_error::deserialize(Value::Object(sections)).map_err(|error| {
-            let key = error.path().to_string();
-            let problem = describe(&key, &error.into_inner().to_string());
-            Error::config(place(&key), problem)
-        })?;
+        let mut config: Config =
+            serde_path_to_error::deserialize(Value::Object(sections)).map_err(|error| {
+                let key = error.path().to_string();
+                let problem = describe(&key, &error.into_inner().to_string());
+                Error::config(place(&key), problem)
+            })?;
+        config.encoder.arithmetic = config.arithmetic();
         config.validate().map_err(|error| match error {
             Error::Config { path, problem } => Error::config(place(&path), problem),
             other => other,

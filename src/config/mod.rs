@@ -28,6 +28,7 @@ use crate::data::DataConfig;
 use crate::device::DeviceName;
 use crate::device::environment::Environment;
 use crate::error::{Error, Result};
+use crate::kernels::{Arithmetic, Convolution};
 use crate::model::{EncoderConfig, Pool, Readout, Views};
 use crate::progress::Stage;
 use crate::training::{SaveConfig, ScheduleConfig};
@@ -66,6 +67,11 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_THREADS))]
     pub threads: Option<usize>,
+    /// How convolutions are computed: `fast`, by Winograd's minimal filtering where a layer's shape makes that faster, or
+    /// `direct`, product by product, which is more exact in the last bits and slower. Kept with the encoder.
+    #[serde(skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = Convolution::default()))]
+    pub convolution: Convolution,
     /// Which images, how many, and how they are scaled.
     pub data: DataConfig,
     /// The network that learns the features.
@@ -128,6 +134,7 @@ impl Default for Config {
             device: DeviceName::Flex,
             devices: Vec::new(),
             threads: None,
+            convolution: Convolution::default(),
             data: DataConfig::default(),
             encoder: EncoderConfig::default(),
             pretrain: PretrainConfig::default(),
@@ -199,6 +206,11 @@ impl Config {
         Ok(())
     }
 
+    /// How networks compute, as the keys at the top say.
+    fn arithmetic(&self) -> Arithmetic {
+        Arithmetic { convolution: self.convolution }
+    }
+
     /// The devices that a training step is spread over, the one that keeps the parameters first.
     pub fn all_devices(&self) -> Vec<DeviceName> {
         match self.devices.is_empty() {
@@ -233,7 +245,13 @@ impl Config {
             }
         };
         let devices: Vec<String> = self.all_devices().iter().map(ToString::to_string).collect();
-        json!({ "seed": self.seed, "device": devices.join(","), "data": data, "stage": stage })
+        json!({
+            "seed": self.seed,
+            "device": devices.join(","),
+            "arithmetic": self.encoder.arithmetic,
+            "data": data,
+            "stage": stage,
+        })
     }
 
     /// Writes the config as resolved, whole or not at all.

@@ -25,7 +25,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         };
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight) = (input.into_primitive(), weight.into_primitive());
-        let forward = flex::conv_forward(&shape, &input, &weight, bias.primitive());
+        let forward = flex::conv_forward(&shape, options.arithmetic, &input, &weight, bias.primitive());
         match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {

@@ -10,7 +10,9 @@ use burn::backend::{Flex, TensorMetadata};
 use super::cpu::{self, ConvShape, LinearShape};
 use super::profile::timed;
 use super::storage::{Floats, contiguous, floats, tensor};
-use super::{AdamStep, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference};
+use super::{
+    AdamStep, Arithmetic, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference,
+};
 
 type Integers = IntTensor<Flex>;
 
@@ -20,12 +22,13 @@ pub(super) struct ConvForward {
     pub output: Floats,
     /// Which pixel of each pooling window was the largest; empty without pooling.
     pub argmax: Vec<u8>,
+    pub arithmetic: Arithmetic,
 }
 
 impl Kernels for Flex {
     fn conv_block(input: Floats, weight: Floats, bias: Floats, options: ConvOptions) -> Floats {
         match conv_shape(&input, &weight, options) {
-            Some(shape) => conv_forward(&shape, &input, &weight, &bias).output,
+            Some(shape) => conv_forward(&shape, options.arithmetic, &input, &weight, &bias).output,
             None => reference::conv_block::<Self>(input, weight, bias, options),
         }
     }
@@ -135,7 +138,13 @@ fn dimensions(tensor: &Floats) -> Option<[usize; 4]> {
     tensor.shape().to_vec().try_into().ok()
 }
 
-pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, bias: &Floats) -> ConvForward {
+pub(super) fn conv_forward(
+    shape: &ConvShape,
+    arithmetic: Arithmetic,
+    input: &Floats,
+    weight: &Floats,
+    bias: &Floats,
+) -> ConvForward {
     let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let length = shape.batch * shape.output_len();
     let mut output = vec![0.0; length];
@@ -146,6 +155,7 @@ pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, b
             let argmax = shape.pool.then_some(&mut argmax[..]);
             cpu::conv_forward(
                 shape,
+                arithmetic,
                 floats(&input),
                 floats(&weight),
                 Some(floats(&bias)),
@@ -157,6 +167,7 @@ pub(super) fn conv_forward(shape: &ConvShape, input: &Floats, weight: &Floats, b
     ConvForward {
         output: tensor(output, &[shape.batch, shape.out_height(), shape.out_width(), shape.out_channels]),
         argmax,
+        arithmetic,
     }
 }
 
@@ -192,7 +203,8 @@ pub(super) fn conv_backward(
             });
             let input =
                 wanted.input.then(|| cpu::InputGradient { weight: floats(&weight), dx: &mut for_input });
-            cpu::conv_backward(shape, floats(&output), &forward.argmax, floats(&gradient), parameters, input);
+            let saved = cpu::Saved { y: floats(&output), argmax: &forward.argmax, dy: floats(&gradient) };
+            cpu::conv_backward(shape, forward.arithmetic, saved, parameters, input);
         },
     );
     let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));

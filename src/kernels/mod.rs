@@ -22,7 +22,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-pub use options::{AdamStep, ConvOptions, NormOptions, OverlappingPool, SgdStep};
+pub use options::{AdamStep, Arithmetic, ConvOptions, Convolution, NormOptions, OverlappingPool, SgdStep};
 use options::{ITERATIONS, LEAST_NORM, QUINTIC};
 
 use crate::error::{Error, Result};

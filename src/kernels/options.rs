@@ -1,5 +1,28 @@
 //! What operations are told besides tensors, and the constants of Muon.
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How a convolution is computed. Which method is used follows from a layer's shape alone, so results depend neither on
+/// threads nor on the processor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Convolution {
+    /// By Winograd's minimal filtering where a layer's shape makes that faster.
+    #[default]
+    Fast,
+    /// Product by product: more exact in the last bits, and slower.
+    Direct,
+}
+
+/// How the sums of products of a network are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Arithmetic {
+    /// The method of convolutions.
+    pub convolution: Convolution,
+}
+
 /// Padding of a convolution block, and what follows its products. Stride is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
@@ -9,6 +32,8 @@ pub struct ConvOptions {
     pub relu: bool,
     /// Max-pooling 2x2, stride 2, after the ReLU; an odd last row or column is dropped.
     pub pool: bool,
+    /// How the products are computed; devices without kernels have their own way.
+    pub arithmetic: Arithmetic,
 }
 
 /// Pooling over windows of 3x3 with stride 2 and padding 1: what is taken of a window.

@@ -88,7 +88,7 @@ proptest! {
         pool in any::<bool>(),
     ) {
         let same = same && kernel % 2 == 1;
-        let options = ConvOptions { padding: if same { kernel / 2 } else { 0 }, relu, pool };
+        let options = ConvOptions { padding: if same { kernel / 2 } else { 0 }, relu, pool, arithmetic: Arithmetic::default() };
         prop_assume!(height.min(width) >= kernel || same);
         prop_assume!(!pool || same || (height.min(width) > kernel));
         let shapes = ([batch, height, width, inputs], [kernel, kernel, inputs, outputs]);
@@ -319,7 +319,7 @@ fn assert_taken(config: &crate::model::EncoderConfig, layers: &[&str]) {
 
 #[test]
 fn nan_and_ties_come_through_as_in_burn() {
-    let options = ConvOptions { padding: 1, relu: true, pool: true };
+    let options = ConvOptions { padding: 1, relu: true, pool: true, arithmetic: Arithmetic::default() };
     let run = |operation: Conv| {
         let mut input = vec![0.5f32; 6 * 6 * 3];
         input[40] = f32::NAN;

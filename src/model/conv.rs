@@ -79,7 +79,12 @@ impl ConvBlock {
             weight: if frozen { weight.set_require_grad(false) } else { weight },
             bias: bias.map(|bias| if frozen { bias.set_require_grad(false) } else { bias }),
             norm: shape.norm.then(|| BatchNorm::new(outputs, initialiser)),
-            options: ConvOptions { padding: shape.padding, relu: !shape.norm, pool: shape.pool },
+            options: ConvOptions {
+                padding: shape.padding,
+                relu: !shape.norm,
+                pool: shape.pool,
+                arithmetic: initialiser.arithmetic,
+            },
             overlapping: shape.overlapping,
             frozen,
         }

@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
+use crate::kernels::Arithmetic;
 use crate::math::random::{Purpose, generator, normal};
 
 /// How weights are drawn.
@@ -25,6 +26,8 @@ pub struct Initialiser<'a> {
     next: u64,
     scheme: Scheme,
     device: &'a Device,
+    /// How the layers that get the parameters compute.
+    pub(super) arithmetic: Arithmetic,
 }
 
 impl<'a> Initialiser<'a> {
@@ -35,7 +38,7 @@ impl<'a> Initialiser<'a> {
 
     /// Starts with parameter number `first`.
     pub fn starting_at(seed: u64, first: u64, scheme: Scheme, device: &'a Device) -> Self {
-        Self { seed, next: first, scheme, device }
+        Self { seed, next: first, scheme, device, arithmetic: Arithmetic::default() }
     }
 
     /// The weight of a convolution, `[kernel, kernel, inputs, outputs]`.

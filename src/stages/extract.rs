@@ -185,6 +185,17 @@ pub(super) fn check_data(
             "pretrain on this data set, or choose another with --data",
         ));
     }
+    let [trained, asked] =
+        [header.architecture().unwrap_or_default(), context.config.encoder.clone()].map(|it| it.arithmetic);
+    if trained.convolution != asked.convolution {
+        let name = |convolution| serde_json::to_string(&convolution).unwrap_or_default();
+        let problem = format!(
+            "must be {} as in the training of the encoder, got {}",
+            name(trained.convolution),
+            name(asked.convolution)
+        );
+        return Err(Error::config("convolution", problem));
+    }
     if header.partial.is_some() {
         reporter.report(Event::Warning(&format!(
             "the checkpoint was saved within epoch {} of its training; `rotnet pretrain --resume` continues it",

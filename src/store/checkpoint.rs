@@ -83,6 +83,13 @@ impl Header {
         }
     }
 
+    /// The architecture of its encoder, which computes as it did in training.
+    pub fn architecture(&self) -> Option<EncoderConfig> {
+        let arithmetic = self.recipe.get("arithmetic").cloned().unwrap_or_default();
+        let arithmetic = serde_json::from_value(arithmetic).unwrap_or_default();
+        self.encoder.clone().map(|encoder| EncoderConfig { arithmetic, ..encoder })
+    }
+
     /// The first setting in which `self` and `other` differ; training progress, device and the program's commit do not
     /// count.
     pub fn difference(&self, other: &Self) -> Option<String> {

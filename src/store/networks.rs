@@ -32,7 +32,7 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
         ));
     }
     let checkpoint = Checkpoint::load(&path)?;
-    let Some(architecture) = &checkpoint.header.encoder else {
+    let Some(architecture) = checkpoint.header.architecture() else {
         return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
     };
     let [height, width, channels] = checkpoint.header.image;
@@ -47,7 +47,7 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
         return Err(refuse("holds fewer numbers than its architecture has weights".into()));
     }
     let mut initialiser = Initialiser::new(checkpoint.header.seed, architecture.scheme(), device);
-    let encoder = Encoder::new(architecture, checkpoint.header.image, &mut initialiser);
+    let encoder = Encoder::new(&architecture, checkpoint.header.image, &mut initialiser);
     let encoder = model::load(encoder, checkpoint.part("encoder"))
         .map_err(|problem| Checkpoint::refuse(&path, problem))?;
     let digest = sha256_file(&path)?;

@@ -10,7 +10,7 @@ use super::norm::statistics::BatchStatistics;
 use super::simd::{arches, with_arch};
 use super::*;
 use crate::files::sha256;
-use crate::kernels::{AdamStep, OverlappingPool, SgdStep};
+use crate::kernels::{AdamStep, Arithmetic, OverlappingPool, SgdStep};
 
 /// `[batch, height, width, in, out, kernel, padding]`: layers of all encoders, made small, and odd ones.
 const CONVOLUTIONS: [[usize; 7]; 10] = [
@@ -85,13 +85,15 @@ impl Outputs {
         let length = shape.batch * shape.output_len();
         let (mut y, mut argmax) = (vec![0.0; length], vec![0; if shape.pool { length } else { 0 }]);
         let places = shape.pool.then_some(&mut argmax[..]);
-        conv_forward(&shape, &x, &weight, Some(&bias), &mut y, places);
+        let arithmetic = Arithmetic::default();
+        conv_forward(&shape, arithmetic, &x, &weight, Some(&bias), &mut y, places);
         let dy = random.floats(length);
         let (mut dweight, mut dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
         let mut dx = vec![0.0; x.len()];
         let for_weight = WeightGradient { x: &x, dweight: &mut dweight, dbias: Some(&mut dbias) };
         let for_input = InputGradient { weight: &weight, dx: &mut dx };
-        conv_backward(&shape, &y, &argmax, &dy, Some(for_weight), Some(for_input));
+        let saved = Saved { y: &y, argmax: &argmax, dy: &dy };
+        conv_backward(&shape, arithmetic, saved, Some(for_weight), Some(for_input));
         let name = format!(
             "{shape}, batch {}{}{}{}",
             shape.batch,

@@ -28,6 +28,7 @@ mod golden;
 mod input_gradient;
 mod linear;
 mod matmul;
+mod method;
 #[cfg(test)]
 mod naive;
 mod norm;
@@ -41,10 +42,10 @@ mod sparse;
 mod tree;
 mod weight_gradient;
 
-pub use backward::{InputGradient, WeightGradient, conv_backward};
+pub use backward::{InputGradient, Saved, WeightGradient};
 pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
-pub use forward::conv_forward;
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
+pub use method::{conv_backward, conv_forward};
 pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
     normalise,

@@ -9,6 +9,7 @@ use super::nin::{self, NetworkInNetwork};
 use super::patches::{self, Activation, Dictionary, PatchConfig};
 use super::{Architecture, SMALLEST_IMAGE};
 use crate::error::{Error, Result};
+use crate::kernels::Arithmetic;
 use crate::model::Scheme;
 use crate::model::conv::BlockShape;
 
@@ -44,6 +45,9 @@ pub struct EncoderConfig {
     /// For `patches`: what becomes of a comparison; the default is `two-sided`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
+    /// How its layers compute: the keys `convolution` and so on at the top of the config, and what a checkpoint records.
+    #[serde(skip)]
+    pub arithmetic: Arithmetic,
 }
 
 /// The architectures there are.

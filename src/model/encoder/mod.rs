@@ -118,6 +118,7 @@ fn block_name(index: usize) -> String {
 impl Encoder {
     /// An encoder of images of shape `image` with fresh parameters.
     pub fn new(config: &EncoderConfig, image: ImageShape, initialiser: &mut Initialiser) -> Self {
+        initialiser.arithmetic = config.arithmetic;
         config.architecture().init(image, initialiser)
     }
 

@@ -100,7 +100,7 @@ fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Conf
     let DataConfig { scale_pixels, normalise, .. } = data;
     let config = Config {
         data: DataConfig { scale_pixels, normalise, ..config.data.clone() },
-        encoder: header.encoder.clone().unwrap_or_else(|| config.encoder.clone()),
+        encoder: header.architecture().unwrap_or_else(|| config.encoder.clone()),
         finetune: FinetuneConfig { from_scratch: false, ..config.finetune.clone() },
         pretrain,
         ..config.clone()

@@ -33,7 +33,8 @@ use super::shape::ConvShape;
 use super::simd::{arch, lanes};
 use super::tree::sum_units;
 use super::weight_gradient::{collect, sums_len};
-use unit::{Images, Plan, Saved};
+pub use unit::Saved;
+use unit::{Images, Plan};
 
 /// Weight and bias gradients asked for.
 pub struct WeightGradient<'a> {

@@ -8,7 +8,7 @@ use super::Dictionary;
 use super::dictionary::{folded, kmeans, normalise, to_length_one, whiten};
 use super::encode::Tail;
 use super::shape::{PatchShape, floats};
-use crate::kernels::{self, ConvOptions};
+use crate::kernels::{self, Arithmetic, ConvOptions};
 use crate::math::principal_components::Components;
 use crate::model::whitening::{SAMPLED_PATCHES, sample_patches};
 use crate::model::{ImageShape, Initialiser, Pool};
@@ -101,7 +101,8 @@ impl PatchLayer {
         for first in (0..batch).step_by(IMAGES_AT_A_TIME) {
             let count = IMAGES_AT_A_TIME.min(batch - first);
             let chunk = images.clone().narrow(0, first, count).detach();
-            let options = ConvOptions { padding: 0, relu: false, pool: false };
+            let arithmetic = Arithmetic::default();
+            let options = ConvOptions { padding: 0, relu: false, pool: false, arithmetic };
             let zeros = Tensor::zeros([self.shape.outputs()], &device);
             let filters = self.filters.val().detach();
             let compared = kernels::conv_block(chunk.clone(), filters, zeros, options).into_data();
