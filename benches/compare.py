@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
 """Training and extraction speed of rotnet beside Keras and PyTorch, in turn, on the same machine, in one run.
 
-Usage: compare.py --rotnet target/release/rotnet --data DIR --keras keras_seed.py --torch torch_step.py
-                  [--python PYTHON] [--batches 32,128] [--rounds 5] [--json FILE]
+Usage: compare.py --rotnet target/release/rotnet --data DIR --torch torch_step.py [--keras keras_seed.py]
+                  [--python PYTHON] [--networks seed-32,seed-128,compact,nin] [--rounds 5] [--json FILE]
 
 DIR holds data_batch_1..5.bin and test_batch.bin. PYTHON is an interpreter with tensorflow-cpu and torch.
 keras_seed.py and torch_step.py are the reference programs: the first prints `... images/s` a pretraining epoch and
-`extract: ... images/s`, the second prints `... images/s` of training steps. Each round runs every program once, one
-after the other; ratios are taken within a round, and the median over the rounds is shown.
+`extract: ... images/s`, the second takes --net, --batch, --steps, --channels-last and --bf16, prints `... images/s` of
+training steps, and leaves its network as `net`, whose inference is measured here.
+
+Each round runs every program once, one after the other, PyTorch in both memory layouts and both precisions. Ratios are
+taken within a round, between the fastest of each side; shown are medians over the rounds with the lowest and the highest.
 """
 import argparse
 import json
@@ -20,6 +23,33 @@ import sys
 import tempfile
 
 IMAGES_PER_SECOND = re.compile(r"([\d.]+) images/s")
+
+# Runs the reference program for its network, then measures that in evaluation.
+TORCH = """
+import runpy, sys, time
+import torch
+sys.argv = sys.argv[1:]
+found = runpy.run_path(sys.argv[0])
+net, args = found["net"].eval(), found["args"]
+images = torch.rand(256, 3, 32, 32)
+if args.channels_last:
+    images = images.to(memory_format=torch.channels_last)
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=args.bf16):
+    net(images)
+    start, count = time.time(), 0
+    while time.time() - start < 2:
+        net(images)
+        count += len(images)
+print(f"inference {count / (time.time() - start):.0f} images/s")
+"""
+
+# Name: PyTorch's network, samples a step, settings of rotnet, whether Keras has it.
+NETWORKS = {
+    "seed-32": ("seed", 32, ["pretrain.batch_size=32"], True),
+    "seed-128": ("seed", 128, ["pretrain.batch_size=128"], True),
+    "compact": ("compact", 256, ["encoder.kind=compact", "pretrain.rotations=all", "pretrain.batch_size=64"], False),
+    "nin": ("nin", 128, ["encoder.kind=rotnet-nin", "pretrain.rotations=all", "pretrain.batch_size=32"], False),
+}
 
 
 def run(command):
@@ -47,88 +77,92 @@ def keras(arguments, batch):
     return {"train": rates(out, "pretrain epoch 2")[0], "extract": rates(out, "extract")[0], "memory": memory}
 
 
-def torch(arguments, batch, net="seed"):
-    """The faster of both memory layouts."""
-    results = []
-    for layout in ([], ["--channels-last"]):
-        out, memory = run([arguments.python, arguments.torch, arguments.data, "--net", net, "--batch", str(batch),
-                           "--steps", str(max(20, 6400 // batch)), *layout])
-        results.append({"train": rates(out, "torch")[0], "memory": memory})
-    return max(results, key=lambda result: result["train"])
+def torch(arguments, net, batch, *switches):
+    steps = max(8, (1280 if net == "nin" else 6400) // batch)
+    out, memory = run([arguments.python, "-c", TORCH, arguments.torch, arguments.data, "--net", net, "--batch", str(batch),
+                       "--steps", str(steps), *switches])
+    return {"train": rates(out, "torch")[0], "extract": rates(out, "inference")[0], "memory": memory}
 
 
-def rotnet(arguments, *options):
-    out, _ = run([arguments.rotnet, "bench", "--json", "--repeats", "3", "--seconds", "0.7", *options])
+def rotnet(arguments, settings, *options):
+    settings = [word for setting in settings for word in ("--set", setting)]
+    out, _ = run([arguments.rotnet, "bench", "--json", "--repeats", "3", "--seconds", "1", *settings, *options])
     result = json.loads(out)
-    return {kind: result[kind]["images_per_second"]["median"] for kind in ("train", "extract", "input")} | {
+    return {kind: result[kind]["images_per_second"]["median"] for kind in ("train", "extract")} | {
         "memory": result["peak_memory_bytes"] / 2**20, "environment": result["environment"]}
 
 
-def seed_round(arguments, batch):
-    setting = ["--set", f"pretrain.batch_size={batch}"]
-    return {"name": f"seed, batch {batch}", "keras": keras(arguments, batch), "rotnet": rotnet(arguments, *setting),
-            "torch": torch(arguments, batch), "burn": rotnet(arguments, *setting, "--burn-operations")}
+def one_round(arguments, name):
+    net, batch, settings, in_keras = NETWORKS[name]
+    row = {"rotnet": rotnet(arguments, settings), "rotnet bf16": rotnet(arguments, settings, "--precision", "bf16")}
+    if in_keras and arguments.keras:
+        row["Keras"] = keras(arguments, batch)
+    for precision in ([], ["--bf16"]):
+        for layout in ([], ["--channels-last"]):
+            label = " ".join(["PyTorch", *(word[2:] for word in precision + layout)])
+            row[label] = torch(arguments, net, batch, *precision, *layout)
+    return row
 
 
-def compact_round(arguments):
-    setting = ["--set", "encoder.kind=compact", "--set", "pretrain.rotations=all", "--set", "pretrain.batch_size=64"]
-    return {"name": "compact, batch 256", "rotnet": rotnet(arguments, *setting),
-            "torch": torch(arguments, 256, "compact"), "burn": rotnet(arguments, *setting, "--burn-operations")}
+def fastest(row, kind, *beginnings, without="no such word"):
+    found = [values[kind] for name, values in row.items() if name.startswith(beginnings) and without not in name]
+    return max(found, default=None)
 
 
-def table(rows):
-    print("| network | work | Keras | PyTorch | burn flex | rotnet | rotnet / Keras | rotnet / PyTorch |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name in dict.fromkeys(row["name"] for row in rows):
-        these = [row for row in rows if row["name"] == name]
+def spread(values, form):
+    values = [value for value in values if value is not None]
+    if not values:
+        return "–"
+    middle, low, high = (format(value, form) for value in (statistics.median(values), min(values), max(values)))
+    return f"{middle} ({low} to {high})"
 
-        def values(who, work):
-            return [row[who][work] for row in these if work in row.get(who, {})]
 
-        def median(who, work):
-            found = values(who, work)
-            return f"{statistics.median(found):,.0f}" if found else "–"
-
-        def ratio(who, work):
-            found = [row["rotnet"][work] / row[who][work] for row in these if work in row.get(who, {})]
-            return f"{statistics.median(found):.2f}" if found else "–"
-
-        for work in ("train", "extract"):
-            print(f"| {name} | {work}, images/s | " + " | ".join(
-                median(who, work) for who in ("keras", "torch", "burn", "rotnet")) +
-                f" | {ratio('keras', work)} | {ratio('torch', work)} |")
-        print(f"| {name} | peak memory, MB | " + " | ".join(
-            median(who, "memory") for who in ("keras", "torch", "burn", "rotnet")) + " | – | – |")
+def table(name, rounds):
+    _, batch, _, _ = NETWORKS[name]
+    print(f"\n{name}, {batch} images a step\n\n| | training, images/s | inference, images/s | memory, MB |\n|---|---|---|---|")
+    for who in rounds[0]:
+        cells = [spread([row[who][kind] for row in rounds], form)
+                 for kind, form in (("train", ",.0f"), ("extract", ",.0f"), ("memory", ",.0f"))]
+        print(f"| {who} | " + " | ".join(cells) + " |")
+    for label, ours, theirs, without in (
+            ("FP32 of PyTorch's FP32", "rotnet", "PyTorch", "bf16"), ("best of best PyTorch", "rotnet", "PyTorch", "none"),
+            ("FP32 of Keras", "rotnet", "Keras", "bf16")):
+        cells = []
+        for kind in ("train", "extract"):
+            pairs = [(fastest(row, kind, ours, without=without), fastest(row, kind, theirs, without=without))
+                     for row in rounds]
+            cells.append(spread([our / their for our, their in pairs if their], ".2f"))
+        print(f"| **{label}** | " + " | ".join(cells) + " | |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("rotnet", "data", "keras", "torch"):
+    for name in ("rotnet", "data", "torch"):
         parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--keras")
     parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--batches", default="32,128")
+    parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keras-images", type=int, default=5000)
     parser.add_argument("--json", help="also write every single figure here")
     arguments = parser.parse_args()
 
-    rows = []
-    rounds = [lambda batch=int(batch): seed_round(arguments, batch) for batch in arguments.batches.split(",")]
-    for one in [*rounds, lambda: compact_round(arguments)]:
-        for index in range(arguments.rounds):
-            row = one()
-            rows.append(row)
-            print(f"{row['name']}, round {index + 1}: " + ", ".join(
-                f"{who} {row[who]['train']:.0f}" for who in ("keras", "torch", "burn", "rotnet") if who in row),
-                file=sys.stderr, flush=True)
+    results = {}
+    for index in range(arguments.rounds):
+        for name in arguments.networks.split(","):
+            row = one_round(arguments, name)
+            results.setdefault(name, []).append(row)
+            print(f"{name}, round {index + 1}: " + ", ".join(f"{who} {row[who]['train']:.0f}" for who in row),
+                  file=sys.stderr, flush=True)
     if arguments.json:
         with open(arguments.json, "w") as file:
-            json.dump(rows, file, indent=1)
+            json.dump(results, file, indent=1)
 
-    environment = rows[0]["rotnet"]["environment"]
+    environment = next(iter(results.values()))[0]["rotnet"]["environment"]
     print(f"{environment['processor']}, {environment['kernels']} kernels, {environment['threads']} threads, "
-          f"{platform.system()}; medians of {arguments.rounds} rounds\n")
-    table(rows)
+          f"{platform.system()}; medians of {arguments.rounds} rounds, lowest and highest in brackets")
+    for name, rounds in results.items():
+        table(name, rounds)
 
 
 if __name__ == "__main__":

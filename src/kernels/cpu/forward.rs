@@ -30,10 +30,11 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::outputs::{Outputs, rectified};
 use super::pack::{Operand, PackedWeights, SLACK, copy_padded};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
-use super::simd::{arch, beats, load};
+use super::simd::{arch, load};
 
 /// Images a parallel work unit takes: small enough to share batch 32 evenly among several threads; a unit is
 /// some 10 us of work or more, against well under 1 us to hand it out.
@@ -138,7 +139,8 @@ impl<O: Operand> WithSimd for Images<'_, O> {
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
             assert!(x.len() >= padded_len);
             assert!(y.len() == outputs && (argmax.is_empty() || argmax.len() == outputs));
-            let mut image = Image { simd, shape, x, y, argmax };
+            let outputs = Outputs { y, argmax, channels: shape.out_channels };
+            let mut image = Image { simd, shape, x, outputs };
             if shape.pool {
                 image.pooled(packed);
             } else {
@@ -152,8 +154,7 @@ struct Image<'a, S, O> {
     simd: S,
     shape: &'a ConvShape,
     x: &'a [O],
-    y: &'a mut [f32],
-    argmax: &'a mut [u8],
+    outputs: Outputs<'a>,
 }
 
 /// Where a tile reads and writes.
@@ -286,24 +287,15 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
         for window in 0..WINDOWS {
             let pixel = at.row * self.shape.out_width() + at.column + window;
             for vector in 0..VECTORS {
-                let mut best = sums[0][2 * window][vector];
-                let mut position = simd.splat_u32s(0);
-                for candidate in 1..4 {
-                    let value = sums[candidate / 2][2 * window + candidate % 2][vector];
-                    let better = beats(simd, value, best);
-                    best = simd.select_f32s(better, value, best);
-                    position = simd.select_u32s(better, simd.splat_u32s(candidate as u32), position);
-                }
-                if self.shape.relu {
-                    let kept = beats(simd, best, simd.splat_f32s(0.0));
-                    best = simd.select_f32s(kept, best, simd.splat_f32s(0.0));
-                    position = simd.select_u32s(kept, position, simd.splat_u32s(255));
-                }
+                let column = 2 * window;
+                let window = [
+                    sums[0][column][vector],
+                    sums[0][column + 1][vector],
+                    sums[1][column][vector],
+                    sums[1][column + 1][vector],
+                ];
                 let channel = at.channel + vector * S::F32_LANES;
-                self.write(pixel, channel, best);
-                if !self.argmax.is_empty() {
-                    self.write_position(pixel, channel, position);
-                }
+                self.outputs.pool(simd, [pixel, channel], window, self.shape.relu);
             }
         }
     }
@@ -318,35 +310,10 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
             for vector in 0..VECTORS {
                 let mut value = sums[0][column][vector];
                 if self.shape.relu {
-                    let kept = beats(simd, value, simd.splat_f32s(0.0));
-                    value = simd.select_f32s(kept, value, simd.splat_f32s(0.0));
+                    value = rectified(simd, value);
                 }
-                self.write(pixel, at.channel + vector * S::F32_LANES, value);
+                self.outputs.write::<S>([pixel, at.channel + vector * S::F32_LANES], value);
             }
-        }
-    }
-
-    /// Writes a channel vector of an output pixel, of the last vector only the real channels.
-    #[inline(always)]
-    fn write(&mut self, pixel: usize, channel: usize, value: S::f32s) {
-        let real = (self.shape.out_channels - channel).min(S::F32_LANES);
-        let target = &mut self.y[pixel * self.shape.out_channels + channel..][..real];
-        if real == S::F32_LANES {
-            // SAFETY: `target` is a whole vector long.
-            unsafe { super::simd::store::<S>(target.as_mut_ptr(), value) }
-        } else {
-            target.copy_from_slice(&cast_slice(&[value])[..real]);
-        }
-    }
-
-    #[inline(always)]
-    fn write_position(&mut self, pixel: usize, channel: usize, position: S::u32s) {
-        let real = (self.shape.out_channels - channel).min(S::F32_LANES);
-        let target = &mut self.argmax[pixel * self.shape.out_channels + channel..][..real];
-        let positions = [position];
-        let positions: &[u32] = cast_slice(&positions);
-        for (target, &position) in target.iter_mut().zip(positions) {
-            *target = position as u8;
         }
     }
 }

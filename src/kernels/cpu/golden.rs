@@ -10,15 +10,16 @@ use super::norm::statistics::BatchStatistics;
 use super::simd::{arches, with_arch};
 use super::*;
 use crate::files::sha256;
-use crate::kernels::{AdamStep, Arithmetic, OverlappingPool, SgdStep};
+use crate::kernels::{AdamStep, Arithmetic, Convolution, OverlappingPool, SgdStep};
 
 /// `[batch, height, width, in, out, kernel, padding]`: layers of all encoders, made small, and odd ones.
-const CONVOLUTIONS: [[usize; 7]; 10] = [
+const CONVOLUTIONS: [[usize; 7]; 11] = [
     [18, 9, 8, 3, 32, 3, 0],
     [9, 6, 7, 3, 20, 3, 1],
     [5, 8, 8, 1, 16, 3, 1],
     [6, 7, 9, 32, 64, 3, 1],
     [40, 6, 6, 64, 48, 3, 0],
+    [9, 6, 6, 64, 64, 3, 1],
     [3, 7, 6, 19, 70, 3, 1],
     [4, 9, 9, 3, 16, 5, 2],
     [3, 6, 6, 96, 32, 5, 2],
@@ -44,20 +45,20 @@ impl Outputs {
         let mut random = Random::new(22);
         for [batch, height, width, in_channels, out_channels, kernel, padding] in CONVOLUTIONS {
             for (pool, relu) in [(true, true), (false, true), (false, false)] {
-                outputs.convolution(
-                    ConvShape {
-                        batch,
-                        height,
-                        width,
-                        in_channels,
-                        out_channels,
-                        kernel,
-                        padding,
-                        pool,
-                        relu,
-                    },
-                    &mut random,
-                );
+                let shape = ConvShape {
+                    batch,
+                    height,
+                    width,
+                    in_channels,
+                    out_channels,
+                    kernel,
+                    padding,
+                    pool,
+                    relu,
+                };
+                for convolution in [Convolution::Direct, Convolution::Fast] {
+                    outputs.convolution(shape, Arithmetic { convolution }, &mut random);
+                }
             }
         }
         for ([batch, inputs, outputs_], relu) in
@@ -79,13 +80,12 @@ impl Outputs {
         outputs.0.into_iter().map(|(name, bytes)| (name, sha256(&bytes))).collect()
     }
 
-    fn convolution(&mut self, shape: ConvShape, random: &mut Random) {
+    fn convolution(&mut self, shape: ConvShape, arithmetic: Arithmetic, random: &mut Random) {
         let x = random.floats(shape.batch * shape.input_len());
         let (weight, bias) = (random.floats(shape.weight_len()), random.floats(shape.out_channels));
         let length = shape.batch * shape.output_len();
         let (mut y, mut argmax) = (vec![0.0; length], vec![0; if shape.pool { length } else { 0 }]);
         let places = shape.pool.then_some(&mut argmax[..]);
-        let arithmetic = Arithmetic::default();
         conv_forward(&shape, arithmetic, &x, &weight, Some(&bias), &mut y, places);
         let dy = random.floats(length);
         let (mut dweight, mut dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
@@ -95,8 +95,9 @@ impl Outputs {
         let saved = Saved { y: &y, argmax: &argmax, dy: &dy };
         conv_backward(&shape, arithmetic, saved, Some(for_weight), Some(for_input));
         let name = format!(
-            "{shape}, batch {}{}{}{}",
+            "{shape}, batch {}{}{}{}{}",
             shape.batch,
+            if arithmetic.convolution == Convolution::Direct { ", direct" } else { "" },
             if shape.padding > 0 { ", padded" } else { "" },
             if shape.relu { ", relu" } else { "" },
             if shape.pool { ", pool" } else { "" }

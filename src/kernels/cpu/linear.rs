@@ -10,6 +10,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::matmul::{Over, Product};
+use super::pack::pad_rows;
 use super::scratch::Scratch;
 use super::simd::{arch, lanes};
 use crate::math::units::{Unit, add_up, units};
@@ -37,15 +38,6 @@ const FORWARD_ROWS: usize = 6;
 /// work beside, lowest twentieth of 180 interleaved calls: 1024 -> 64, batch 128: 360 us with 16, 355 with 48, 348 with
 /// 192; 1024 -> 10, batch 256: 205, 184, 175.
 const BLOCK: usize = 48;
-
-/// Rows of `columns` floats, each padded with zeros to `width`.
-fn pad_rows(rows: &[f32], columns: usize, width: usize) -> Scratch {
-    let mut padded = Scratch::take_zeroed(rows.len() / columns * width);
-    for (target, source) in padded.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
-        target[..columns].copy_from_slice(source);
-    }
-    padded
-}
 
 pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     let LinearShape { batch, inputs, outputs, relu } = *shape;

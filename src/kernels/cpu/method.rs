@@ -1,30 +1,192 @@
-//! How a convolution is computed: which kernels a shape goes to.
+//! Which kernels compute a convolution: the choice depends on its shape alone, so that neither threads, nor the processor,
+//! nor how many images come at a time can change a result.
 
 use super::backward::{self, InputGradient, Saved, WeightGradient};
 use super::forward;
 use super::shape::ConvShape;
-use crate::kernels::Arithmetic;
+use super::winograd::{self, Method};
+use crate::kernels::{Arithmetic, Convolution};
 
 /// See [`forward::conv_forward`].
 pub fn conv_forward(
     shape: &ConvShape,
-    _arithmetic: Arithmetic,
+    arithmetic: Arithmetic,
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
     y: &mut [f32],
     argmax: Option<&mut [u8]>,
 ) {
-    forward::conv_forward(shape, x, weight, bias, y, argmax);
+    shape.check();
+    match method(shape, arithmetic, Pass::Forward) {
+        Some(method) => winograd::conv_forward(method, shape, x, weight, bias, y, argmax),
+        None => forward::conv_forward(shape, x, weight, bias, y, argmax),
+    }
 }
 
 /// See [`backward::conv_backward`].
 pub fn conv_backward(
     shape: &ConvShape,
-    _arithmetic: Arithmetic,
+    arithmetic: Arithmetic,
     saved: Saved,
-    for_weight: Option<WeightGradient>,
-    for_input: Option<InputGradient>,
+    mut for_weight: Option<WeightGradient>,
+    mut for_input: Option<InputGradient>,
 ) {
+    shape.check();
+    if let Some(method) = method(shape, arithmetic, Pass::WeightGradient)
+        && let Some(wanted) = for_weight.take()
+    {
+        winograd::conv_weight_gradient(method, shape, saved, wanted);
+    }
+    if let Some(method) = method(shape, arithmetic, Pass::InputGradient)
+        && let Some(wanted) = for_input.take()
+    {
+        winograd::conv_input_gradient(method, shape, saved, wanted);
+    }
     backward::conv_backward(shape, saved.y, saved.argmax, saved.dy, for_weight, for_input);
+}
+
+/// One of the three convolutions of a training step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pass {
+    Forward,
+    InputGradient,
+    WeightGradient,
+}
+
+/// The filter that computes a pass, if one is faster than direct convolution.
+fn method(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> Option<Method> {
+    if arithmetic.convolution == Convolution::Direct || shape.positions() == 0 {
+        return None;
+    }
+    let filters: &[Method] = match shape.kernel {
+        3 => &[Method::Two, Method::Four],
+        5 => &[Method::TwoOfFive],
+        _ => return None,
+    };
+    // Of two that are equally fast the first, which is more exact.
+    let (fastest, cost) = filters
+        .iter()
+        .map(|&filter| (filter, cost(filter, shape, pass)))
+        .min_by(|a, b| a.1.total_cmp(&b.1))?;
+    (cost < direct_cost(shape, pass)).then_some(fastest)
+}
+
+/// Multiply-adds of an image that take as long as the filter: its products, and the transforms of inputs and outputs.
+///
+/// Weights of the transforms: one Zen 4 core, AVX-512, batch 64, other work beside, lowest of 7 interleaved calls; what is
+/// left of an image's time beyond its products at 113 of 118 GFLOP/s, by transformed number: 16x16x32 -> 64 with pool
+/// 7.9 multiply-adds for F(2x2, 3x3), 18 for F(4x4, 3x3); 32x32x64 -> 64 19.
+fn cost(filter: Method, shape: &ConvShape, pass: Pass) -> f64 {
+    let (outputs, side, transform) = match filter {
+        Method::Two => (2, 4, 8.0),
+        Method::Four => (4, 6, 18.0),
+        Method::TwoOfFive => (2, 6, 18.0),
+    };
+    let [height, width] = match pass {
+        Pass::InputGradient => [shape.height, shape.width],
+        _ => {
+            let window = if shape.pool { 2 } else { 1 };
+            [window * shape.out_height(), window * shape.out_width()]
+        }
+    };
+    let tiles = (height.div_ceil(outputs) * width.div_ceil(outputs)) as f64;
+    let (inputs, outputs) = (shape.in_channels as f64, shape.out_channels as f64);
+    tiles * (side * side) as f64 * (inputs * outputs + transform * (inputs + outputs))
+}
+
+/// The same of the direct kernels: the products that they make, by the share of the peak that they reach.
+///
+/// As measured for [`cost`] (118 GFLOP/s is the peak): forward 15x15x32 -> 64 124, 8x8x64 -> 128 109; walks over non-zeros,
+/// by the products that they make, 16x16x32 -> 64 with pool 61 and 67, 8x8x128 -> 128 with pool 39 and 54; dense weight gradients 104
+/// (8x8x64 -> 128), 61 (12x12x64 -> 64), 44 (5x5 of three channels).
+fn direct_cost(shape: &ConvShape, pass: Pass) -> f64 {
+    let window = if shape.pool { 4 } else { 1 };
+    let dense = (window * shape.positions() * shape.depth() * shape.out_channels) as f64;
+    let (share, efficiency) = match (pass, shape.pool, shape.relu) {
+        (Pass::Forward, ..) => (1.0, 0.93),
+        // Of the maxima, and of outputs without pooling, ReLU lets about so many through.
+        (_, true, true) => (0.25 * 0.7, 0.55),
+        (_, true, false) => (0.25, 0.55),
+        (_, false, true) => (0.5, 0.55),
+        (Pass::InputGradient, false, false) => (1.0, 0.93),
+        (Pass::WeightGradient, false, false) if shape.in_channels < 16 => (1.0, 0.35),
+        (Pass::WeightGradient, false, false) => (1.0, 0.6),
+    };
+    dense * share / efficiency
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{Random, bits, in_pools};
+    use super::*;
+
+    fn layer([side, in_channels, out_channels, kernel]: [usize; 4], pool: bool, relu: bool) -> ConvShape {
+        let padding = (kernel - 1) / 2;
+        ConvShape {
+            batch: 1,
+            height: side,
+            width: side,
+            in_channels,
+            out_channels,
+            kernel,
+            padding,
+            pool,
+            relu,
+        }
+    }
+
+    /// Forward, input gradient, weight gradient of the encoders' layers.
+    #[test]
+    fn layers_of_the_encoders_go_where_they_are_fast() {
+        const FOUR: Option<Method> = Some(Method::Four);
+        const FIVE: Option<Method> = Some(Method::TwoOfFive);
+        let valid = |side, channels: [usize; 2], pool| ConvShape {
+            padding: 0,
+            ..layer([side, channels[0], channels[1], 3], pool, true)
+        };
+        for (shape, expected) in [
+            (valid(32, [3, 32], true), [None; 3]),
+            (valid(15, [32, 64], true), [FOUR, None, None]),
+            (valid(6, [64, 64], false), [FOUR, None, FOUR]),
+            (layer([32, 3, 32, 3], true, false), [None; 3]),
+            (layer([16, 54, 64, 3], true, false), [FOUR; 3]),
+            (layer([8, 64, 128, 3], false, false), [FOUR; 3]),
+            (layer([8, 128, 128, 3], true, false), [FOUR; 3]),
+            (layer([4, 128, 128, 3], false, false), [FOUR; 3]),
+            (layer([6, 128, 128, 3], false, false), [Some(Method::Two); 3]),
+            (layer([32, 3, 192, 5], false, false), [None, None, FIVE]),
+            (layer([16, 96, 192, 5], false, false), [FIVE; 3]),
+            (layer([32, 192, 160, 1], false, false), [None; 3]),
+        ] {
+            let found = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient]
+                .map(|pass| method(&shape, Arithmetic::default(), pass));
+            assert_eq!(found, expected, "{shape:?}");
+            let direct = Arithmetic { convolution: Convolution::Direct };
+            assert_eq!(method(&shape, direct, Pass::Forward), None);
+        }
+    }
+
+    /// An image's output is the same in any batch, on any number of threads.
+    #[test]
+    fn the_choice_depends_on_the_layer_alone() {
+        let mut random = Random::new(41);
+        for _ in 0..8 {
+            let shape = ConvShape { batch: 21, in_channels: 64, ..random.shape() };
+            let x = random.floats(shape.batch * shape.input_len());
+            let weight = random.floats(shape.weight_len());
+            let run = |shape: &ConvShape, x: &[f32]| {
+                let mut y = vec![0.0; shape.batch * shape.output_len()];
+                conv_forward(shape, Arithmetic::default(), x, &weight, None, &mut y, None);
+                bits(&y)
+            };
+            for all in in_pools(|| run(&shape, &x)) {
+                let images =
+                    x.chunks_exact(shape.input_len()).zip(all.chunks_exact(shape.output_len().max(1)));
+                for (x, y) in images {
+                    assert_eq!(run(&ConvShape { batch: 1, ..shape }, x), y, "{shape:?}");
+                }
+            }
+        }
+    }
 }

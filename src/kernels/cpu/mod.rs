@@ -33,6 +33,7 @@ mod method;
 mod naive;
 mod norm;
 mod orthogonal;
+mod outputs;
 mod pack;
 mod pool;
 mod scratch;
@@ -41,6 +42,7 @@ mod simd;
 mod sparse;
 mod tree;
 mod weight_gradient;
+mod winograd;
 
 pub use backward::{InputGradient, Saved, WeightGradient};
 pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};

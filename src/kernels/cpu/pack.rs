@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use pulp::Simd;
 use pulp::bytemuck::{Pod, cast_slice, cast_slice_mut};
+use rayon::prelude::*;
 
 use super::scratch::Scratch;
 use super::shape::ConvShape;
@@ -138,6 +139,15 @@ fn pack<O: Operand>(numbers: &[f32], operands: &mut [O]) {
     }
 }
 
+/// Rows of `columns` floats, each padded with zeros to `width`.
+pub fn pad_rows(rows: &[f32], columns: usize, width: usize) -> Scratch {
+    let mut padded = Scratch::take_zeroed(rows.len() / columns * width);
+    for (target, source) in padded.chunks_exact_mut(width).zip(rows.chunks_exact(columns)) {
+        target[..columns].copy_from_slice(source);
+    }
+    padded
+}
+
 /// Weights for the sparse input gradient: `[channel vector, out_channels, kernel * kernel, lanes]`, where a
 /// channel vector is `lanes` consecutive input channels (the last one padded with zeros): what one
 /// non-zero of the gradient multiplies is one contiguous piece.
@@ -168,20 +178,27 @@ pub fn pack_for_input_gradient(shape: &ConvShape, weight: &[f32], lanes: usize) 
 /// Weights of the convolution that computes the dense input gradient: both kernel axes flipped, in and out
 /// channels swapped.
 pub fn flip_weights(shape: &ConvShape, weight: &[f32]) -> Scratch {
-    let taps = shape.kernel * shape.kernel;
     let (inputs, outputs) = (shape.in_channels, shape.out_channels);
     let mut flipped = Scratch::take(weight.len());
-    for tap in 0..taps {
-        let source = &weight[tap * inputs * outputs..][..inputs * outputs];
-        let target = &mut flipped[(taps - 1 - tap) * inputs * outputs..][..inputs * outputs];
-        for (input, row) in source.chunks_exact(outputs).enumerate() {
-            for (output, &value) in row.iter().enumerate() {
-                target[output * inputs + input] = value;
+    let taps = flipped.par_chunks_exact_mut(inputs * outputs).rev();
+    taps.zip(weight.par_chunks_exact(inputs * outputs)).for_each(|(target, source)| {
+        for first_input in (0..inputs).step_by(SQUARE) {
+            for first_output in (0..outputs).step_by(SQUARE) {
+                let columns = SQUARE.min(outputs - first_output);
+                for input in first_input..(first_input + SQUARE).min(inputs) {
+                    let row = &source[input * outputs + first_output..][..columns];
+                    for (output, &value) in row.iter().enumerate() {
+                        target[(first_output + output) * inputs + input] = value;
+                    }
+                }
             }
         }
-    }
+    });
     flipped
 }
+
+/// Edge of the squares in which weights are transposed: their lines stay in L1.
+const SQUARE: usize = 16;
 
 /// Packs one image between its zero frame: `target` is `[padded height, padded width, channels]`, its frame
 /// already zero, plus slack.
