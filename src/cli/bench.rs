@@ -8,6 +8,7 @@ use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::device::guarded;
 use crate::error::{Error, Result};
+use crate::kernels::profile::GigaflopRate;
 use crate::tools::bench::{BenchResult, Effort, Rate, bench};
 
 /// Longest measurement, in seconds.
@@ -65,17 +66,40 @@ fn show(result: &BenchResult) -> Result<()> {
     ))?;
     print_line("             images/s (median)      min        max")?;
     for (name, rate) in [("train", &result.train), ("extract", &result.extract), ("input", &result.input)] {
-        let Rate { images_per_second: spread } = rate;
-        print_line(&format!("{name:<10} {:>19.0} {:>8.0} {:>10.0}", spread.median, spread.min, spread.max))?;
+        let Rate { images_per_second: spread, gflops } = rate;
+        let counted = match gflops.dense > 0.0 {
+            true => operations(gflops, result.peak_gflops),
+            false => String::new(),
+        };
+        print_line(&format!(
+            "{name:<10} {:>19.0} {:>8.0} {:>10.0}{counted}",
+            spread.median, spread.min, spread.max
+        ))?;
     }
+    print_line(&format!("peak of the threads, measured: {:.0} GFLOP/s in 32 bits", result.peak_gflops))?;
     if let Some(bytes) = result.peak_memory_bytes {
         print_line(&format!("peak memory: {:.0} MB", bytes as f64 / 1e6))?;
     }
     for entry in result.profile.iter().flatten() {
         print_line(&format!(
-            "{:<44} {:>8.1} us per call, {:>5.1} % of the kernels' time",
-            entry.operation, entry.microseconds, entry.percent
+            "{:<44} {:>8.1} us per call, {:>5.1} % of the kernels' time{}",
+            entry.operation,
+            entry.microseconds,
+            entry.percent,
+            if entry.gflops.dense > 0.0 {
+                operations(&entry.gflops, result.peak_gflops)
+            } else {
+                String::new()
+            }
         ))?;
     }
     Ok(())
+}
+
+/// Operations as a direct computation would count them, those made, and their share of the peak.
+fn operations(GigaflopRate { dense, executed }: &GigaflopRate, peak: f64) -> String {
+    format!(
+        "  {dense:>5.0} GFLOP/s dense, {executed:>4.0} executed ({:.0} % of the peak)",
+        100.0 * executed / peak
+    )
 }

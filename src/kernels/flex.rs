@@ -7,8 +7,8 @@ use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::IntTensor;
 use burn::backend::{Flex, TensorMetadata};
 
-use super::cpu::{self, ConvShape, LinearShape};
-use super::profile::timed;
+use super::cpu::{self, ConvShape, LinearShape, Pass};
+use super::profile::{Operations, counted, timed};
 use super::storage::{Floats, contiguous, floats, tensor};
 use super::{
     AdamStep, Arithmetic, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference,
@@ -149,8 +149,9 @@ pub(super) fn conv_forward(
     let length = shape.batch * shape.output_len();
     let mut output = vec![0.0; length];
     let mut argmax = vec![0; if shape.pool { length } else { 0 }];
-    timed(
+    counted(
         || format!("{shape} forward"),
+        conv_operations(shape, arithmetic, &[Pass::Forward]),
         || {
             let argmax = shape.pool.then_some(&mut argmax[..]);
             cpu::conv_forward(
@@ -169,6 +170,13 @@ pub(super) fn conv_forward(
         argmax,
         arithmetic,
     }
+}
+
+fn conv_operations(shape: &ConvShape, arithmetic: Arithmetic, passes: &[Pass]) -> Operations {
+    let places = shape.batch * shape.conv_height() * shape.conv_width();
+    let dense = 2.0 * (places * shape.weight_len() * passes.len()) as f64;
+    let products = passes.iter().map(|&pass| cpu::products(shape, arithmetic, pass));
+    Operations { dense, executed: 2.0 * products.sum::<f64>() }
 }
 
 /// Gradients of a convolution block, as far as they are wanted.
@@ -193,8 +201,11 @@ pub(super) fn conv_backward(
     let mut for_input = zeros(wanted.input, shape.batch * shape.input_len());
     let mut for_weight = zeros(wanted.parameters, shape.weight_len());
     let mut for_bias = zeros(wanted.parameters, shape.out_channels);
-    timed(
+    let passes = [(wanted.parameters, Pass::WeightGradient), (wanted.input, Pass::InputGradient)];
+    let passes: Vec<Pass> = passes.into_iter().filter(|(wanted, _)| *wanted).map(|(_, pass)| pass).collect();
+    counted(
         || format!("{shape} backward"),
+        conv_operations(shape, forward.arithmetic, &passes),
         || {
             let parameters = wanted.parameters.then(|| cpu::WeightGradient {
                 x: floats(&input),
@@ -228,8 +239,9 @@ pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu
     let shape = linear_shape(input, weight, relu);
     let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let mut output = vec![0.0; shape.batch * shape.outputs];
-    timed(
+    counted(
         || format!("{shape} forward"),
+        Operations::of_products(shape.batch * shape.inputs * shape.outputs),
         || cpu::linear_forward(&shape, floats(&input), floats(&weight), Some(floats(&bias)), &mut output),
     );
     tensor(output, &[shape.batch, shape.outputs])
@@ -262,8 +274,10 @@ pub(super) fn dense_backward(
     let mut for_weight = vec![0.0; shape.inputs * shape.outputs];
     let mut for_bias = vec![0.0; shape.outputs];
     let mut for_input = input_wanted.then(|| vec![0.0; shape.batch * shape.inputs]);
-    timed(
+    let directions = if input_wanted { 2 } else { 1 };
+    counted(
         || format!("{shape} backward"),
+        Operations::of_products(directions * shape.batch * shape.inputs * shape.outputs),
         || {
             let output = output.as_ref().map(floats).unwrap_or_default();
             let wanted = cpu::LinearGradients {

@@ -17,6 +17,7 @@ mod storage;
 mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
@@ -180,6 +181,12 @@ pub fn choose_instruction_set(name: &str) -> Result<()> {
         problem: format!("ROTNET_KERNELS is {name:?}, which the kernels cannot use on this machine"),
         hint: format!("set it to one of {}, or not at all", names.join(", ")),
     })
+}
+
+/// Floating-point operations a second that the threads of the calling pool can make together in 32 bits, as measured for
+/// so long.
+pub fn peak(duration: Duration) -> f64 {
+    cpu::peak(duration)
 }
 
 static MULTIPLICATIONS: AtomicU64 = AtomicU64::new(0);

@@ -11,7 +11,8 @@ use crate::data::{Images, Pixels};
 use crate::device;
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
-use crate::kernels::profile::{self, Entry};
+use crate::kernels;
+use crate::kernels::profile::{self, Entry, GigaflopRate, Operations};
 use crate::math::random::{Purpose, generator};
 use crate::model::{ImageShape, RotationNetwork};
 use crate::samples::{Batch, Samples};
@@ -20,6 +21,8 @@ use crate::training::{Optimizer, Replicas};
 
 /// Images of a measurement: more than fit a processor's caches.
 const IMAGES: usize = 4_096;
+/// How long the peak is sought.
+const PEAK: Duration = Duration::from_millis(200);
 /// CIFAR-10's.
 pub(crate) const IMAGE: ImageShape = [32, 32, 3];
 
@@ -45,6 +48,8 @@ pub struct BenchResult {
     pub extract: Rate,
     /// Making of training batches alone.
     pub input: Rate,
+    /// Billions of operations in 32 bits a second that the threads can make together: what `gflops` is to be held against.
+    pub peak_gflops: f64,
     /// Largest resident memory of the process, where the system tells it.
     pub peak_memory_bytes: Option<u64>,
     /// Where the time of a training step goes; only with `--profile`.
@@ -57,6 +62,8 @@ pub struct BenchResult {
 pub struct Rate {
     /// Rotated images (`train`, `input`) or images (`extract`) a second.
     pub images_per_second: Spread,
+    /// Billions of operations a second that the kernels make meanwhile, in the median measurement.
+    pub gflops: GigaflopRate,
 }
 
 /// Order statistics of the measurements.
@@ -109,6 +116,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
         train,
         extract,
         input,
+        peak_gflops: kernels::peak(PEAK) / 1e9,
         peak_memory_bytes: peak_memory(),
         profile,
     })
@@ -181,7 +189,7 @@ impl<'a> Batches<'a> {
 
 fn measure(effort: Effort, batches: &mut Batches<'_>, mut work: impl FnMut(Batch) + Send) -> Rate {
     let mut once = || {
-        let start = Instant::now();
+        let (start, before) = (Instant::now(), Operations::so_far());
         let mut images = 0;
         let mut batch = batches.next();
         while start.elapsed() < effort.duration {
@@ -189,17 +197,20 @@ fn measure(effort: Effort, batches: &mut Batches<'_>, mut work: impl FnMut(Batch
             let (_, next) = rayon::join(|| work(batch), || batches.next());
             batch = next;
         }
-        images as f64 / start.elapsed().as_secs_f64()
+        let time = start.elapsed();
+        (images as f64 / time.as_secs_f64(), Operations::so_far().rate(before, time))
     };
     once();
-    let mut rates: Vec<f64> = (0..effort.repeats).map(|_| once()).collect();
-    rates.sort_by(f64::total_cmp);
+    let mut rates: Vec<_> = (0..effort.repeats).map(|_| once()).collect();
+    rates.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+    let (median, gflops) = rates[rates.len() / 2];
     Rate {
         images_per_second: Spread {
-            median: rates[rates.len() / 2],
-            min: rates[0],
-            max: rates[rates.len() - 1],
+            median,
+            min: rates[0].0,
+            max: rates[rates.len() - 1].0,
             repeats: rates.len(),
         },
+        gflops,
     }
 }

@@ -48,7 +48,7 @@ pub fn conv_backward(
 
 /// One of the three convolutions of a training step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pass {
+pub enum Pass {
     Forward,
     InputGradient,
     WeightGradient,
@@ -78,6 +78,13 @@ fn method(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> Option<Metho
 /// left of an image's time beyond its products at 113 of 118 GFLOP/s, by transformed number: 16x16x32 -> 64 with pool
 /// 7.9 multiply-adds for F(2x2, 3x3), 18 for F(4x4, 3x3); 32x32x64 -> 64 19.
 fn cost(filter: Method, shape: &ConvShape, pass: Pass) -> f64 {
+    let (tiles, products, transform) = tiles(filter, shape, pass);
+    let (inputs, outputs) = (shape.in_channels as f64, shape.out_channels as f64);
+    tiles * products * (inputs * outputs + transform * (inputs + outputs))
+}
+
+/// Tiles of an image, products of a tile, and what a transformed number costs (see [`cost`]).
+fn tiles(filter: Method, shape: &ConvShape, pass: Pass) -> (f64, f64, f64) {
     let (outputs, side, transform) = match filter {
         Method::Two => (2, 4, 8.0),
         Method::Four => (4, 6, 18.0),
@@ -90,9 +97,8 @@ fn cost(filter: Method, shape: &ConvShape, pass: Pass) -> f64 {
             [window * shape.out_height(), window * shape.out_width()]
         }
     };
-    let tiles = (height.div_ceil(outputs) * width.div_ceil(outputs)) as f64;
-    let (inputs, outputs) = (shape.in_channels as f64, shape.out_channels as f64);
-    tiles * (side * side) as f64 * (inputs * outputs + transform * (inputs + outputs))
+    let tiles = height.div_ceil(outputs) * width.div_ceil(outputs);
+    (tiles as f64, f64::from(side * side), transform)
 }
 
 /// The same of the direct kernels: the products that they make, by the share of the peak that they reach.
@@ -101,19 +107,39 @@ fn cost(filter: Method, shape: &ConvShape, pass: Pass) -> f64 {
 /// by the products that they make, 16x16x32 -> 64 with pool 61 and 67, 8x8x128 -> 128 with pool 39 and 54; dense weight gradients 104
 /// (8x8x64 -> 128), 61 (12x12x64 -> 64), 44 (5x5 of three channels).
 fn direct_cost(shape: &ConvShape, pass: Pass) -> f64 {
+    let efficiency = match (pass, shape.pool || shape.relu) {
+        (Pass::Forward, _) | (Pass::InputGradient, false) => 0.93,
+        (_, true) => 0.55,
+        (Pass::WeightGradient, false) if shape.in_channels < 16 => 0.35,
+        (Pass::WeightGradient, false) => 0.6,
+    };
+    direct_products(shape, pass) / efficiency
+}
+
+/// Products that the direct kernels make for an image. Behind ReLU the backward passes depend on the numbers: taken are 0.7
+/// of the maxima of pooling windows, or half of the outputs (64 % and 46 % in the layers measured in `backward`).
+fn direct_products(shape: &ConvShape, pass: Pass) -> f64 {
     let window = if shape.pool { 4 } else { 1 };
     let dense = (window * shape.positions() * shape.depth() * shape.out_channels) as f64;
-    let (share, efficiency) = match (pass, shape.pool, shape.relu) {
-        (Pass::Forward, ..) => (1.0, 0.93),
-        // Of the maxima, and of outputs without pooling, ReLU lets about so many through.
-        (_, true, true) => (0.25 * 0.7, 0.55),
-        (_, true, false) => (0.25, 0.55),
-        (_, false, true) => (0.5, 0.55),
-        (Pass::InputGradient, false, false) => (1.0, 0.93),
-        (Pass::WeightGradient, false, false) if shape.in_channels < 16 => (1.0, 0.35),
-        (Pass::WeightGradient, false, false) => (1.0, 0.6),
+    dense
+        * match (pass, shape.pool, shape.relu) {
+            (Pass::Forward, ..) | (_, false, false) => 1.0,
+            (_, true, true) => 0.25 * 0.7,
+            (_, true, false) => 0.25,
+            (_, false, true) => 0.5,
+        }
+}
+
+/// Products of a batch: those that the kernels make, without the additions of transforms.
+pub fn products(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> f64 {
+    let image = match method(shape, arithmetic, pass) {
+        Some(filter) => {
+            let (tiles, products, _) = tiles(filter, shape, pass);
+            tiles * products * (shape.in_channels * shape.out_channels) as f64
+        }
+        None => direct_products(shape, pass),
     };
-    dense * share / efficiency
+    shape.batch as f64 * image
 }
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod norm;
 mod orthogonal;
 mod outputs;
 mod pack;
+mod peak;
 mod pool;
 mod scratch;
 mod shape;
@@ -47,12 +48,13 @@ mod winograd;
 pub use backward::{InputGradient, Saved, WeightGradient};
 pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
-pub use method::{conv_backward, conv_forward};
+pub use method::{Pass, conv_backward, conv_forward, products};
 pub use norm::{
     Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
     normalise,
 };
 pub use orthogonal::orthogonalise;
+pub use peak::peak;
 pub use pool::{PoolShape, pool_backward, pool_forward};
 pub use shape::{ConvShape, uses_fast_path};
 pub use simd::choose;

@@ -53,8 +53,9 @@ impl Outputs<'_> {
         }
     }
 
+    /// Writes the places of a channel vector of an output pixel.
     #[inline(always)]
-    fn write_position<S: Simd>(&mut self, [pixel, channel]: [usize; 2], position: S::u32s) {
+    pub fn write_position<S: Simd>(&mut self, [pixel, channel]: [usize; 2], position: S::u32s) {
         let real = (self.channels - channel).min(S::F32_LANES);
         let target = &mut self.argmax[pixel * self.channels + channel..][..real];
         let positions = [position];

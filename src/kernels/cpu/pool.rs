@@ -1,14 +1,14 @@
 //! Overlapping pooling: windows of 3x3, two places apart, one place of padding (Network in Network, RotNet).
 //!
-//! Images are tasks, so an image's sums have one order. The loops run along channels and are left to the compiler: the
-//! passes wait for memory, not for arithmetic.
+//! Images are tasks, so an image's sums have one order. The loops run along channels; all but that of maxima, which needs
+//! their places, are left to the compiler: the passes wait for memory, not for arithmetic.
 
+use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::outputs::Outputs;
+use super::simd::{arch, beats, load_part};
 use crate::kernels::OverlappingPool;
-
-/// Channels that are compared at a time.
-const LANES: usize = 16;
 
 /// Shape of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,9 +71,11 @@ pub fn pool_forward(shape: &PoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u
         OverlappingPool::Average => images.for_each(|(x, y)| average(shape, x, y)),
         OverlappingPool::Max => {
             assert_eq!(argmax.len(), shape.batch * shape.output_len());
-            images
-                .zip(argmax.par_chunks_exact_mut(shape.output_len()))
-                .for_each(|((x, y), argmax)| maximum(shape, x, y, argmax));
+            let arch = arch();
+            images.zip(argmax.par_chunks_exact_mut(shape.output_len())).for_each(|((x, y), argmax)| {
+                let outputs = Outputs { y, argmax, channels: shape.channels };
+                arch.dispatch(Maxima { shape, x, outputs });
+            });
         }
     }
 }
@@ -90,24 +92,38 @@ fn average(shape: &PoolShape, x: &[f32], y: &mut [f32]) {
     }
 }
 
-fn maximum(shape: &PoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
-    let outputs = y.chunks_exact_mut(shape.channels).zip(argmax.chunks_exact_mut(shape.channels));
-    for ((row, column), (y, argmax)) in shape.places().zip(outputs) {
-        let lanes = y.chunks_mut(LANES).zip(argmax.chunks_mut(LANES));
-        for (index, (y, argmax)) in lanes.enumerate() {
-            let (mut best, mut place) = ([f32::NEG_INFINITY; LANES], [0u32; LANES]);
-            for (number, start) in shape.window(row, column) {
-                let values = &x[start + index * LANES..][..y.len()];
-                for ((best, place), &value) in best.iter_mut().zip(&mut place).zip(values) {
-                    // NaN takes the place and keeps it.
-                    let takes = value > *best || value.is_nan();
-                    *best = if takes { value } else { *best };
-                    *place = if takes { number as u32 } else { *place };
+/// The maxima of one image.
+struct Maxima<'a> {
+    shape: &'a PoolShape,
+    x: &'a [f32],
+    outputs: Outputs<'a>,
+}
+
+impl WithSimd for Maxima<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(mut self, simd: S) {
+        let channels = self.shape.channels;
+        for (pixel, (row, column)) in self.shape.places().enumerate() {
+            for channel in (0..channels).step_by(S::F32_LANES) {
+                let length = S::F32_LANES.min(channels - channel);
+                let mut largest: Option<(S::f32s, S::u32s)> = None;
+                for (number, start) in self.shape.window(row, column) {
+                    let value = load_part::<S>(simd, &self.x[start + channel..][..length]);
+                    let place = simd.splat_u32s(number as u32);
+                    largest = Some(match largest {
+                        None => (value, place),
+                        Some((best, places)) => {
+                            let better = beats(simd, value, best);
+                            (simd.select_f32s(better, value, best), simd.select_u32s(better, place, places))
+                        }
+                    });
                 }
-            }
-            y.copy_from_slice(&best[..y.len()]);
-            for (argmax, place) in argmax.iter_mut().zip(place) {
-                *argmax = place as u8;
+                if let Some((best, place)) = largest {
+                    self.outputs.write::<S>([pixel, channel], best);
+                    self.outputs.write_position::<S>([pixel, channel], place);
+                }
             }
         }
     }

@@ -107,6 +107,19 @@ pub unsafe fn load<S: Simd>(from: *const f32) -> S::f32s {
     unsafe { from.cast::<S::f32s>().read_unaligned() }
 }
 
+/// The numbers of a slice that is at most a vector long, and zeros.
+#[inline(always)]
+pub fn load_part<S: Simd>(simd: S, from: &[f32]) -> S::f32s {
+    if from.len() == S::F32_LANES {
+        // SAFETY: the slice is a vector long.
+        return unsafe { load::<S>(from.as_ptr()) };
+    }
+    let mut vector = [simd.splat_f32s(0.0)];
+    let numbers: &mut [f32] = pulp::bytemuck::cast_slice_mut(&mut vector);
+    numbers[..from.len()].copy_from_slice(from);
+    vector[0]
+}
+
 /// Stores one vector.
 ///
 /// # Safety

@@ -2,6 +2,7 @@ use super::super::check::{Random, bits, error, in_pools};
 use super::super::naive;
 use super::super::simd::{arches, with_arch};
 use super::*;
+use crate::math::units::{Unit, add_up, shares};
 
 /// A random layer that the method can compute.
 fn random_shape(method: Method, random: &mut Random) -> ConvShape {
@@ -191,5 +192,84 @@ fn a_gradient_that_is_not_a_number_reaches_all_taps_of_its_channel() {
             assert_eq!(gradient.is_nan(), index % 20 == 7, "{method:?} {shape:?}");
         }
         assert!(found.dx.iter().any(|gradient| gradient.is_nan()));
+    }
+}
+
+/// The loss `sum(dy * y)` is linear in weights and inputs, so a large step gives its slope exactly, but for rounding.
+#[test]
+fn gradients_agree_with_differences_of_the_forward_pass() {
+    let mut random = Random::new(36);
+    for method in [Method::Two, Method::Four, Method::TwoOfFive] {
+        let shape = ConvShape { pool: false, relu: false, ..random_shape(method, &mut random) };
+        let case = Case::new(shape, &mut random);
+        let found = case.run(method);
+        let loss = |x: &[f32], weight: &[f32]| {
+            let mut y = vec![0.0; case.dy.len()];
+            conv_forward(method, &shape, x, weight, None, &mut y, None);
+            y.iter().zip(&case.dy).map(|(&y, &dy)| f64::from(y) * f64::from(dy)).sum::<f64>()
+        };
+        let moved = |values: &[f32], direction: &[f32], step: f32| -> Vec<f32> {
+            values.iter().zip(direction).map(|(value, along)| value + step * along).collect()
+        };
+        let slope = |gradient: &[f32], direction: &[f32]| {
+            let products = gradient.iter().zip(direction).map(|(&a, &b)| f64::from(a) * f64::from(b));
+            products.sum::<f64>()
+        };
+        // Along the gradient itself, so that the slope is no difference of large numbers.
+        let (v, w) = (&found.dx, &found.dweight);
+        let by_x = (loss(&moved(&case.x, v, 1.0), &case.weight)
+            - loss(&moved(&case.x, v, -1.0), &case.weight))
+            / 2.0;
+        let by_weight = (loss(&case.x, &moved(&case.weight, w, 1.0))
+            - loss(&case.x, &moved(&case.weight, w, -1.0)))
+            / 2.0;
+        for (difference, slope) in [(by_x, slope(v, v)), (by_weight, slope(w, w))] {
+            assert!((difference - slope).abs() < 1e-4 * slope, "{method:?} {difference} {slope} {shape:?}");
+        }
+    }
+}
+
+/// Shares of a batch, each by itself, add up to the gradient of the whole.
+#[test]
+fn shares_add_up_to_the_whole() {
+    let mut random = Random::new(37);
+    for method in [Method::Two, Method::Four, Method::TwoOfFive] {
+        let shape = ConvShape { batch: 76, height: 9, ..random_shape(method, &mut random) };
+        if shape.positions() == 0 {
+            continue;
+        }
+        let case = Case::new(shape, &mut random);
+        let whole = case.run(method);
+        for count in 2..=5 {
+            let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
+                let cut = |values: &[f32]| {
+                    let image = values.len() / shape.batch;
+                    values[samples.start * image..samples.end * image].to_vec()
+                };
+                let range = samples.start * shape.output_len()..samples.end * shape.output_len();
+                let part = Case {
+                    shape: ConvShape { batch: samples.len(), ..shape },
+                    x: cut(&case.x),
+                    weight: case.weight.clone(),
+                    y: cut(&case.y),
+                    argmax: if shape.pool { case.argmax[range].to_vec() } else { Vec::new() },
+                    dy: cut(&case.dy),
+                };
+                let Gradients { dweight, dbias, dx } = part.run(method);
+                assert_eq!(bits(&dx), bits(&cut(&whole.dx)));
+                ([dweight, dbias], merges)
+            });
+            let sums = add_up(parts, |earlier, later| {
+                for (earlier, later) in earlier.iter_mut().zip(&later) {
+                    earlier.iter_mut().zip(later).for_each(|(sum, value)| *sum += value);
+                }
+            });
+            let [dweight, dbias] = &sums[0].0;
+            assert_eq!(
+                [bits(dweight), bits(dbias)],
+                [bits(&whole.dweight), bits(&whole.dbias)],
+                "{method:?}"
+            );
+        }
     }
 }
