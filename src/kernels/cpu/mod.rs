@@ -34,12 +34,14 @@ mod naive;
 mod norm;
 mod orthogonal;
 mod pack;
+mod pair;
 mod pool;
 mod scratch;
 mod shape;
 mod simd;
 mod sparse;
 mod tree;
+mod unfold;
 mod weight_gradient;
 
 pub use backward::{InputGradient, Saved, WeightGradient};

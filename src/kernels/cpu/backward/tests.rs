@@ -28,9 +28,7 @@ impl Case {
         let mut dx = vec![f32::MIN; self.x.len()];
         conv_backward(
             &self.shape,
-            &self.y,
-            &self.argmax,
-            &self.dy,
+            Saved { y: &self.y, argmax: &self.argmax, dy: &self.dy },
             Some(WeightGradient { x: &self.x, dweight: &mut dweight, dbias: Some(&mut dbias) }),
             Some(InputGradient { weight: &self.weight, dx: &mut dx }),
         );
