@@ -22,7 +22,9 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-pub use options::{AdamStep, Arithmetic, ConvOptions, Convolution, NormOptions, OverlappingPool, SgdStep};
+pub use options::{
+    AdamStep, Arithmetic, ConvOptions, Convolution, NormOptions, OverlappingPool, Precision, SgdStep,
+};
 use options::{ITERATIONS, LEAST_NORM, QUINTIC};
 
 use crate::error::{Error, Result};
@@ -351,5 +353,5 @@ pub fn orthogonalise(matrix: Tensor<2>) -> Tensor<2> {
 /// `[rows, columns]`, all row by row. The sums have one order, whatever the number of threads and the instruction set.
 pub fn matrix_product([rows, depth, columns]: [usize; 3], a: &[f32], b: &[f32], y: &mut [f32]) {
     let shape = cpu::LinearShape { batch: rows, inputs: depth, outputs: columns, relu: false };
-    cpu::linear_forward(&shape, a, b, None, y);
+    cpu::linear_forward(&shape, Precision::F32, a, b, None, y);
 }

@@ -10,7 +10,7 @@ use super::norm::statistics::BatchStatistics;
 use super::simd::{arches, with_arch};
 use super::*;
 use crate::files::sha256;
-use crate::kernels::{AdamStep, Arithmetic, OverlappingPool, SgdStep};
+use crate::kernels::{AdamStep, Arithmetic, OverlappingPool, Precision, SgdStep};
 
 /// `[batch, height, width, in, out, kernel, padding]`: layers of all encoders, made small, and odd ones.
 const CONVOLUTIONS: [[usize; 7]; 10] = [
@@ -30,6 +30,13 @@ fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
+fn prefix(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "",
+        Precision::Bf16 => "bf16 ",
+    }
+}
+
 /// Bytes of what the kernels give, by the operation's name.
 #[derive(Default)]
 struct Outputs(BTreeMap<String, Vec<u8>>);
@@ -45,6 +52,7 @@ impl Outputs {
         for [batch, height, width, in_channels, out_channels, kernel, padding] in CONVOLUTIONS {
             for (pool, relu) in [(true, true), (false, true), (false, false)] {
                 outputs.convolution(
+                    Precision::F32,
                     ConvShape {
                         batch,
                         height,
@@ -63,7 +71,11 @@ impl Outputs {
         for ([batch, inputs, outputs_], relu) in
             [([33, 100, 60], true), ([7, 1024, 4], false), ([130, 64, 10], false), ([128, 50, 64], true)]
         {
-            outputs.dense(LinearShape { batch, inputs, outputs: outputs_, relu }, &mut random);
+            outputs.dense(
+                Precision::F32,
+                LinearShape { batch, inputs, outputs: outputs_, relu },
+                &mut random,
+            );
         }
         for (rows, channels) in [(700, 64), (3_000, 19), (40, 128)] {
             outputs.norm(rows, channels, &mut random);
@@ -76,16 +88,40 @@ impl Outputs {
             let matrix = random.floats(shape[0] * shape[1]);
             outputs.add(format!("orthogonalise {shape:?}"), &[&orthogonalise(shape, &matrix)]);
         }
+        outputs.rounded(&mut random);
         outputs.0.into_iter().map(|(name, bytes)| (name, sha256(&bytes))).collect()
     }
 
-    fn convolution(&mut self, shape: ConvShape, random: &mut Random) {
+    /// Layers with bfloat16 factors.
+    fn rounded(&mut self, random: &mut Random) {
+        for [batch, height, width, in_channels, out_channels, kernel, padding] in CONVOLUTIONS {
+            for (pool, relu) in [(true, true), (false, true), (false, false)] {
+                let shape = ConvShape {
+                    batch,
+                    height,
+                    width,
+                    in_channels,
+                    out_channels,
+                    kernel,
+                    padding,
+                    pool,
+                    relu,
+                };
+                self.convolution(Precision::Bf16, shape, random);
+            }
+        }
+        for ([batch, inputs, outputs], relu) in [([33, 101, 60], true), ([7, 1024, 4], false)] {
+            self.dense(Precision::Bf16, LinearShape { batch, inputs, outputs, relu }, random);
+        }
+    }
+
+    fn convolution(&mut self, precision: Precision, shape: ConvShape, random: &mut Random) {
         let x = random.floats(shape.batch * shape.input_len());
         let (weight, bias) = (random.floats(shape.weight_len()), random.floats(shape.out_channels));
         let length = shape.batch * shape.output_len();
         let (mut y, mut argmax) = (vec![0.0; length], vec![0; if shape.pool { length } else { 0 }]);
         let places = shape.pool.then_some(&mut argmax[..]);
-        let arithmetic = Arithmetic::default();
+        let arithmetic = Arithmetic { precision, ..Arithmetic::default() };
         conv_forward(&shape, arithmetic, &x, &weight, Some(&bias), &mut y, places);
         let dy = random.floats(length);
         let (mut dweight, mut dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
@@ -95,7 +131,8 @@ impl Outputs {
         let saved = Saved { y: &y, argmax: &argmax, dy: &dy };
         conv_backward(&shape, arithmetic, saved, Some(for_weight), Some(for_input));
         let name = format!(
-            "{shape}, batch {}{}{}{}",
+            "{}{shape}, batch {}{}{}{}",
+            prefix(precision),
             shape.batch,
             if shape.padding > 0 { ", padded" } else { "" },
             if shape.relu { ", relu" } else { "" },
@@ -109,17 +146,17 @@ impl Outputs {
         }
     }
 
-    fn dense(&mut self, shape: LinearShape, random: &mut Random) {
+    fn dense(&mut self, precision: Precision, shape: LinearShape, random: &mut Random) {
         let LinearShape { batch, inputs, outputs, relu } = shape;
         let [x, weight] = [batch * inputs, inputs * outputs].map(|length| random.floats(length));
         let [bias, dy] = [outputs, batch * outputs].map(|length| random.floats(length));
         let mut y = vec![0.0; dy.len()];
-        linear_forward(&shape, &x, &weight, Some(&bias), &mut y);
+        linear_forward(&shape, precision, &x, &weight, Some(&bias), &mut y);
         let [mut dweight, mut dbias, mut dx] =
             [weight.len(), outputs, x.len()].map(|length| vec![0.0; length]);
         let wanted = LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) };
-        linear_backward(&shape, &x, &weight, &y, &dy, wanted);
-        let name = format!("{shape}, batch {batch}{}", if relu { ", relu" } else { "" });
+        linear_backward(&shape, precision, &x, &weight, &y, &dy, wanted);
+        let name = format!("{}{shape}, batch {batch}{}", prefix(precision), if relu { ", relu" } else { "" });
         self.add(format!("{name}, forward"), &[&y]);
         self.add(format!("{name}, backward"), &[&dweight, &dbias, &dx]);
     }

@@ -94,15 +94,19 @@ pub fn arches() -> Vec<(&'static str, Arch)> {
 
 /// Vector lanes of `arch`.
 pub fn lanes(arch: Arch) -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
     arch.dispatch(Lanes)
+}
+
+/// An operation that gives the number of lanes.
+pub struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
 }
 
 /// Loads one vector.

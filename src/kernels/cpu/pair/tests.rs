@@ -1,6 +1,7 @@
-use super::super::backward::{InputGradient, Saved, WeightGradient};
+use super::super::backward::{InputGradient, Saved, WeightGradient, conv_backward_as_dense};
 use super::super::check::{Random, error, in_pools};
-use super::super::method::{conv_backward, conv_forward};
+use super::super::linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
+use super::super::method::conv_forward;
 use super::super::naive;
 use super::super::shape::ConvShape;
 use super::super::simd::{arches, with_arch};
@@ -331,7 +332,7 @@ impl Case {
         conv_forward(shape, BF16, &self.x, &self.weight, Some(&self.bias), &mut y, places);
         let [mut dweight, mut dbias, mut dx] =
             [&self.weight, &self.bias, &self.x].map(|values| vec![f32::MIN; values.len()]);
-        super::super::backward::conv_backward_as_dense(
+        conv_backward_as_dense(
             shape,
             Precision::Bf16,
             Saved { y: &y, argmax: &argmax, dy: &self.dy },
@@ -344,7 +345,6 @@ impl Case {
     fn expected(&self) -> Results {
         let shape = &self.shape;
         let sums = plain_sums(shape, &self.x, &self.weight, &self.bias);
-        // Pool and ReLU of given sums are those of a convolution of 1x1 by the identity... said plainly here.
         let (y, argmax) = plain_pool(shape, &sums);
         let dy = plain_unfold(shape, &y, &argmax, &self.dy);
         let [dweight, dbias] = plain_weight_gradient(shape, &self.x, &dy);
@@ -449,23 +449,58 @@ fn numbers_of_all_kinds_give_the_same_everywhere() {
     }
 }
 
-/// Where the backward pass is taken: what `method` chooses is close to exact sums of rounded factors, or of whole ones.
+/// A dense layer is a convolution of 1x1 images: the same products, pairs and sums.
 #[test]
-fn results_are_close_to_exact_sums_of_factors() {
+fn dense_layers_equal_plain_loops() {
+    let mut random = Random::new(45);
+    for round in 0..40 {
+        let batch = [1, 2, 5, 16, 33, 77][random.below(6)];
+        let (inputs, outputs) = (1 + random.below(120), 1 + random.below(70));
+        let relu = round % 2 == 0;
+        let conv = naive::linear_as_conv(batch, inputs, outputs, relu);
+        let case = Case::new(conv, |len| match round % 3 {
+            0 => all_kinds(&mut random, len),
+            _ => random.floats(len),
+        });
+        let expected = case.expected();
+        let run = || {
+            let shape = LinearShape { batch, inputs, outputs, relu };
+            let Case { x, weight, bias, dy, .. } = &case;
+            let mut y = vec![f32::MIN; dy.len()];
+            linear_forward(&shape, Precision::Bf16, x, weight, Some(bias), &mut y);
+            let [mut dweight, mut dbias, mut dx] =
+                [weight, bias, x].map(|values| vec![f32::MIN; values.len()]);
+            let wanted =
+                LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) };
+            linear_backward(&shape, Precision::Bf16, x, weight, &y, dy, wanted);
+            (y, Vec::new(), [dweight, dbias, dx])
+        };
+        for (name, arch) in arches() {
+            for found in in_pools(|| with_arch(arch, run)) {
+                same(&found, &expected, &format!("{name} {conv:?}"));
+            }
+        }
+    }
+}
+
+/// With errors of rounded factors: 2^-9 of each, at random, of a sum of many.
+#[test]
+fn results_are_close_to_exact_ones() {
     let mut random = Random::new(44);
     for _ in 0..30 {
         let shape = random.shape();
         let case = Case::new(shape, |len| random.floats(len));
-        let [x, weight] =
-            [&case.x, &case.weight].map(|numbers| numbers.iter().map(|&x| rounded(x)).collect::<Vec<_>>());
-        let (y, argmax) = naive::conv_forward(&shape, &x, &weight, Some(&case.bias));
-        let found = case.run();
-        assert!(error(&found.0, &y) < 1e-5, "{shape:?}");
-        let (dweight, dbias, dx) =
-            naive::conv_backward(&shape, &case.x, &case.weight, &found.0, &found.1, &case.dy);
-        for (found, expected) in found.2.iter().zip([dweight, dbias, dx]) {
-            assert!(error(found, &expected) < 8e-3, "{shape:?}");
+        let factors =
+            |numbers: &[f32]| -> Vec<f32> { numbers.iter().map(|&number| rounded(number)).collect() };
+        let [x, weight] = [&case.x, &case.weight].map(|numbers| factors(numbers));
+        let (sums, _) = naive::conv_forward(&shape, &x, &weight, Some(&case.bias));
+        let (y, argmax, gradients) = case.run();
+        assert!(error(&y, &sums) < 1e-5, "{shape:?}");
+        let exact = |dy: &[f32]| naive::conv_backward(&shape, &x, &weight, &y, &argmax, dy);
+        let (dweight, _, dx) = exact(&factors(&case.dy));
+        let (_, dbias, _) = exact(&case.dy);
+        for (found, expected) in gradients.iter().zip([dweight, dbias, dx]) {
+            assert!(error(found, &expected) < 1e-5, "{shape:?}");
         }
-        let _ = argmax;
     }
 }
