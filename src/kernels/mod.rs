@@ -23,7 +23,8 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 pub use options::{
-    AdamStep, Arithmetic, ConvOptions, Convolution, NormOptions, OverlappingPool, Precision, SgdStep,
+    AdamStep, Arithmetic, ConvOptions, Convolution, DenseOptions, NormOptions, OverlappingPool, Precision,
+    SgdStep,
 };
 use options::{ITERATIONS, LEAST_NORM, QUINTIC};
 
@@ -58,9 +59,9 @@ pub trait Kernels: Backend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        relu: bool,
+        options: DenseOptions,
     ) -> FloatTensor<Self> {
-        reference::dense_block::<Self>(input, weight, bias, relu)
+        reference::dense_block::<Self>(input, weight, bias, options)
     }
 
     /// See [`cross_entropy`].
@@ -228,7 +229,7 @@ pub fn overlapping_pool(input: Tensor<4>, kind: OverlappingPool) -> Tensor<4> {
 }
 
 /// `input · weight + bias`, and on request ReLU: `[batch, in]`, `[in, out]`, `[out]` give `[batch, out]`.
-pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
+pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, options: DenseOptions) -> Tensor<2> {
     count(input.dims()[0] * weight.shape().num_elements());
     let operation = match burn_operations() {
         true => reference::dense_block::<Dispatch>,
@@ -238,7 +239,7 @@ pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: b
         input.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
-        relu,
+        options,
     ))
 }
 

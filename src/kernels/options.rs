@@ -50,6 +50,15 @@ pub struct ConvOptions {
     pub arithmetic: Arithmetic,
 }
 
+/// A dense layer, and what follows its products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DenseOptions {
+    /// ReLU after the bias.
+    pub relu: bool,
+    /// How the products are computed; devices without kernels have their own way.
+    pub arithmetic: Arithmetic,
+}
+
 /// Pooling over windows of 3x3 with stride 2 and padding 1: what is taken of a window.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OverlappingPool {

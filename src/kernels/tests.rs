@@ -34,8 +34,12 @@ type Conv = fn(
     FloatTensor<Dispatch>,
     ConvOptions,
 ) -> FloatTensor<Dispatch>;
-type Dense =
-    fn(FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>, bool) -> FloatTensor<Dispatch>;
+type Dense = fn(
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    FloatTensor<Dispatch>,
+    DenseOptions,
+) -> FloatTensor<Dispatch>;
 
 /// Output and the gradients of input, weight and bias, under a random gradient of the output.
 fn run_conv(operation: Conv, input: [usize; 4], weight: [usize; 4], options: ConvOptions) -> [Vec<f32>; 4] {
@@ -55,13 +59,13 @@ fn run_conv(operation: Conv, input: [usize; 4], weight: [usize; 4], options: Con
     ]
 }
 
-fn run_dense(operation: Dense, [batch, inputs, outputs]: [usize; 3], relu: bool) -> [Vec<f32>; 4] {
+fn run_dense(operation: Dense, [batch, inputs, outputs]: [usize; 3], options: DenseOptions) -> [Vec<f32>; 4] {
     let (x, w, b) = (tensor([batch, inputs], 1), tensor([inputs, outputs], 2), tensor([outputs], 3));
     let output = Tensor::<2>::from_dispatch(operation(
         x.clone().into_dispatch(),
         w.clone().into_dispatch(),
         b.clone().into_dispatch(),
-        relu,
+        options,
     ));
     let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
     [
@@ -127,8 +131,9 @@ proptest! {
         outputs in 1usize..70,
         relu in any::<bool>(),
     ) {
-        let own = run_dense(<Dispatch as Kernels>::dense_block, [batch, inputs, outputs], relu);
-        let burn = run_dense(reference::dense_block::<Dispatch>, [batch, inputs, outputs], relu);
+        let options = DenseOptions { relu, arithmetic: Arithmetic::default() };
+        let own = run_dense(<Dispatch as Kernels>::dense_block, [batch, inputs, outputs], options);
+        let burn = run_dense(reference::dense_block::<Dispatch>, [batch, inputs, outputs], options);
         for (own, burn) in own.iter().zip(&burn) {
             prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
         }

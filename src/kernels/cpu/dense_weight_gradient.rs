@@ -90,7 +90,15 @@ impl<O: Operand> Piece for Part<'_, O> {
         let width = shape.out_channels.next_multiple_of(CHANNEL_MULTIPLE);
         let (weight_sums, bias_sums) = sums.split_at_mut(shape.depth() * width);
         let (inputs, outputs) = (O::FACTORS * shape.input_len(), O::FACTORS * shape.output_len());
-        let Room { mut unfolded, mut packed_x, mut packed_dy } = Room::new::<O>(shape, width);
+        let positions = shape.conv_height() * shape.conv_width();
+        // Each pixel is by itself: strips of them, packed, stay in the caches.
+        let by_itself = shape.kernel == 1 && shape.padding == 0;
+        let at_a_time = if by_itself { STRIP.min(positions) } else { positions };
+        let pixels = if by_itself { at_a_time } else { shape.padded_height() * shape.padded_width() };
+        let room = if is_dense(shape) { 0 } else { O::FACTORS * positions * shape.out_channels };
+        let mut unfolded = Scratch::take(room);
+        let mut packed_x = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
+        let mut packed_dy = Scratch::take_zeroed(if O::FACTORS == 1 { 0 } else { at_a_time * width });
         for (x, saved) in self.x.chunks(inputs).zip(self.saved.chunks(outputs)) {
             let dy = unfold(shape, saved, &mut unfolded);
             for gradient in dy.chunks_exact(shape.out_channels) {
@@ -98,47 +106,55 @@ impl<O: Operand> Piece for Part<'_, O> {
                     *sum += value;
                 }
             }
-            copy_together::<O>(shape, x, cast_slice_mut(&mut packed_x));
-            let dy = match O::as_they_are(dy) {
-                Some(dy) => dy,
-                None => {
-                    pack_gradients::<O>(shape.out_channels, width, dy, cast_slice_mut(&mut packed_dy));
-                    cast_slice(&packed_dy)
-                }
-            };
-            Images { simd, shape, x: cast_slice(&packed_x), dy, width }.add(weight_sums);
+            for strip in pieces(positions, at_a_time) {
+                let (part, inputs) = match by_itself {
+                    true => {
+                        let part = ConvShape { height: 1, width: strip.len(), ..*shape };
+                        (part, strip.start * shape.in_channels..strip.end * shape.in_channels)
+                    }
+                    false => (*shape, 0..shape.input_len()),
+                };
+                let outputs = strip.start * shape.out_channels..strip.end * shape.out_channels;
+                let (first, second) = of_both(x, shape.input_len(), inputs);
+                let x = match O::as_they_are(first) {
+                    Some(x) if shape.padding == 0 => x,
+                    _ => {
+                        copy_together::<O>(&part, first, second, cast_slice_mut(&mut packed_x));
+                        cast_slice(&packed_x)
+                    }
+                };
+                let (first, second) = of_both(dy, positions * shape.out_channels, outputs);
+                let dy = match O::as_they_are(first) {
+                    Some(dy) => dy,
+                    None => {
+                        let target = &mut cast_slice_mut(&mut packed_dy)[..strip.len() * width];
+                        pack_gradients::<O>(shape.out_channels, first, second, target);
+                        cast_slice(&packed_dy)
+                    }
+                };
+                Images { simd, shape: &part, x, dy, width }.add(weight_sums);
+            }
         }
     }
 }
 
-/// Room for what is computed from some images at a time.
-struct Room {
-    unfolded: Scratch,
-    packed_x: Scratch,
-    packed_dy: Scratch,
-}
-
-impl Room {
-    fn new<O: Operand>(shape: &ConvShape, width: usize) -> Self {
-        let pixels = shape.padded_height() * shape.padded_width();
-        let positions = shape.conv_height() * shape.conv_width();
-        let unfolded = if is_dense(shape) { 0 } else { O::FACTORS * positions * shape.out_channels };
-        Self {
-            unfolded: Scratch::take(unfolded),
-            packed_x: Scratch::take_zeroed(pixels * shape.in_channels + SLACK),
-            packed_dy: Scratch::take_zeroed(if O::FACTORS == 1 { 0 } else { positions * width }),
-        }
-    }
-}
-
-/// Packs the gradients of some images to `[position, width]`, beyond the channels zero.
+/// The same range of an image's numbers, and of those of one more image behind it if there is one.
 #[inline(always)]
-fn pack_gradients<O: Operand>(channels: usize, width: usize, dy: &[f32], packed: &mut [O]) {
-    let (first, second) = dy.split_at(packed.len() / width * channels);
+fn of_both(numbers: &[f32], image: usize, range: Range<usize>) -> (&[f32], Option<&[f32]>) {
+    (&numbers[range.clone()], numbers.get(image + range.start..image + range.end))
+}
+
+/// Packs the gradients of some images to rows of whole vectors, beyond the channels zero already.
+#[inline(always)]
+fn pack_gradients<O: Operand>(channels: usize, first: &[f32], second: Option<&[f32]>, target: &mut [O]) {
+    let width = channels.next_multiple_of(CHANNEL_MULTIPLE);
     for (index, (source, target)) in
-        first.chunks_exact(channels).zip(packed.chunks_exact_mut(width)).enumerate()
+        first.chunks_exact(channels).zip(target.chunks_exact_mut(width)).enumerate()
     {
-        let second = second.get(index * channels..(index + 1) * channels);
+        let second = match second {
+            Some(second) => Some(&second[index * channels..][..channels]),
+            None => None,
+        };
         O::pack_rows(source, second, &mut target[..channels]);
     }
 }

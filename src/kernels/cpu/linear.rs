@@ -144,11 +144,17 @@ impl<O: Operand> WithSimd for Forward<'_, O> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { shape, width, x, weight, bias, y } = self;
         let LinearShape { inputs, outputs, relu, .. } = *shape;
-        let as_they_are = O::as_they_are(x);
-        let packed = as_they_are.is_none().then(|| pack_columns::<O>(x, inputs));
+        let packed;
+        let a = match O::as_they_are(x) {
+            Some(x) => x,
+            None => {
+                packed = pack_columns::<O>(x, inputs);
+                cast_slice(&packed)
+            }
+        };
         let depth = operands::<O>(inputs);
         let product = Product {
-            a: as_they_are.unwrap_or_else(|| cast_slice(packed.as_deref().unwrap_or_default())),
+            a,
             a_row: depth,
             a_step: 1,
             b: weight,
@@ -318,13 +324,19 @@ impl<O: Operand> WithSimd for Backward<'_, O> {
                 turned[output * BLOCK + input] = value;
             }
         }
-        let as_they_are = O::as_they_are(&turned);
-        let packed = as_they_are.is_none().then(|| pack_rows::<O>(&turned, BLOCK, BLOCK));
+        let packed;
+        let b = match O::as_they_are(&turned) {
+            Some(turned) => turned,
+            None => {
+                packed = pack_rows::<O>(&turned, BLOCK, BLOCK);
+                cast_slice(&packed)
+            }
+        };
         let product = Product {
             a: gradients[1],
             a_row: operands::<O>(width),
             a_step: 1,
-            b: as_they_are.unwrap_or_else(|| cast_slice(packed.as_deref().unwrap_or_default())),
+            b,
             b_row: BLOCK,
             depth: operands::<O>(outputs),
             rows: batch,
