@@ -26,6 +26,8 @@
 //! Winograd F(2x2,3x3), whose output tile is one pooling window (estimate for layer 2: 37,000 cycles of
 //! products + 16,000 of transforms against 86,000 now).
 
+use std::marker::PhantomData;
+
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -104,12 +106,7 @@ pub struct Layer<O> {
 impl<O: Operand> Layer<O> {
     pub fn new(arch: Arch, shape: &ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Self {
         shape.check();
-        let (lanes, vectors) = O::dispatch(arch, PackWidth { pool: shape.pool });
-        let packed = O::dispatch(
-            arch,
-            #[inline(always)]
-            || PackedWeights::new(shape, weight, bias, lanes, vectors),
-        );
+        let packed = O::dispatch(arch, Pack { shape, weight, bias, operand: PhantomData });
         let shape = match *shape {
             // Each pixel is by itself: strips of them are images of one row.
             ConvShape { kernel: 1, padding: 0, pool: false, .. } => {
@@ -126,16 +123,20 @@ impl<O: Operand> Layer<O> {
     }
 }
 
-struct PackWidth {
-    pool: bool,
+struct Pack<'a, O> {
+    shape: &'a ConvShape,
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    operand: PhantomData<O>,
 }
 
-impl WithSimd for PackWidth {
-    type Output = (usize, usize);
+impl<O: Operand> WithSimd for Pack<'_, O> {
+    type Output = PackedWeights<O>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
-        (S::F32_LANES, if self.pool { tile::<S>().pool_vectors } else { tile::<S>().vectors })
+    fn with_simd<S: Simd>(self, _: S) -> PackedWeights<O> {
+        let vectors = if self.shape.pool { tile::<S>().pool_vectors } else { tile::<S>().vectors };
+        PackedWeights::new(self.shape, self.weight, self.bias, S::F32_LANES, vectors)
     }
 }
 

@@ -5,13 +5,14 @@
 //! in registers, one parallel region does both, and the result does not depend on threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::matmul::{Over, Product};
-use super::pack::{Operand, operands};
+use super::pack::{Operand, operands, transpose};
 use super::pair::with_operand;
 use super::scratch::Scratch;
 use super::simd::{Arch, Lanes, arch};
@@ -68,6 +69,26 @@ fn pack_columns<O: Operand>(rows: &[f32], columns: usize) -> Scratch {
     packed
 }
 
+/// [`pack_rows`], and with `both` [`pack_columns`], of the same rows.
+struct Pack<'a, O> {
+    rows: &'a [f32],
+    columns: usize,
+    width: usize,
+    both: bool,
+    operand: PhantomData<O>,
+}
+
+impl<O: Operand> WithSimd for Pack<'_, O> {
+    type Output = [Scratch; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [Scratch; 2] {
+        let Self { rows, columns, width, both, .. } = self;
+        let as_columns = if both { pack_columns::<O>(rows, columns) } else { Scratch::take(0) };
+        [pack_rows::<O>(rows, columns, width), as_columns]
+    }
+}
+
 pub fn linear_forward(
     shape: &LinearShape,
     precision: Precision,
@@ -96,14 +117,13 @@ fn forward<O: Operand>(
     }
     let width = outputs.next_multiple_of(O::dispatch(arch, Lanes));
     let as_it_is = O::as_they_are(weight).filter(|_| width == outputs);
-    let packed = as_it_is.is_none().then(|| {
-        O::dispatch(
-            arch,
-            #[inline(always)]
-            || pack_rows::<O>(weight, outputs, width),
-        )
-    });
-    let weight = as_it_is.unwrap_or_else(|| cast_slice(packed.as_deref().unwrap_or_default()));
+    let pack = Pack { rows: weight, columns: outputs, width, both: false, operand: PhantomData::<O> };
+    let packed = as_it_is.is_none().then(|| O::dispatch(arch, pack));
+    let weight = match (as_it_is, &packed) {
+        (Some(weight), _) => weight,
+        (None, Some([packed, _])) => cast_slice(packed),
+        (None, None) => unreachable!("packed where it is not operands as it is"),
+    };
     let bias = bias.map(|bias| {
         let mut padded = Scratch::take_zeroed(width);
         padded.iter_mut().zip(bias).for_each(|(padded, &bias)| *padded = O::bias(bias));
@@ -235,13 +255,8 @@ fn backward<O: Operand>(
         dx.into_iter().for_each(|dx| dx.fill(0.0));
         return;
     }
-    let packed = O::as_they_are(&gradient).is_none().then(|| {
-        O::dispatch(
-            arch,
-            #[inline(always)]
-            || [pack_rows::<O>(&gradient, width, width), pack_columns::<O>(&gradient, width)],
-        )
-    });
+    let pack = Pack { rows: &gradient, columns: width, width, both: true, operand: PhantomData::<O> };
+    let packed = O::as_they_are(&gradient).is_none().then(|| O::dispatch(arch, pack));
     let gradients = match (O::as_they_are(&gradient), &packed) {
         (Some(gradient), _) => [gradient; 2],
         (None, Some(packed)) => packed.each_ref().map(|packed| cast_slice(packed)),
@@ -319,11 +334,7 @@ impl<O: Operand> WithSimd for Backward<'_, O> {
 
         let Some(Columns(dx)) = dx else { return };
         let mut turned = Scratch::take_zeroed(outputs * BLOCK);
-        for (input, row) in weight[first * outputs..][..real * outputs].chunks_exact(outputs).enumerate() {
-            for (output, &value) in row.iter().enumerate() {
-                turned[output * BLOCK + input] = value;
-            }
-        }
+        transpose(&weight[first * outputs..][..real * outputs], outputs, &mut turned, BLOCK);
         let packed;
         let b = match O::as_they_are(&turned) {
             Some(turned) => turned,

@@ -209,11 +209,7 @@ pub fn flip_weights(shape: &ConvShape, weight: &[f32]) -> Scratch {
     for tap in 0..taps {
         let source = &weight[tap * inputs * outputs..][..inputs * outputs];
         let target = &mut flipped[(taps - 1 - tap) * inputs * outputs..][..inputs * outputs];
-        for first in (0..inputs).step_by(EDGE) {
-            for output in (0..outputs).step_by(EDGE) {
-                transpose_square([first, output], source, outputs, target, inputs);
-            }
-        }
+        transpose(source, outputs, target, inputs);
     }
     flipped
 }
@@ -222,24 +218,23 @@ pub fn flip_weights(shape: &ConvShape, weight: &[f32]) -> Scratch {
 /// took a tenth of the time of the convolution that needs it.
 const EDGE: usize = 16;
 
-/// Transposes what begins at `row` and `column` of `source`, whose rows have `columns` numbers, into rows of `rows`.
+/// Transposes `source`, whose rows have `columns` numbers, into rows of `stride`, at least as many as `source` has rows.
 #[inline(always)]
-fn transpose_square(
-    [row, column]: [usize; 2],
-    source: &[f32],
-    columns: usize,
-    target: &mut [f32],
-    rows: usize,
-) {
-    let (height, width) = (EDGE.min(rows - row), EDGE.min(columns - column));
-    let mut square = [[0f32; EDGE]; EDGE];
-    for (index, line) in square[..height].iter_mut().enumerate() {
-        line[..width].copy_from_slice(&source[(row + index) * columns + column..][..width]);
-    }
-    for index in 0..width {
-        let target = &mut target[(column + index) * rows + row..][..height];
-        for (target, line) in target.iter_mut().zip(&square) {
-            *target = line[index];
+pub fn transpose(source: &[f32], columns: usize, target: &mut [f32], stride: usize) {
+    for (block, rows) in source.chunks(EDGE * columns).enumerate() {
+        for column in (0..columns).step_by(EDGE) {
+            let width = EDGE.min(columns - column);
+            let mut square = [[0f32; EDGE]; EDGE];
+            for (line, row) in square.iter_mut().zip(rows.chunks_exact(columns)) {
+                line[..width].copy_from_slice(&row[column..][..width]);
+            }
+            let height = rows.len() / columns;
+            for index in 0..width {
+                let target = &mut target[(column + index) * stride + block * EDGE..][..height];
+                for (target, line) in target.iter_mut().zip(&square) {
+                    *target = line[index];
+                }
+            }
         }
     }
 }
