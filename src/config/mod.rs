@@ -243,8 +243,8 @@ impl Config {
     /// The environment of the calling thread pool, on these devices.
     pub fn environment(&self) -> Environment {
         match &self.devices[..] {
-            [] => Environment::current(&self.device, &[]),
-            [first, further @ ..] => Environment::current(first, further),
+            [] => Environment::current(&self.device, &[], self.precision),
+            [first, further @ ..] => Environment::current(first, further, self.precision),
         }
     }
 
