@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
-use rotnet::kernels::{self, AdamStep, Arithmetic, ConvOptions, NormOptions};
+use rotnet::kernels::{self, AdamStep, Arithmetic, ConvOptions, DenseOptions, NormOptions};
 
 /// Images of a step.
 const BATCH: usize = 32;
@@ -60,8 +60,9 @@ fn the_rest(criterion: &mut Criterion) {
     });
 
     let (input, weight, bias) = (random([BATCH, 1024]), random([1024, 64]), random([64]));
+    let options = DenseOptions { relu: true, arithmetic: Arithmetic::default() };
     both(criterion, "dense 1024 to 64 forward and backward", || {
-        drop(kernels::dense_block(input.clone(), weight.clone(), bias.clone(), true).sum().backward());
+        drop(kernels::dense_block(input.clone(), weight.clone(), bias.clone(), options).sum().backward());
     });
 
     let logits = random([BATCH, 4]);

@@ -1,4 +1,4 @@
-//! One seed, one result, on any processor: three tiny runs and the drawn scenes, as digests in `tests/golden/runs.json` that every processor
+//! One seed, one result, on any processor: four tiny runs and the drawn scenes, as digests in `tests/golden/runs.json` that every processor
 //! must give with every instruction set it has. `ROTNET_GOLDEN=write cargo test golden` writes the digests anew (also those
 //! of the kernels, `src/kernels/cpu/golden.rs`), for when results change on purpose.
 //!
@@ -15,7 +15,7 @@ use safetensors::SafeTensors;
 use crate::support::{DETERMINISTIC, Folder, Outcome};
 
 /// Name, command, and the files it leaves that depend on nothing but config, seed and data.
-const RUNS: [(&str, &str, &[&str]); 4] = [
+const RUNS: [(&str, &str, &[&str]); 5] = [
     (
         "keras",
         "run --data data --set data.kind=cifar10 --set pretrain.epochs=2 --set pretrain.batch_size=16 \
@@ -37,6 +37,13 @@ const RUNS: [(&str, &str, &[&str]); 4] = [
          --set encoder.blocks=3 --set pretrain.epochs=1 --set pretrain.batch_size=2 \
          --set pretrain.optimizer={\"kind\":\"sgd\",\"learning_rate\":0.01,\"momentum\":0.9}",
         &["pretrain/checkpoint.safetensors"],
+    ),
+    (
+        "bf16",
+        "run --config compact --precision bf16 --data data --set data.train_images=24 \
+         --set encoder.widths=[32,40] --set encoder.pools=[true,false] --set pretrain.epochs=1 \
+         --set pretrain.batch_size=6 --set finetune.epochs=1 --set finetune.batch_size=8",
+        &DETERMINISTIC,
     ),
     ("scenes", "data synth", &["cifar-10-batches-bin/test_batch.bin"]),
 ];
@@ -88,7 +95,8 @@ fn golden_runs_come_from_every_instruction_set() {
     let folder = Folder::with_data();
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/runs.json");
     let has = |kernels: &&str| rotnet(&folder, Some(kernels), "config show quickstart").code == 0;
-    let sets: Vec<&str> = ["avx512", "avx2", "neon", "scalar"].into_iter().filter(has).collect();
+    let sets: Vec<&str> =
+        ["avx512bf16", "avx512", "avx2", "neon", "scalar"].into_iter().filter(has).collect();
     assert!(sets.contains(&"scalar"), "{sets:?}");
     let found: Vec<Digests> = sets.iter().map(|kernels| digests(&folder, kernels)).collect();
     if std::env::var("ROTNET_GOLDEN").is_ok_and(|value| value == "write") {

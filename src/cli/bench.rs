@@ -8,6 +8,7 @@ use super::options::Settings;
 use super::{on_threads, print_json, print_line, resolve};
 use crate::device::guarded;
 use crate::error::{Error, Result};
+use crate::kernels::Precision;
 use crate::kernels::profile::GigaflopRate;
 use crate::tools::bench::{BenchResult, Effort, Rate, bench};
 
@@ -49,6 +50,12 @@ pub(super) fn execute(arguments: &BenchArguments) -> Result<()> {
         });
     }
     let config = resolve(settings)?;
+    if burn_operations && config.precision != Precision::F32 {
+        return Err(Error::Usage {
+            problem: "--burn-operations measures burn's operations, which round nothing".into(),
+            hint: "measure them with --precision f32".into(),
+        });
+    }
     let effort = Effort { repeats: repeats as usize, duration: Duration::from_secs_f64(seconds) };
     let work = || guarded(&config.all_devices(), || bench(&config, effort, profile));
     let result = on_threads(config.threads, work)??;
@@ -61,8 +68,12 @@ pub(super) fn execute(arguments: &BenchArguments) -> Result<()> {
 fn show(result: &BenchResult) -> Result<()> {
     let environment = &result.environment;
     print_line(&format!(
-        "{}, {} kernels, {} threads, batch {}",
-        environment.processor, environment.kernels, environment.threads, result.batch_size
+        "{}, {} kernels{}, {} threads, batch {}",
+        environment.processor,
+        environment.kernels,
+        environment.rounding(),
+        environment.threads,
+        result.batch_size
     ))?;
     print_line("             images/s (median)      min        max")?;
     for (name, rate) in [("train", &result.train), ("extract", &result.extract), ("input", &result.input)] {

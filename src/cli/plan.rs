@@ -61,8 +61,12 @@ pub(super) fn show(result: &DryRun, json: bool) -> Result<()> {
     }
     let environment = &result.environment;
     print_line(&format!(
-        "{}, {} kernels, {} threads; {}",
-        environment.processor, environment.kernels, environment.threads, result.dataset.name
+        "{}, {} kernels{}, {} threads; {}",
+        environment.processor,
+        environment.kernels,
+        environment.rounding(),
+        environment.threads,
+        result.dataset.name
     ))?;
     result.stages.iter().try_for_each(show_part)?;
     let memory = result.memory_bytes.map_or("unknown".into(), |bytes| format!("{:.0} MB", mega(bytes)));

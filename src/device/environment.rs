@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceName;
+use crate::kernels::Precision;
 
 /// Version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -43,6 +44,9 @@ pub struct Environment {
     pub processor: String,
     /// Instruction set that the kernels use.
     pub kernels: String,
+    /// What the encoder's factors of products were rounded to; absent: nothing.
+    #[serde(default, skip_serializing_if = "rounds_nothing")]
+    pub precision: Precision,
     /// Number of threads.
     pub threads: usize,
     /// The device; the first one if several shared the training steps.
@@ -52,17 +56,30 @@ pub struct Environment {
     pub further_devices: Vec<DeviceName>,
 }
 
+fn rounds_nothing(precision: &Precision) -> bool {
+    *precision == Precision::F32
+}
+
 impl Environment {
-    /// The environment of the calling thread pool, which computes on `device` and on the further ones.
-    pub fn current(device: &DeviceName, further_devices: &[DeviceName]) -> Self {
+    /// The environment of the calling thread pool, which computes on `device` and on the further ones with that precision.
+    pub fn current(device: &DeviceName, further_devices: &[DeviceName], precision: Precision) -> Self {
         Self {
             rotnet: VERSION.into(),
             source: Source::of_this_program(),
             processor: processor().unwrap_or_else(|| std::env::consts::ARCH.into()),
             kernels: crate::kernels::instruction_set().into(),
+            precision,
             threads: rayon::current_num_threads(),
             device: device.clone(),
             further_devices: further_devices.to_vec(),
+        }
+    }
+
+    /// The precision behind the name of the kernels, for messages.
+    pub fn rounding(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "",
+            Precision::Bf16 => " in bf16",
         }
     }
 

@@ -11,7 +11,9 @@ use burn::backend::{Autodiff, AutodiffBackend, Flex};
 use super::cpu::ConvShape;
 use super::flex::{self, ConvForward, NormState, Wanted};
 use super::storage::{Floats, contiguous};
-use super::{ConvOptions, Kernels, NormOptions, OverlappingPool, pooling, reference};
+use super::{
+    ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision, pooling, reference,
+};
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn conv_block(
@@ -44,15 +46,17 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        relu: bool,
+        options: DenseOptions,
     ) -> FloatTensor<Self> {
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight) = (input.into_primitive(), weight.into_primitive());
-        let output = flex::dense_forward(&input, &weight, bias.primitive(), relu);
+        let output = flex::dense_forward(&input, &weight, bias.primitive(), options);
         match DenseBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(output),
             OpsKind::Tracked(operation) => {
-                let state = DenseState { input, weight, output: relu.then(|| output.clone()) };
+                let precision = options.arithmetic.precision;
+                let kept = options.relu.then(|| output.clone());
+                let state = DenseState { input, weight, precision, output: kept };
                 operation.finish(state, output)
             }
         }
@@ -155,6 +159,7 @@ struct DenseBackward;
 struct DenseState {
     input: Floats,
     weight: Floats,
+    precision: Precision,
     /// Kept only where ReLU masks the gradient.
     output: Option<Floats>,
 }
@@ -169,6 +174,7 @@ impl Backward<Flex, 3> for DenseBackward {
         let result = flex::dense_backward(
             &state.input,
             &state.weight,
+            state.precision,
             state.output.as_ref(),
             &gradient,
             input.is_some(),

@@ -11,7 +11,8 @@ use super::cpu::{self, ConvShape, LinearShape, Pass};
 use super::profile::{Operations, counted, timed};
 use super::storage::{Floats, contiguous, floats, tensor};
 use super::{
-    AdamStep, Arithmetic, ConvOptions, Kernels, NormOptions, OverlappingPool, SgdStep, pooling, reference,
+    AdamStep, Arithmetic, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision,
+    SgdStep, pooling, reference,
 };
 
 type Integers = IntTensor<Flex>;
@@ -37,8 +38,8 @@ impl Kernels for Flex {
         pooling::forward(&input, kind).0
     }
 
-    fn dense_block(input: Floats, weight: Floats, bias: Floats, relu: bool) -> Floats {
-        dense_forward(&input, &weight, &bias, relu)
+    fn dense_block(input: Floats, weight: Floats, bias: Floats, options: DenseOptions) -> Floats {
+        dense_forward(&input, &weight, &bias, options)
     }
 
     fn cross_entropy(logits: Floats, labels: Integers, smoothing: f32) -> (Floats, Floats) {
@@ -235,14 +236,18 @@ pub(super) struct Wanted {
 }
 
 /// `input · weight + bias`, with or without ReLU.
-pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, relu: bool) -> Floats {
-    let shape = linear_shape(input, weight, relu);
+pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, options: DenseOptions) -> Floats {
+    let shape = linear_shape(input, weight, options.relu);
+    let precision = options.arithmetic.precision;
     let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let mut output = vec![0.0; shape.batch * shape.outputs];
     counted(
         || format!("{shape} forward"),
         Operations::of_products(shape.batch * shape.inputs * shape.outputs),
-        || cpu::linear_forward(&shape, floats(&input), floats(&weight), Some(floats(&bias)), &mut output),
+        || {
+            let bias = Some(floats(&bias));
+            cpu::linear_forward(&shape, precision, floats(&input), floats(&weight), bias, &mut output);
+        },
     );
     tensor(output, &[shape.batch, shape.outputs])
 }
@@ -264,6 +269,7 @@ pub(super) struct DenseGradients {
 pub(super) fn dense_backward(
     input: &Floats,
     weight: &Floats,
+    precision: Precision,
     output: Option<&Floats>,
     gradient: &Floats,
     input_wanted: bool,
@@ -285,7 +291,8 @@ pub(super) fn dense_backward(
                 dbias: Some(&mut for_bias),
                 dx: for_input.as_deref_mut(),
             };
-            cpu::linear_backward(&shape, floats(&input), floats(&weight), output, floats(&gradient), wanted);
+            let [input, weight, gradient] = [&input, &weight, &gradient].map(|values| floats(values));
+            cpu::linear_backward(&shape, precision, input, weight, output, gradient, wanted);
         },
     );
     DenseGradients {

@@ -23,7 +23,10 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
-pub use options::{AdamStep, Arithmetic, ConvOptions, Convolution, NormOptions, OverlappingPool, SgdStep};
+pub use options::{
+    AdamStep, Arithmetic, ConvOptions, Convolution, DenseOptions, NormOptions, OverlappingPool, Precision,
+    SgdStep,
+};
 use options::{ITERATIONS, LEAST_NORM, QUINTIC};
 
 use crate::error::{Error, Result};
@@ -57,9 +60,9 @@ pub trait Kernels: Backend {
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: FloatTensor<Self>,
-        relu: bool,
+        options: DenseOptions,
     ) -> FloatTensor<Self> {
-        reference::dense_block::<Self>(input, weight, bias, relu)
+        reference::dense_block::<Self>(input, weight, bias, options)
     }
 
     /// See [`cross_entropy`].
@@ -233,7 +236,7 @@ pub fn overlapping_pool(input: Tensor<4>, kind: OverlappingPool) -> Tensor<4> {
 }
 
 /// `input · weight + bias`, and on request ReLU: `[batch, in]`, `[in, out]`, `[out]` give `[batch, out]`.
-pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: bool) -> Tensor<2> {
+pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, options: DenseOptions) -> Tensor<2> {
     count(input.dims()[0] * weight.shape().num_elements());
     let operation = match burn_operations() {
         true => reference::dense_block::<Dispatch>,
@@ -243,7 +246,7 @@ pub fn dense_block(input: Tensor<2>, weight: Tensor<2>, bias: Tensor<1>, relu: b
         input.into_dispatch(),
         weight.into_dispatch(),
         bias.into_dispatch(),
-        relu,
+        options,
     ))
 }
 
@@ -358,5 +361,5 @@ pub fn orthogonalise(matrix: Tensor<2>) -> Tensor<2> {
 /// `[rows, columns]`, all row by row. The sums have one order, whatever the number of threads and the instruction set.
 pub fn matrix_product([rows, depth, columns]: [usize; 3], a: &[f32], b: &[f32], y: &mut [f32]) {
     let shape = cpu::LinearShape { batch: rows, inputs: depth, outputs: columns, relu: false };
-    cpu::linear_forward(&shape, a, b, None, y);
+    cpu::linear_forward(&shape, Precision::F32, a, b, None, y);
 }

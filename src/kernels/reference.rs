@@ -5,7 +5,10 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
-use super::{AdamStep, ConvOptions, ITERATIONS, LEAST_NORM, NormOptions, OverlappingPool, QUINTIC, SgdStep};
+use super::{
+    AdamStep, ConvOptions, DenseOptions, ITERATIONS, LEAST_NORM, NormOptions, OverlappingPool, QUINTIC,
+    SgdStep,
+};
 
 pub(super) fn conv_block<B: Backend>(
     input: FloatTensor<B>,
@@ -39,12 +42,12 @@ pub(super) fn dense_block<B: Backend>(
     input: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
-    relu: bool,
+    options: DenseOptions,
 ) -> FloatTensor<B> {
     let outputs = bias.shape()[0];
     let bias = B::float_reshape(bias, Shape::new([1, outputs]));
     let output = B::float_add(B::float_matmul(input, weight), bias);
-    if relu { B::relu(output) } else { output }
+    if options.relu { B::relu(output) } else { output }
 }
 
 pub(super) fn batch_norm<B: Backend>(

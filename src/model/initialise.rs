@@ -27,7 +27,7 @@ pub struct Initialiser<'a> {
     scheme: Scheme,
     device: &'a Device,
     /// How the layers that get the parameters compute.
-    pub(super) arithmetic: Arithmetic,
+    pub arithmetic: Arithmetic,
 }
 
 impl<'a> Initialiser<'a> {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::encode::encode;
 use super::{Context, label, training_stage};
@@ -187,14 +188,13 @@ pub(super) fn check_data(
     }
     let [trained, asked] =
         [header.architecture().unwrap_or_default(), context.config.encoder.clone()].map(|it| it.arithmetic);
-    if trained.convolution != asked.convolution {
-        let name = |convolution| serde_json::to_string(&convolution).unwrap_or_default();
-        let problem = format!(
-            "must be {} as in the training of the encoder, got {}",
-            name(trained.convolution),
-            name(asked.convolution)
-        );
-        return Err(Error::config("convolution", problem));
+    let [trained, asked] = [trained, asked].map(|arithmetic| json!(arithmetic));
+    for key in ["convolution", "precision"] {
+        if trained[key] != asked[key] {
+            let (trained, asked) = (&trained[key], &asked[key]);
+            let problem = format!("must be {trained} as in the training of the encoder, got {asked}");
+            return Err(Error::config(key, problem));
+        }
     }
     if header.partial.is_some() {
         reporter.report(Event::Warning(&format!(

@@ -69,6 +69,8 @@ pub fn load_rotation_network(
     }
     let device = encoder.device();
     let mut initialiser = Initialiser::new(checkpoint.header.seed, Scheme::default(), &device);
+    let architecture = checkpoint.header.architecture();
+    initialiser.arithmetic = architecture.map(|encoder| encoder.arithmetic).unwrap_or_default();
     let head = Dense::new(encoder.features(), ROTATIONS, false, &mut initialiser);
     let head = model::load(head, parameters).map_err(|problem| Checkpoint::refuse(path, problem))?;
     Ok(Some(RotationNetwork { encoder, head }))

@@ -1,138 +1,240 @@
-//! Weight gradient where the gradient of the output is dense: behind neither ReLU nor pooling.
+//! Weight gradient where the gradient of the output is dense: behind neither ReLU nor pooling, or unfolded to what it is
+//! there ([`unfold`]), which pays for products of bfloat16 (`method.rs`).
 //!
 //! For one kernel row the gradient is a matrix product over output positions: row pieces of the input, transposed,
 //! times gradients. A register tile is a few numbers of the row piece x a few vectors of output channels; it stays
-//! in registers over the positions of an image. Each unit of images has its own sums (see `tree`).
+//! in registers over a strip of positions. Each unit of images has its own sums (see `tree`).
 //! The sparse walk takes about twice as long on dense gradients: it loads a vector for every multiply-add,
-//! while here four broadcasts and four loads serve sixteen.
+//! while here six broadcasts and four loads serve 24.
+//!
+//! Operands of several factors hold the same number of successive images: a unit with an odd image takes zeros for the
+//! missing one.
 
-use pulp::Simd;
+use std::marker::PhantomData;
+use std::ops::Range;
 
-use super::pack::{SLACK, copy_padded};
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
+use pulp::{Simd, WithSimd};
+
+use super::backward::Saved;
+use super::pack::{Operand, SLACK, copy_together};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
-use super::simd::{arch, load, store};
+use super::simd::{Arch, load, store};
 use super::tree::{Piece, sum_units};
+use super::unfold::{is_dense, unfold};
 
-/// Output channels must fill whole vectors of every instruction set.
+/// Output channels must fill whole vectors of every instruction set, where gradients are read as they are.
 const CHANNEL_MULTIPLE: usize = 16;
 
-/// Whether [`dense_weight_gradient`] takes `shape`.
+/// Positions that a tile's sums stay in registers for: their gradients (256 bytes each) and pieces of input stay in L1
+/// while the tiles of a kernel row pass by.
+const STRIP: usize = 64;
+
+/// Whether [`dense_weight_gradient`] takes the gradients of `shape` as they are.
 pub fn takes(shape: &ConvShape) -> bool {
-    !shape.pool && !shape.relu && shape.out_channels.is_multiple_of(CHANNEL_MULTIPLE)
+    is_dense(shape) && shape.out_channels.is_multiple_of(CHANNEL_MULTIPLE)
 }
 
-/// `x` is the input, `dy` the gradient of the output; writes `dweight` `[kernel, kernel, in, out]` and `dbias` `[out]`.
-pub fn dense_weight_gradient(
+/// `x` is the input, `saved` the gradient of the output with what masks it; writes `dweight` `[kernel, kernel, in, out]` and
+/// `dbias` `[out]`.
+pub fn dense_weight_gradient<O: Operand>(
+    arch: Arch,
     shape: &ConvShape,
     x: &[f32],
-    dy: &[f32],
+    saved: Saved,
     dweight: &mut [f32],
     dbias: Option<&mut [f32]>,
 ) {
     let weights = shape.weight_len();
-    assert_eq!((x.len(), dy.len()), (shape.batch * shape.input_len(), shape.batch * shape.output_len()));
+    assert_eq!(
+        (x.len(), saved.dy.len()),
+        (shape.batch * shape.input_len(), shape.batch * shape.output_len())
+    );
     assert!(dweight.len() == weights && dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
-    let mut sums = Scratch::take(weights + shape.out_channels);
-    sum_units(arch(), shape.batch, Images { shape, x, dy }, &mut sums);
-    let (weight_sums, bias_sums) = sums.split_at(weights);
-    dweight.copy_from_slice(weight_sums);
-    dbias.into_iter().for_each(|dbias| dbias.copy_from_slice(bias_sums));
+    let width = shape.out_channels.next_multiple_of(CHANNEL_MULTIPLE);
+    let mut sums = Scratch::take((shape.depth() + 1) * width);
+    let all = Part { shape, x, saved, operand: PhantomData::<O> };
+    sum_units(arch, shape.batch, all, &mut sums);
+    let (weight_sums, bias_sums) = sums.split_at(shape.depth() * width);
+    for (row, sums) in dweight.chunks_exact_mut(shape.out_channels).zip(weight_sums.chunks_exact(width)) {
+        row.copy_from_slice(&sums[..shape.out_channels]);
+    }
+    dbias.into_iter().for_each(|dbias| dbias.copy_from_slice(&bias_sums[..shape.out_channels]));
 }
 
 /// Some images of the batch.
-struct Images<'a> {
+struct Part<'a, O> {
     shape: &'a ConvShape,
     x: &'a [f32],
-    dy: &'a [f32],
+    saved: Saved<'a>,
+    operand: PhantomData<O>,
 }
 
-impl Piece for Images<'_> {
+impl<O: Operand> Piece for Part<'_, O> {
     fn cut(self, images: usize) -> [Self; 2] {
         let (x, other_x) = self.x.split_at(images * self.shape.input_len());
-        let (dy, other_dy) = self.dy.split_at(images * self.shape.output_len());
-        [Self { x, dy, ..self }, Self { x: other_x, dy: other_dy, ..self }]
+        let [saved, other] = self.saved.split_at(images * self.shape.output_len());
+        [Self { x, saved, ..self }, Self { x: other_x, saved: other, ..self }]
+    }
+
+    #[inline(always)]
+    fn dispatch<Operation: WithSimd>(arch: Arch, operation: Operation) -> Operation::Output {
+        O::dispatch(arch, operation)
     }
 
     #[inline(always)]
     fn sum<S: Simd>(self, simd: S, sums: &mut [f32]) {
         let shape = self.shape;
         sums.fill(0.0);
-        let (weight_sums, bias_sums) = sums.split_at_mut(shape.weight_len());
-        let pixels = shape.padded_height() * shape.padded_width();
-        let mut padded = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
-        let images = self.x.chunks_exact(shape.input_len());
-        for (x, dy) in images.zip(self.dy.chunks_exact(shape.output_len())) {
-            copy_padded::<f32>(shape, x, &mut padded);
+        let width = shape.out_channels.next_multiple_of(CHANNEL_MULTIPLE);
+        let (weight_sums, bias_sums) = sums.split_at_mut(shape.depth() * width);
+        let (inputs, outputs) = (O::FACTORS * shape.input_len(), O::FACTORS * shape.output_len());
+        let positions = shape.conv_height() * shape.conv_width();
+        // Each pixel is by itself: strips of them, packed, stay in the caches.
+        let by_itself = shape.kernel == 1 && shape.padding == 0;
+        let at_a_time = if by_itself { STRIP.min(positions) } else { positions };
+        let pixels = if by_itself { at_a_time } else { shape.padded_height() * shape.padded_width() };
+        let room = if is_dense(shape) { 0 } else { O::FACTORS * positions * shape.out_channels };
+        let mut unfolded = Scratch::take(room);
+        let mut packed_x = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
+        let mut packed_dy = Scratch::take_zeroed(if O::FACTORS == 1 { 0 } else { at_a_time * width });
+        for (x, saved) in self.x.chunks(inputs).zip(self.saved.chunks(outputs)) {
+            let dy = unfold(shape, saved, &mut unfolded);
             for gradient in dy.chunks_exact(shape.out_channels) {
                 for (sum, value) in bias_sums.iter_mut().zip(gradient) {
                     *sum += value;
                 }
             }
-            Image { simd, shape, x: &padded, dy }.add(weight_sums);
+            for strip in pieces(positions, at_a_time) {
+                let (part, inputs) = match by_itself {
+                    true => {
+                        let part = ConvShape { height: 1, width: strip.len(), ..*shape };
+                        (part, strip.start * shape.in_channels..strip.end * shape.in_channels)
+                    }
+                    false => (*shape, 0..shape.input_len()),
+                };
+                let outputs = strip.start * shape.out_channels..strip.end * shape.out_channels;
+                let (first, second) = of_both(x, shape.input_len(), inputs);
+                let x = match O::as_they_are(first) {
+                    Some(x) if shape.padding == 0 => x,
+                    _ => {
+                        copy_together::<O>(&part, first, second, cast_slice_mut(&mut packed_x));
+                        cast_slice(&packed_x)
+                    }
+                };
+                let (first, second) = of_both(dy, positions * shape.out_channels, outputs);
+                let dy = match O::as_they_are(first) {
+                    Some(dy) => dy,
+                    None => {
+                        let target = &mut cast_slice_mut(&mut packed_dy)[..strip.len() * width];
+                        pack_gradients::<O>(shape.out_channels, first, second, target);
+                        cast_slice(&packed_dy)
+                    }
+                };
+                Images { simd, shape: &part, x, dy, width }.add(weight_sums);
+            }
         }
     }
 }
 
-struct Image<'a, S> {
-    simd: S,
-    shape: &'a ConvShape,
-    x: &'a [f32],
-    dy: &'a [f32],
+/// The same range of an image's numbers, and of those of one more image behind it if there is one.
+#[inline(always)]
+fn of_both(numbers: &[f32], image: usize, range: Range<usize>) -> (&[f32], Option<&[f32]>) {
+    (&numbers[range.clone()], numbers.get(image + range.start..image + range.end))
 }
 
-impl<S: Simd> Image<'_, S> {
+/// Packs the gradients of some images to rows of whole vectors, beyond the channels zero already.
+#[inline(always)]
+fn pack_gradients<O: Operand>(channels: usize, first: &[f32], second: Option<&[f32]>, target: &mut [O]) {
+    let width = channels.next_multiple_of(CHANNEL_MULTIPLE);
+    for (index, (source, target)) in
+        first.chunks_exact(channels).zip(target.chunks_exact_mut(width)).enumerate()
+    {
+        let second = match second {
+            Some(second) => Some(&second[index * channels..][..channels]),
+            None => None,
+        };
+        O::pack_rows(source, second, &mut target[..channels]);
+    }
+}
+
+/// As many images as an operand has factors.
+struct Images<'a, S, O> {
+    simd: S,
+    shape: &'a ConvShape,
+    /// `[padded height, padded width, in channels]`
+    x: &'a [O],
+    /// `[conv height, conv width, width]`
+    dy: &'a [O],
+    width: usize,
+}
+
+/// What of the sums a tile adds to: numbers of a row piece x vectors of channels, over rows of positions.
+#[derive(Clone)]
+struct At {
+    positions: Range<usize>,
+    row: usize,
+    number: usize,
+    first: usize,
+}
+
+impl<S: Simd, O: Operand> Images<'_, S, O> {
     #[inline(always)]
     fn add(&self, sums: &mut [f32]) {
-        let vectors = self.shape.out_channels / S::F32_LANES;
-        let wide = S::REGISTER_COUNT >= 32;
-        for row in 0..self.shape.kernel {
-            for range in pieces(vectors, if wide { 4 } else { 2 }) {
-                let first = range.start * S::F32_LANES;
-                match (range.len(), wide) {
-                    (4, _) => self.add_rows::<4, 4>(row, first, sums),
-                    (3, _) => self.add_rows::<6, 3>(row, first, sums),
-                    (2, true) => self.add_rows::<8, 2>(row, first, sums),
-                    (2, false) => self.add_rows::<5, 2>(row, first, sums),
-                    (_, true) => self.add_rows::<16, 1>(row, first, sums),
-                    (_, false) => self.add_rows::<8, 1>(row, first, sums),
+        let vectors = self.width / S::F32_LANES;
+        let rows = (STRIP / self.shape.conv_width()).max(1);
+        for positions in pieces(self.shape.conv_height(), rows) {
+            for row in 0..self.shape.kernel {
+                for range in pieces(vectors, if S::REGISTER_COUNT >= 32 { 4 } else { 2 }) {
+                    let first = range.start * S::F32_LANES;
+                    let at = At { positions: positions.clone(), row, number: 0, first };
+                    if S::REGISTER_COUNT >= 32 {
+                        match range.len() {
+                            1 => self.add_row::<1>(at, sums),
+                            2 => self.add_row::<2>(at, sums),
+                            3 => self.add_row::<3>(at, sums),
+                            _ => self.add_row::<4>(at, sums),
+                        }
+                    } else {
+                        match range.len() {
+                            1 => self.add_row::<1>(at, sums),
+                            _ => self.add_row::<2>(at, sums),
+                        }
+                    }
                 }
             }
         }
     }
 
-    /// All numbers of the row piece of kernel row `row`, against `VECTORS` vectors of channels from `first` on.
+    /// All numbers of the row piece, against `VECTORS` vectors of channels.
     #[inline(always)]
-    fn add_rows<const ROWS: usize, const VECTORS: usize>(&self, row: usize, first: usize, sums: &mut [f32]) {
-        let piece = self.shape.row_piece();
-        let mut at = 0;
-        while at + ROWS <= piece {
-            self.add_tile::<ROWS, VECTORS>(row, at, first, sums);
-            at += ROWS;
-        }
-        while at < piece {
-            self.add_tile::<1, VECTORS>(row, at, first, sums);
-            at += 1;
+    fn add_row<const VECTORS: usize>(&self, mut at: At, sums: &mut [f32]) {
+        for numbers in pieces(self.shape.row_piece(), if S::REGISTER_COUNT >= 32 { 6 } else { 5 }) {
+            at.number = numbers.start;
+            match numbers.len() {
+                1 => self.add_tile::<1, VECTORS>(&at, sums),
+                2 => self.add_tile::<2, VECTORS>(&at, sums),
+                3 => self.add_tile::<3, VECTORS>(&at, sums),
+                4 => self.add_tile::<4, VECTORS>(&at, sums),
+                5 => self.add_tile::<5, VECTORS>(&at, sums),
+                _ => self.add_tile::<6, VECTORS>(&at, sums),
+            }
         }
     }
 
     #[inline(always)]
-    fn add_tile<const ROWS: usize, const VECTORS: usize>(
-        &self,
-        row: usize,
-        at: usize,
-        first: usize,
-        sums: &mut [f32],
-    ) {
-        let shape = self.shape;
-        let channels = shape.out_channels;
-        let (height, width) = (shape.conv_height(), shape.conv_width());
+    fn add_tile<const ROWS: usize, const VECTORS: usize>(&self, at: &At, sums: &mut [f32]) {
+        let At { ref positions, row, number, first } = *at;
+        let (shape, width) = (self.shape, self.width);
+        let columns = shape.conv_width();
         let line = shape.padded_width() * shape.in_channels;
-        let start = (row * shape.row_piece() + at) * channels + first;
-        assert!(start + (ROWS - 1) * channels + VECTORS * S::F32_LANES <= sums.len());
-        assert!(height > 0 && width > 0 && self.dy.len() >= height * width * channels);
-        assert!(first + VECTORS * S::F32_LANES <= channels);
-        let last = (height - 1 + row) * line + (width - 1) * shape.in_channels + at + ROWS;
+        let start = (row * shape.row_piece() + number) * width + first;
+        assert!(start + (ROWS - 1) * width + VECTORS * S::F32_LANES <= sums.len());
+        assert!(positions.end > positions.start && columns > 0);
+        assert!(self.dy.len() >= positions.end * columns * width);
+        assert!(first + VECTORS * S::F32_LANES <= width);
+        let last = (positions.end - 1 + row) * line + (columns - 1) * shape.in_channels + number + ROWS;
         assert!(last <= self.x.len());
         // SAFETY: the largest offsets of each pointer are asserted above to lie within its slice: the last tile row
         // of `sums`, the last position of `dy`, and the last position's row piece in `x`.
@@ -141,30 +243,30 @@ impl<S: Simd> Image<'_, S> {
             let mut totals = [[self.simd.splat_f32s(0.0); VECTORS]; ROWS];
             for (index, totals) in totals.iter_mut().enumerate() {
                 for (vector, total) in totals.iter_mut().enumerate() {
-                    *total = load::<S>(sums.add(index * channels + vector * S::F32_LANES));
+                    *total = load::<S>(sums.add(index * width + vector * S::F32_LANES));
                 }
             }
-            let mut dy = self.dy.as_ptr().add(first);
-            for y in 0..height {
-                let mut x = self.x.as_ptr().add((y + row) * line + at);
-                for _ in 0..width {
-                    let mut gradients = [self.simd.splat_f32s(0.0); VECTORS];
+            let mut dy = self.dy.as_ptr().add(positions.start * columns * width + first);
+            for y in positions.clone() {
+                let mut x = self.x.as_ptr().add((y + row) * line + number);
+                for _ in 0..columns {
+                    let mut gradients = [O::splat(self.simd, O::zeroed()); VECTORS];
                     for (vector, gradient) in gradients.iter_mut().enumerate() {
-                        *gradient = load::<S>(dy.add(vector * S::F32_LANES));
+                        *gradient = O::load(self.simd, dy.add(vector * S::F32_LANES));
                     }
                     for (index, totals) in totals.iter_mut().enumerate() {
-                        let input = self.simd.splat_f32s(*x.add(index));
+                        let input = O::splat(self.simd, *x.add(index));
                         for (total, gradient) in totals.iter_mut().zip(gradients) {
-                            *total = self.simd.mul_add_e_f32s(input, gradient, *total);
+                            *total = O::multiply_add(self.simd, input, gradient, *total);
                         }
                     }
-                    dy = dy.wrapping_add(channels);
+                    dy = dy.wrapping_add(width);
                     x = x.wrapping_add(shape.in_channels);
                 }
             }
             for (index, totals) in totals.iter().enumerate() {
                 for (vector, &total) in totals.iter().enumerate() {
-                    store::<S>(sums.add(index * channels + vector * S::F32_LANES), total);
+                    store::<S>(sums.add(index * width + vector * S::F32_LANES), total);
                 }
             }
         }

@@ -26,19 +26,21 @@
 //! Winograd F(2x2,3x3), whose output tile is one pooling window (estimate for layer 2: 37,000 cycles of
 //! products + 16,000 of transforms against 86,000 now).
 
+use std::marker::PhantomData;
+
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::outputs::{Outputs, rectified};
-use super::pack::{Operand, PackedWeights, SLACK, copy_padded};
+use super::pack::{Operand, PackedWeights, SLACK, copy_padded, operands};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
-use super::simd::{arch, load};
+use super::simd::{Arch, load};
 
 /// Images a parallel work unit takes: small enough to share batch 32 evenly among several threads; a unit is
 /// some 10 us of work or more, against well under 1 us to hand it out.
-const UNIT: usize = 2;
+pub const UNIT: usize = 2;
 
 /// Register tile of an instruction set: with pooling, windows x channel vectors; without, pixels x vectors.
 ///
@@ -59,9 +61,14 @@ const fn tile<S: Simd>() -> Tile {
     }
 }
 
+/// Pixels that a convolution of 1x1 takes up at a time, whole register tiles: 32x32x192 -> 160 reads its input from L2 three
+/// times where it takes whole images.
+const STRIP: usize = 48;
+
 /// `y` is `[batch, out_height, out_width, out_channels]`. With pooling, `argmax` (one byte per output, if
 /// given) says which of the window's positions 0..=3 (row * 2 + column) holds the maximum, or 255 where ReLU made it zero.
-pub fn conv_forward(
+pub fn conv_forward<O: Operand>(
+    arch: Arch,
     shape: &ConvShape,
     x: &[f32],
     weight: &[f32],
@@ -69,41 +76,68 @@ pub fn conv_forward(
     y: &mut [f32],
     argmax: Option<&mut [u8]>,
 ) {
-    shape.check();
     assert_eq!(x.len(), shape.batch * shape.input_len());
     assert_eq!(y.len(), shape.batch * shape.output_len());
     assert!(argmax.as_ref().is_none_or(|argmax| shape.pool && argmax.len() == y.len()));
     if y.is_empty() {
         return;
     }
-    let arch = arch();
-    let (lanes, vectors) = arch.dispatch(PackWidth { pool: shape.pool });
-    let packed = PackedWeights::<f32>::new(shape, weight, bias, lanes, vectors);
+    let layer = Layer::<O>::new(arch, shape, weight, bias);
     let inputs = UNIT * shape.input_len();
     let outputs = UNIT * shape.output_len();
-    let run = |x: &[f32], y: &mut [f32], argmax: &mut [u8]| {
-        arch.dispatch(Images { shape, packed: &packed, x, y, argmax });
-    };
     match argmax {
         Some(argmax) => x
             .par_chunks(inputs)
             .zip(y.par_chunks_mut(outputs))
             .zip(argmax.par_chunks_mut(outputs))
-            .for_each(|((x, y), argmax)| run(x, y, argmax)),
-        None => x.par_chunks(inputs).zip(y.par_chunks_mut(outputs)).for_each(|(x, y)| run(x, y, &mut [])),
+            .for_each(|((x, y), argmax)| layer.run(x, y, argmax)),
+        None => {
+            x.par_chunks(inputs).zip(y.par_chunks_mut(outputs)).for_each(|(x, y)| layer.run(x, y, &mut []));
+        }
     }
 }
 
-struct PackWidth {
-    pool: bool,
+/// A convolution with its weights packed.
+pub struct Layer<O> {
+    arch: Arch,
+    shape: ConvShape,
+    packed: PackedWeights<O>,
 }
 
-impl WithSimd for PackWidth {
-    type Output = (usize, usize);
+impl<O: Operand> Layer<O> {
+    pub fn new(arch: Arch, shape: &ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Self {
+        shape.check();
+        let packed = O::dispatch(arch, Pack { shape, weight, bias, operand: PhantomData });
+        let shape = match *shape {
+            // Each pixel is by itself: strips of them are images of one row.
+            ConvShape { kernel: 1, padding: 0, pool: false, .. } => {
+                ConvShape { height: 1, width: STRIP, ..*shape }
+            }
+            shape => shape,
+        };
+        Self { arch, shape, packed }
+    }
+
+    /// Computes some images; `argmax` may be empty.
+    pub fn run(&self, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
+        O::dispatch(self.arch, Images { shape: &self.shape, packed: &self.packed, x, y, argmax });
+    }
+}
+
+struct Pack<'a, O> {
+    shape: &'a ConvShape,
+    weight: &'a [f32],
+    bias: Option<&'a [f32]>,
+    operand: PhantomData<O>,
+}
+
+impl<O: Operand> WithSimd for Pack<'_, O> {
+    type Output = PackedWeights<O>;
 
     #[inline(always)]
-    fn with_simd<S: Simd>(self, _: S) -> (usize, usize) {
-        (S::F32_LANES, if self.pool { tile::<S>().pool_vectors } else { tile::<S>().vectors })
+    fn with_simd<S: Simd>(self, _: S) -> PackedWeights<O> {
+        let vectors = if self.shape.pool { tile::<S>().pool_vectors } else { tile::<S>().vectors };
+        PackedWeights::new(self.shape, self.weight, self.bias, S::F32_LANES, vectors)
     }
 }
 
@@ -121,11 +155,16 @@ impl<O: Operand> WithSimd for Images<'_, O> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { shape, packed, x, y, argmax } = self;
-        let padded_len = shape.padded_height() * shape.padded_width() * shape.in_channels;
         let mut padded = None;
         let outputs = shape.output_len();
-        for (index, (x, y)) in x.chunks_exact(shape.input_len()).zip(y.chunks_exact_mut(outputs)).enumerate()
-        {
+        for (index, (x, y)) in x.chunks(shape.input_len()).zip(y.chunks_mut(outputs)).enumerate() {
+            // The last strip may be shorter.
+            let shape = match x.len() < shape.input_len() {
+                true => &ConvShape { width: x.len() / shape.in_channels, ..*shape },
+                false => shape,
+            };
+            let outputs = shape.output_len();
+            let padded_len = shape.padded_height() * shape.padded_width() * operands::<O>(shape.in_channels);
             let unpadded = if shape.padding == 0 { O::as_they_are(x) } else { None };
             let x: &[O] = match unpadded {
                 Some(x) => x,
@@ -135,7 +174,7 @@ impl<O: Operand> WithSimd for Images<'_, O> {
                     cast_slice(padded)
                 }
             };
-            let argmax = argmax.get_mut(index * outputs..(index + 1) * outputs).unwrap_or(&mut []);
+            let argmax = argmax.get_mut(index * outputs..index * outputs + y.len()).unwrap_or(&mut []);
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
             assert!(x.len() >= padded_len);
             assert!(y.len() == outputs && (argmax.is_empty() || argmax.len() == outputs));
@@ -199,12 +238,18 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
                 for columns in pieces(self.shape.out_width(), tile::<S>().pixels) {
                     let channel = group * packed.vectors * S::F32_LANES;
                     let at = At { weights, bias, row, column: columns.start, channel };
-                    match packed.group_vectors(group) {
-                        1 => self.plain_tiles::<1>(at, columns.len()),
-                        2 => self.plain_tiles::<2>(at, columns.len()),
-                        3 => self.plain_tiles::<3>(at, columns.len()),
-                        4 => self.plain_tiles::<4>(at, columns.len()),
-                        _ => unreachable!("no such tile"),
+                    if S::REGISTER_COUNT >= 32 {
+                        match packed.group_vectors(group) {
+                            1 => self.plain_tiles::<1>(at, columns.len()),
+                            2 => self.plain_tiles::<2>(at, columns.len()),
+                            3 => self.plain_tiles::<3>(at, columns.len()),
+                            _ => self.plain_tiles::<4>(at, columns.len()),
+                        }
+                    } else {
+                        match packed.group_vectors(group) {
+                            1 => self.plain_tiles::<1>(at, columns.len()),
+                            _ => self.plain_tiles::<2>(at, columns.len()),
+                        }
                     }
                 }
             }
@@ -234,14 +279,15 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
         column: usize,
     ) -> [[[S::f32s; VECTORS]; COLUMNS]; ROWS] {
         let shape = self.shape;
-        let (simd, channels, piece) = (self.simd, shape.in_channels, shape.row_piece());
+        let (simd, channels) = (self.simd, operands::<O>(shape.in_channels));
+        let piece = shape.kernel * channels;
         let row_stride = shape.padded_width() * channels;
         let first = (row * shape.padded_width() + column) * channels;
         debug_assert!(
             first + (ROWS - 1 + shape.kernel - 1) * row_stride + (COLUMNS - 1) * channels + piece
                 <= self.x.len()
         );
-        debug_assert!(at.weights.len() == shape.depth() * VECTORS * S::F32_LANES);
+        debug_assert!(at.weights.len() == shape.kernel * piece * VECTORS * S::F32_LANES);
         debug_assert!(at.bias.len() == VECTORS * S::F32_LANES);
         // SAFETY: the asserted bounds cover every read: inputs of `ROWS` x `COLUMNS` pixels under the
         // kernel, `depth` rows of `VECTORS` weight vectors, and as many of the bias.
@@ -261,7 +307,7 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
                 for index in 0..piece {
                     let mut taps = [O::splat(simd, O::zeroed()); VECTORS];
                     for (vector, tap) in taps.iter_mut().enumerate() {
-                        *tap = O::load::<S>(weights.add(vector * S::F32_LANES));
+                        *tap = O::load(simd, weights.add(vector * S::F32_LANES));
                     }
                     weights = weights.add(VECTORS * S::F32_LANES);
                     for row in 0..ROWS {
@@ -322,13 +368,13 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
 mod tests {
     use super::super::check::{Random, bits, error, in_pools};
     use super::super::naive;
-    use super::super::simd::{arches, with_arch};
+    use super::super::simd::{arch, arches, with_arch};
     use super::*;
 
     fn run(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (Vec<f32>, Vec<u8>) {
         let mut y = vec![f32::MIN; shape.batch * shape.output_len()];
         let mut argmax = vec![77; if shape.pool { y.len() } else { 0 }];
-        conv_forward(shape, x, weight, bias, &mut y, shape.pool.then_some(&mut argmax[..]));
+        conv_forward::<f32>(arch(), shape, x, weight, bias, &mut y, shape.pool.then_some(&mut argmax[..]));
         (y, argmax)
     }
 

@@ -10,7 +10,7 @@ use super::norm::statistics::BatchStatistics;
 use super::simd::{arches, with_arch};
 use super::*;
 use crate::files::sha256;
-use crate::kernels::{AdamStep, Arithmetic, Convolution, OverlappingPool, SgdStep};
+use crate::kernels::{AdamStep, Arithmetic, Convolution, OverlappingPool, Precision, SgdStep};
 
 /// `[batch, height, width, in, out, kernel, padding]`: layers of all encoders, made small, and odd ones.
 const CONVOLUTIONS: [[usize; 7]; 11] = [
@@ -29,6 +29,13 @@ const CONVOLUTIONS: [[usize; 7]; 11] = [
 
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
+}
+
+fn prefix(precision: Precision) -> &'static str {
+    match precision {
+        Precision::F32 => "",
+        Precision::Bf16 => "bf16 ",
+    }
 }
 
 /// Bytes of what the kernels give, by the operation's name.
@@ -57,14 +64,20 @@ impl Outputs {
                     relu,
                 };
                 for convolution in [Convolution::Direct, Convolution::Fast] {
-                    outputs.convolution(shape, Arithmetic { convolution }, &mut random);
+                    for precision in [Precision::F32, Precision::Bf16] {
+                        outputs.convolution(shape, Arithmetic { convolution, precision }, &mut random);
+                    }
                 }
             }
         }
         for ([batch, inputs, outputs_], relu) in
             [([33, 100, 60], true), ([7, 1024, 4], false), ([130, 64, 10], false), ([128, 50, 64], true)]
         {
-            outputs.dense(LinearShape { batch, inputs, outputs: outputs_, relu }, &mut random);
+            outputs.dense(
+                Precision::F32,
+                LinearShape { batch, inputs, outputs: outputs_, relu },
+                &mut random,
+            );
         }
         for (rows, channels) in [(700, 64), (3_000, 19), (40, 128)] {
             outputs.norm(rows, channels, &mut random);
@@ -76,6 +89,10 @@ impl Outputs {
         for shape in [[27, 32], [288, 64], [70, 33], [33, 70]] {
             let matrix = random.floats(shape[0] * shape[1]);
             outputs.add(format!("orthogonalise {shape:?}"), &[&orthogonalise(shape, &matrix)]);
+        }
+        for ([batch, inputs, outputs_], relu) in [([33, 101, 60], true), ([7, 1024, 4], false)] {
+            let shape = LinearShape { batch, inputs, outputs: outputs_, relu };
+            outputs.dense(Precision::Bf16, shape, &mut random);
         }
         outputs.0.into_iter().map(|(name, bytes)| (name, sha256(&bytes))).collect()
     }
@@ -95,7 +112,8 @@ impl Outputs {
         let saved = Saved { y: &y, argmax: &argmax, dy: &dy };
         conv_backward(&shape, arithmetic, saved, Some(for_weight), Some(for_input));
         let name = format!(
-            "{shape}, batch {}{}{}{}{}",
+            "{}{shape}, batch {}{}{}{}{}",
+            prefix(arithmetic.precision),
             shape.batch,
             if arithmetic.convolution == Convolution::Direct { ", direct" } else { "" },
             if shape.padding > 0 { ", padded" } else { "" },
@@ -110,17 +128,17 @@ impl Outputs {
         }
     }
 
-    fn dense(&mut self, shape: LinearShape, random: &mut Random) {
+    fn dense(&mut self, precision: Precision, shape: LinearShape, random: &mut Random) {
         let LinearShape { batch, inputs, outputs, relu } = shape;
         let [x, weight] = [batch * inputs, inputs * outputs].map(|length| random.floats(length));
         let [bias, dy] = [outputs, batch * outputs].map(|length| random.floats(length));
         let mut y = vec![0.0; dy.len()];
-        linear_forward(&shape, &x, &weight, Some(&bias), &mut y);
+        linear_forward(&shape, precision, &x, &weight, Some(&bias), &mut y);
         let [mut dweight, mut dbias, mut dx] =
             [weight.len(), outputs, x.len()].map(|length| vec![0.0; length]);
         let wanted = LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) };
-        linear_backward(&shape, &x, &weight, &y, &dy, wanted);
-        let name = format!("{shape}, batch {batch}{}", if relu { ", relu" } else { "" });
+        linear_backward(&shape, precision, &x, &weight, &y, &dy, wanted);
+        let name = format!("{}{shape}, batch {batch}{}", prefix(precision), if relu { ", relu" } else { "" });
         self.add(format!("{name}, forward"), &[&y]);
         self.add(format!("{name}, backward"), &[&dweight, &dbias, &dx]);
     }

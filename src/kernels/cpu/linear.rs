@@ -5,14 +5,18 @@
 //! in registers, one parallel region does both, and the result does not depend on threads.
 
 use std::fmt;
+use std::marker::PhantomData;
 
+use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::matmul::{Over, Product};
-use super::pack::pad_rows;
+use super::pack::{Operand, operands, transpose};
+use super::pair::with_operand;
 use super::scratch::Scratch;
-use super::simd::{arch, lanes};
+use super::simd::{Arch, Lanes, arch};
+use crate::kernels::Precision;
 use crate::math::units::{Unit, add_up, units};
 
 /// Shape of a dense layer.
@@ -39,38 +43,96 @@ const FORWARD_ROWS: usize = 6;
 /// 192; 1024 -> 10, batch 256: 205, 184, 175.
 const BLOCK: usize = 48;
 
-pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    let LinearShape { batch, inputs, outputs, relu } = *shape;
+/// Rows `[rows, columns]` as a right factor: operands of successive rows, `[operands of the rows, width]`, beyond the
+/// columns zero.
+#[inline(always)]
+fn pack_rows<O: Operand>(rows: &[f32], columns: usize, width: usize) -> Scratch {
+    let count = operands::<O>(rows.len() / columns);
+    let mut packed = Scratch::take_zeroed(count * width);
+    let target: &mut [O] = cast_slice_mut(&mut packed);
+    for (target, sources) in target.chunks_exact_mut(width).zip(rows.chunks(O::FACTORS * columns)) {
+        let (first, second) = sources.split_at(columns);
+        O::pack_rows(first, (!second.is_empty()).then_some(second), &mut target[..columns]);
+    }
+    packed
+}
+
+/// Rows `[rows, columns]` as a left factor: operands of successive columns.
+#[inline(always)]
+fn pack_columns<O: Operand>(rows: &[f32], columns: usize) -> Scratch {
+    let width = operands::<O>(columns);
+    let mut packed = Scratch::take(rows.len() / columns.max(1) * width);
+    let target: &mut [O] = cast_slice_mut(&mut packed);
+    for (target, source) in target.chunks_exact_mut(width.max(1)).zip(rows.chunks_exact(columns.max(1))) {
+        O::pack(source, target);
+    }
+    packed
+}
+
+/// [`pack_rows`], and with `both` [`pack_columns`], of the same rows.
+struct Pack<'a, O> {
+    rows: &'a [f32],
+    columns: usize,
+    width: usize,
+    both: bool,
+    operand: PhantomData<O>,
+}
+
+impl<O: Operand> WithSimd for Pack<'_, O> {
+    type Output = [Scratch; 2];
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> [Scratch; 2] {
+        let Self { rows, columns, width, both, .. } = self;
+        let as_columns = if both { pack_columns::<O>(rows, columns) } else { Scratch::take(0) };
+        [pack_rows::<O>(rows, columns, width), as_columns]
+    }
+}
+
+pub fn linear_forward(
+    shape: &LinearShape,
+    precision: Precision,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let arch = arch();
+    with_operand!(precision, arch, O => forward::<O>(arch, shape, x, weight, bias, y));
+}
+
+fn forward<O: Operand>(
+    arch: Arch,
+    shape: &LinearShape,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let LinearShape { batch, inputs, outputs, .. } = *shape;
     assert_eq!((x.len(), weight.len(), y.len()), (batch * inputs, inputs * outputs, batch * outputs));
     assert!(bias.is_none_or(|bias| bias.len() == outputs));
     if y.is_empty() {
         return;
     }
-    let arch = arch();
-    let width = outputs.next_multiple_of(lanes(arch));
-    let padded = (width != outputs)
-        .then(|| (pad_rows(weight, outputs, width), bias.map(|b| pad_rows(b, outputs, width))));
-    let (weight, bias) = match &padded {
-        Some((weight, bias)) => (&weight[..], bias.as_deref()),
-        None => (weight, bias),
+    let width = outputs.next_multiple_of(O::dispatch(arch, Lanes));
+    let as_it_is = O::as_they_are(weight).filter(|_| width == outputs);
+    let pack = Pack { rows: weight, columns: outputs, width, both: false, operand: PhantomData::<O> };
+    let packed = as_it_is.is_none().then(|| O::dispatch(arch, pack));
+    let weight = match (as_it_is, &packed) {
+        (Some(weight), _) => weight,
+        (None, Some([packed, _])) => cast_slice(packed),
+        (None, None) => unreachable!("packed where it is not operands as it is"),
     };
+    let bias = bias.map(|bias| {
+        let mut padded = Scratch::take_zeroed(width);
+        padded.iter_mut().zip(bias).for_each(|(padded, &bias)| *padded = O::bias(bias));
+        padded
+    });
     let run = |(task, y): (usize, &mut [f32])| {
         let rows = y.len() / outputs;
-        let a = if inputs == 0 { &[][..] } else { &x[task * FORWARD_ROWS * inputs..][..rows * inputs] };
-        let product = Product {
-            a,
-            a_row: inputs,
-            a_step: 1,
-            b: weight,
-            b_row: width,
-            depth: inputs,
-            rows,
-            columns: outputs,
-            bias,
-            relu,
-            over: Over::Channels,
-        };
-        arch.dispatch(Forward { product, y });
+        let x = if inputs == 0 { &[][..] } else { &x[task * FORWARD_ROWS * inputs..][..rows * inputs] };
+        O::dispatch(arch, Forward::<O> { shape, width, x, weight, bias: bias.as_deref(), y });
     };
     let rows = FORWARD_ROWS * outputs;
     if batch * inputs * outputs < SERIAL {
@@ -85,19 +147,48 @@ pub fn linear_forward(shape: &LinearShape, x: &[f32], weight: &[f32], bias: Opti
 /// cores, both busy with other work), a parallel region took 0.1 us more from 8,000 to 1,300,000 multiply-adds.
 const SERIAL: usize = 100_000;
 
-struct Forward<'a> {
-    product: Product<'a>,
+struct Forward<'a, O> {
+    shape: &'a LinearShape,
+    /// Operands a row of `weight`.
+    width: usize,
+    x: &'a [f32],
+    weight: &'a [O],
+    bias: Option<&'a [f32]>,
     y: &'a mut [f32],
 }
 
-impl WithSimd for Forward<'_> {
+impl<O: Operand> WithSimd for Forward<'_, O> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        assert_eq!(self.y.len(), self.product.rows * self.product.columns);
+        let Self { shape, width, x, weight, bias, y } = self;
+        let LinearShape { inputs, outputs, relu, .. } = *shape;
+        let packed;
+        let a = match O::as_they_are(x) {
+            Some(x) => x,
+            None => {
+                packed = pack_columns::<O>(x, inputs);
+                cast_slice(&packed)
+            }
+        };
+        let depth = operands::<O>(inputs);
+        let product = Product {
+            a,
+            a_row: depth,
+            a_step: 1,
+            b: weight,
+            b_row: width,
+            depth,
+            rows: y.len() / outputs,
+            columns: outputs,
+            bias,
+            relu,
+            over: Over::Channels,
+        };
+        assert_eq!(y.len(), product.rows * product.columns);
         // SAFETY: `y` holds `rows` x `columns` floats, checked above, and is borrowed mutably.
-        unsafe { self.product.write(simd, self.y.as_mut_ptr(), self.product.columns) }
+        unsafe { product.write(simd, y.as_mut_ptr(), outputs) }
     }
 }
 
@@ -111,6 +202,20 @@ pub struct LinearGradients<'a> {
 /// `y` is read only with ReLU.
 pub fn linear_backward(
     shape: &LinearShape,
+    precision: Precision,
+    x: &[f32],
+    weight: &[f32],
+    y: &[f32],
+    dy: &[f32],
+    gradients: LinearGradients<'_>,
+) {
+    let arch = arch();
+    with_operand!(precision, arch, O => backward::<O>(arch, shape, x, weight, y, dy, gradients));
+}
+
+fn backward<O: Operand>(
+    arch: Arch,
+    shape: &LinearShape,
     x: &[f32],
     weight: &[f32],
     y: &[f32],
@@ -123,8 +228,7 @@ pub fn linear_backward(
     assert_eq!((weight.len(), dweight.len()), (inputs * outputs, inputs * outputs));
     assert!(!relu || y.len() == dy.len());
     assert!(dx.as_ref().is_none_or(|dx| dx.len() == x.len()));
-    let arch = arch();
-    let width = outputs.next_multiple_of(lanes(arch)).max(1);
+    let width = outputs.next_multiple_of(O::dispatch(arch, Lanes)).max(1);
     let mut gradient = Scratch::take_zeroed(batch * width);
     for (row, target) in gradient.chunks_exact_mut(width).enumerate() {
         let target = &mut target[..outputs];
@@ -151,19 +255,18 @@ pub fn linear_backward(
         dx.into_iter().for_each(|dx| dx.fill(0.0));
         return;
     }
+    let pack = Pack { rows: &gradient, columns: width, width, both: true, operand: PhantomData::<O> };
+    let packed = O::as_they_are(&gradient).is_none().then(|| O::dispatch(arch, pack));
+    let gradients = match (O::as_they_are(&gradient), &packed) {
+        (Some(gradient), _) => [gradient; 2],
+        (None, Some(packed)) => packed.each_ref().map(|packed| cast_slice(packed)),
+        (None, None) => unreachable!("packed where they are not operands as they are"),
+    };
     let dx = dx.map(|dx| Columns(dx.as_mut_ptr()));
     let run = |(task, dweight): (usize, &mut [f32])| {
         let first = task * BLOCK;
-        arch.dispatch(Backward {
-            shape,
-            width,
-            first,
-            x,
-            weight,
-            gradient: &gradient,
-            dweight,
-            dx: dx.as_ref(),
-        });
+        let dx = dx.as_ref();
+        O::dispatch(arch, Backward::<O> { shape, width, first, x, weight, gradients, dweight, dx });
     };
     if batch * inputs * outputs < SERIAL {
         dweight.chunks_mut(BLOCK * outputs).enumerate().for_each(run);
@@ -181,65 +284,72 @@ struct Columns(*mut f32);
 // SAFETY: tasks write disjoint columns of the slice, which stays mutably borrowed by `linear_backward`.
 unsafe impl Sync for Columns {}
 
-struct Backward<'a> {
+struct Backward<'a, O> {
     shape: &'a LinearShape,
-    /// Floats a row of `gradient`.
+    /// Outputs with those that fill a vector up.
     width: usize,
     /// First input of this task.
     first: usize,
     x: &'a [f32],
     weight: &'a [f32],
-    gradient: &'a [f32],
+    /// Operands of successive samples, `[operands of the batch, width]`, and of outputs, `[batch, operands of the width]`.
+    gradients: [&'a [O]; 2],
     /// The rows of this task.
     dweight: &'a mut [f32],
     dx: Option<&'a Columns>,
 }
 
-impl WithSimd for Backward<'_> {
+impl<O: Operand> WithSimd for Backward<'_, O> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { shape, width, first, x, weight, gradient, dweight, dx } = self;
+        let Self { shape, width, first, x, weight, gradients, dweight, dx } = self;
         let LinearShape { batch, inputs, outputs, .. } = *shape;
         let real = dweight.len() / outputs;
         assert!(first + real <= inputs && real <= BLOCK);
 
         // A copy of the block's columns: in `x` itself they are a power of two apart and share cache sets.
-        let mut columns = Scratch::take(batch * BLOCK);
-        for (target, source) in columns.chunks_exact_mut(BLOCK).zip(x.chunks_exact(inputs)) {
-            target[..real].copy_from_slice(&source[first..first + real]);
+        let mut columns = Scratch::take(operands::<O>(batch) * BLOCK);
+        let columns: &mut [O] = cast_slice_mut(&mut columns);
+        for (target, sources) in columns.chunks_exact_mut(BLOCK).zip(x.chunks(O::FACTORS * inputs)) {
+            let second = sources.get(inputs + first..inputs + first + real);
+            O::pack_rows(&sources[first..first + real], second, &mut target[..real]);
         }
         let product = Product {
-            a: &columns,
+            a: columns,
             a_row: 1,
             a_step: BLOCK,
-            b: gradient,
+            b: gradients[0],
             b_row: width,
-            depth: batch,
+            depth: operands::<O>(batch),
             rows: real,
             columns: outputs,
             bias: None,
             relu: false,
-            over: Over::Samples,
+            over: Over::Samples(batch),
         };
         // SAFETY: `dweight` holds `real` rows of `outputs` floats and is borrowed mutably.
         unsafe { product.write(simd, dweight.as_mut_ptr(), outputs) };
 
         let Some(Columns(dx)) = dx else { return };
         let mut turned = Scratch::take_zeroed(outputs * BLOCK);
-        for (input, row) in weight[first * outputs..][..real * outputs].chunks_exact(outputs).enumerate() {
-            for (output, &value) in row.iter().enumerate() {
-                turned[output * BLOCK + input] = value;
+        transpose(&weight[first * outputs..][..real * outputs], outputs, &mut turned, BLOCK);
+        let packed;
+        let b = match O::as_they_are(&turned) {
+            Some(turned) => turned,
+            None => {
+                packed = pack_rows::<O>(&turned, BLOCK, BLOCK);
+                cast_slice(&packed)
             }
-        }
+        };
         let product = Product {
-            a: gradient,
-            a_row: width,
+            a: gradients[1],
+            a_row: operands::<O>(width),
             a_step: 1,
-            b: &turned,
+            b,
             b_row: BLOCK,
-            depth: outputs,
+            depth: operands::<O>(outputs),
             rows: batch,
             columns: real,
             bias: None,
@@ -262,6 +372,7 @@ mod tests {
 
     struct Case {
         shape: LinearShape,
+        precision: Precision,
         x: Vec<f32>,
         weight: Vec<f32>,
         bias: Vec<f32>,
@@ -272,6 +383,7 @@ mod tests {
         fn new(shape: LinearShape, random: &mut Random) -> Self {
             Self {
                 shape,
+                precision: Precision::F32,
                 x: random.floats(shape.batch * shape.inputs),
                 weight: random.floats(shape.inputs * shape.outputs),
                 bias: random.floats(shape.outputs),
@@ -283,9 +395,10 @@ mod tests {
         fn run(&self) -> [Vec<f32>; 4] {
             let [mut y, mut dweight] = [vec![f32::MIN; self.dy.len()], vec![f32::MIN; self.weight.len()]];
             let [mut dbias, mut dx] = [vec![f32::MIN; self.bias.len()], vec![f32::MIN; self.x.len()]];
-            linear_forward(&self.shape, &self.x, &self.weight, Some(&self.bias), &mut y);
+            linear_forward(&self.shape, self.precision, &self.x, &self.weight, Some(&self.bias), &mut y);
             linear_backward(
                 &self.shape,
+                self.precision,
                 &self.x,
                 &self.weight,
                 &y,
@@ -333,9 +446,15 @@ mod tests {
     /// Shares of a batch, each by itself, add up to the gradients of the whole.
     #[test]
     fn shares_add_up_to_the_whole() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            shares_add_up(precision);
+        }
+    }
+
+    fn shares_add_up(precision: Precision) {
         let mut random = Random::new(12);
-        let shape = LinearShape { batch: 76, inputs: 50, outputs: 20, relu: true };
-        let case = Case::new(shape, &mut random);
+        let shape = LinearShape { batch: 77, inputs: 51, outputs: 21, relu: true };
+        let case = Case { precision, ..Case::new(shape, &mut random) };
         let [_, dweight, dbias, dx] = case.run();
         for count in 2..=8 {
             let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
@@ -344,6 +463,7 @@ mod tests {
                 };
                 let part = Case {
                     shape: LinearShape { batch: samples.len(), ..shape },
+                    precision,
                     x: cut(&case.x, shape.inputs),
                     weight: case.weight.clone(),
                     bias: case.bias.clone(),

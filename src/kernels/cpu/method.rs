@@ -3,9 +3,11 @@
 
 use super::backward::{self, InputGradient, Saved, WeightGradient};
 use super::forward;
+use super::pair::with_operand;
 use super::shape::ConvShape;
+use super::simd::arch;
 use super::winograd::{self, Method};
-use crate::kernels::{Arithmetic, Convolution};
+use crate::kernels::{Arithmetic, Convolution, Precision};
 
 /// See [`forward::conv_forward`].
 pub fn conv_forward(
@@ -18,10 +20,13 @@ pub fn conv_forward(
     argmax: Option<&mut [u8]>,
 ) {
     shape.check();
-    match method(shape, arithmetic, Pass::Forward) {
-        Some(method) => winograd::conv_forward(method, shape, x, weight, bias, y, argmax),
-        None => forward::conv_forward(shape, x, weight, bias, y, argmax),
+    if let Some(method) = method(shape, arithmetic, Pass::Forward) {
+        return winograd::conv_forward(method, shape, x, weight, bias, y, argmax);
     }
+    let arch = arch();
+    with_operand!(arithmetic.precision, arch, O => {
+        forward::conv_forward::<O>(arch, shape, x, weight, bias, y, argmax)
+    });
 }
 
 /// See [`backward::conv_backward`].
@@ -43,7 +48,15 @@ pub fn conv_backward(
     {
         winograd::conv_input_gradient(method, shape, saved, wanted);
     }
-    backward::conv_backward(shape, saved.y, saved.argmax, saved.dy, for_weight, for_input);
+    let rounded = arithmetic.precision == Precision::Bf16;
+    let dense_weight = for_weight.take_if(|_| rounded && pays_as_bf16(shape, Pass::WeightGradient));
+    let dense_input = for_input.take_if(|_| rounded && pays_as_bf16(shape, Pass::InputGradient));
+    if dense_weight.is_some() || dense_input.is_some() {
+        backward::conv_backward_as_dense(shape, arithmetic.precision, saved, dense_weight, dense_input);
+    }
+    if for_weight.is_some() || for_input.is_some() {
+        backward::conv_backward(shape, saved, for_weight, for_input);
+    }
 }
 
 /// One of the three convolutions of a training step.
@@ -69,7 +82,7 @@ fn method(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> Option<Metho
         .iter()
         .map(|&filter| (filter, cost(filter, shape, pass)))
         .min_by(|a, b| a.1.total_cmp(&b.1))?;
-    (cost < direct_cost(shape, pass)).then_some(fastest)
+    (cost < direct_cost(shape, arithmetic.precision, pass)).then_some(fastest)
 }
 
 /// Multiply-adds of an image that take as long as the filter: its products, and the transforms of inputs and outputs.
@@ -104,30 +117,55 @@ fn tiles(filter: Method, shape: &ConvShape, pass: Pass) -> (f64, f64, f64) {
 /// The same of the direct kernels: the products that they make, by the share of the peak that they reach.
 ///
 /// As measured for [`cost`] (118 GFLOP/s is the peak): forward 15x15x32 -> 64 124, 8x8x64 -> 128 109; walks over non-zeros,
-/// by the products that they make, 16x16x32 -> 64 with pool 61 and 67, 8x8x128 -> 128 with pool 39 and 54; dense weight gradients 104
-/// (8x8x64 -> 128), 61 (12x12x64 -> 64), 44 (5x5 of three channels).
-fn direct_cost(shape: &ConvShape, pass: Pass) -> f64 {
+/// by the products that they make, 16x16x32 -> 64 with pool 61 and 67, 8x8x128 -> 128 with pool 39 and 54; dense weight
+/// gradients 104 (8x8x64 -> 128), 61 (12x12x64 -> 64), 44 (5x5 of three channels). bfloat16 factors: about 205, as below.
+fn direct_cost(shape: &ConvShape, precision: Precision, pass: Pass) -> f64 {
     let efficiency = match (pass, shape.pool || shape.relu) {
+        _ if precision == Precision::Bf16 && pays_as_bf16(shape, pass) => 1.7,
         (Pass::Forward, _) | (Pass::InputGradient, false) => 0.93,
         (_, true) => 0.55,
         (Pass::WeightGradient, false) if shape.in_channels < 16 => 0.35,
         (Pass::WeightGradient, false) => 0.6,
     };
-    direct_products(shape, pass) / efficiency
+    direct_products(shape, precision, pass) / efficiency
 }
 
 /// Products that the direct kernels make for an image. Behind ReLU the backward passes depend on the numbers: taken are 0.7
 /// of the maxima of pooling windows, or half of the outputs (64 % and 46 % in the layers measured in `backward`).
-fn direct_products(shape: &ConvShape, pass: Pass) -> f64 {
+fn direct_products(shape: &ConvShape, precision: Precision, pass: Pass) -> f64 {
     let window = if shape.pool { 4 } else { 1 };
     let dense = (window * shape.positions() * shape.depth() * shape.out_channels) as f64;
     dense
         * match (pass, shape.pool, shape.relu) {
             (Pass::Forward, ..) | (_, false, false) => 1.0,
+            _ if precision == Precision::Bf16 && pays_as_bf16(shape, pass) => 1.0,
             (_, true, true) => 0.25 * 0.7,
             (_, true, false) => 0.25,
             (_, false, true) => 0.5,
         }
+}
+
+/// Whether a pass is computed from bfloat16 factors where they are asked for. Behind neither pool nor ReLU all are. Behind them
+/// a backward pass would multiply zeros with the others, where the walk over non-zeros in 32 bits leaves them out; without
+/// padding, the input gradient would also multiply a frame of zeros. GFLOP/s as a dense pass is counted, 32-bit walk and
+/// bfloat16, one Zen 4 core (peaks 118 and 236), `scripts/kernels/examples/speed.rs`; about half of all gradients behind a
+/// ReLU are non-zero, an eighth behind both:
+///
+/// | layer                        | input gradient | weight gradient |
+/// |------------------------------|----------------|-----------------|
+/// | 3x3 8x8x128 -> 128 relu      | 119 205        | 120 205         |
+/// | 1x1 16x16x64 -> 64 relu      |  63 143        |  90 122         |
+/// | 3x3 6x6x64 -> 64 relu, valid | 148  95        | 121 182         |
+/// | 3x3 8x8x128 -> 128 pool      | 248 211        | 216 207         |
+/// | 3x3 16x16x32 -> 64 pool      | 313 203        | 276 205         |
+/// | 3x3 15x15x32 -> 64 pool      | 373 157        | 356 201         |
+fn pays_as_bf16(shape: &ConvShape, pass: Pass) -> bool {
+    let framed = shape.height * shape.width > shape.conv_height() * shape.conv_width();
+    match pass {
+        Pass::Forward => true,
+        Pass::WeightGradient => !shape.pool,
+        Pass::InputGradient => !shape.pool && !(shape.relu && framed),
+    }
 }
 
 /// Products of a batch: those that the kernels make, without the additions of transforms.
@@ -137,7 +175,7 @@ pub fn products(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> f64 {
             let (tiles, products, _) = tiles(filter, shape, pass);
             tiles * products * (shape.in_channels * shape.out_channels) as f64
         }
-        None => direct_products(shape, pass),
+        None => direct_products(shape, arithmetic.precision, pass),
     };
     shape.batch as f64 * image
 }
@@ -188,7 +226,7 @@ mod tests {
             let found = [Pass::Forward, Pass::InputGradient, Pass::WeightGradient]
                 .map(|pass| method(&shape, Arithmetic::default(), pass));
             assert_eq!(found, expected, "{shape:?}");
-            let direct = Arithmetic { convolution: Convolution::Direct };
+            let direct = Arithmetic { convolution: Convolution::Direct, ..Arithmetic::default() };
             assert_eq!(method(&shape, direct, Pass::Forward), None);
         }
     }

@@ -35,6 +35,7 @@ mod norm;
 mod orthogonal;
 mod outputs;
 mod pack;
+mod pair;
 mod peak;
 mod pool;
 mod scratch;
@@ -42,6 +43,7 @@ mod shape;
 mod simd;
 mod sparse;
 mod tree;
+mod unfold;
 mod weight_gradient;
 mod winograd;
 

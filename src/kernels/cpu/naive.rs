@@ -3,7 +3,7 @@
 use super::shape::ConvShape;
 
 /// `x[image, row, column, channel]` with zeros outside the image.
-fn padded(shape: &ConvShape, x: &[f32], image: usize, row: usize, column: usize, channel: usize) -> f64 {
+pub fn padded(shape: &ConvShape, x: &[f32], image: usize, row: usize, column: usize, channel: usize) -> f64 {
     let (row, column) = (row.wrapping_sub(shape.padding), column.wrapping_sub(shape.padding));
     if row >= shape.height || column >= shape.width {
         return 0.0;

@@ -11,7 +11,7 @@ use super::linear::{LinearShape, linear_forward};
 use super::matmul::{Over, Product};
 use super::scratch::Scratch;
 use super::simd::arch;
-use crate::kernels::{ITERATIONS, LEAST_NORM, QUINTIC};
+use crate::kernels::{ITERATIONS, LEAST_NORM, Precision, QUINTIC};
 
 /// Floats of the widest vector.
 const WIDEST: usize = 16;
@@ -69,7 +69,7 @@ fn norm(values: &[f32]) -> f32 {
 /// `y = a · b` with `b` `[width, width]`.
 fn product(width: usize, a: &[f32], b: &[f32], y: &mut [f32]) {
     let shape = LinearShape { batch: a.len() / width.max(1), inputs: width, outputs: width, relu: false };
-    linear_forward(&shape, a, b, None, y);
+    linear_forward(&shape, Precision::F32, a, b, None, y);
 }
 
 /// `gram = xᵀ x` for `x` `[rows, width]`.
@@ -106,7 +106,7 @@ impl WithSimd for Gram<'_> {
         for (target, source) in columns.chunks_exact_mut(BLOCK).zip(x.chunks_exact(width)) {
             target.copy_from_slice(&source[first..first + BLOCK]);
         }
-        let product = Product {
+        let product = Product::<f32> {
             a: &columns,
             a_row: 1,
             a_step: BLOCK,

@@ -14,6 +14,9 @@ use pulp::{Scalar128b, Simd, WithSimd};
 pub enum Arch {
     /// Vector instructions.
     Vectors(pulp::Arch),
+    /// AVX-512 with `VDPBF16PS`, for which pulp has no token: [`NativePair`](super::pair::NativePair) knows it.
+    #[cfg(target_arch = "x86_64")]
+    Bf16(pulp::x86::V4),
     /// Four lanes as plain code, with fused multiply-adds: pulp's own scalar code rounds twice in each, and its one lane
     /// would take another order of sums in narrow layers.
     Scalar,
@@ -25,6 +28,8 @@ impl Arch {
     pub fn dispatch<Operation: WithSimd>(self, operation: Operation) -> Operation::Output {
         match self {
             Self::Vectors(arch) => arch.dispatch(operation),
+            #[cfg(target_arch = "x86_64")]
+            Self::Bf16(simd) => pulp::Arch::V4(simd).dispatch(operation),
             Self::Scalar => operation.with_simd(Scalar128b),
         }
     }
@@ -72,6 +77,9 @@ pub fn arches() -> Vec<(&'static str, Arch)> {
     #[cfg(target_arch = "x86_64")]
     {
         if let Some(simd) = pulp::x86::V4::try_new() {
+            if std::arch::is_x86_feature_detected!("avx512bf16") {
+                found.push(("avx512bf16", Arch::Bf16(simd)));
+            }
             found.push(("avx512", Arch::Vectors(pulp::Arch::V4(simd))));
         }
         if let Some(simd) = pulp::x86::V3::try_new() {
@@ -86,15 +94,19 @@ pub fn arches() -> Vec<(&'static str, Arch)> {
 
 /// Vector lanes of `arch`.
 pub fn lanes(arch: Arch) -> usize {
-    struct Lanes;
-    impl WithSimd for Lanes {
-        type Output = usize;
-        #[inline(always)]
-        fn with_simd<S: Simd>(self, _: S) -> usize {
-            S::F32_LANES
-        }
-    }
     arch.dispatch(Lanes)
+}
+
+/// An operation that gives the number of lanes.
+pub struct Lanes;
+
+impl WithSimd for Lanes {
+    type Output = usize;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        S::F32_LANES
+    }
 }
 
 /// Loads one vector.

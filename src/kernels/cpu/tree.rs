@@ -13,6 +13,12 @@ pub trait Piece: Send + Sized {
     /// Its first samples, so many of them, and the others.
     fn cut(self, samples: usize) -> [Self; 2];
 
+    /// Runs `operation` compiled for the instructions of `arch` that [`sum`](Self::sum) needs.
+    #[inline(always)]
+    fn dispatch<Operation: WithSimd>(arch: Arch, operation: Operation) -> Operation::Output {
+        arch.dispatch(operation)
+    }
+
     /// Writes its sums, as one unit.
     fn sum<S: Simd>(self, simd: S, sums: &mut [f32]);
 }
@@ -24,7 +30,7 @@ const TASK: usize = 16_384;
 /// Writes the sums over `samples`. A thread walks down to the units and adds them on its way back, while they are in its
 /// caches; no more than one buffer a level is alive.
 pub fn sum_units<P: Piece>(arch: Arch, samples: usize, piece: P, sums: &mut [f32]) {
-    let Some([first, _]) = halves(samples) else { return arch.dispatch(Unit { piece, sums }) };
+    let Some([first, _]) = halves(samples) else { return P::dispatch(arch, Unit { piece, sums }) };
     let [piece, other] = piece.cut(first);
     // Made and dropped here, whoever fills it: so it comes from this thread's pool and goes back there.
     let mut others = Scratch::take(sums.len());

@@ -145,7 +145,7 @@ fn environment(facts: &Facts) -> Markup {
             rows.push(("Finished", execution.ended.clone()));
         }
         rows.push(("Processor", environment.processor.clone()));
-        rows.push(("Kernels", environment.kernels.clone()));
+        rows.push(("Kernels", environment.kernels.clone() + environment.rounding()));
         rows.push(("Threads", environment.threads.to_string()));
         rows.push(("Device", environment.device.to_string()));
     }

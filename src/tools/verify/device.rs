@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::data::Pixels;
 use crate::device::{self, DeviceName};
 use crate::error::Result;
-use crate::kernels;
+use crate::kernels::{self, Precision};
 use crate::model::{Mode, Network, RotationNetwork};
 use crate::samples::RotatedImages;
 use crate::samples::{Batch, Samples};
@@ -52,14 +52,17 @@ pub struct DeviceCheck {
     pub seconds: [f64; 2],
 }
 
-/// Makes a step of the pretraining of `config`, on made-up pixels, on both devices.
+/// Makes a step of the pretraining of `config`, on made-up pixels, on both devices: on `flex` in 32 bits, so that with
+/// [`Precision::Bf16`] and device `flex` rounded factors are compared with whole ones.
 ///
 /// # Errors
 /// [`Device`](crate::Error::Device) if the device cannot be used. That it computes something else is no error, see
 /// [`DeviceCheck::agrees`].
 pub fn check(config: &Config, name: &DeviceName) -> Result<DeviceCheck> {
     let there = device::open(name)?;
-    let expected = Step::make(config, &device::open(&DeviceName::Flex)?);
+    let mut exact = config.clone();
+    exact.encoder.arithmetic.precision = Precision::F32;
+    let expected = Step::make(&exact, &device::open(&DeviceName::Flex)?);
     let found = Step::make(config, &there);
     let loss_difference = relative((found.loss - expected.loss).abs(), expected.loss.abs());
     let gradients = differences(&expected.gradients, &found.gradients);
@@ -162,6 +165,21 @@ mod tests {
             let check = check(&config, &DeviceName::Flex).unwrap();
             assert!(check.agrees && check.gradient_difference == 0.0, "{check:?}");
             assert!(check.gradients.len() >= 4 && check.loss[0] > 0.5, "{check:?}");
+        }
+    }
+
+    /// bfloat16 against 32 bits, within the same tolerance: see [`TOLERANCE`].
+    #[test]
+    fn rounded_factors_agree_with_whole_ones() {
+        for kind in ["keras", "compact", "rotnet-nin"] {
+            let mut overrides = Overrides::default();
+            overrides.set("encoder.kind", kind);
+            overrides.set("precision", "bf16");
+            overrides.set("pretrain.batch_size", 4);
+            let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
+            let check = check(&config, &DeviceName::Flex).unwrap();
+            eprintln!("{kind} {} {} {:?}", check.loss_difference, check.gradient_difference, check.gradients);
+            assert!(check.agrees && check.gradient_difference > 1e-4, "{kind}: {check:?}");
         }
     }
 

@@ -203,12 +203,11 @@ fn reasons(original: &RunDirectory, again: &RunDirectory, stage: Stage) -> Resul
     let [was, is] = [original, again].map(|run| read_json::<RunRecord>(&run.record()));
     let (was, is) = (was?.environment, is?.environment);
     let devices = ("device", was.devices(), is.devices());
-    for (what, was, is) in [
-        ("rotnet", was.rotnet, is.rotnet),
-        ("processor", was.processor, is.processor),
-        ("kernels", was.kernels, is.kernels),
-        devices,
-    ] {
+    let [was_computed, is_computed] = [&was, &is].map(|record| record.kernels.clone() + record.rounding());
+    let kernels = ("kernels", was_computed, is_computed);
+    for (what, was, is) in
+        [("rotnet", was.rotnet, is.rotnet), ("processor", was.processor, is.processor), kernels, devices]
+    {
         if was != is {
             reasons.push(format!("{what} was {was}, is {is}"));
         }

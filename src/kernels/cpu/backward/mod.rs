@@ -26,13 +26,17 @@
 mod unit;
 
 use super::dense_weight_gradient::{self, dense_weight_gradient};
-use super::forward::conv_forward;
-use super::pack::{flip_weights, pack_for_input_gradient};
+use super::forward::{Layer, UNIT, conv_forward};
+use super::pack::{Operand, flip_weights, pack_for_input_gradient};
+use super::pair::with_operand;
 use super::scratch::Scratch;
 use super::shape::ConvShape;
-use super::simd::{arch, lanes};
+use super::simd::{Arch, arch, lanes};
 use super::tree::sum_units;
+use super::unfold::{is_dense, unfold};
 use super::weight_gradient::{collect, sums_len};
+use crate::kernels::Precision;
+use rayon::prelude::*;
 pub use unit::Saved;
 use unit::{Images, Plan};
 
@@ -59,7 +63,8 @@ pub fn conv_weight_gradient(
     dweight: &mut [f32],
     dbias: Option<&mut [f32]>,
 ) {
-    conv_backward(shape, y, argmax, dy, Some(WeightGradient { x, dweight, dbias }), None);
+    let saved = Saved { y, argmax, dy };
+    conv_backward(shape, saved, Some(WeightGradient { x, dweight, dbias }), None);
 }
 
 #[cfg(test)]
@@ -71,47 +76,78 @@ pub fn conv_input_gradient(
     dy: &[f32],
     dx: &mut [f32],
 ) {
-    conv_backward(shape, y, argmax, dy, None, Some(InputGradient { weight, dx }));
+    conv_backward(shape, Saved { y, argmax, dy }, None, Some(InputGradient { weight, dx }));
 }
 
-/// Both gradients at once. `y` and `argmax` are as the forward pass left them: `y` is read only with ReLU and
-/// without pooling, `argmax` only with pooling. The masks are built once and each image's data is touched once.
+/// Both gradients at once. `saved` is as the forward pass left it: `y` is read only with ReLU and without pooling, `argmax`
+/// only with pooling. The masks are built once and each image's data is touched once.
 pub fn conv_backward(
     shape: &ConvShape,
-    y: &[f32],
-    argmax: &[u8],
-    dy: &[f32],
+    saved: Saved,
     mut for_weight: Option<WeightGradient>,
     mut for_input: Option<InputGradient>,
+) {
+    check(shape, saved, &for_weight, &for_input);
+    if saved.dy.is_empty() {
+        fill_with_zeros(for_weight, for_input);
+        return;
+    }
+    if let Some(InputGradient { weight, dx }) = for_input.take_if(|_| is_dense(shape)) {
+        dense_input_gradient::<f32>(arch(), shape, weight, saved, dx);
+    }
+    if let Some(WeightGradient { x, dweight, dbias }) =
+        for_weight.take_if(|_| dense_weight_gradient::takes(shape))
+    {
+        dense_weight_gradient::<f32>(arch(), shape, x, saved, dweight, dbias);
+    }
+    if for_weight.is_some() || for_input.is_some() {
+        sparse_backward(shape, saved, for_weight, for_input);
+    }
+}
+
+/// Both gradients, of a gradient that is taken as dense: behind ReLU or pool, zeros are multiplied with the others.
+pub fn conv_backward_as_dense(
+    shape: &ConvShape,
+    precision: Precision,
+    saved: Saved,
+    for_weight: Option<WeightGradient>,
+    for_input: Option<InputGradient>,
+) {
+    check(shape, saved, &for_weight, &for_input);
+    if saved.dy.is_empty() {
+        fill_with_zeros(for_weight, for_input);
+        return;
+    }
+    let arch = arch();
+    with_operand!(precision, arch, O => {
+        if let Some(InputGradient { weight, dx }) = for_input {
+            dense_input_gradient::<O>(arch, shape, weight, saved, dx);
+        }
+        if let Some(WeightGradient { x, dweight, dbias }) = for_weight {
+            dense_weight_gradient::<O>(arch, shape, x, saved, dweight, dbias);
+        }
+    });
+}
+
+fn check(
+    shape: &ConvShape,
+    Saved { y, argmax, dy }: Saved,
+    for_weight: &Option<WeightGradient>,
+    for_input: &Option<InputGradient>,
 ) {
     shape.check();
     let outputs = shape.batch * shape.output_len();
     assert_eq!(dy.len(), outputs);
     assert!(!shape.pool || argmax.len() == outputs);
     assert!(shape.pool || !shape.relu || y.len() == outputs);
-    if let Some(gradient) = &for_weight {
+    if let Some(gradient) = for_weight {
         assert_eq!(gradient.x.len(), shape.batch * shape.input_len());
         assert_eq!(gradient.dweight.len(), shape.weight_len());
         assert!(gradient.dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
     }
-    if let Some(gradient) = &for_input {
+    if let Some(gradient) = for_input {
         assert_eq!(gradient.dx.len(), shape.batch * shape.input_len());
         assert_eq!(gradient.weight.len(), shape.weight_len());
-    }
-    if outputs == 0 {
-        fill_with_zeros(for_weight, for_input);
-        return;
-    }
-    if let Some(InputGradient { weight, dx }) = for_input.take_if(|_| !shape.pool && !shape.relu) {
-        dense_input_gradient(shape, weight, dy, dx);
-    }
-    if let Some(WeightGradient { x, dweight, dbias }) =
-        for_weight.take_if(|_| dense_weight_gradient::takes(shape))
-    {
-        dense_weight_gradient(shape, x, dy, dweight, dbias);
-    }
-    if for_weight.is_some() || for_input.is_some() {
-        sparse_backward(shape, Saved { y, argmax, dy }, for_weight, for_input);
     }
 }
 
@@ -146,18 +182,35 @@ fn sparse_backward(
     }
 }
 
-/// Behind neither pool nor ReLU the gradient is dense: a forward convolution with flipped weights.
-fn dense_input_gradient(shape: &ConvShape, weight: &[f32], dy: &[f32], dx: &mut [f32]) {
+/// A forward convolution of the dense gradient with flipped weights.
+fn dense_input_gradient<O: Operand>(
+    arch: Arch,
+    shape: &ConvShape,
+    weight: &[f32],
+    saved: Saved,
+    dx: &mut [f32],
+) {
     let flipped = flip_weights(shape, weight);
     let turned = ConvShape {
-        height: shape.out_height(),
-        width: shape.out_width(),
+        height: shape.conv_height(),
+        width: shape.conv_width(),
         in_channels: shape.out_channels,
         out_channels: shape.in_channels,
         padding: shape.kernel - 1 - shape.padding,
+        pool: false,
+        relu: false,
         ..*shape
     };
-    conv_forward(&turned, dy, &flipped, None, dx, None);
+    if is_dense(shape) {
+        conv_forward::<O>(arch, &turned, saved.dy, &flipped, None, dx, None);
+        return;
+    }
+    let layer = Layer::<O>::new(arch, &turned, &flipped, None);
+    let parts = saved.par_chunks(UNIT * shape.output_len()).zip(dx.par_chunks_mut(UNIT * shape.input_len()));
+    parts.for_each(|(saved, dx)| {
+        let mut room = Scratch::take(UNIT * turned.input_len());
+        layer.run(unfold(shape, saved, &mut room), dx, &mut []);
+    });
 }
 
 #[cfg(test)]

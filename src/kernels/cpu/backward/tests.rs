@@ -23,14 +23,26 @@ impl Case {
     }
 
     fn run(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        self.run_with(conv_backward)
+    }
+
+    /// With bfloat16 factors.
+    fn run_rounded(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+        self.run_with(|shape, saved, for_weight, for_input| {
+            conv_backward_as_dense(shape, Precision::Bf16, saved, for_weight, for_input);
+        })
+    }
+
+    fn run_with(
+        &self,
+        backward: impl Fn(&ConvShape, Saved, Option<WeightGradient>, Option<InputGradient>),
+    ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         let mut dweight = vec![f32::MIN; self.weight.len()];
         let mut dbias = vec![f32::MIN; self.shape.out_channels];
         let mut dx = vec![f32::MIN; self.x.len()];
-        conv_backward(
+        backward(
             &self.shape,
-            &self.y,
-            &self.argmax,
-            &self.dy,
+            Saved { y: &self.y, argmax: &self.argmax, dy: &self.dy },
             Some(WeightGradient { x: &self.x, dweight: &mut dweight, dbias: Some(&mut dbias) }),
             Some(InputGradient { weight: &self.weight, dx: &mut dx }),
         );
@@ -104,7 +116,7 @@ fn shares_add_up_to_the_whole() {
     ] {
         let padding = (kernel - 1) / 2;
         let shape = ConvShape {
-            batch: 76,
+            batch: 77,
             height: 6,
             width: 7,
             out_channels: 32,
@@ -115,28 +127,35 @@ fn shares_add_up_to_the_whole() {
             ..random.shape()
         };
         let case = Case::new(shape, &mut random);
-        let (dweight, dbias, dx) = case.run();
-        for count in [2, 3, 8] {
-            let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
-                let (inputs, outputs) = (shape.input_len(), shape.output_len());
-                let cut = |length: usize| samples.start * length..samples.end * length;
-                let part = Case {
-                    shape: ConvShape { batch: samples.len(), ..shape },
-                    x: case.x[cut(inputs)].to_vec(),
-                    weight: case.weight.clone(),
-                    y: case.y[cut(outputs)].to_vec(),
-                    argmax: case.argmax.get(cut(outputs)).unwrap_or_default().to_vec(),
-                    dy: case.dy[cut(outputs)].to_vec(),
-                };
-                let (dweight, dbias, part_dx) = part.run();
-                assert_eq!(bits(&part_dx), bits(&dx[cut(inputs)]));
-                ([dweight, dbias].concat(), merges)
-            });
-            let sums = add_up(parts, |earlier, later| {
-                earlier.iter_mut().zip(later).for_each(|(earlier, later)| *earlier += later);
-            });
-            assert_eq!(bits(&sums[0].0), bits(&[&dweight[..], &dbias].concat()), "{count} {shape:?}");
+        for run in [Case::run, Case::run_rounded] {
+            shares_of(&case, run);
         }
+    }
+}
+
+fn shares_of(case: &Case, run: impl Fn(&Case) -> (Vec<f32>, Vec<f32>, Vec<f32>)) {
+    let shape = case.shape;
+    let (dweight, dbias, dx) = run(case);
+    for count in [2, 3, 8] {
+        let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
+            let (inputs, outputs) = (shape.input_len(), shape.output_len());
+            let cut = |length: usize| samples.start * length..samples.end * length;
+            let part = Case {
+                shape: ConvShape { batch: samples.len(), ..shape },
+                x: case.x[cut(inputs)].to_vec(),
+                weight: case.weight.clone(),
+                y: case.y[cut(outputs)].to_vec(),
+                argmax: case.argmax.get(cut(outputs)).unwrap_or_default().to_vec(),
+                dy: case.dy[cut(outputs)].to_vec(),
+            };
+            let (dweight, dbias, part_dx) = run(&part);
+            assert_eq!(bits(&part_dx), bits(&dx[cut(inputs)]));
+            ([dweight, dbias].concat(), merges)
+        });
+        let sums = add_up(parts, |earlier, later| {
+            earlier.iter_mut().zip(later).for_each(|(earlier, later)| *earlier += later);
+        });
+        assert_eq!(bits(&sums[0].0), bits(&[&dweight[..], &dbias].concat()), "{count} {shape:?}");
     }
 }
 

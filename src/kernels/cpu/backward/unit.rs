@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use pulp::Simd;
+use rayon::prelude::*;
 
 use super::super::pack::{SLACK, SPREAD, copy_padded, copy_spread, copy_unframed};
 use super::super::scratch::Scratch;
@@ -18,6 +19,36 @@ pub struct Saved<'a> {
     pub y: &'a [f32],
     pub argmax: &'a [u8],
     pub dy: &'a [f32],
+}
+
+impl<'a> Saved<'a> {
+    /// That of the first images, with so many outputs, and that of the others. What is empty stays empty.
+    pub fn split_at(self, outputs: usize) -> [Self; 2] {
+        let Self { y, argmax, dy } = self;
+        let (y, other_y) = y.split_at(outputs.min(y.len()));
+        let (argmax, other_argmax) = argmax.split_at(outputs.min(argmax.len()));
+        let (dy, other_dy) = dy.split_at(outputs.min(dy.len()));
+        let other = Self { y: other_y, argmax: other_argmax, dy: other_dy };
+        [Self { y, argmax, dy }, other]
+    }
+
+    /// That of so many outputs each; of the last, fewer.
+    pub fn par_chunks(self, outputs: usize) -> impl IndexedParallelIterator<Item = Self> {
+        let count = self.dy.len().div_ceil(outputs);
+        (0..count).into_par_iter().map(move |index| {
+            let [_, others] = self.split_at(index * outputs);
+            others.split_at(outputs)[0]
+        })
+    }
+
+    /// The same, one after the other.
+    pub fn chunks(mut self, outputs: usize) -> impl Iterator<Item = Self> {
+        std::iter::from_fn(move || {
+            let [first, others] = (!self.dy.is_empty()).then(|| self.split_at(outputs))?;
+            self = others;
+            Some(first)
+        })
+    }
 }
 
 /// What all units of a call share.
@@ -101,23 +132,13 @@ pub struct Images<'a> {
 
 impl Piece for Images<'_> {
     fn cut(self, images: usize) -> [Self; 2] {
-        let Self { plan, x, saved: Saved { y, argmax, dy }, dx } = self;
+        let Self { plan, x, saved, dx } = self;
         let (inputs, outputs) = (images * plan.shape.input_len(), images * plan.shape.output_len());
         // An empty slice stays empty.
         let (x, other_x) = x.split_at(inputs.min(x.len()));
-        let (y, other_y) = y.split_at(outputs.min(y.len()));
-        let (argmax, other_argmax) = argmax.split_at(outputs.min(argmax.len()));
-        let (dy, other_dy) = dy.split_at(outputs);
+        let [saved, other] = saved.split_at(outputs);
         let (dx, other_dx) = dx.split_at_mut(inputs.min(dx.len()));
-        [
-            Self { plan, x, saved: Saved { y, argmax, dy }, dx },
-            Self {
-                plan,
-                x: other_x,
-                saved: Saved { y: other_y, argmax: other_argmax, dy: other_dy },
-                dx: other_dx,
-            },
-        ]
+        [Self { plan, x, saved, dx }, Self { plan, x: other_x, saved: other, dx: other_dx }]
     }
 
     #[inline(always)]

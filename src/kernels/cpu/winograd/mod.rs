@@ -25,9 +25,10 @@ use super::backward::{InputGradient, Saved, WeightGradient};
 use super::pack::flip_weights;
 use super::shape::ConvShape;
 use super::simd::arch;
+use super::unfold::OutputGradient;
 use convolve::convolve;
 use filter::{Four, Two, TwoOfFive};
-use strip::{Maps, OutputGradient};
+use strip::Maps;
 use weight_gradient::weight_gradient;
 
 /// Which filter.

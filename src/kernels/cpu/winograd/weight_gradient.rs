@@ -10,9 +10,10 @@ use super::super::scratch::Scratch;
 use super::super::shape::{ConvShape, pieces};
 use super::super::simd::{Arch, load, store};
 use super::super::tree::{Piece, sum_units};
+use super::super::unfold::OutputGradient;
 use super::convolve::{APART, vectors};
 use super::filter::{Filter, Grid};
-use super::strip::{Maps, OutputGradient, Strip, Tiling};
+use super::strip::{Maps, Strip, Tiling};
 
 /// Tiles whose planes are made at a time. A unit that has no more needs no second pass over its sums.
 const TILES: usize = 64;

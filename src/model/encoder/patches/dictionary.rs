@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rayon::prelude::*;
 
 use super::shape::{PatchShape, floats};
-use crate::kernels;
+use crate::kernels::{self, Arithmetic, DenseOptions};
 use crate::math::logits::argmax;
 
 /// Rounds of k-means (`run_kmeans(patches, numCentroids, 50)`).
@@ -46,7 +46,8 @@ fn products(rows: &[f32], width: usize, matrix: Tensor<2>, shift: Tensor<1>) -> 
     for rows in rows.chunks(ROWS_AT_A_TIME * width) {
         let piece = TensorData::new(rows.to_vec(), [rows.len() / width, width]);
         let piece = Tensor::from_data(piece, &device);
-        let result = kernels::dense_block(piece, matrix.clone(), shift.clone(), false).into_data();
+        let options = DenseOptions { relu: false, arithmetic: Arithmetic::default() };
+        let result = kernels::dense_block(piece, matrix.clone(), shift.clone(), options).into_data();
         results.extend_from_slice(&floats(&result));
     }
     results
