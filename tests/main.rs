@@ -18,6 +18,7 @@ mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod orient; // which way up images are; no image is ever lost
 mod pipeline; // the stages end to end, same seed same bytes, resume
+mod precision; // bf16: recorded, shown, kept
 mod probe; // looks at the features during pretraining
 mod readme; // the commands of the README
 mod recipes; // configs by name, extended, listed, shown

@@ -42,7 +42,7 @@ fn show(check: &DeviceCheck) -> Result<()> {
         "gradients of {} parameters: differ by at most {:.1e} of their length (at most {:.0e})",
         check.gradients.len(),
         check.gradient_difference,
-        check.tolerance
+        check.gradient_tolerance
     ))?;
     print_line(&format!(
         "step of {} samples: {:.1} ms, on flex {:.1} ms",

@@ -23,6 +23,13 @@ use crate::training::replicas::gradients_by_name;
 /// parameter's (seen between flex with its kernels and without, in 12 steps of 8 and 64 samples). A wrong index or a missing term is
 /// off by tens of percent.
 pub const TOLERANCE: f64 = 5e-2;
+/// The same for gradients where factors are rounded to bfloat16. That moves a sum by 0.23 % of its deviation (RMS), and so
+/// some 0.2 % of the places of a layer across the kink of their ReLU or to another maximum of their window; each of these has
+/// all of its gradient or none of it, which is 4 % of the length of a layer's, and more where gradients of noise nearly
+/// cancel. Seen, batches of 4 to 64 samples: the last layers 1 %, the first ones of `keras` 10 to 19 %, of `compact` 23 to
+/// 31, of `rotnet-nin` 33 to 39; the losses differ by 0.05 % at most. Gradients that have nothing to do with each other
+/// differ by 1.4 of their length, a missing one by all of it; the kernels themselves are compared bit by bit in their tests.
+pub const ROUNDED_TOLERANCE: f64 = 0.6;
 /// Most samples of the step.
 const SAMPLES: usize = 64;
 /// Gradients smaller than this share of the largest one are compared at that size: what is left of sums that cancel
@@ -44,8 +51,10 @@ pub struct DeviceCheck {
     pub gradients: BTreeMap<String, f64>,
     /// Length of the difference between the gradients, as a share of their length on `flex`: the worst one.
     pub gradient_difference: f64,
-    /// What both may be at most.
+    /// What the losses may differ by at most.
     pub tolerance: f64,
+    /// What the gradients may.
+    pub gradient_tolerance: f64,
     /// Whether they are.
     pub agrees: bool,
     /// Seconds of the second of two steps, on `flex` and there.
@@ -67,15 +76,18 @@ pub fn check(config: &Config, name: &DeviceName) -> Result<DeviceCheck> {
     let loss_difference = relative((found.loss - expected.loss).abs(), expected.loss.abs());
     let gradients = differences(&expected.gradients, &found.gradients);
     let gradient_difference = gradients.values().copied().fold(0.0, worse);
+    let rounded = *name == DeviceName::Flex && config.encoder.arithmetic.precision == Precision::Bf16;
+    let gradient_tolerance = if rounded { ROUNDED_TOLERANCE } else { TOLERANCE };
     Ok(DeviceCheck {
         device: name.to_string(),
         samples: expected.samples,
         loss: [expected.loss, found.loss],
-        agrees: tolerable(loss_difference) && tolerable(gradient_difference),
+        agrees: loss_difference <= TOLERANCE && gradient_difference <= gradient_tolerance,
         loss_difference,
         gradients,
         gradient_difference,
         tolerance: TOLERANCE,
+        gradient_tolerance,
         seconds: [expected.seconds, found.seconds],
     })
 }
@@ -141,11 +153,6 @@ fn relative(difference: f64, size: f64) -> f64 {
     if difference == 0.0 { 0.0 } else { difference / size }
 }
 
-/// Not a number is never tolerable.
-fn tolerable(difference: f64) -> bool {
-    difference <= TOLERANCE
-}
-
 /// The larger one; not a number is the worst of all.
 fn worse(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
@@ -168,7 +175,6 @@ mod tests {
         }
     }
 
-    /// bfloat16 against 32 bits, within the same tolerance: see [`TOLERANCE`].
     #[test]
     fn rounded_factors_agree_with_whole_ones() {
         for kind in ["keras", "compact", "rotnet-nin"] {
@@ -178,8 +184,12 @@ mod tests {
             overrides.set("pretrain.batch_size", 4);
             let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
             let check = check(&config, &DeviceName::Flex).unwrap();
-            eprintln!("{kind} {} {} {:?}", check.loss_difference, check.gradient_difference, check.gradients);
-            assert!(check.agrees && check.gradient_difference > 1e-4, "{kind}: {check:?}");
+            assert!(check.agrees && check.gradient_difference > 1e-2, "{kind}: {check:?}");
+            let last = check.gradients.iter().filter(|(name, _)| name.starts_with("head"));
+            assert!(
+                last.clone().count() == 2 && last.clone().all(|(_, &share)| share < TOLERANCE),
+                "{check:?}"
+            );
         }
     }
 
@@ -191,8 +201,9 @@ mod tests {
         assert_eq!(worst(&expected), 0.0);
         assert!((worst(&gradients([3.0, 4.0, 0.5])) - 0.1).abs() < 1e-9);
         for bad in [f32::NAN, f32::INFINITY] {
-            assert!(!tolerable(worst(&gradients([3.0, bad, 0.0]))));
+            let difference = worst(&gradients([3.0, bad, 0.0]));
+            assert!(difference.is_nan() || difference > ROUNDED_TOLERANCE, "{difference}");
         }
-        assert!(!tolerable(worst(&Gradients::new())));
+        assert!(worst(&Gradients::new()).is_infinite());
     }
 }
