@@ -1,5 +1,7 @@
 //! What operations are told besides tensors, and the constants of Muon.
 
+use crate::ranks::Share;
+
 /// Padding of a convolution block, and what follows its products. Stride is 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConvOptions {
@@ -28,12 +30,15 @@ impl OverlappingPool {
 }
 
 /// Options of batch normalisation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NormOptions {
     /// Added to the variance.
     pub epsilon: f32,
     /// ReLU after scale and shift.
     pub relu: bool,
+    /// Of which batch the rows are a share, if they are not all of it: its statistics are taken, forward and backward, by
+    /// the kernels of `flex`. Other devices take those of the rows.
+    pub share: Option<Share>,
 }
 
 /// One update of Adam (Kingma and Ba 2015, section 2, the efficient order of computation).

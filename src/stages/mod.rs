@@ -20,13 +20,16 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::config::Config;
-use crate::data::Dataset;
+use crate::data::{self, Dataset};
 use crate::device;
 use crate::device::environment::Environment;
 use crate::error::{Error, Result};
-use crate::progress::Stage;
+use crate::files::sha256;
+use crate::progress::{Reporter, Stage};
+use crate::ranks::{Alone, Ranks, barrier};
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory, RunLock};
@@ -63,6 +66,8 @@ pub struct Context {
     pub existing: Existing,
     /// Accept a data set other than the one the checkpoint was trained on.
     pub allow_data_mismatch: bool,
+    /// Those that do the same work together; the first one alone writes.
+    pub ranks: Arc<dyn Ranks>,
     lock: Arc<OnceLock<RunLock>>,
 }
 
@@ -81,13 +86,19 @@ impl Context {
             data_home,
             existing,
             allow_data_mismatch: false,
+            ranks: Arc::new(Alone),
             lock: Arc::default(),
         })
     }
 
-    /// Locks the run for this process, as long as the context lives.
+    /// Whether this rank writes, logs and shows how far the work is.
+    pub(crate) fn leads(&self) -> bool {
+        self.ranks.rank() == 0
+    }
+
+    /// Locks the run for this process, as long as the context lives; the first rank does it for all.
     fn take(&self) -> Result<()> {
-        if self.lock.get().is_none() {
+        if self.lock.get().is_none() && self.leads() {
             let lock = self.run.lock()?;
             self.run.remove_leftovers();
             self.lock.get_or_init(|| lock);
@@ -100,15 +111,66 @@ impl Context {
     /// # Errors
     /// [`Error::OutputExists`], [`Error::RunInUse`].
     fn check(&self, place: &StageDirectory) -> Result<()> {
-        if self.run.root().exists() {
+        if self.leads() && self.run.root().exists() {
             self.take()?;
         }
+        // What the first one puts in order is not looked at before.
+        barrier(&*self.ranks);
         match self.existing {
             Existing::Refuse if place.holds_results() => {
                 Err(Error::OutputExists { path: place.path().to_path_buf() })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Opens the run's data set, on one rank of each machine after the other: what has to be made or fetched is so once.
+    fn open_data(&self, reporter: &mut dyn Reporter) -> Result<Dataset> {
+        let mut open = || data::open(&self.config.data, &self.data_home, reporter);
+        let first = self.ranks.local()[0] == 0;
+        let opened = first.then(&mut open).transpose()?;
+        barrier(&*self.ranks);
+        opened.map_or_else(open, Ok)
+    }
+
+    /// Refuses ranks that do not have the same of what is named.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    fn agree(&self, things: &[(&str, Vec<u8>)]) -> Result<()> {
+        let digests: Vec<u8> = things.iter().flat_map(|(_, bytes)| sha256(bytes).into_bytes()).collect();
+        let all = self.ranks.gather(&digests);
+        let length = digests.len() / things.len().max(1);
+        for (index, (name, _)) in things.iter().enumerate() {
+            let of = |digests: &Vec<u8>| digests[index * length..(index + 1) * length].to_vec();
+            if let Some(rank) = all.iter().position(|digests| of(digests) != of(&all[0])) {
+                return Err(Error::Usage {
+                    problem: format!("rank {rank} has another {name} than rank 0"),
+                    hint: "give every rank the same program, config and data, and one run directory that all of them see"
+                        .into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// What the first rank makes of the finished work, alone; the others wait for it and get the same.
+    fn conclude<T: Serialize + DeserializeOwned>(
+        &self,
+        work: Option<Work>,
+        conclude: impl FnOnce(Work) -> Result<T>,
+    ) -> Result<T> {
+        let Some(work) = work else {
+            return serde_json::from_slice(&self.ranks.broadcast(Vec::new())).map_err(|error| Error::Usage {
+                problem: format!("cannot read what rank 0 has found: {error}"),
+                hint: "give every rank the same program".into(),
+            });
+        };
+        let done = conclude(work)?;
+        if self.ranks.size() > 1 {
+            self.ranks.broadcast(serde_json::to_vec(&done).unwrap_or_default());
+        }
+        Ok(done)
     }
 
     /// Locks the run and makes room for a stage's results, after all checks; writes the config first.

@@ -46,8 +46,8 @@ pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
 pub use forward::conv_forward;
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
 pub use norm::{
-    Affine, AffineGradient, Normalised, affine_gradient, batch_statistics, input_gradient, inverse_deviation,
-    normalise,
+    Affine, AffineGradient, Moments, Normalised, affine_gradient, batch_moments, input_gradient,
+    inverse_deviation, normalise,
 };
 pub use orthogonal::orthogonalise;
 pub use pool::{PoolShape, pool_backward, pool_forward};

@@ -1,0 +1,100 @@
+//! Processes that `mpirun` or `srun` started together: they share the work of the pipeline's commands, and the first one
+//! alone writes and shows anything.
+
+use std::fmt::Display;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::arguments::Command;
+use crate::error::{Error, Result};
+use crate::ranks::{Alone, Ranks, launched};
+
+static WORLD: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
+
+/// How long the others leave it to the first one to say what is wrong.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Those that share the work of this command.
+pub(super) fn world() -> Arc<dyn Ranks> {
+    WORLD.get().cloned().unwrap_or_else(|| Arc::new(Alone))
+}
+
+/// Whether this process writes and shows anything.
+pub(super) fn leads() -> bool {
+    world().rank() == 0
+}
+
+/// Joins the processes that were started together, if the command is one that they share; each does any other by itself.
+///
+/// # Errors
+/// [`Error::Usage`] if this program cannot share work, or the others are not the same.
+pub(super) fn join(command: &Command) -> Result<()> {
+    let shared = matches!(
+        command,
+        Command::Run(_) | Command::Pretrain(_) | Command::Extract(_) | Command::Finetune(_)
+    );
+    let [_, size] = launched();
+    if size == 1 || !shared {
+        return Ok(());
+    }
+    let ranks = connect(size)?;
+    WORLD.get_or_init(|| Arc::clone(&ranks));
+    same_program(&*ranks)
+}
+
+#[cfg(feature = "mpi")]
+fn connect(_: usize) -> Result<Arc<dyn Ranks>> {
+    crate::ranks::mpi::join()
+}
+
+#[cfg(not(feature = "mpi"))]
+fn connect(size: usize) -> Result<Arc<dyn Ranks>> {
+    Err(Error::Usage {
+        problem: format!(
+            "started {size} times, and built without the feature `mpi`, with which processes share the work"
+        ),
+        hint: "build it with `--features mpi`, or start it once".into(),
+    })
+}
+
+/// Refuses processes of other programs or command lines. Programs for other processors have other bytes.
+fn same_program(ranks: &dyn Ranks) -> Result<()> {
+    use crate::device::environment::{Source, VERSION};
+    use crate::files::{sha256, sha256_file};
+    let program = format!("{VERSION} {:?}", Source::of_this_program());
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    crate::ranks::agree(
+        ranks,
+        &[("program", program.into_bytes()), ("command line", format!("{arguments:?}").into_bytes())],
+    )?;
+    let processors = ranks.gather(sha256(std::env::consts::ARCH.as_bytes()).as_bytes());
+    if processors.iter().any(|processor| *processor != processors[0]) {
+        return Ok(());
+    }
+    let path = std::env::current_exe().map_err(Error::io("read", "the program's own file"))?;
+    crate::ranks::agree(ranks, &[("program", sha256_file(&path)?.into_bytes())])
+}
+
+/// Shows why this process ends: those that fail in the same way leave it to the first one.
+pub(super) fn complain(text: impl Display, stopped: bool) {
+    let [started, _] = launched();
+    let rank = WORLD.get().map_or(started, |world| world.rank());
+    if rank == 0 {
+        eprintln!("{text}");
+    } else if WORLD.get().is_some() && !stopped {
+        std::thread::sleep(PATIENCE);
+        eprintln!("rank {rank}: {text}");
+    }
+}
+
+/// Ends this process, if others share its work: with them if it is `finished` or stopped as they are, else all of them.
+pub(super) fn leave(status: u8, together: bool) {
+    if WORLD.get().is_none() {
+        return;
+    }
+    if !together {
+        world().abort(status);
+    }
+    #[cfg(feature = "mpi")]
+    crate::ranks::mpi::leave(status);
+}
