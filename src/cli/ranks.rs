@@ -33,11 +33,16 @@ pub(super) fn join(command: &Command) -> Result<()> {
         command,
         Command::Run(_) | Command::Pretrain(_) | Command::Extract(_) | Command::Finetune(_)
     );
-    let [_, size] = launched();
+    let [rank, size] = launched();
     if size == 1 || !shared {
         return Ok(());
     }
-    let ranks = connect(size)?;
+    let ranks = connect(size).inspect_err(|error| {
+        // The first one says it.
+        if rank > 0 {
+            std::process::exit(error.exit_code().into());
+        }
+    })?;
     WORLD.get_or_init(|| Arc::clone(&ranks));
     same_program(&*ranks)
 }
@@ -75,19 +80,28 @@ fn same_program(ranks: &dyn Ranks) -> Result<()> {
     crate::ranks::agree(ranks, &[("program", sha256_file(&path)?.into_bytes())])
 }
 
+/// Threads of this process, if nobody says how many: all processors it may use, or its share of them where ranks of one
+/// machine may use the same. `mpirun` binds few ranks to a core each, more of them to other sets, or none to any.
+pub(super) fn threads() -> usize {
+    let usable = std::thread::available_parallelism().map_or(1, usize::from);
+    let [_, ranks] = world().local();
+    let all = crate::device::environment::processors().unwrap_or(usable);
+    if usable < all { usable } else { (usable / ranks).max(1) }
+}
+
 /// Shows why this process ends: those that fail in the same way leave it to the first one.
 pub(super) fn complain(text: impl Display, stopped: bool) {
-    let [started, _] = launched();
-    let rank = WORLD.get().map_or(started, |world| world.rank());
-    if rank == 0 {
-        eprintln!("{text}");
-    } else if WORLD.get().is_some() && !stopped {
-        std::thread::sleep(PATIENCE);
-        eprintln!("rank {rank}: {text}");
+    match world().rank() {
+        0 => eprintln!("{text}"),
+        _ if stopped => {}
+        rank => {
+            std::thread::sleep(PATIENCE);
+            eprintln!("rank {rank}: {text}");
+        }
     }
 }
 
-/// Ends this process, if others share its work: with them if it is `finished` or stopped as they are, else all of them.
+/// Ends this process, if others share its work: `together` with them, when all are done or stopped, else all at once.
 pub(super) fn leave(status: u8, together: bool) {
     if WORLD.get().is_none() {
         return;

@@ -3,15 +3,21 @@
 //! A share is a whole subtree of the units of the batch (see [`units`](crate::math::units)); what the shares make of it
 //! is added along the rest of the tree, by every rank in the same order. MPI moves bytes and never adds.
 
+mod launch;
+#[cfg(feature = "mpi")]
+pub mod mpi;
 mod threads;
 
 use std::fmt::Debug;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::math::units::{Unit, add_up, shares};
+use crate::error::{Error, Result};
+use crate::files::sha256;
+use crate::math::units::{Unit, add_up, shares, units};
 use crate::progress::Stop;
 
+pub use launch::launched;
 pub use threads::{ThreadRank, group, run};
 
 /// One of several ranks, and what it needs of the others. All of them call the same functions in the same order, each
@@ -78,6 +84,28 @@ pub fn barrier(ranks: &dyn Ranks) {
     ranks.gather(&[0]);
 }
 
+/// Refuses ranks that do not have the same of what is named.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn agree(ranks: &dyn Ranks, things: &[(&str, Vec<u8>)]) -> Result<()> {
+    let digests: Vec<String> = things.iter().map(|(_, bytes)| sha256(bytes)).collect();
+    let all = ranks.gather(digests.concat().as_bytes());
+    let mut from = 0;
+    for ((name, _), digest) in things.iter().zip(&digests) {
+        let of = |digests: &Vec<u8>| digests[from..from + digest.len()].to_vec();
+        if let Some(rank) = all.iter().position(|digests| of(digests) != of(&all[0])) {
+            return Err(Error::Usage {
+                problem: format!("rank {rank} has another {name} than rank 0"),
+                hint: "give every rank the same program, config and data, and one run directory that all of them see"
+                    .into(),
+            });
+        }
+        from += digest.len();
+    }
+    Ok(())
+}
+
 /// What every rank gives, in their order; each may give another number of them.
 fn gather_numbers(ranks: &dyn Ranks, mine: Vec<f32>) -> Vec<Vec<f32>> {
     if ranks.size() == 1 {
@@ -134,6 +162,24 @@ pub fn in_turn<P, E>(
         round.iter().zip(all).try_for_each(|(piece, result)| take(piece, result))?;
     }
     Ok(())
+}
+
+/// Refuses more ranks than a step has units, which no two ranks can share; `key` sets its number of samples.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn refuse_too_many(ranks: &dyn Ranks, key: &str, samples: usize) -> Result<()> {
+    let most = units(samples).len();
+    match ranks.size() > most {
+        false => Ok(()),
+        true => Err(Error::Usage {
+            problem: format!(
+                "{} ranks are too many: {key} makes steps of {samples} samples, which {most} can share",
+                ranks.size()
+            ),
+            hint: format!("start at most {most}, or make the batch larger, which changes the result"),
+        }),
+    }
 }
 
 /// What any of the ranks was asked to stop by.

@@ -117,7 +117,8 @@ impl Ranks for World {
         let mut received = vec![0.0; total];
         let lengths: Vec<i32> = to.iter().map(|piece| count(piece.len())).collect();
         // A piece without numbers may lie anywhere.
-        let places: Vec<i32> = to.iter().map(|piece| count(if piece.is_empty() { 0 } else { piece.start })).collect();
+        let places: Vec<i32> =
+            to.iter().map(|piece| count(if piece.is_empty() { 0 } else { piece.start })).collect();
         let given = Partition::new(numbers, lengths, places);
         let lengths: Vec<i32> = from.iter().map(|&length| count(length)).collect();
         let places = starts(lengths.iter().copied());

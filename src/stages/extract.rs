@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{Encoder, FeatureMap, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
-use crate::ranks::{Ranks, To};
+use crate::ranks::{Ranks, To, agree};
 use crate::samples::PlainImages;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::features::{FeatureFiles, FeatureWriter, Manifest, Origin};
@@ -67,7 +67,7 @@ pub fn extract(
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
-    context.agree(&[("checkpoint, config or data set", format!("{origin:?}").into_bytes())])?;
+    agree(&*context.ranks, &[("checkpoint, config or data set", format!("{origin:?}").into_bytes())])?;
     let work = context.leads().then(|| context.begin(Stage::Extract)).transpose()?;
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });

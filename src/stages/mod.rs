@@ -22,14 +22,15 @@ use std::sync::{Arc, OnceLock};
 use burn::tensor::Device;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::config::Config;
+use crate::config::{Config, FinetuneMode};
 use crate::data::{self, Dataset};
 use crate::device;
 use crate::device::environment::Environment;
 use crate::error::{Error, Result};
-use crate::files::sha256;
+use crate::model::ROTATIONS;
 use crate::progress::{Reporter, Stage};
-use crate::ranks::{Alone, Ranks, barrier};
+use crate::ranks::{Alone, Ranks, barrier, refuse_too_many};
+use crate::samples::Rotations;
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory, RunLock};
@@ -133,27 +134,6 @@ impl Context {
         opened.map_or_else(open, Ok)
     }
 
-    /// Refuses ranks that do not have the same of what is named.
-    ///
-    /// # Errors
-    /// [`Error::Usage`].
-    fn agree(&self, things: &[(&str, Vec<u8>)]) -> Result<()> {
-        let digests: Vec<u8> = things.iter().flat_map(|(_, bytes)| sha256(bytes).into_bytes()).collect();
-        let all = self.ranks.gather(&digests);
-        let length = digests.len() / things.len().max(1);
-        for (index, (name, _)) in things.iter().enumerate() {
-            let of = |digests: &Vec<u8>| digests[index * length..(index + 1) * length].to_vec();
-            if let Some(rank) = all.iter().position(|digests| of(digests) != of(&all[0])) {
-                return Err(Error::Usage {
-                    problem: format!("rank {rank} has another {name} than rank 0"),
-                    hint: "give every rank the same program, config and data, and one run directory that all of them see"
-                        .into(),
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// What the first rank makes of the finished work, alone; the others wait for it and get the same.
     fn conclude<T: Serialize + DeserializeOwned>(
         &self,
@@ -197,6 +177,29 @@ impl Context {
     fn environment(&self) -> Environment {
         self.config.environment()
     }
+}
+
+/// Refuses ranks that could not share the steps of these stages.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> {
+    let Config { pretrain, finetune, .. } = &context.config;
+    for stage in stages {
+        let copies = if pretrain.rotations == Rotations::All { ROTATIONS } else { 1 };
+        match stage {
+            Stage::Pretrain => {
+                let samples = pretrain.batch_size * copies;
+                refuse_too_many(&*context.ranks, "pretrain.batch_size", samples)?;
+            }
+            Stage::Finetune if finetune.mode == FinetuneMode::Full => {
+                refuse_too_many(&*context.ranks, "finetune.batch_size", finetune.batch_size)?;
+            }
+            // A head alone is so little work that ranks without a share may wait.
+            Stage::Extract | Stage::Finetune => {}
+        }
+    }
+    Ok(())
 }
 
 fn label(dataset: &Dataset) -> DatasetLabel {

@@ -13,6 +13,7 @@ use crate::device::computes_here;
 use crate::error::{Error, Result};
 use crate::model::{self, Network, Parameters};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::ranks::agree;
 use crate::samples::Resident;
 use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
@@ -117,7 +118,7 @@ pub(super) fn run<N: Network>(
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
-    agree_on_the_start(context, &header, &network, &optimizer, &from)?;
+    agree_on_the_start(context, &header, &network, &optimizer, (&from, steps))?;
     let files = match context.leads() {
         true => {
             let work = context.begin(header.stage)?;
@@ -169,7 +170,7 @@ fn agree_on_the_start<N: Network>(
     header: &Header,
     network: &N,
     optimizer: &Optimizer,
-    from: &Position,
+    (from, steps): (&Position, u64),
 ) -> Result<()> {
     if context.ranks.size() == 1 {
         return Ok(());
@@ -181,12 +182,15 @@ fn agree_on_the_start<N: Network>(
     };
     let Checkpoint { header, parameters, optimizer } = here()?;
     let Header { dataset, recipe, seed, .. } = &header;
-    context.agree(&[
-        ("data set", dataset.fingerprint.clone().into_bytes()),
-        ("config", format!("{recipe} {seed}").into_bytes()),
-        ("checkpoint to start from", [numbers(&parameters), numbers(&optimizer)].concat()),
-        ("state", serde_json::to_vec(&header).unwrap_or_default()),
-    ])
+    agree(
+        &*context.ranks,
+        &[
+            ("data set", dataset.fingerprint.clone().into_bytes()),
+            ("config", format!("{recipe} {seed} {steps}").into_bytes()),
+            ("checkpoint to start from", [numbers(&parameters), numbers(&optimizer)].concat()),
+            ("state", serde_json::to_vec(&header).unwrap_or_default()),
+        ],
+    )
 }
 
 /// The epochs so far, what they say about going on, and what training leaves of them.
