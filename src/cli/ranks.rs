@@ -12,7 +12,7 @@ use crate::ranks::{Alone, Ranks, launched};
 static WORLD: OnceLock<Arc<dyn Ranks>> = OnceLock::new();
 
 /// How long the others leave it to the first one to say what is wrong.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Those that share the work of this command.
 pub(super) fn world() -> Arc<dyn Ranks> {
