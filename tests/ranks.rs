@@ -22,7 +22,7 @@ const COMPACT: &str = "run --config compact --data data --seed 3 --quiet --set d
                        --set extract.layers=[\"block2\"] --set extract.batch_size=7 --set pretrain.epochs=3 \
                        --set pretrain.batch_size=10 --set pretrain.weight_average=0.9 --set pretrain.keep=best \
                        --set pretrain.optimizer.kind=muon --set pretrain.optimizer.learning_rate=0.02 \
-                       --set pretrain.clip_norm=1 --set pretrain.sizes=[{\"side\":16,\"until\":0.5}] \
+                       --set pretrain.clip_norm=1 --set pretrain.sizes=[{\"size\":16,\"until\":0.5}] \
                        --set save.every_steps=1 --set finetune.mode=full --set finetune.epochs=2 \
                        --set finetune.batch_size=32";
 
@@ -81,7 +81,7 @@ fn any_number_of_processes_leaves_the_bytes_of_one() {
         }
     }
     // One stage after the other, by other numbers of processes.
-    let [_, options] = KERAS.split_at("run".len());
+    let (_, options) = KERAS.split_at("run".len());
     for (stage, processes) in [("pretrain", 4), ("extract", 3), ("finetune", 2)] {
         let outcome = run(&folder, processes, &format!("{stage} {options} --out stages")).unwrap();
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
@@ -100,7 +100,8 @@ fn children(launcher: u32) -> Vec<u32> {
 fn a_killed_process_ends_all_and_another_number_of_them_goes_on() {
     let folder = Folder::with_data();
     let wanted = std::env::var("ROTNET_KILLS").map_or(KILLS, |count| count.parse().unwrap());
-    let mut random = ChaCha8Rng::seed_from_u64(Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()));
+    let mut random =
+        ChaCha8Rng::seed_from_u64(Instant::now().elapsed().as_nanos() as u64 ^ u64::from(std::process::id()));
     folder.succeed(&format!("{COMPACT} --out whole"));
     let begun = Instant::now();
     let Some(_) = run(&folder, 2, &format!("{COMPACT} --out timed")) else { return };
@@ -160,7 +161,10 @@ fn what_is_wrong_with_one_process_ends_all_with_one_line() {
     let folder = Folder::with_data();
     let Some(outcome) = run(&folder, 5, &format!("{KERAS} --out a")) else { return };
     assert_eq!(outcome.code, 2, "{}", outcome.stderr);
-    assert!(error(&outcome).contains("5 ranks are too many: pretrain.batch_size makes steps of 32 samples, which 4"));
+    assert!(
+        error(&outcome)
+            .contains("5 ranks are too many: pretrain.batch_size makes steps of 32 samples, which 4")
+    );
     let outcome = run(&folder, 2, &format!("{KERAS} --out a --budget 5s")).unwrap();
     assert!(outcome.code == 2 && error(&outcome).contains("--budget"), "{}", outcome.stderr);
     let outcome = run(&folder, 2, &format!("{KERAS} --out a --devices flex,flex")).unwrap();
@@ -175,7 +179,11 @@ fn what_is_wrong_with_one_process_ends_all_with_one_line() {
     fs::create_dir(folder.path("elsewhere")).unwrap();
     folder.write_data("elsewhere/data");
     fs::write(folder.path("config.json"), r#"{"extends": "quickstart"}"#).unwrap();
-    fs::write(folder.path("elsewhere/config.json"), r#"{"extends": "quickstart", "pretrain": {"clip_norm": 1}}"#).unwrap();
+    fs::write(
+        folder.path("elsewhere/config.json"),
+        r#"{"extends": "quickstart", "pretrain": {"clip_norm": 1}}"#,
+    )
+    .unwrap();
     let here = env!("CARGO_BIN_EXE_rotnet");
     let long = KERAS.replace("run ", "run --config config.json ");
     let differing = |what: &str, second: &str, recipe: &str, prepare: &dyn Fn()| {
@@ -186,7 +194,11 @@ fn what_is_wrong_with_one_process_ends_all_with_one_line() {
         command.args([":", "-n", "1"]).args(second.split_whitespace()).args(recipe.split_whitespace());
         let outcome = folder.spawn(&mut command).finish();
         assert_eq!(outcome.code, 2, "{what}: {}", outcome.stderr);
-        assert!(error(&outcome).contains(&format!("rank 1 has another {what} than rank 0")), "{}", outcome.stderr);
+        assert!(
+            error(&outcome).contains(&format!("rank 1 has another {what} than rank 0")),
+            "{}",
+            outcome.stderr
+        );
         assert!(!folder.path("a").exists(), "{what}");
     };
     let elsewhere = format!("-wdir {} {here}", folder.path("elsewhere").display());

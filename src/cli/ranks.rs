@@ -80,9 +80,12 @@ fn same_program(ranks: &dyn Ranks) -> Result<()> {
     crate::ranks::agree(ranks, &[("program", sha256_file(&path)?.into_bytes())])
 }
 
-/// Threads of this process, if nobody says how many: all processors it may use, or its share of them where ranks of one
-/// machine may use the same. `mpirun` binds few ranks to a core each, more of them to other sets, or none to any.
+/// Threads of this process, if its options do not say how many. Of several ranks: all processors it may use, or its share of
+/// them where it is bound to none, as the others on this machine are not either; else 0, which leaves it to rayon.
 pub(super) fn threads() -> usize {
+    if world().size() == 1 || std::env::var_os("RAYON_NUM_THREADS").is_some() {
+        return 0;
+    }
     let usable = std::thread::available_parallelism().map_or(1, usize::from);
     let [_, ranks] = world().local();
     let all = crate::device::environment::processors().unwrap_or(usable);
