@@ -24,7 +24,9 @@ const COMPACT: &str = "run --config compact --data data --seed 3 --quiet --set d
                        --set pretrain.optimizer.kind=muon --set pretrain.optimizer.learning_rate=0.02 \
                        --set pretrain.clip_norm=1 --set pretrain.sizes=[{\"size\":16,\"until\":0.5}] \
                        --set save.every_steps=1 --set finetune.mode=full --set finetune.epochs=2 \
-                       --set finetune.batch_size=32";
+                       --set finetune.batch_size=32 --set extract.views=1";
+/// What is added: gradients over several views of an image are not those of shares of a batch, so each process makes all steps.
+const VIEWS: &str = " --set extract.views=4+flip --set pretrain.epochs=1";
 
 /// A command of so many processes, for any MPI; `None` where there is none.
 fn mpirun(program: &[&str], processes: usize) -> Option<Command> {
@@ -70,9 +72,10 @@ fn error(outcome: &Outcome) -> &str {
 #[test]
 fn any_number_of_processes_leaves_the_bytes_of_one() {
     let folder = Folder::with_data();
-    for (name, recipe) in [("keras", KERAS), ("compact", COMPACT)] {
+    let views = COMPACT.to_owned() + VIEWS;
+    for (name, recipe, most) in [("keras", KERAS, 4), ("compact", COMPACT, 4), ("views", &views, 2)] {
         folder.succeed(&format!("{recipe} --out {name}"));
-        for processes in 2..=4 {
+        for processes in 2..=most {
             let shared = format!("{name}-{processes}");
             let Some(outcome) = run(&folder, processes, &format!("{recipe} --out {shared}")) else { return };
             assert_eq!(outcome.code, 0, "{shared}\n{}", outcome.stderr);

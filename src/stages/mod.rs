@@ -27,7 +27,7 @@ use crate::data::{self, Dataset};
 use crate::device;
 use crate::device::environment::Environment;
 use crate::error::{Error, Result};
-use crate::model::ROTATIONS;
+use crate::model::{ROTATIONS, Views};
 use crate::progress::{Reporter, Stage};
 use crate::ranks::{Alone, Ranks, barrier, refuse_too_many};
 use crate::samples::Rotations;
@@ -184,7 +184,7 @@ impl Context {
 /// # Errors
 /// [`Error::Usage`].
 pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> {
-    let Config { pretrain, finetune, .. } = &context.config;
+    let Config { pretrain, extract, finetune, .. } = &context.config;
     for stage in stages {
         let copies = if pretrain.rotations == Rotations::All { ROTATIONS } else { 1 };
         match stage {
@@ -192,10 +192,10 @@ pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> 
                 let samples = pretrain.batch_size * copies;
                 refuse_too_many(&*context.ranks, "pretrain.batch_size", samples)?;
             }
-            Stage::Finetune if finetune.mode == FinetuneMode::Full => {
+            Stage::Finetune if finetune.mode == FinetuneMode::Full && extract.views == Views::One => {
                 refuse_too_many(&*context.ranks, "finetune.batch_size", finetune.batch_size)?;
             }
-            // A head alone is so little work that ranks without a share may wait.
+            // A head alone is so little work that ranks without a share may wait; several views are not shared.
             Stage::Extract | Stage::Finetune => {}
         }
     }

@@ -114,7 +114,12 @@ pub(super) fn run<N: Network>(
 ) -> Result<Trained> {
     let (samples, steps) = (material.samples, material.steps);
     let mut optimizer = loop_config.optimizer(steps);
-    let replicas = Replicas::new(&context.devices)?.with_ranks(Arc::clone(&context.ranks))?;
+    let replicas = Replicas::new(&context.devices)?.with_ranks(Arc::clone(&context.ranks), &network)?;
+    if context.ranks.size() > 1 && !network.meets_samples_once() {
+        reporter.report(Event::Note(
+            "every rank makes all steps: shares of several views would be summed in another order",
+        ));
+    }
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;

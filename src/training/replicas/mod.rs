@@ -37,6 +37,8 @@ use sum::{along_the_tree, over_ranks};
 pub struct Replicas {
     replicas: Vec<Replica>,
     ranks: Arc<dyn Ranks>,
+    /// Whether ranks share the steps, or each makes all of them.
+    shared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -67,20 +69,21 @@ impl Replicas {
             Ok(Replica { device: device.clone(), pool: pool.map(Arc::new) })
         };
         let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
-        Ok(Self { replicas, ranks: Arc::new(Alone) })
+        Ok(Self { replicas, ranks: Arc::new(Alone), shared: true })
     }
 
-    /// Shares every step with other ranks, each of which has one device.
+    /// Shares every step with other ranks, each of which has one device; or makes the same steps as they do, where sharing
+    /// them would change the result (see [`Network::meets_samples_once`]).
     ///
     /// # Errors
     /// [`Error::Usage`] for several ranks with another device than `flex`, or with several.
-    pub fn with_ranks(self, ranks: Arc<dyn Ranks>) -> Result<Self> {
+    pub fn with_ranks(self, ranks: Arc<dyn Ranks>, network: &impl Network) -> Result<Self> {
         match ranks.size() > 1 && !(self.replicas.len() == 1 && *self.main() == Device::flex()) {
             true => Err(Error::Usage {
                 problem: "several ranks compute on processors alone, one device `flex` each".into(),
                 hint: "leave out --device and --devices, or start one process".into(),
             }),
-            false => Ok(Self { ranks, ..self }),
+            false => Ok(Self { ranks, shared: network.meets_samples_once(), ..self }),
         }
     }
 
@@ -91,7 +94,7 @@ impl Replicas {
 
     /// What of a batch is this rank's share; `None` where it is all of it.
     pub(crate) fn share(&self, samples: usize) -> Option<Share> {
-        (self.ranks.size() > 1).then(|| Share::new(Arc::clone(&self.ranks), samples))
+        (self.ranks.size() > 1 && self.shared).then(|| Share::new(Arc::clone(&self.ranks), samples))
     }
 
     /// All of their devices, without automatic differentiation.

@@ -132,8 +132,8 @@ fn with_rule(rule: Rule) -> Optimizer {
 /// ranks.
 fn on_ranks(encoder: &EncoderConfig, rule: &Rule, size: usize) -> Vec<(Vec<f32>, Parameters)> {
     let steps = |ranks: Arc<dyn Ranks>| {
-        let replicas = Replicas::new(&[Device::flex()])?.with_ranks(ranks)?;
         let (mut network, mut optimizer) = (network(encoder), with_rule(rule.clone()));
+        let replicas = Replicas::new(&[Device::flex()])?.with_ranks(ranks, &network)?;
         let mut numbers = Vec::new();
         for (step, images) in [17, 17, 17, 5].into_iter().enumerate() {
             let mut whole = batch(17 * step as u32, images);
@@ -177,7 +177,7 @@ fn any_number_of_ranks_gives_the_bytes_of_one() {
 fn ranks_are_refused_another_device_or_several() {
     let several = Replicas::new(&vec![Device::flex(); 2]).unwrap();
     let ranks = ranks::group(2).remove(0);
-    assert!(matches!(several.with_ranks(ranks), Err(Error::Usage { .. })));
+    assert!(matches!(several.with_ranks(ranks, &network(&seed_encoder())), Err(Error::Usage { .. })));
 }
 
 #[test]
