@@ -92,11 +92,26 @@ fn any_number_of_processes_leaves_the_bytes_of_one() {
     assert_same_results(&folder, "keras", "stages");
 }
 
-/// The processes that a launcher started.
+/// The living processes that a launcher started.
 fn children(launcher: u32) -> Vec<u32> {
-    let output = Command::new("ps").args(["-o", "pid=", "--ppid", &launcher.to_string()]).output().unwrap();
+    let launcher = launcher.to_string();
+    let output = Command::new("ps").args(["-o", "pid=,stat=", "--ppid", &launcher]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.split_whitespace().map(|id| id.parse().unwrap()).collect()
+    let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
+    lines.filter(|(_, state)| !state.trim().starts_with('Z')).map(|(id, _)| id.parse().unwrap()).collect()
+}
+
+/// Waits for the end of a launcher of whose ranks one was killed. Open MPI 4.1.4's own process can be left waiting for itself
+/// when a rank dies while it starts, with all ranks gone; then it is ended from here.
+fn all_end(running: &mut Running) {
+    let start = Instant::now();
+    while !running.ends_within(Duration::from_secs(1)) {
+        if start.elapsed() > Duration::from_secs(20) && children(running.id()).is_empty() {
+            println!("mpirun was left waiting for itself");
+            return running.signal("KILL");
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "the others went on");
+    }
 }
 
 #[test]
@@ -129,9 +144,8 @@ fn a_killed_process_ends_all_and_another_number_of_them_goes_on() {
             if let Some(rank) = ranks.get(random.next_u32() as usize % ranks.len().max(1)) {
                 let _ = Command::new("kill").args(["-s", "KILL", &rank.to_string()]).status();
             }
-            let killed = Instant::now();
+            all_end(&mut running);
             running.finish();
-            assert!(killed.elapsed() < Duration::from_secs(60), "the others went on");
             kills += 1;
         }
         assert_same_results(&folder, "whole", &name);

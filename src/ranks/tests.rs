@@ -15,6 +15,12 @@ fn every_rank_gets_what_all_give() {
         let first = collect_numbers(&*ranks, vec![f32::from(rank); 2]);
         assert_eq!(first.concat().len(), if rank == 0 { 6 } else { 0 });
         assert_eq!(ranks.broadcast(vec![rank + 7; 1 + ranks.rank()]), [7]);
+        let asked = (rank == 1).then_some(Stop::Terminate);
+        assert_eq!(any_stop(&*ranks, asked), Some(Stop::Terminate));
+        assert_eq!(any_stop(&*ranks, None), None);
+        let same = agree(&*ranks, &[("data", vec![1]), ("config", vec![rank / 2])]);
+        let Err(Error::Usage { problem, .. }) = same else { panic!("ranks differ") };
+        assert_eq!(problem, "rank 2 has another config than rank 0");
         barrier(&*ranks);
         Ok(found)
     });
