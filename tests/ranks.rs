@@ -188,6 +188,17 @@ fn what_is_wrong_with_one_process_ends_all_with_one_line() {
     assert!(outcome.code == 2 && error(&outcome).contains("one device `flex` each"), "{}", outcome.stderr);
     assert!(!folder.path("a").exists());
 
+    // As by an `srun` that does not speak MPI's language.
+    for (rank, lines) in [("0", 1), ("1", 0)] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rotnet"));
+        command.args(KERAS.split_whitespace()).args(["--out", "a"]);
+        command.env("SLURM_STEP_NUM_TASKS", "2").env("SLURM_PROCID", rank);
+        let outcome = folder.spawn(&mut command).finish();
+        let told = outcome.stderr.matches("error: started 2 times, but MPI finds 1 of them").count();
+        assert_eq!((outcome.code, told), (2, lines), "{}", outcome.stderr);
+    }
+    assert!(!folder.path("a").exists());
+
     // The second process is another program, or sees other files under the same names.
     fs::copy(env!("CARGO_BIN_EXE_rotnet"), folder.path("other")).unwrap();
     let mut program = fs::read(folder.path("other")).unwrap();

@@ -37,7 +37,7 @@ pub(super) fn join(command: &Command) -> Result<()> {
     if size == 1 || !shared {
         return Ok(());
     }
-    let ranks = connect(size).inspect_err(|error| {
+    let ranks = connect(size).and_then(|ranks| all_there(ranks, size)).inspect_err(|error| {
         // The first one says it.
         if rank > 0 {
             std::process::exit(error.exit_code().into());
@@ -60,6 +60,19 @@ fn connect(size: usize) -> Result<Arc<dyn Ranks>> {
         ),
         hint: "build it with `--features mpi`, or start it once".into(),
     })
+}
+
+/// Refuses a launcher that does not speak the language of the MPI library: each process would believe to be alone.
+fn all_there(ranks: Arc<dyn Ranks>, size: usize) -> Result<Arc<dyn Ranks>> {
+    match ranks.size() == size {
+        true => Ok(ranks),
+        false => Err(Error::Usage {
+            problem: format!("started {size} times, but MPI finds {} of them", ranks.size()),
+            hint: "start it with the mpirun of the MPI library that it was built with, or tell srun which one that is \
+                   (--mpi=pmix; `srun --mpi=list`)"
+                .into(),
+        }),
+    }
 }
 
 /// Refuses processes of other programs or command lines. Programs for other processors have other bytes.
