@@ -53,9 +53,10 @@ fn convolutions(criterion: &mut Criterion) {
 
 fn the_rest(criterion: &mut Criterion) {
     let (rows, scale, shift) = (random([BATCH * 256, 64]), random([64]), random([64]));
-    let options = NormOptions { epsilon: 1e-5, relu: true };
+    let options = NormOptions { epsilon: 1e-5, relu: true, share: None };
     both(criterion, "batch norm 8192 x 64 forward and backward", || {
-        let (output, ..) = kernels::batch_norm(rows.clone(), BATCH, scale.clone(), shift.clone(), options);
+        let (output, ..) =
+            kernels::batch_norm(rows.clone(), BATCH, scale.clone(), shift.clone(), options.clone());
         drop(output.sum().backward());
     });
 

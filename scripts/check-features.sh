@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Type-checks and lints every cargo feature but `remote`, which continuous integration builds. Needs no driver and no SDK;
+# Type-checks and lints every cargo feature but `remote` and `mpi`, which continuous integration builds. Needs no driver and no SDK;
 # an hour on two cores the first time. Usage: scripts/check-features.sh [FEATURE ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -23,6 +23,7 @@ pub mod kernels;
 pub mod math;
 pub mod model;
 pub mod progress;
+pub mod ranks;
 pub mod samples;
 pub mod stages;
 pub mod store;

@@ -147,14 +147,20 @@ pub enum Stop {
     Interrupt,
     /// The system (SIGTERM).
     Terminate,
+    /// The system that runs the job, some time before it ends it (SIGUSR1).
+    Warning,
 }
 
 impl Stop {
-    /// Exit status of a program that was stopped by this.
+    /// All of them, the most urgent first.
+    pub const ALL: [Self; 3] = [Self::Interrupt, Self::Terminate, Self::Warning];
+
+    /// Exit status of a program that was stopped by this: 128 and the number of the signal on Linux.
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Interrupt => 130,
             Self::Terminate => 143,
+            Self::Warning => 138,
         }
     }
 }
@@ -164,6 +170,7 @@ impl std::fmt::Display for Stop {
         out.write_str(match self {
             Self::Interrupt => "SIGINT",
             Self::Terminate => "SIGTERM",
+            Self::Warning => "SIGUSR1",
         })
     }
 }

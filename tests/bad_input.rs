@@ -286,3 +286,27 @@ fn a_server_that_cuts_the_connection_half_way() {
     );
     assert!(!folder.path("data").join(DATA).exists());
 }
+
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn a_program_that_cannot_share_work_is_not_started_several_times() {
+    let folder = Folder::with_data();
+    let started = |rank: &str, arguments: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_rotnet"));
+        command.args(arguments.split_whitespace());
+        command.env("OMPI_COMM_WORLD_SIZE", "2").env("OMPI_COMM_WORLD_RANK", rank);
+        folder.spawn(&mut command).finish()
+    };
+    let run = format!("run {SHORT} --out a");
+    let [first, second] = ["0", "1"].map(|rank| started(rank, &run));
+    assert_eq!([first.code, second.code], [2, 2]);
+    assert!(
+        first.stderr.starts_with("error: started 2 times, and built without the feature `mpi`"),
+        "{}",
+        first.stderr
+    );
+    assert_eq!((first.stderr.lines().count(), second.stderr.as_str()), (1, ""));
+    assert!(!folder.path("a").exists());
+    // What each may do by itself.
+    assert_eq!(started("1", "config show quickstart").code, 0);
+}

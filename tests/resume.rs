@@ -26,7 +26,7 @@ fn a_signal_saves_within_the_epoch_and_says_how_to_go_on() {
     let folder = Folder::with_data();
     let long = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=40");
     folder.succeed(&format!("run {long} --out whole"));
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (signal, code) in [("INT", 130), ("TERM", 143), ("USR1", 138)] {
         let out = folder.path(signal);
         let command = format!("run {long} --out {signal}");
         let mut running = folder.start(&command);

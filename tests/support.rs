@@ -26,6 +26,12 @@ impl Running {
         assert!(status.unwrap().success());
     }
 
+    /// The number of the process.
+    #[cfg(feature = "mpi")]
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// The first line of standard output, once it is there.
     #[cfg(feature = "remote")]
     pub fn first_line(&mut self) -> String {

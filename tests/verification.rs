@@ -9,12 +9,15 @@ use crate::support::Folder;
 fn verify_resume_finds_no_difference_after_kills_and_with_other_threads() {
     let folder = Folder::with_data();
     let command = SHORT.replace("--quiet ", "");
-    let outcome =
-        folder.succeed(&format!("verify resume {command} --set data.train_images=40 --kills 3 --json"));
+    let outcome = folder.succeed(&format!(
+        "verify resume {command} --set data.train_images=40 --set pretrain.batch_size=32 --kills 3 --json"
+    ));
     let found: Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert_eq!(found["results"].as_array().unwrap().len(), 11);
     let comparisons = found["comparisons"].as_array().unwrap();
-    assert_eq!(comparisons.len(), 4);
+    assert_eq!(comparisons.len(), 7);
+    assert_eq!(comparisons[6]["name"], "shared by 4 ranks");
+    assert_eq!(found["golden"], found["golden_shipped"]);
     assert_eq!(comparisons[0]["kills"], 3);
     for comparison in comparisons {
         assert_eq!(comparison["differing"], serde_json::json!([]));

@@ -30,7 +30,8 @@ Examples:
   rotnet pretrain --out runs/a --set pretrain.epochs=2
   rotnet extract --out runs/a && rotnet finetune --out runs/a
 
-Exit status: 0 done, 1 the work failed, 2 usage or config, 130 or 143 stopped by Ctrl-C or SIGTERM.";
+Exit status: 0 done, 1 the work failed, 2 usage or config, 130, 143 or 138 stopped by \
+Ctrl-C, SIGTERM or SIGUSR1.";
 
 /// Self-supervised learning on images: learn features from unlabeled images by predicting their rotation,
 /// write the features to disk, train and test a classifier on them.

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use super::ranks::leads;
 use super::time_left::{TimeLeft, clock};
 use crate::progress::{EpochMetrics, Event, Reporter, Silent, Unit};
 
 /// The reporter for this terminal.
 pub fn reporter(quiet: bool) -> Box<dyn Reporter> {
-    match (quiet, stderr().is_terminal()) {
+    match (quiet || !leads(), stderr().is_terminal()) {
         (true, _) => Box::new(Silent),
         (false, true) => Box::new(Bars::default()),
         (false, false) => Box::new(Lines::default()),

@@ -19,6 +19,7 @@ mod orient;
 mod pipeline;
 mod plan;
 mod predict;
+mod ranks;
 mod report;
 mod shell;
 mod signals;
@@ -45,13 +46,20 @@ pub fn main() -> ExitCode {
     let Translated { words, notes } = old_spellings::translate(std::env::args_os().collect());
     let arguments = help::parse(&words);
     notes.iter().for_each(|text| note(text));
-    match choose_kernels().and_then(|()| execute(arguments.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+    let command = arguments.command;
+    match choose_kernels().and_then(|()| ranks::join(&command)).and_then(|()| execute(command)) {
+        Ok(()) => {
+            ranks::leave(0, true);
+            ExitCode::SUCCESS
+        }
         Err(error) => {
-            match &error {
-                Error::Stopped { .. } => eprintln!("{error}; continue with `{}`", shell::resuming_command()),
-                _ => eprintln!("error: {error}; {}", error.hint()),
-            }
+            let stopped = matches!(error, Error::Stopped { .. });
+            let text = match stopped {
+                true => format!("{error}; continue with `{}`", shell::resuming_command()),
+                false => format!("error: {error}; {}", error.hint()),
+            };
+            ranks::complain(text, stopped);
+            ranks::leave(error.exit_code(), stopped);
             ExitCode::from(error.exit_code())
         }
     }
@@ -94,7 +102,8 @@ fn execute(command: Command) -> Result<()> {
 
 /// Prints a note on stderr, unless `--quiet` is given.
 fn note(text: &str) {
-    if !std::env::args_os().any(|word| word == "--quiet" || word == "-q") {
+    let quiet = std::env::args_os().any(|word| word == "--quiet" || word == "-q");
+    if !quiet && crate::ranks::launched()[0] == 0 {
         eprintln!("note: {text}");
     }
 }
@@ -104,14 +113,13 @@ fn resolve(settings: &Settings) -> Result<Config> {
     settings.load(settings.config.as_deref(), settings.overrides()?)
 }
 
-/// Runs `work` on a pool of the given number of threads, by default one per processor.
+/// Runs `work` on a pool of the given number of threads, by default one per processor, which ranks of one machine share.
 fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) -> Result<T> {
+    let threads = threads.unwrap_or_else(ranks::threads);
     let pool =
-        rayon::ThreadPoolBuilder::new().num_threads(threads.unwrap_or(0)).build().map_err(|error| {
-            Error::Usage {
-                problem: format!("cannot start threads: {error}"),
-                hint: "ask for fewer with --threads".into(),
-            }
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|error| Error::Usage {
+            problem: format!("cannot start threads: {error}"),
+            hint: "ask for fewer with --threads".into(),
         })?;
     Ok(pool.install(work))
 }
@@ -125,6 +133,9 @@ fn print_json(value: &impl Serialize) -> Result<()> {
 
 /// Prints a line of the result; a closed pipe (`| head`) is not an error.
 fn print_line(text: &str) -> Result<()> {
+    if !ranks::leads() {
+        return Ok(());
+    }
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::io("write", "standard output")(error))

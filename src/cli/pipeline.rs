@@ -7,12 +7,14 @@ use serde::Serialize;
 use super::finetune::FinetuneArguments;
 use super::options::RunArguments;
 use super::plan::{self, PretrainArguments};
+use super::ranks::{leads, world};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::{Reporter, Stage};
+use crate::ranks::barrier;
 use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
@@ -36,7 +38,9 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
     };
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
-        stages::forecast(&context, reporter);
+        if context.ranks.size() == 1 {
+            stages::forecast(&context, reporter);
+        }
         Ok(RunResult {
             run: context.run.root().to_path_buf(),
             pretrain: stages::pretrain(&context, reporter)?,
@@ -86,6 +90,7 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
         }
     }
     let context = later_context(&arguments, |run| run.files(Stage::Finetune), &more)?;
+    stages::refuse_too_many_ranks(&context, &[Stage::Finetune])?;
     let summary = with_stage(&arguments, &context, |reporter| match no_test {
         true => stages::train_classifier(&context, &sources, reporter),
         false => stages::finetune(&context, &sources, reporter),
@@ -106,7 +111,10 @@ pub(super) fn later_context(
     more: &[&str],
 ) -> Result<Context> {
     let run = run_directory(arguments)?;
-    run.settle();
+    if leads() {
+        run.settle();
+    }
+    barrier(&*world());
     let mut overrides = arguments.settings.overrides()?;
     more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let begun =
@@ -120,6 +128,8 @@ fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Con
     plan::check(arguments)?;
     let PretrainArguments { run, budget, dry_run } = arguments;
     let mut context = context(run, resolve(&run.settings)?)?;
+    let stages = if all_stages { &[Stage::Pretrain, Stage::Finetune][..] } else { &[Stage::Pretrain] };
+    stages::refuse_too_many_ranks(&context, stages)?;
     if *dry_run {
         let result = with_stage(run, &context, |reporter| stages::dry_run(&context, all_stages, reporter))?;
         plan::show(&result, run.settings.output.json())?;
@@ -156,6 +166,7 @@ fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
     };
     let mut context = Context::new(run_directory(arguments)?, config, data_home(), existing)?;
     context.allow_data_mismatch = options.allow_data_mismatch;
+    context.ranks = world();
     Ok(context)
 }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::options::RunArguments;
+use super::ranks::world;
 use super::{print_json, print_line};
 use crate::error::{Error, Result};
 use crate::stages::{DryRun, Part};
@@ -43,8 +44,14 @@ fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Refuses a budget for a dry run.
+/// Refuses a budget for a dry run, and several ranks for either.
 pub(super) fn check(arguments: &PretrainArguments) -> Result<()> {
+    if world().size() > 1 && (arguments.budget.is_some() || arguments.dry_run) {
+        return Err(Error::Usage {
+            problem: "--budget and --dry-run measure the steps of one process".into(),
+            hint: "start one process, or set pretrain.steps".into(),
+        });
+    }
     match arguments.budget.is_some() && arguments.dry_run {
         true => Err(Error::Usage {
             problem: "--budget sets how long it takes, --dry-run measures it".into(),

@@ -1,9 +1,12 @@
-//! SIGINT and SIGTERM: the first asks for an end after the current step, the second ends at once.
+//! SIGINT and SIGTERM: the first asks for an end after the current step, the second ends at once. SIGUSR1, which Slurm sends
+//! some time before a job's end, asks for it as well.
 
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+#[cfg(unix)]
+use signal_hook::consts::SIGUSR1;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -23,7 +26,7 @@ impl Stoppable {
     /// [`Error::Io`] if the system refuses.
     pub(super) fn new(inner: Box<dyn Reporter>) -> Result<Self> {
         let signal = Arc::new(AtomicUsize::new(0));
-        register(&signal).map_err(Error::io("listen to", "SIGINT and SIGTERM"))?;
+        register(&signal).map_err(Error::io("listen to", "SIGINT, SIGTERM and SIGUSR1"))?;
         Ok(Self { inner, signal })
     }
 }
@@ -37,6 +40,8 @@ fn register(signal: &Arc<AtomicUsize>) -> io::Result<()> {
         flag::register(number, pending.clone())?;
         flag::register_usize(number, signal.clone(), number as usize)?;
     }
+    #[cfg(unix)]
+    flag::register_usize(SIGUSR1, signal.clone(), SIGUSR1 as usize)?;
     Ok(())
 }
 
@@ -53,6 +58,8 @@ impl Reporter for Stoppable {
         match self.signal.load(Ordering::Relaxed) as i32 {
             SIGINT => Some(Stop::Interrupt),
             SIGTERM => Some(Stop::Terminate),
+            #[cfg(unix)]
+            SIGUSR1 => Some(Stop::Warning),
             _ => None,
         }
     }

@@ -130,6 +130,13 @@ fn sysctl(name: &str) -> Option<String> {
     (output.status.success() && !text.is_empty()).then_some(text)
 }
 
+/// Number of processors of this machine, whichever this process may use; `None` if the system does not report it (all but
+/// Linux).
+pub fn processors() -> Option<usize> {
+    let text = std::fs::read_to_string("/proc/cpuinfo").ok()?;
+    Some(text.lines().filter(|line| line.starts_with("processor")).count()).filter(|&count| count > 0)
+}
+
 /// Largest resident memory of this process so far, in bytes; `None` if the system does not report it (all but Linux).
 pub fn peak_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -72,7 +72,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         let nodes = [input.node(), scale.node(), shift.node()];
         let input = contiguous(input.into_primitive());
         let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
-        let forward = flex::norm_forward(&input, samples, &scale, &shift, options);
+        let forward = flex::norm_forward(&input, samples, &scale, &shift, &options);
         let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
@@ -84,6 +84,7 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                     scale,
                     shift,
                     relu: options.relu,
+                    share: options.share,
                 };
                 operation.finish(state, forward.output)
             }

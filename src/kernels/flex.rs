@@ -14,6 +14,7 @@ use super::{
     AdamStep, Arithmetic, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision,
     SgdStep, pooling, reference,
 };
+use crate::ranks::Share;
 
 type Integers = IntTensor<Flex>;
 
@@ -54,7 +55,7 @@ impl Kernels for Flex {
         shift: Floats,
         options: NormOptions,
     ) -> (Floats, Floats, Floats) {
-        let forward = norm_forward(&contiguous(input), samples, &scale, &shift, options);
+        let forward = norm_forward(&contiguous(input), samples, &scale, &shift, &options);
         (forward.output, forward.mean, forward.variance)
     }
 
@@ -343,7 +344,7 @@ pub(super) fn norm_forward(
     samples: usize,
     scale: &Floats,
     shift: &Floats,
-    options: NormOptions,
+    options: &NormOptions,
 ) -> NormForward {
     let [_, channels] = input.shape().dims();
     let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
@@ -353,7 +354,14 @@ pub(super) fn norm_forward(
     let (statistics, inverse_deviation) = timed(
         || format!("{} forward", norm_name(input)),
         || {
-            let statistics = cpu::batch_statistics(rows, samples, channels);
+            let moments = cpu::batch_moments(rows, samples, channels);
+            let moments = match &options.share {
+                Some(share) => {
+                    share.total(&moments.numbers(), cpu::Moments::from_numbers, cpu::Moments::merge)
+                }
+                None => moments,
+            };
+            let statistics = moments.statistics();
             let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
             cpu::normalise(rows, &statistics.mean, &inverse, affine, options.relu, &mut output);
             (statistics, inverse)
@@ -377,6 +385,7 @@ pub(super) struct NormState {
     pub scale: Floats,
     pub shift: Floats,
     pub relu: bool,
+    pub share: Option<Share>,
 }
 
 /// Gradients of input, scale and shift.
@@ -394,10 +403,16 @@ pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] 
                 affine: cpu::Affine { scale: floats(&scale), shift: floats(&shift) },
                 relu: state.relu,
             };
-            let total = cpu::affine_gradient(forward, floats(&gradient));
-            cpu::input_gradient(forward, &total, gradient.storage_mut());
-            let channels = total.scale.len();
-            let cpu::AffineGradient { scale, shift } = total;
+            let own = cpu::affine_gradient(forward, floats(&gradient));
+            let whole = state.share.as_ref().map(|share| {
+                let (read, add) = (cpu::AffineGradient::from_numbers, cpu::AffineGradient::add);
+                (share.total(&own.numbers(), read, add), share.of())
+            });
+            let (total, samples) = whole.as_ref().map_or((&own, state.samples), |(total, of)| (total, *of));
+            cpu::input_gradient(forward, total, samples, gradient.storage_mut());
+            // Those of all shares are added with the other gradients.
+            let cpu::AffineGradient { scale, shift } = own;
+            let channels = scale.len();
             [gradient, tensor(scale, &[channels]), tensor(shift, &[channels])]
         },
     )

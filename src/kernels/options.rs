@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::ranks::Share;
+
 /// How a convolution is computed. Which method is used follows from a layer's shape alone, so results depend neither on
 /// threads nor on the processor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -76,12 +78,15 @@ impl OverlappingPool {
 }
 
 /// Options of batch normalisation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct NormOptions {
     /// Added to the variance.
     pub epsilon: f32,
     /// ReLU after scale and shift.
     pub relu: bool,
+    /// Of which batch the rows are a share, if they are not all of it: its statistics are taken, forward and backward, by
+    /// the kernels of `flex`. Other devices take those of the rows.
+    pub share: Option<Share>,
 }
 
 /// One update of Adam (Kingma and Ba 2015, section 2, the efficient order of computation).

@@ -190,7 +190,6 @@ proptest! {
         relu in any::<bool>(),
     ) {
         let rows = samples * places;
-        let options = NormOptions { epsilon: 1e-5, relu };
         let run = |operation: fn(_, _, _, _, _) -> Three| {
             let (x, scale, shift) = (tensor([rows, channels], 1), tensor([channels], 2), tensor([channels], 3));
             let (output, mean, variance) = operation(
@@ -198,7 +197,7 @@ proptest! {
                 samples,
                 scale.clone().into_dispatch(),
                 shift.clone().into_dispatch(),
-                options,
+                NormOptions { epsilon: 1e-5, relu, share: None },
             );
             let output = Tensor::<2>::from_dispatch(output);
             let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
@@ -398,8 +397,11 @@ fn a_training_step_on_ndarray_equals_one_on_flex() {
         let device = device.autodiff();
         let network = RotationNetwork::new(&EncoderConfig::default(), [32, 32, 3], 1, &device);
         let mut optimizer = Optimizer::new(&OptimizerConfig::default());
-        let batch =
-            Batch { inputs: Inputs::Values(numbers(8 * 3072, 9)), labels: vec![0, 1, 2, 3, 0, 1, 2, 3] };
+        let batch = Batch {
+            inputs: Inputs::Values(numbers(8 * 3072, 9)),
+            labels: vec![0, 1, 2, 3, 0, 1, 2, 3],
+            share: None,
+        };
         let (network, loss, _) = step(network, &mut optimizer, batch, 0.0, &device);
         (values(loss), collect(&network))
     };

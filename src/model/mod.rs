@@ -42,6 +42,12 @@ pub trait Network: Module {
 
     /// `[batch, values]` to `[batch, classes]`.
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2>;
+
+    /// Whether every parameter meets every sample but once on the way to the logits. Only then do the gradients of a
+    /// batch's shares add up to that of the batch bit for bit: sums over several meetings are made in another order.
+    fn meets_samples_once(&self) -> bool {
+        true
+    }
 }
 
 /// Encoder and rotation head: what `pretrain` trains.
@@ -338,5 +344,9 @@ impl Network for ImageClassifier {
 
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         self.classifier.logits(self.encoder.read_in(mode, batch, &self.readout), mode)
+    }
+
+    fn meets_samples_once(&self) -> bool {
+        self.readout.views == Views::One
     }
 }

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use super::Initialiser;
 use crate::kernels::{self, NormOptions};
+use crate::ranks::Share;
 
 /// Share of the newest batch in the running statistics (PyTorch's default).
 pub(crate) const MOMENTUM: f64 = 0.1;
@@ -12,10 +13,12 @@ pub(crate) const MOMENTUM: f64 = 0.1;
 const EPSILON: f32 = 1e-5;
 
 /// What a network is run for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+#[derive(Clone, Copy, Debug)]
+pub enum Mode<'a> {
     /// Batch normalisation uses the statistics of the batch, and updates the running ones.
     Train,
+    /// The same for a share of a batch, with the statistics of all of it.
+    TrainShare(&'a Share),
     /// Batch normalisation uses the running statistics. The network stays as it is.
     Evaluate,
 }
@@ -44,14 +47,18 @@ impl BatchNorm {
 
     /// `[rows, channels]` to the same shape; the rows belong to so many samples.
     pub fn forward(&self, rows: Tensor<2>, samples: usize, mode: Mode) -> Tensor<2> {
-        let options = NormOptions { epsilon: EPSILON, relu: true };
+        let share = match mode {
+            Mode::TrainShare(share) => Some(share.clone()),
+            Mode::Train | Mode::Evaluate => None,
+        };
+        let options = NormOptions { epsilon: EPSILON, relu: true, share };
         let (scale, shift) = (self.scale.val(), self.shift.val());
         match mode {
             Mode::Evaluate => {
                 let (mean, variance) = (self.running_mean.value_sync(), self.running_variance.value_sync());
                 kernels::normalise(rows, mean, variance, scale, shift, options)
             }
-            Mode::Train => {
+            Mode::Train | Mode::TrainShare(_) => {
                 let (output, mean, variance) = kernels::batch_norm(rows, samples, scale, shift, options);
                 for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
                     running.update(updated(running.value_sync(), newest));

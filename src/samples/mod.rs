@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 
 use crate::error::Error;
+use crate::ranks::Share;
 pub use images::{PlainImages, RotatedImages, Rotations};
 pub use resident::{Pictures, Place, Resident};
 
@@ -48,6 +49,8 @@ pub struct Batch {
     pub inputs: Inputs,
     /// One per sample.
     pub labels: Vec<u8>,
+    /// Which share of a batch of several ranks these are; `None` where they are all of it.
+    pub share: Option<Share>,
 }
 
 /// What the network sees, not yet on a device.
@@ -82,20 +85,24 @@ impl Batch {
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
         samples.fill(epoch, indices, &mut inputs, &mut labels);
-        Self { inputs: Inputs::Values(inputs), labels }
+        Self { inputs: Inputs::Values(inputs), labels, share: None }
     }
 
     /// The same, to be made by a device that has the images of `samples`.
     pub fn on(resident: &Arc<Resident>, samples: &dyn Samples, epoch: u64, indices: &[u32]) -> Self {
         let mut labels = vec![0; indices.len()];
         let places = samples.places(epoch, indices, &mut labels);
-        Self { inputs: Inputs::Places(Arc::clone(resident), places), labels }
+        Self { inputs: Inputs::Places(Arc::clone(resident), places), labels, share: None }
     }
 
     /// Splits off the samples from `sample` on.
     pub fn split_off(&mut self, sample: usize) -> Self {
         let values = self.inputs.values(self.labels.len());
-        Self { inputs: self.inputs.split_off(sample, values), labels: self.labels.split_off(sample) }
+        Self {
+            inputs: self.inputs.split_off(sample, values),
+            labels: self.labels.split_off(sample),
+            share: None,
+        }
     }
 
     /// `[samples, values]` and `[samples]`.

@@ -12,6 +12,7 @@ use crate::data::{self, Dataset};
 use crate::error::{Error, Result};
 use crate::model::RotationNetwork;
 use crate::progress::{Event, Reporter};
+use crate::ranks::Alone;
 use crate::training::{self, Replicas};
 
 /// A budget divided by this is the time to measure a step of one size, within these limits.
@@ -61,13 +62,13 @@ impl Pace {
         let probe = Probe::new(config, dataset, split, &pretext.pixels, encoder)?;
         let start = Instant::now();
         if let Some(probe) = probe {
-            probe.accuracies(encoder);
+            probe.accuracies(encoder, &Alone);
         }
         let every = config.pretrain.probe.as_ref().map_or(1, |probe| probe.every);
         let look = start.elapsed().as_secs_f64() / every as f64;
         let start = Instant::now();
         if let Some(validation) = &pretext.validation {
-            training::evaluate(&full.network, validation, &context.device);
+            training::evaluate(&full.network, validation, &context.device, &Alone);
         }
         Ok(Self {
             step: mean_until(&sizes, 1.0),

@@ -3,10 +3,11 @@
 use std::convert::Infallible;
 
 use crate::model::{Encoder, Readout};
+use crate::ranks::{Ranks, To, in_turn};
 use crate::samples::{Batch, PlainImages, Samples};
 
 /// Passes the features of all images to `take`, with their labels, `batch_size` images at a time; the features do not
-/// depend on the batch size.
+/// depend on the batch size. Several ranks share the images out, and pass them on where `to` says.
 ///
 /// # Errors
 /// Whatever `take` returns.
@@ -15,27 +16,38 @@ pub(super) fn encode<E>(
     readout: &Readout,
     images: &PlainImages,
     batch_size: usize,
+    (ranks, to): (&dyn Ranks, To),
     mut take: impl FnMut(&[f32], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
     let device = encoder.device();
     let indices: Vec<u32> = (0..images.len() as u32).collect();
-    for indices in indices.chunks(batch_size) {
+    // Features, then labels.
+    let work = |indices: &&[u32]| {
         let batch = Batch::new(images, 0, indices);
         let labels = batch.labels.clone();
         let (inputs, _) = batch.into_tensors(&device);
-        let rows: Vec<f32> = encoder.read(inputs, readout).into_data().iter::<f32>().collect();
-        take(&rows, &labels)?;
-    }
-    Ok(())
+        let mut rows: Vec<f32> = encoder.read(inputs, readout).into_data().iter::<f32>().collect();
+        rows.extend(labels.into_iter().map(f32::from));
+        rows
+    };
+    in_turn(ranks, indices.chunks(batch_size), to, work, |indices, rows| {
+        let (rows, labels) = rows.split_at(rows.len().saturating_sub(indices.len()));
+        take(rows, &labels.iter().map(|&label| label as u8).collect::<Vec<_>>())
+    })
 }
 
 /// Images encoded at a time when all features are kept.
 const BATCH: usize = 256;
 
 /// The features of all images, `[images, width]`, and their labels.
-pub(crate) fn features(encoder: &Encoder, readout: &Readout, images: &PlainImages) -> (Vec<f32>, Vec<u8>) {
+pub(crate) fn features(
+    encoder: &Encoder,
+    readout: &Readout,
+    images: &PlainImages,
+    ranks: &dyn Ranks,
+) -> (Vec<f32>, Vec<u8>) {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
-    let Ok(()) = encode(encoder, readout, images, BATCH, |rows, of| {
+    let Ok(()) = encode(encoder, readout, images, BATCH, (ranks, To::All), |rows, of| {
         values.extend_from_slice(rows);
         labels.extend_from_slice(of);
         Ok::<(), Infallible>(())
@@ -50,6 +62,7 @@ mod tests {
     use super::*;
     use crate::data::{Images, Pixels};
     use crate::model::{EncoderConfig, EncoderKind, Initialiser, Pool, Views};
+    use crate::ranks::Alone;
     use crate::samples::{RotatedImages, Rotations};
 
     #[test]
@@ -76,8 +89,8 @@ mod tests {
             together.extend_from_slice(rows);
             Ok::<(), Infallible>(())
         };
-        let Ok(()) = encode(&encoder, &four, &plain, 2, take);
-        assert_eq!(features(&encoder, &four, &plain), (together.clone(), vec![0, 1, 2]));
+        let Ok(()) = encode(&encoder, &four, &plain, 2, (&Alone, To::First), take);
+        assert_eq!(features(&encoder, &four, &plain, &Alone), (together.clone(), vec![0, 1, 2]));
         assert_eq!(together, each);
         assert_ne!(each[..32], each[32..64]);
     }

@@ -9,11 +9,12 @@ use serde_json::json;
 use super::encode::encode;
 use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
-use crate::data::{self, Dataset, Images, Pixels};
+use crate::data::{Dataset, Images, Pixels};
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file, write_json};
 use crate::model::{Encoder, FeatureMap, Readout};
 use crate::progress::{Event, Reporter, Stage, Unit};
+use crate::ranks::{Ranks, To, agree};
 use crate::samples::PlainImages;
 use crate::store::checkpoint::{Checkpoint, DatasetLabel};
 use crate::store::features::{FeatureFiles, FeatureWriter, Manifest, Origin};
@@ -57,7 +58,7 @@ pub fn extract(
     let readout = config.extract.readout();
     let width = encoder.read_width(&readout)?;
     context.check(&context.run.files(Stage::Extract))?;
-    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let dataset = context.open_data(reporter)?;
     check_data(context, &checkpoint, &dataset, reporter)?;
     training_stage::announce(Stage::Extract, &dataset.name, reporter);
 
@@ -67,11 +68,12 @@ pub fn extract(
         return Ok(summary);
     }
     let test_images = dataset.open_test()?;
-    let work = context.begin(Stage::Extract)?;
+    agree(&*context.ranks, &[("checkpoint, config or data set", format!("{origin:?}").into_bytes())])?;
+    let work = context.leads().then(|| context.begin(Stage::Extract)).transpose()?;
     let total = dataset.train.len() + test_images.len();
     reporter.report(Event::TaskStarted { label: "extract", total: total as u64, unit: Unit::Images });
     let start = Instant::now();
-    let files = work.directory().features();
+    let files = work.as_ref().map(|work| work.directory().features());
     let extraction = Extraction {
         encoder: &encoder,
         readout: &readout,
@@ -79,29 +81,34 @@ pub fn extract(
         origin: &origin,
         width,
         config: &config.extract,
+        ranks: &*context.ranks,
     };
-    let train = extraction.write(&files.train(), &dataset.train, &dataset.names.train, reporter)?;
-    let test = extraction.write(&files.test(), &test_images, &dataset.names.test, reporter)?;
+    let [train_file, test_file] =
+        [FeatureFiles::train, FeatureFiles::test].map(|file| files.as_ref().map(file));
+    let train = extraction.write(train_file, &dataset.train, &dataset.names.train, reporter)?;
+    let test = extraction.write(test_file, &test_images, &dataset.names.test, reporter)?;
     let seconds = start.elapsed().as_secs_f64();
     reporter.report(Event::TaskFinished);
 
-    train.finish()?;
-    test.finish()?;
-    let manifest = extraction.manifest(&files, &dataset, [dataset.train.len(), test_images.len()])?;
-    files.write_manifest(&manifest)?;
-    let summary = ExtractSummary {
-        dataset: origin.dataset,
-        checkpoint: origin.checkpoint,
-        layer: origin.layer,
-        train: manifest.train,
-        test: manifest.test,
-        images_per_second: total as f64 / seconds,
-        seconds,
-    };
-    context.run.record_run(context.environment(), label(&dataset), None)?;
-    write_json(&work.directory().summary(), &summary)?;
-    context.finish(Stage::Extract, work)?;
-    Ok(summary)
+    context.conclude(work, |work| {
+        [train, test].into_iter().flatten().try_for_each(FeatureWriter::finish)?;
+        let files = work.directory().features();
+        let manifest = extraction.manifest(&files, &dataset, [dataset.train.len(), test_images.len()])?;
+        files.write_manifest(&manifest)?;
+        let summary = ExtractSummary {
+            dataset: label(&dataset),
+            checkpoint: origin.checkpoint.clone(),
+            layer: origin.layer.clone(),
+            train: manifest.train,
+            test: manifest.test,
+            images_per_second: total as f64 / seconds,
+            seconds,
+        };
+        context.run.record_run(context.environment(), label(&dataset), None)?;
+        write_json(&work.directory().summary(), &summary)?;
+        context.finish(Stage::Extract, work)?;
+        Ok(summary)
+    })
 }
 
 /// How images become features.
@@ -113,21 +120,26 @@ struct Extraction<'a> {
     /// Features per image.
     width: usize,
     config: &'a ExtractConfig,
+    ranks: &'a dyn Ranks,
 }
 
 impl Extraction<'_> {
-    /// Writes the features of `images`; the file is named `path` once the returned writer is finished.
+    /// Computes the features of `images` and writes them, on the first rank, which alone has a `path`; the file is named so
+    /// once the returned writer is finished.
     fn write(
         &self,
-        path: &Path,
+        path: Option<PathBuf>,
         images: &Images,
         names: &[String],
         reporter: &mut dyn Reporter,
-    ) -> Result<FeatureWriter> {
-        let mut writer = FeatureWriter::create(path, self.origin, &images.labels, names, self.width)?;
+    ) -> Result<Option<FeatureWriter>> {
+        let create =
+            |path: PathBuf| FeatureWriter::create(&path, self.origin, &images.labels, names, self.width);
+        let mut writer = path.map(create).transpose()?;
         let plain = PlainImages::all(images, self.pixels);
-        encode(self.encoder, self.readout, &plain, self.config.batch_size, |rows, _| {
-            writer.push(rows)?;
+        let to = (self.ranks, To::First);
+        encode(self.encoder, self.readout, &plain, self.config.batch_size, to, |rows, _| {
+            writer.as_mut().map_or(Ok(()), |writer| writer.push(rows))?;
             reporter.report(Event::TaskAdvanced((rows.len() / self.width) as u64));
             match reporter.stop() {
                 None => Ok(()),

@@ -20,13 +20,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use burn::tensor::Device;
+use serde::{Serialize, de::DeserializeOwned};
 
-use crate::config::Config;
-use crate::data::Dataset;
+use crate::config::{Config, FinetuneMode};
+use crate::data::{self, Dataset};
 use crate::device;
 use crate::device::environment::Environment;
 use crate::error::{Error, Result};
-use crate::progress::Stage;
+use crate::model::{ROTATIONS, Views};
+use crate::progress::{Reporter, Stage};
+use crate::ranks::{Alone, Ranks, barrier, refuse_too_many};
+use crate::samples::Rotations;
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory, RunLock};
@@ -63,6 +67,8 @@ pub struct Context {
     pub existing: Existing,
     /// Accept a data set other than the one the checkpoint was trained on.
     pub allow_data_mismatch: bool,
+    /// Those that do the same work together; the first one alone writes.
+    pub ranks: Arc<dyn Ranks>,
     lock: Arc<OnceLock<RunLock>>,
 }
 
@@ -81,13 +87,19 @@ impl Context {
             data_home,
             existing,
             allow_data_mismatch: false,
+            ranks: Arc::new(Alone),
             lock: Arc::default(),
         })
     }
 
-    /// Locks the run for this process, as long as the context lives.
+    /// Whether this rank writes, logs and shows how far the work is.
+    pub(crate) fn leads(&self) -> bool {
+        self.ranks.rank() == 0
+    }
+
+    /// Locks the run for this process, as long as the context lives; the first rank does it for all.
     fn take(&self) -> Result<()> {
-        if self.lock.get().is_none() {
+        if self.lock.get().is_none() && self.leads() {
             let lock = self.run.lock()?;
             self.run.remove_leftovers();
             self.lock.get_or_init(|| lock);
@@ -100,15 +112,45 @@ impl Context {
     /// # Errors
     /// [`Error::OutputExists`], [`Error::RunInUse`].
     fn check(&self, place: &StageDirectory) -> Result<()> {
-        if self.run.root().exists() {
+        if self.leads() && self.run.root().exists() {
             self.take()?;
         }
+        // What the first one puts in order is not looked at before.
+        barrier(&*self.ranks);
         match self.existing {
             Existing::Refuse if place.holds_results() => {
                 Err(Error::OutputExists { path: place.path().to_path_buf() })
             }
             _ => Ok(()),
         }
+    }
+
+    /// Opens the run's data set, on one rank of each machine after the other: what has to be made or fetched is so once.
+    fn open_data(&self, reporter: &mut dyn Reporter) -> Result<Dataset> {
+        let mut open = || data::open(&self.config.data, &self.data_home, reporter);
+        let first = self.ranks.local()[0] == 0;
+        let opened = first.then(&mut open).transpose()?;
+        barrier(&*self.ranks);
+        opened.map_or_else(open, Ok)
+    }
+
+    /// What the first rank makes of the finished work, alone; the others wait for it and get the same.
+    fn conclude<T: Serialize + DeserializeOwned>(
+        &self,
+        work: Option<Work>,
+        conclude: impl FnOnce(Work) -> Result<T>,
+    ) -> Result<T> {
+        let Some(work) = work else {
+            return serde_json::from_slice(&self.ranks.broadcast(Vec::new())).map_err(|error| Error::Usage {
+                problem: format!("cannot read what rank 0 has found: {error}"),
+                hint: "give every rank the same program".into(),
+            });
+        };
+        let done = conclude(work)?;
+        if self.ranks.size() > 1 {
+            self.ranks.broadcast(serde_json::to_vec(&done).unwrap_or_default());
+        }
+        Ok(done)
     }
 
     /// Locks the run and makes room for a stage's results, after all checks; writes the config first.
@@ -135,6 +177,29 @@ impl Context {
     fn environment(&self) -> Environment {
         self.config.environment()
     }
+}
+
+/// Refuses ranks that could not share the steps of these stages.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> {
+    let Config { pretrain, extract, finetune, .. } = &context.config;
+    for stage in stages {
+        let copies = if pretrain.rotations == Rotations::All { ROTATIONS } else { 1 };
+        match stage {
+            Stage::Pretrain => {
+                let samples = pretrain.batch_size * copies;
+                refuse_too_many(&*context.ranks, "pretrain.batch_size", samples)?;
+            }
+            Stage::Finetune if finetune.mode == FinetuneMode::Full && extract.views == Views::One => {
+                refuse_too_many(&*context.ranks, "finetune.batch_size", finetune.batch_size)?;
+            }
+            // A head alone is so little work that ranks without a share may wait; several views are not shared.
+            Stage::Extract | Stage::Finetune => {}
+        }
+    }
+    Ok(())
 }
 
 fn label(dataset: &Dataset) -> DatasetLabel {

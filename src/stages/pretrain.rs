@@ -6,7 +6,6 @@ use super::pretext::Pretext;
 use super::probe::Probe;
 use super::training_stage::{self, Material, Trained};
 use super::{Context, label, warnings};
-use crate::data;
 use crate::error::Result;
 use crate::files::{sha256_file, write_json};
 use crate::model::RotationNetwork;
@@ -53,7 +52,7 @@ impl PretrainSummary {
 pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<PretrainSummary> {
     let config = &context.config;
     context.check(&context.run.files(Stage::Pretrain))?;
-    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let dataset = context.open_data(reporter)?;
     training_stage::announce(Stage::Pretrain, &dataset.name, reporter);
 
     let pretext = Pretext::new(config, &dataset)?;
@@ -71,7 +70,9 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     let Pretext { split, pixels, .. } = &pretext;
     let probe = Probe::new(config, &dataset, split, pixels, &network.encoder)?;
     let look = probe.as_ref().map(|probe| {
-        |network: &RotationNetwork, metrics: &mut EpochMetrics| probe.look(&network.encoder, metrics)
+        |network: &RotationNetwork, metrics: &mut EpochMetrics| {
+            probe.look(&network.encoder, metrics, &*context.ranks)
+        }
     });
 
     let (pixels, recipe) = (pretext.pixels.clone(), config.recipe(Stage::Pretrain));
@@ -95,19 +96,21 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
         reporter,
     )?;
 
-    let summary = PretrainSummary {
-        protocol: "4-way rotation prediction; accuracy while training, on the images trained on".into(),
-        dataset: label(&dataset),
-        images: pretext.split.train.len(),
-        parameters,
-        warnings: warnings::of_pretraining(history.last(), pretext.samples.len()),
-        epochs: history.len(),
-        last_epoch: history.last().cloned(),
-        seconds: training_stage::seconds(&history),
-        checkpoint: sha256_file(&work.directory().result())?,
-    };
-    context.run.record_run(context.environment(), label(&dataset), None)?;
-    write_json(&work.directory().summary(), &summary)?;
-    context.finish(Stage::Pretrain, work)?;
-    Ok(summary)
+    context.conclude(work, |work| {
+        let summary = PretrainSummary {
+            protocol: "4-way rotation prediction; accuracy while training, on the images trained on".into(),
+            dataset: label(&dataset),
+            images: pretext.split.train.len(),
+            parameters,
+            warnings: warnings::of_pretraining(history.last(), pretext.samples.len()),
+            epochs: history.len(),
+            last_epoch: history.last().cloned(),
+            seconds: training_stage::seconds(&history),
+            checkpoint: sha256_file(&work.directory().result())?,
+        };
+        context.run.record_run(context.environment(), label(&dataset), None)?;
+        write_json(&work.directory().summary(), &summary)?;
+        context.finish(Stage::Pretrain, work)?;
+        Ok(summary)
+    })
 }

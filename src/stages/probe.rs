@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::judge::{Labeled, accuracy, knn, ridge};
 use crate::model::{Encoder, Readout, Views};
 use crate::progress::EpochMetrics;
+use crate::ranks::Ranks;
 use crate::samples::PlainImages;
 
 /// The images to compare, upright and without augmentation.
@@ -59,16 +60,17 @@ impl<'a> Probe<'a> {
     }
 
     /// Adds the accuracies of `encoder` (without automatic differentiation) if a probe is due after this epoch.
-    pub(super) fn look(&self, encoder: &Encoder, metrics: &mut EpochMetrics) {
+    pub(super) fn look(&self, encoder: &Encoder, metrics: &mut EpochMetrics, ranks: &dyn Ranks) {
         if metrics.epoch.is_multiple_of(self.config.every) {
-            (metrics.knn_accuracy, metrics.ridge_accuracy) = self.accuracies(encoder);
+            (metrics.knn_accuracy, metrics.ridge_accuracy) = self.accuracies(encoder, ranks);
         }
     }
 
-    /// Accuracy of the nearest neighbours, and of ridge regression if configured.
-    pub(super) fn accuracies(&self, encoder: &Encoder) -> (Option<f64>, Option<f64>) {
-        let (references, reference_labels) = encode::features(encoder, &self.readout, &self.references);
-        let (queries, query_labels) = encode::features(encoder, &self.readout, &self.queries);
+    /// Accuracy of the nearest neighbours, and of ridge regression if configured; `ranks` share the images out.
+    pub(super) fn accuracies(&self, encoder: &Encoder, ranks: &dyn Ranks) -> (Option<f64>, Option<f64>) {
+        let (references, reference_labels) =
+            encode::features(encoder, &self.readout, &self.references, ranks);
+        let (queries, query_labels) = encode::features(encoder, &self.readout, &self.queries, ranks);
         let width = references.len() / reference_labels.len();
         let ProbeConfig { k, temperature, .. } = *self.config;
         let neighbours = knn::nearest(&references, &queries, width, k);

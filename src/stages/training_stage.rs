@@ -11,13 +11,13 @@ use super::resume::{Resumed, resume};
 use crate::config::{Common, FinetuneConfig, PretrainConfig};
 use crate::device::computes_here;
 use crate::error::{Error, Result};
-use crate::model::{self, Network};
+use crate::model::{self, Network, Parameters};
 use crate::progress::{EpochMetrics, Event, Reporter, Stage};
+use crate::ranks::agree;
 use crate::samples::Resident;
 use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
 use crate::store::replacement::Work;
-use crate::store::stage_directory::StageDirectory;
 use crate::store::tensorboard::EventFile;
 use crate::training::{self, JsonLines, Keep, KeepBy, Optimizer, Plan, Position, Replicas, Selection};
 
@@ -47,9 +47,9 @@ pub(super) struct Material<'a, N> {
 
 impl<N: Network> Material<'_, N> {
     /// Adds to an epoch's metrics what the network to keep achieves on held-out images.
-    fn examine(&self, network: &N, metrics: &mut EpochMetrics, device: &Device) {
+    fn examine(&self, network: &N, metrics: &mut EpochMetrics, context: &Context) {
         if let Some(validation) = self.validation {
-            let result = training::evaluate(network, validation, device);
+            let result = training::evaluate(network, validation, &context.device, &*context.ranks);
             metrics.validation_loss = Some(result.loss);
             metrics.validation_accuracy = Some(result.accuracy);
         }
@@ -93,10 +93,11 @@ impl LoopConfig<'_> {
     }
 }
 
-/// The epochs of a finished training, and the directory with its checkpoint, still without the stage's summary.
+/// The epochs of a finished training, and the directory with its checkpoint, still without the stage's summary; only the
+/// first rank has one.
 pub(super) struct Trained {
     pub history: Vec<EpochMetrics>,
-    pub work: Work,
+    pub work: Option<Work>,
 }
 
 /// Trains `network` (on the device with automatic differentiation) as `loop_config` says.
@@ -113,20 +114,32 @@ pub(super) fn run<N: Network>(
 ) -> Result<Trained> {
     let (samples, steps) = (material.samples, material.steps);
     let mut optimizer = loop_config.optimizer(steps);
-    let replicas = Replicas::new(&context.devices)?;
+    let replicas = Replicas::new(&context.devices)?.with_ranks(Arc::clone(&context.ranks), &network)?;
+    if context.ranks.size() > 1 && !network.meets_samples_once() {
+        reporter.report(Event::Note(
+            "every rank makes all steps: shares of several views would be summed in another order",
+        ));
+    }
     let an_epoch = training::steps_an_epoch(samples, loop_config.batch_size);
     let Resumed { network, from, history, damaged } =
         resume(context, &header, network, &mut optimizer, (steps, an_epoch), reporter)?;
-    let work = context.begin(header.stage)?;
-    let latest = work.directory().checkpoint();
-    if damaged {
-        checkpoint::restore_previous(&latest)?;
-    }
-    if from == Position::default() {
-        let kept = optimizer.evaluated(&network);
-        checkpoint(&header, &network, &kept, &optimizer, Position::default())?.save(&latest)?;
-    }
-    let mut record = Record::open(work.directory(), context, &loop_config, history)?;
+    agree_on_the_start(context, &header, &network, &optimizer, (&from, steps))?;
+    let files = match context.leads() {
+        true => {
+            let work = context.begin(header.stage)?;
+            let latest = work.directory().checkpoint();
+            if damaged {
+                checkpoint::restore_previous(&latest)?;
+            }
+            if from == Position::default() {
+                let kept = optimizer.evaluated(&network);
+                checkpoint(&header, &network, &kept, &optimizer, Position::default())?.save(&latest)?;
+            }
+            Some(Files::open(work, context, &loop_config, &history)?)
+        }
+        false => None,
+    };
+    let mut record = Record::new(files, &loop_config, history);
     let plan = Plan {
         stage: header.stage,
         steps: match record.selection.goes_on(from.epochs) {
@@ -147,60 +160,111 @@ pub(super) fn run<N: Network>(
         &mut optimizer,
         samples,
         &plan,
-        &mut |network, metrics| material.examine(network, metrics, &context.device),
+        &mut |network, metrics| material.examine(network, metrics, context),
         reporter,
         &mut |network, kept, optimizer, position, metrics| {
-            record.save(&checkpoint(&header, network, kept, optimizer, position)?, metrics)
+            record.save(metrics, || checkpoint(&header, network, kept, optimizer, position))
         },
     )?;
-    Ok(Trained { history: record.lines.into_lines(), work })
+    Ok(Trained { history: record.history, work: record.files.map(|files| files.work) })
+}
+
+/// Refuses ranks that would not train the same from the same place.
+fn agree_on_the_start<N: Network>(
+    context: &Context,
+    header: &Header,
+    network: &N,
+    optimizer: &Optimizer,
+    (from, steps): (&Position, u64),
+) -> Result<()> {
+    if context.ranks.size() == 1 {
+        return Ok(());
+    }
+    let here = || checkpoint(header, network, network, optimizer, from.clone());
+    let numbers = |parameters: &Parameters| -> Vec<u8> {
+        let named = parameters.iter().map(|(name, data)| [name.as_bytes(), data.as_bytes()].concat());
+        named.collect::<Vec<_>>().concat()
+    };
+    let Checkpoint { header, parameters, optimizer } = here()?;
+    let Header { dataset, recipe, seed, .. } = &header;
+    agree(
+        &*context.ranks,
+        &[
+            ("data set", dataset.fingerprint.clone().into_bytes()),
+            ("config", format!("{recipe} {seed} {steps}").into_bytes()),
+            ("checkpoint to start from", [numbers(&parameters), numbers(&optimizer)].concat()),
+            ("state", serde_json::to_vec(&header).unwrap_or_default()),
+        ],
+    )
+}
+
+/// The epochs so far, what they say about going on, and what training leaves of them.
+struct Record {
+    history: Vec<EpochMetrics>,
+    selection: Selection,
+    /// On the first rank.
+    files: Option<Files>,
 }
 
 /// What training leaves in the stage's directory as it goes.
-struct Record {
+struct Files {
+    work: Work,
     /// The checkpoint to resume from.
     latest: PathBuf,
     /// The checkpoint of the best epoch, if that one is kept.
     best: Option<PathBuf>,
-    selection: Selection,
     lines: JsonLines,
     events: Option<EventFile>,
 }
 
-impl Record {
-    /// Continues the files in `directory` after the epochs in `history`.
+impl Files {
+    /// Continues the files of `work` after the epochs in `history`.
     fn open(
-        directory: &StageDirectory,
+        work: Work,
         context: &Context,
         loop_config: &LoopConfig<'_>,
-        history: Vec<EpochMetrics>,
+        history: &[EpochMetrics],
     ) -> Result<Self> {
-        let Common { keep, patience, .. } = loop_config.common;
-        let open_events = || EventFile::open(directory.events(), &history);
+        let directory = work.directory();
+        let open_events = || EventFile::open(directory.events(), history);
         Ok(Self {
             latest: directory.checkpoint(),
-            best: (keep == Keep::Best).then(|| directory.best()),
-            selection: Selection::new(loop_config.keep_by, patience, &history),
+            best: (loop_config.common.keep == Keep::Best).then(|| directory.best()),
             events: context.config.tensorboard.then(open_events).transpose()?,
-            lines: JsonLines::new(directory.metrics(), history)?,
+            lines: JsonLines::new(directory.metrics(), history.to_vec())?,
+            work,
         })
+    }
+}
+
+impl Record {
+    /// Continues after the epochs in `history`.
+    fn new(files: Option<Files>, loop_config: &LoopConfig<'_>, history: Vec<EpochMetrics>) -> Self {
+        let selection = Selection::new(loop_config.keep_by, loop_config.common.patience, &history);
+        Self { history, selection, files }
     }
 
     /// Saves a checkpoint, with the metrics if an epoch ends there; returns whether to continue training.
-    fn save(&mut self, checkpoint: &Checkpoint, metrics: Option<&EpochMetrics>) -> Result<bool> {
-        let Some(metrics) = metrics else {
-            checkpoint.save(&self.latest)?;
-            return Ok(true);
-        };
-        self.lines.push(metrics)?;
-        self.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
-        let better = self.selection.add(metrics);
-        // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-        if let Some(best) = self.best.as_ref().filter(|_| better) {
-            checkpoint.save_alone(best)?;
+    fn save(
+        &mut self,
+        metrics: Option<&EpochMetrics>,
+        checkpoint: impl FnOnce() -> Result<Checkpoint>,
+    ) -> Result<bool> {
+        let better = metrics.is_some_and(|metrics| self.selection.add(metrics));
+        if let Some(files) = &mut self.files {
+            let checkpoint = checkpoint()?;
+            if let Some(metrics) = metrics {
+                files.lines.push(metrics)?;
+                files.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
+            }
+            // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
+            if let Some(best) = files.best.as_ref().filter(|_| better) {
+                checkpoint.save_alone(best)?;
+            }
+            checkpoint.save(&files.latest)?;
         }
-        checkpoint.save(&self.latest)?;
-        Ok(self.selection.goes_on(metrics.epoch))
+        self.history.extend(metrics.cloned());
+        Ok(metrics.is_none_or(|metrics| self.selection.goes_on(metrics.epoch)))
     }
 }
 

@@ -3,12 +3,14 @@
 //! Podoprikhin, Garipov, Vetrov, Wilson 2018; PyTorch's `swa_utils.update_bn`).
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 
 use burn::tensor::Tensor;
 
 use super::optimizer::put_into;
 use super::{Optimizer, Plan, epoch_order};
 use crate::model::{MOMENTUM, Mode, Network, collect, is_running};
+use crate::ranks::{To, in_turn};
 use crate::samples::{Batch, Samples};
 
 /// Number of batches, at most, to estimate statistics from. 64 batches of 256 rotated images put a channel's mean within 1/128 of
@@ -43,17 +45,21 @@ pub(super) fn kept<N: Network>(
     let zeros = tensors(&sums);
     let order = epoch_order(samples, plan.seed, epoch);
     let batches: Vec<&[u32]> = order.chunks(plan.batch_size * samples.group()).take(BATCHES).collect();
-    for indices in &batches {
+    let statistics = |indices: &&[u32]| {
         // Clones of a module share their running statistics, `valid` copies them.
         let network = put_into(kept.valid(), &zeros);
         let (inputs, _) = Batch::new(samples, epoch as u64, indices).into_tensors(plain);
         drop(network.logits(inputs, Mode::Train));
         // From zeros, a running statistic is that of the batch times the momentum.
         let found = collect(&network.valid());
-        for (name, sum) in &mut sums {
-            let values = found[name].iter::<f64>().map(|value| value / MOMENTUM / batches.len() as f64);
-            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += value);
-        }
-    }
+        zeros.keys().flat_map(|name| found[name].iter::<f32>().collect::<Vec<_>>()).collect::<Vec<f32>>()
+    };
+    let count = batches.len() as f64;
+    let add = |_: &&[u32], found: Vec<f32>| {
+        let values = found.into_iter().map(|value| f64::from(value) / MOMENTUM / count);
+        sums.values_mut().flatten().zip(values).for_each(|(sum, value)| *sum += value);
+        Ok::<(), Infallible>(())
+    };
+    let Ok(()) = in_turn(&**plan.replicas.ranks(), batches.iter().copied(), To::All, statistics, add);
     put_into(kept, &tensors(&sums))
 }

@@ -1,11 +1,14 @@
 //! Loss and accuracy of a network on samples it was not trained on.
 
+use std::convert::Infallible;
+
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels;
 use crate::math::logits::argmax;
 use crate::model::{Mode, Network};
+use crate::ranks::{Alone, Ranks, To, in_turn};
 use crate::samples::{Batch, Samples};
 
 /// Samples evaluated at a time; affects nothing but the rounding of the loss.
@@ -26,32 +29,55 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
 }
 
-/// Evaluates `network`, which is on `device`, without automatic differentiation.
-pub fn evaluate<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> Evaluation {
-    predict(network, samples, device).0
+/// Evaluates `network`, which is on `device`, without automatic differentiation; `ranks` share the samples out.
+pub fn evaluate<N: Network>(
+    network: &N,
+    samples: &dyn Samples,
+    device: &Device,
+    ranks: &dyn Ranks,
+) -> Evaluation {
+    predict_shared(network, samples, device, ranks).0
 }
 
-/// [`evaluate`], with the logits `[samples, classes]`, row by row.
+/// [`evaluate`] on this rank alone, with the logits `[samples, classes]`, row by row.
 pub fn predict<N: Network>(network: &N, samples: &dyn Samples, device: &Device) -> (Evaluation, Vec<f32>) {
+    predict_shared(network, samples, device, &Alone)
+}
+
+fn predict_shared<N: Network>(
+    network: &N,
+    samples: &dyn Samples,
+    device: &Device,
+    ranks: &dyn Ranks,
+) -> (Evaluation, Vec<f32>) {
     let mut confusion: Vec<Vec<u64>> = Vec::new();
     let mut loss_sum = 0.0;
     let mut all = Vec::new();
     let indices: Vec<u32> = (0..samples.len() as u32).collect();
-    for indices in indices.chunks(BATCH) {
+    // Loss, labels, logits.
+    let answers = |indices: &&[u32]| {
         let batch = Batch::new(samples, 0, indices);
         let truth = batch.labels.clone();
         let (inputs, labels) = batch.into_tensors(device);
         let logits = network.logits(inputs, Mode::Evaluate);
-        let [_, classes] = logits.dims();
-        confusion.resize_with(classes, || vec![0; classes]);
         let (losses, _) = kernels::cross_entropy(logits.clone(), labels, 0.0);
-        loss_sum += f64::from(losses.into_scalar::<f32>());
-        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
+        let mut answers = vec![losses.into_scalar::<f32>()];
+        answers.extend(truth.into_iter().map(f32::from));
+        answers.extend(logits.into_data().iter::<f32>());
+        answers
+    };
+    let take = |indices: &&[u32], answers: Vec<f32>| {
+        let (truth, logits) = answers[1..].split_at(indices.len());
+        let classes = logits.len() / indices.len();
+        confusion.resize_with(classes, || vec![0; classes]);
+        loss_sum += f64::from(answers[0]);
         for (&label, row) in truth.iter().zip(logits.chunks(classes)) {
-            confusion[usize::from(label)][argmax(row)] += 1;
+            confusion[label as usize][argmax(row)] += 1;
         }
-        all.extend(logits);
-    }
+        all.extend_from_slice(logits);
+        Ok::<(), Infallible>(())
+    };
+    let Ok(()) = in_turn(ranks, indices.chunks(BATCH), To::All, answers, take);
     (Evaluation::new(confusion, loss_sum, samples.len()), all)
 }
 

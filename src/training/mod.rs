@@ -19,14 +19,15 @@ use crate::error::{Error, Result};
 use crate::kernels;
 use crate::math::random::{Purpose, generator};
 use crate::model::{Mode, Network};
-use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage};
+use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage, Stop};
+use crate::ranks::any_stop;
 use crate::samples::Resident;
 use crate::samples::{Batch, Samples};
 
 pub use evaluation::{Evaluation, evaluate, predict};
 pub use metrics::JsonLines;
 pub use optimizer::{Moments, Momentum, Optimizer, OptimizerConfig, Rule};
-pub use replicas::{GradientSum, Replicas};
+pub use replicas::Replicas;
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
 pub use selection::{Keep, KeepBy, Selection};
@@ -74,13 +75,21 @@ impl<'a> Plan<'a> {
         self.before.iter().find(|(end, _)| step < *end).map_or(samples, |(_, smaller)| *smaller)
     }
 
-    /// The batch of a step.
+    /// Whether any rank is asked to stop, so that all do after the same step.
+    fn stop(&self, reporter: &dyn Reporter) -> Option<Stop> {
+        any_stop(&**self.replicas.ranks(), reporter.stop())
+    }
+
+    /// The batch of a step, or this rank's share of it.
     fn batch(&self, step: u64, samples: &'a dyn Samples, epoch: u64, indices: &[u32]) -> Batch {
         let smaller = self.before.iter().any(|(end, _)| step < *end);
-        match self.resident.as_ref().filter(|_| !smaller) {
+        let share = self.replicas.share(indices.len());
+        let indices = share.as_ref().map_or(indices, |share| &indices[share.samples()]);
+        let batch = match self.resident.as_ref().filter(|_| !smaller) {
             Some(resident) => Batch::on(resident, samples, epoch, indices),
             None => Batch::new(self.samples_at(step, samples), epoch, indices),
-        }
+        };
+        Batch { share, ..batch }
     }
 }
 
@@ -134,7 +143,8 @@ pub fn train<'a, N: Network>(
             break;
         }
         if epoch + 1 < epochs {
-            stop_if_asked(reporter, plan.stage, || format!("after epoch {}", epoch + 1))?;
+            let stop = plan.stop(reporter);
+            stop_if_asked(stop, plan.stage, || format!("after epoch {}", epoch + 1))?;
         }
     }
     Ok(network)
@@ -152,13 +162,13 @@ fn train_epoch<'a, N: Network>(
     let epochs = meter.epochs_done();
     let order = epoch_order(samples, plan.seed, epochs);
     let first = steps_an_epoch(samples, plan.batch_size) * epochs as u64;
-    let made = |(step, indices): (u64, &[u32])| plan.batch(step, samples, epochs as u64, indices);
+    let made =
+        |(step, indices): (u64, &[u32])| (indices.len(), plan.batch(step, samples, epochs as u64, indices));
     let mut steps =
         (first..plan.steps).zip(order.chunks(plan.batch_size * samples.group())).skip(meter.steps());
     let mut clock = SaveClock::new(&plan.save);
     let mut batch = steps.next().map(made);
-    while let Some(current) = batch {
-        let count = current.labels.len();
+    while let Some((count, current)) = batch {
         let upcoming = steps.next();
         let learning_rate = optimizer.learning_rate();
         let (outcome, next) = rayon::join(
@@ -177,10 +187,11 @@ fn train_epoch<'a, N: Network>(
             accuracy: shown.map(|(_, accuracy)| accuracy),
         });
         // The end of an epoch is saved by the caller, with the epoch's metrics.
-        if batch.is_some() && (clock.due(meter.steps()) || reporter.stop().is_some()) {
+        let stop = batch.as_ref().and_then(|_| plan.stop(reporter));
+        if batch.is_some() && (clock.due(meter.steps()) || stop.is_some()) {
             let position = Position { epochs, partial: Some(meter.sums()?) };
             save(&network, &optimizer.evaluated(&network), optimizer, position, None)?;
-            stop_if_asked(reporter, plan.stage, || {
+            stop_if_asked(stop, plan.stage, || {
                 format!("after step {} of epoch {}", meter.steps(), epochs + 1)
             })?;
         }
@@ -192,8 +203,8 @@ fn refuse_unreadable(samples: &dyn Samples) -> Result<()> {
     samples.failure().map_or(Ok(()), Err)
 }
 
-fn stop_if_asked(reporter: &dyn Reporter, stage: Stage, place: impl FnOnce() -> String) -> Result<()> {
-    match reporter.stop() {
+fn stop_if_asked(stop: Option<Stop>, stage: Stage, place: impl FnOnce() -> String) -> Result<()> {
+    match stop {
         None => Ok(()),
         Some(stop) => Err(Error::Stopped {
             stage: stage.name(),

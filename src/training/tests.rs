@@ -6,6 +6,7 @@ use super::*;
 use crate::data::{AugmentConfig, Pixels};
 use crate::model::{Classifier, ClassifierShape, Parameters, collect, load};
 use crate::progress::Stop;
+use crate::ranks::{Alone, Ranks};
 use crate::samples::{RotatedImages, Rotations};
 use crate::tools::bench::made_up_images;
 
@@ -69,16 +70,39 @@ const EPOCHS: usize = 3;
 /// Trains from `saved` until the end or a stop; gives what was saved last. On one pool, as the program does: running
 /// statistics are kept by thread until they are read.
 fn trained(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: usize) -> Saved {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(|| trained_on_pool(rule, average, saved, steps))
+    let (last, stopped) = trained_by(Arc::new(Alone), rule, average, saved, steps);
+    assert_eq!(stopped, steps < total_steps() as usize);
+    last
 }
 
-fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, steps: usize) -> Saved {
+fn total_steps() -> u64 {
+    steps_an_epoch(&SAMPLES, 8) * EPOCHS as u64
+}
+
+/// The same by one of several ranks; also whether it was stopped.
+fn trained_by(
+    ranks: Arc<dyn Ranks>,
+    rule: &OptimizerConfig,
+    average: Option<f64>,
+    saved: &Saved,
+    steps: usize,
+) -> (Saved, bool) {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    pool.install(|| trained_on_pool(ranks, rule, average, saved, steps))
+}
+
+fn trained_on_pool(
+    ranks: Arc<dyn Ranks>,
+    rule: &OptimizerConfig,
+    average: Option<f64>,
+    saved: &Saved,
+    steps: usize,
+) -> (Saved, bool) {
     let device = Device::flex();
     let shape = ClassifierShape { features: 6, hidden: vec![5], batch_norm: true, classes: 3, map: None };
     let mut network = Classifier::new(&shape, None, 1, &device.clone().autodiff());
     let schedule: ScheduleConfig = serde_json::from_str(r#"{"kind": "cosine", "warmup": 0.2}"#).unwrap();
-    let total = steps_an_epoch(&SAMPLES, 8) * EPOCHS as u64;
+    let total = total_steps();
     let mut optimizer =
         Optimizer::new(rule).with_schedule(&schedule, total).with_clipping(Some(1.0)).with_average(average);
     if *saved != Saved::default() {
@@ -95,7 +119,7 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
         seed: 1,
         label_smoothing: 0.1,
         save: SaveConfig::default(),
-        replicas: Replicas::new(&[device]).unwrap(),
+        replicas: Replicas::new(&[device]).unwrap().with_ranks(ranks, &network).unwrap(),
         resident: None,
     };
     let mut last = Saved::default();
@@ -117,12 +141,11 @@ fn trained_on_pool(rule: &OptimizerConfig, average: Option<f64>, saved: &Saved, 
             Ok(true)
         },
     );
-    assert_eq!(outcome.is_err(), steps < total as usize);
     // Wall times aside.
     if let Some(partial) = &mut last.position.partial {
         partial.seconds = 0.0;
     }
-    last
+    (last, outcome.is_err())
 }
 
 #[test]
@@ -135,6 +158,22 @@ fn a_stop_within_an_epoch_changes_no_bit_whatever_the_optimizer() {
             assert_eq!(stopped.position.partial.as_ref().map(|partial| partial.steps), Some(3), "{kind}");
             let resumed = trained(&rule, average, &stopped, usize::MAX);
             assert_eq!(resumed, whole, "{kind} {average:?}");
+        }
+    }
+}
+
+#[test]
+fn all_ranks_stop_after_the_step_that_one_is_asked_to_stop_after() {
+    let rule = OptimizerConfig::default();
+    let whole = trained(&rule, Some(0.9), &Saved::default(), usize::MAX);
+    let stopped = trained(&rule, Some(0.9), &Saved::default(), 10);
+    for (asked, expected) in [(10, &stopped), (usize::MAX, &whole)] {
+        let found = crate::ranks::run(3, |ranks| {
+            let steps = if ranks.rank() == 1 { asked } else { usize::MAX };
+            Ok(trained_by(ranks, &rule, Some(0.9), &Saved::default(), steps))
+        });
+        for (last, was_stopped) in found.unwrap() {
+            assert_eq!((&last, was_stopped), (expected, asked == 10));
         }
     }
 }

@@ -15,6 +15,12 @@ pub mod math {
     pub mod units;
 }
 
+/// In place of `src/ranks`: the kernels are given sums of shares, and know nothing of who makes them.
+pub mod ranks {
+    #[derive(Clone, Debug)]
+    pub struct Share;
+}
+
 /// In place of `src/files.rs`, which has more to do.
 pub mod files {
     use sha2::{Digest, Sha256};

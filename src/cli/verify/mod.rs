@@ -10,10 +10,11 @@ use crate::error::Result;
 
 #[derive(Subcommand, Debug)]
 pub enum VerifyCommand {
-    /// Show that neither kills nor threads change a byte of the results
+    /// Show that neither kills nor threads nor ranks change a byte of the results
     #[command(after_help = "\
 Runs a shortened training again and again, in a temporary directory: left alone, killed (SIGKILL) at random moments \
-and resumed, with other numbers of threads. Exit status 1 if any result differs.
+and resumed, with other numbers of threads, shared by ranks. Then the golden line, the digest of two tiny trainings, which \
+is the same on every processor. Exit status 1 if any result differs.
 
 Examples:
   rotnet verify resume

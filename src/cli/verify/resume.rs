@@ -1,8 +1,9 @@
-//! `rotnet verify resume`: neither kills nor threads change a byte of the results.
+//! `rotnet verify resume`: neither kills nor threads nor ranks change a byte of the results.
 
 use clap::Args;
 
 use crate::cli::options::Settings;
+use crate::cli::pipeline::data_home;
 use crate::cli::{print_json, print_line, resolve};
 use crate::error::{Error, Result};
 use crate::tools::verify::resume::{Verification, verify_resume};
@@ -22,7 +23,7 @@ pub struct ResumeArguments {
 
 pub(super) fn execute(arguments: &ResumeArguments) -> Result<()> {
     let config = resolve(&arguments.settings)?;
-    let verification = verify_resume(config, arguments.kills, arguments.whole)?;
+    let verification = verify_resume(config, &data_home(), arguments.kills, arguments.whole)?;
     match arguments.settings.output.json() {
         true => print_json(&verification)?,
         false => show(&verification)?,
@@ -47,12 +48,20 @@ fn show(verification: &Verification) -> Result<()> {
             comparison.differing.len()
         ))?;
     }
-    Ok(())
+    print_line(&format!("golden line here:     {}", verification.golden))?;
+    print_line(&format!("golden line shipped:  {}", verification.golden_shipped))
 }
 
 fn judge(verification: &Verification) -> Result<()> {
     let mut all = verification.comparisons.iter();
     match all.find_map(|comparison| comparison.differing.first()) {
+        None if verification.golden != verification.golden_shipped => Err(Error::Verification {
+            problem:
+                "this processor makes other bytes of two tiny trainings than those this version was tested on"
+                    .into(),
+            hint: "what is computed here is not what others get; report this, with the name of the processor"
+                .into(),
+        }),
         None => Ok(()),
         Some(file) => Err(Error::Verification {
             problem: format!("{file} differs from that of the uninterrupted run"),

@@ -146,7 +146,7 @@ impl Outputs {
     fn norm(&mut self, rows: usize, channels: usize, random: &mut Random) {
         let [x, mut gradient] = [(); 2].map(|()| random.floats(rows * channels));
         let [scale, shift] = [(); 2].map(|()| random.floats(channels));
-        let BatchStatistics { mean, variance } = batch_statistics(&x, rows, channels);
+        let BatchStatistics { mean, variance } = batch_moments(&x, rows, channels).statistics();
         let inverse = inverse_deviation(&variance, 1e-5);
         let affine = Affine { scale: &scale, shift: &shift };
         let mut y = vec![0.0; x.len()];
@@ -160,7 +160,7 @@ impl Outputs {
             relu: true,
         };
         let total = affine_gradient(forward, &gradient);
-        input_gradient(forward, &total, &mut gradient);
+        input_gradient(forward, &total, rows, &mut gradient);
         let name = format!("batch norm {rows} x {channels}");
         self.add(format!("{name}, forward"), &[&mean, &variance, &y]);
         self.add(format!("{name}, backward"), &[&total.scale, &total.shift, &gradient]);

@@ -10,6 +10,7 @@ use crate::judge::{Labeled, knn, ridge};
 use crate::math::logits::softmax;
 use crate::model::{Classifier, ClassifierShape};
 use crate::progress::{Event, Reporter, Stage, Stop};
+use crate::ranks::Alone;
 use crate::samples::Samples;
 use crate::store::features::Features;
 use crate::training::{self, Optimizer, OptimizerConfig, Plan, Position, Replicas};
@@ -112,7 +113,7 @@ fn network(
             Err(Error::Diverged { .. }) => continue,
             Err(error) => return Err(error),
         };
-        let accuracy = training::evaluate(&network, &parts.validation, &context.device).accuracy;
+        let accuracy = training::evaluate(&network, &parts.validation, &context.device, &Alone).accuracy;
         parts.validation.failure().map_or(Ok(()), Err)?;
         if best.as_ref().is_none_or(|(_, most, _)| accuracy > *most) {
             best = Some((rate, accuracy, network));

@@ -90,7 +90,7 @@ struct Head {
     how: String,
     validation: Option<f64>,
     seconds: f64,
-    work: Work,
+    work: Option<Work>,
 }
 
 /// Trains or solves the classifier, and writes its checkpoint.
@@ -104,9 +104,13 @@ fn head(
 ) -> Result<Head> {
     let config = &context.config.finetune;
     if config.head == HeadKind::Ridge {
+        let history = Vec::new();
+        if !context.leads() {
+            return Ok(Head { history, how: String::new(), validation: None, seconds: 0.0, work: None });
+        }
         let ridge::Solved { how, validation, seconds, work } =
             ridge::solve(context, header, shape, train, validation)?;
-        return Ok(Head { history: Vec::new(), how, validation, seconds, work });
+        return Ok(Head { history, how, validation, seconds, work: Some(work) });
     }
     let device = context.device.clone().autodiff();
     let moments = config.standardise.then(|| train.moments()).transpose()?;

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material};
 use crate::config::Config;
-use crate::data::{self, Dataset, Pixels};
+use crate::data::{Dataset, Pixels};
 use crate::error::{Error, Result};
 use crate::model::{Encoder, FeatureMap, HeadKind, ImageClassifier, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
@@ -26,7 +26,7 @@ pub(super) fn run(
     let pretrained = pretrained(context, sources)?;
     let readout = pretrained.as_ref().map(|(encoder, ..)| full_readout(config, encoder)).transpose()?;
     context.check(&context.run.files(Stage::Finetune))?;
-    let dataset = data::open(&config.data, &context.data_home, reporter)?;
+    let dataset = context.open_data(reporter)?;
     let split = dataset.labeled_split(&config.data, config.seed)?;
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
     let (encoder, header) = match pretrained {

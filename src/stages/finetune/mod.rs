@@ -101,12 +101,16 @@ pub fn finetune(
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<FinetuneSummary> {
-    let (summary, dataset, work) = trained(context, sources, reporter)?;
-    let purpose = format!("finetune: {}", what(&context.config.finetune));
-    let classifier = testing::Trained { files: work.directory(), summary, sources };
-    let summary = classifier.test(context, dataset.as_ref(), &purpose, reporter)?.write(work.directory())?;
-    context.finish(Stage::Finetune, work)?;
-    Ok(summary)
+    let (mut trained, dataset) = train(context, sources, reporter)?;
+    context.conclude(trained.work.take(), |work| {
+        let summary = summarised(context, trained, &work)?;
+        let purpose = format!("finetune: {}", what(&context.config.finetune));
+        let classifier = testing::Trained { files: work.directory(), summary, sources };
+        let tested = classifier.test(context, dataset.as_ref(), &purpose, reporter)?;
+        let summary = tested.write(work.directory())?;
+        context.finish(Stage::Finetune, work)?;
+        Ok(summary)
+    })
 }
 
 /// Trains the classifier and leaves the test set closed; [`test_classifier`] opens it later. If the very same
@@ -119,30 +123,37 @@ pub fn train_classifier(
     sources: &Sources,
     reporter: &mut dyn Reporter,
 ) -> Result<FinetuneSummary> {
-    let (summary, _, work) = trained(context, sources, reporter)?;
-    write_json(&work.directory().summary(), &summary)?;
-    context.finish(Stage::Finetune, work)?;
-    Ok(summary)
+    let (mut trained, _) = train(context, sources, reporter)?;
+    context.conclude(trained.work.take(), |work| {
+        let summary = summarised(context, trained, &work)?;
+        write_json(&work.directory().summary(), &summary)?;
+        context.finish(Stage::Finetune, work)?;
+        Ok(summary)
+    })
 }
 
-/// Trains the classifier; returns its summary, the data set if it was opened, and the stage's directory.
-fn trained(
+/// Trains the classifier; also returns the data set, if it was opened.
+fn train(
     context: &Context,
     sources: &Sources,
     reporter: &mut dyn Reporter,
-) -> Result<(FinetuneSummary, Option<Dataset>, Work)> {
-    let (trained, dataset) = match context.config.finetune.mode {
-        FinetuneMode::Frozen => (frozen::run(context, sources, reporter)?, None),
+) -> Result<(Trained, Option<Dataset>)> {
+    match context.config.finetune.mode {
+        FinetuneMode::Frozen => Ok((frozen::run(context, sources, reporter)?, None)),
         FinetuneMode::Full => {
             let (trained, dataset) = full::run(context, sources, reporter)?;
-            (trained, Some(dataset))
+            Ok((trained, Some(dataset)))
         }
-    };
-    let files = trained.work.directory();
+    }
+}
+
+/// The summary of a classifier in the stage's directory, before it is tested.
+fn summarised(context: &Context, trained: Trained, work: &Work) -> Result<FinetuneSummary> {
+    let files = work.directory();
     let checkpoint = sha256_file(&files.result())?;
     let before: Option<FinetuneSummary> = read_json(&files.summary()).ok();
     if let Some(tested) = before.filter(|before| before.test.is_some() && before.checkpoint == checkpoint) {
-        return Ok((tested, dataset, trained.work));
+        return Ok(tested);
     }
     let predictions = files.predictions();
     if predictions.exists() {
@@ -164,7 +175,7 @@ fn trained(
         dataset: trained.dataset,
     };
     context.run.record_run(context.environment(), summary.dataset.clone(), None)?;
-    Ok((summary, dataset, trained.work))
+    Ok(summary)
 }
 
 /// What is trained, and on what.
@@ -216,7 +227,8 @@ struct Trained {
     /// Accuracy on the validation split.
     validation: Option<f64>,
     history: Vec<EpochMetrics>,
-    work: Work,
+    /// On the first rank.
+    work: Option<Work>,
 }
 
 /// The classifier that the config describes, on `features` numbers per image; only head `conv` reads `map`.

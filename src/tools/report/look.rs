@@ -16,6 +16,7 @@ use crate::math::logits::{argmax, softmax};
 use crate::math::principal_components::{Projection, centre};
 use crate::model::{Encoder, ROTATIONS, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
+use crate::ranks::Alone;
 use crate::samples::{PlainImages, RotatedImages, Rotations};
 use crate::stages;
 use crate::store::checkpoint::Checkpoint;
@@ -155,7 +156,7 @@ fn features(
     readout: &Readout,
 ) -> Result<()> {
     let width = encoder.read_width(readout)?;
-    let (mut values, _) = stages::features(encoder, readout, &PlainImages::all(images, pixels));
+    let (mut values, _) = stages::features(encoder, readout, &PlainImages::all(images, pixels), &Alone);
     let some = images.len().min(PROJECTED);
     let mut projected = values[..some * width].to_vec();
     centre(&mut projected, width);

@@ -1,21 +1,28 @@
-//! Neither kills nor the number of threads change a result: shown on this machine.
+//! Neither kills nor the number of threads or ranks change a result: shown on this machine.
 //!
-//! Every run is a process of its own, so that it can be killed as the system or a power cut would.
+//! Every run is a process of its own, so that it can be killed as the system or a power cut would; but ranks are threads of
+//! this one, so that it needs no MPI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 use tempfile::TempDir;
 
+use super::golden;
 use crate::config::Config;
 use crate::data::DataKind;
+use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::is_temporary;
-use crate::store::run_directory::RunDirectory;
+use crate::progress::{Silent, Stage};
+use crate::ranks::{self, Ranks};
+use crate::stages::{self, Context, Sources};
+use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::run_results::{ResultFile, differences, results};
 
 /// Training images, labels a class and epochs of the shortened run.
@@ -34,6 +41,10 @@ pub struct Verification {
     pub results: Vec<ResultFile>,
     /// What it was compared with.
     pub comparisons: Vec<Comparison>,
+    /// What this processor makes of two tiny trainings (see [`golden`]).
+    pub golden: String,
+    /// What the processors did on which this version was tested.
+    pub golden_shipped: &'static str,
 }
 
 /// Runs that were disturbed in one way, compared with the uninterrupted one.
@@ -58,12 +69,12 @@ impl Comparison {
 }
 
 /// Runs the config again and again in a temporary directory: left alone, killed `kills` times and resumed, with other
-/// numbers of threads. Unless `whole`, the training is shortened and saves often.
+/// numbers of threads, shared by ranks. Unless `whole`, the training is shortened and saves often.
 ///
 /// # Errors
 /// [`Error::Verification`] if a run fails; [`Error::Io`]. Results that differ are no error, see
 /// [`Comparison::differing`].
-pub fn verify_resume(mut config: Config, kills: u32, whole: bool) -> Result<Verification> {
+pub fn verify_resume(mut config: Config, data_home: &Path, kills: u32, whole: bool) -> Result<Verification> {
     if !whole {
         shorten(&mut config);
     }
@@ -82,7 +93,18 @@ pub fn verify_resume(mut config: Config, kills: u32, whole: bool) -> Result<Veri
         workshop.compare(&mut comparison, &run, &reference)?;
         comparisons.push(comparison);
     }
-    Ok(Verification { seconds, results: reference, comparisons })
+    let on_processors = config.all_devices().iter().all(|device| *device == DeviceName::Flex);
+    for size in [2, 3, 4].into_iter().filter(|_| on_processors) {
+        let run = format!("ranks-{size}");
+        if workshop.share(&run, &config, data_home, size)? {
+            let mut comparison = Comparison::new(format!("shared by {size} ranks"));
+            workshop.compare(&mut comparison, &run, &reference)?;
+            comparisons.push(comparison);
+        }
+    }
+    let golden = golden::of_this_processor()?;
+    let golden_shipped = golden::SHIPPED.trim_end();
+    Ok(Verification { seconds, results: reference, comparisons, golden, golden_shipped })
 }
 
 /// Few images and epochs, and so many saves that a kill often meets one.
@@ -156,6 +178,26 @@ impl Workshop {
         results(&RunDirectory::new(self.path(run)))
     }
 
+    /// Does a run on so many ranks, each a thread; `false` if its steps have fewer units.
+    fn share(&self, run: &str, config: &Config, data_home: &Path, size: usize) -> Result<bool> {
+        let place = RunDirectory::new(self.path(run));
+        let work = |ranks: Arc<dyn Ranks>| {
+            let mut context =
+                Context::new(place.clone(), config.clone(), data_home.into(), Existing::Refuse)?;
+            context.ranks = ranks;
+            if stages::refuse_too_many_ranks(&context, &[Stage::Pretrain, Stage::Finetune]).is_err() {
+                return Ok(false);
+            }
+            stages::pretrain(&context, &mut Silent)?;
+            stages::extract(&context, None, &mut Silent)?;
+            stages::finetune(&context, &Sources::default(), &mut Silent)?;
+            Ok(true)
+        };
+        // A thread that waits for another rank must not be one that it needs.
+        let shared = ranks::run(size, |ranks| on_one_thread(|| work(ranks)))?;
+        Ok(shared[0])
+    }
+
     /// Kills runs until `kills` is reached; each is resumed until it ends, then compared.
     fn kill(&self, kills: u32, seconds: f64, reference: &[ResultFile]) -> Result<Comparison> {
         let mut comparison = Comparison::new("killed and resumed");
@@ -189,6 +231,16 @@ impl Workshop {
         comparison.differing.extend(differing.iter().map(|file| format!("{run}/{}", file.file)));
         fs::remove_dir_all(self.path(run)).map_err(Error::io("remove", self.path(run)))
     }
+}
+
+/// Does `work` on a pool of its own.
+fn on_one_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let pool = pool.map_err(|error| Error::Verification {
+        problem: format!("cannot start threads: {error}"),
+        hint: "allow more of them".into(),
+    })?;
+    pool.install(work)
 }
 
 /// The status of a process that ends in time.

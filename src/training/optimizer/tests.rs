@@ -98,6 +98,7 @@ fn trained(mut network: Classifier, optimizer: &mut Optimizer, steps: usize) -> 
         let batch = Batch {
             inputs: Inputs::Values((0..48).map(|n| (n * 7 % 11) as f32 / 11.0).collect()),
             labels: vec![0, 1, 2, 1],
+            share: None,
         };
         network = step(network, optimizer, batch, 0.0, &Device::flex().autodiff()).0;
     }

@@ -3,10 +3,11 @@
 //! makes the update.
 //!
 //! A shard is a half of the batch, a quarter, and so on (see [`units`](crate::math::units)), and its losses count by the
-//! size of the whole batch. So without batch normalisation several devices whose sums are made of units (`flex`) do what
-//! one does, bit for bit. Two, four or eight devices have equal work; three are as fast as two, as one of them has half of
-//! the batch. Batch normalisation takes the statistics of its own shard, so there a batch on n devices is not the same as
-//! on one; the running statistics become the mean of the shards', weighted by their sizes.
+//! size of the whole batch. Two, four or eight devices have equal work; three are as fast as two, as one of them has half
+//! of the batch. Devices `flex` exchange the statistics of batch normalisation, and so do what one does, bit for bit.
+//! With others among them each shard has statistics of its own; the running ones become their mean, weighted by size.
+//!
+//! Several [ranks](crate::ranks) do the same with one device each.
 
 mod flat;
 mod sum;
@@ -24,18 +25,20 @@ use crate::error::{Error, Result};
 use crate::kernels;
 use crate::math::units::{Unit, shares};
 use crate::model::{Mode, Network, Path};
+use crate::ranks::{self, Alone, Ranks, Share, ThreadRank};
 use crate::samples::Batch;
 
 pub(crate) use flat::gradients_by_name;
 use flat::{Flat, parameters_without};
-use sum::AlongTheTree;
-pub use sum::GradientSum;
+use sum::{along_the_tree, over_ranks};
 
 /// The devices of a training.
 #[derive(Clone, Debug)]
 pub struct Replicas {
     replicas: Vec<Replica>,
-    sum: Arc<dyn GradientSum>,
+    ranks: Arc<dyn Ranks>,
+    /// Whether ranks share the steps, or each makes all of them.
+    shared: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -66,7 +69,32 @@ impl Replicas {
             Ok(Replica { device: device.clone(), pool: pool.map(Arc::new) })
         };
         let replicas = devices.iter().map(replica).collect::<Result<_>>()?;
-        Ok(Self { replicas, sum: Arc::new(AlongTheTree) })
+        Ok(Self { replicas, ranks: Arc::new(Alone), shared: true })
+    }
+
+    /// Shares every step with other ranks, each of which has one device; or makes the same steps as they do, where sharing
+    /// them would change the result (see [`Network::meets_samples_once`]).
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for several ranks with another device than `flex`, or with several.
+    pub fn with_ranks(self, ranks: Arc<dyn Ranks>, network: &impl Network) -> Result<Self> {
+        match ranks.size() > 1 && !(self.replicas.len() == 1 && *self.main() == Device::flex()) {
+            true => Err(Error::Usage {
+                problem: "several ranks compute on processors alone, one device `flex` each".into(),
+                hint: "leave out --device and --devices, or start one process".into(),
+            }),
+            false => Ok(Self { ranks, shared: network.meets_samples_once(), ..self }),
+        }
+    }
+
+    /// The ranks that share every step.
+    pub(crate) fn ranks(&self) -> &Arc<dyn Ranks> {
+        &self.ranks
+    }
+
+    /// What of a batch is this rank's share; `None` where it is all of it.
+    pub(crate) fn share(&self, samples: usize) -> Option<Share> {
+        (self.ranks.size() > 1 && self.shared).then(|| Share::new(Arc::clone(&self.ranks), samples))
     }
 
     /// All of their devices, without automatic differentiation.
@@ -79,24 +107,31 @@ impl Replicas {
         &self.replicas[0].device
     }
 
-    /// One training step on a batch: forward, loss, backward, update. Gives the network, the mean loss `[1]` and the number
-    /// of right answers `[1]`.
+    /// One training step on a batch, or on this rank's share of one: forward, loss, backward, update. Gives the network,
+    /// the mean loss `[1]` and the number of right answers `[1]`, both of the whole batch.
     pub fn step<N: Network>(
         &self,
         network: N,
         optimizer: &mut Optimizer,
-        batch: Batch,
+        mut batch: Batch,
         label_smoothing: f32,
     ) -> (N, Tensor<1>, Tensor<1>) {
         let main = self.main();
-        let of = batch.labels.len();
-        let shares = shares(of, self.replicas.len());
-        if shares.len() == 1 && self.sum.processes() == 1 {
+        let share = batch.share.take();
+        let of = share.as_ref().map_or(batch.labels.len(), Share::of);
+        let shares = shares(batch.labels.len(), self.replicas.len());
+        if shares.len() == 1 && share.is_none() {
             return super::step(network, optimizer, batch, label_smoothing, &main.clone().autodiff());
         }
         let (first, shards) = split(batch, &shares);
-        let shard = |batch: Batch| Shard { batch, of, label_smoothing };
+        let mut threads = self.threads(shares.len()).into_iter();
+        let mut shard = |batch: Batch| {
+            let thread = threads.next().flatten();
+            let own = thread.clone().map(|thread| Share::new(thread, of));
+            Shard { batch, of, label_smoothing, share: own.or_else(|| share.clone()), thread }
+        };
         let (network, mut gradients, parts) = std::thread::scope(|scope| {
+            let first = shard(first);
             let others: Vec<_> = (self.replicas[1..].iter())
                 .zip(shards)
                 .map(|(replica, batch)| {
@@ -107,7 +142,7 @@ impl Replicas {
                     })
                 })
                 .collect();
-            let (network, gradients, part) = self.replicas[0].part(network, shard(first));
+            let (network, gradients, part) = self.replicas[0].part(network, first);
             let others =
                 others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
             (network, gradients, std::iter::once(part).chain(others).collect::<Vec<_>>())
@@ -115,13 +150,24 @@ impl Replicas {
         let statistics = mean_statistics(&parts);
         let places = parts[0].sums.places.clone();
         let numbers = parts.into_iter().map(|part| part.sums.numbers);
-        let numbers = self.sum.sum(numbers.zip(shares.iter().map(|share| share.merges)).collect());
+        let numbers = along_the_tree(numbers.zip(shares.iter().map(|share| share.merges)).collect());
+        let numbers = match &share {
+            Some(share) => over_ranks(share, numbers),
+            None => numbers,
+        };
         let sums = Flat { places, numbers };
         let [losses, correct] = [0, 1].map(|index| sums.more(index));
         let loss = losses.div_scalar(of as f32);
         let path = Path::default();
         let network = network.map(&mut Spread { path, gradients: &mut gradients, sums, statistics });
         (optimizer.step(network, &mut gradients), loss, correct)
+    }
+
+    /// Ranks for so many replicas that exchange statistics of batch normalisation; none for one, or where a replica
+    /// cannot.
+    fn threads(&self, shares: usize) -> Vec<Option<Arc<ThreadRank>>> {
+        let exchange = shares > 1 && self.replicas.iter().all(|replica| replica.device == Device::flex());
+        if exchange { ranks::group(shares).into_iter().map(Some).collect() } else { vec![None; shares] }
     }
 }
 
@@ -139,6 +185,10 @@ struct Shard {
     /// Samples of the whole batch.
     of: usize,
     label_smoothing: f32,
+    /// For the statistics of batch normalisation.
+    share: Option<Share>,
+    /// That this is, of the threads that exchange them.
+    thread: Option<Arc<ThreadRank>>,
 }
 
 /// What a replica computes of a shard.
@@ -162,10 +212,12 @@ impl Replica {
     /// Forward and backward pass of a shard, for a network on this device. What comes back besides the network and its
     /// part holds no gradients; it is where their sums are to be put.
     fn part<N: Network>(&self, network: N, shard: Shard) -> (N, Gradients, Part) {
+        let thread = shard.thread.clone();
         let work = move || {
-            let share = shard.batch.labels.len() as f64 / shard.of as f64;
+            let part = shard.batch.labels.len() as f64 / shard.of as f64;
             let (inputs, labels) = shard.batch.into_tensors(&self.device.clone().autodiff());
-            let logits = network.logits(inputs, Mode::Train);
+            let mode = shard.share.as_ref().map_or(Mode::Train, Mode::TrainShare);
+            let logits = network.logits(inputs, mode);
             let (losses, correct) = kernels::cross_entropy(logits, labels, shard.label_smoothing);
             let mut gradients = losses.clone().div_scalar(shard.of as f32).backward();
             let numbers = vec![losses.inner(), correct.inner()];
@@ -173,7 +225,11 @@ impl Replica {
             // `valid` also folds what the forward pass left to be added into the running statistics.
             let statistics = parameters_without(&sums, &network.valid());
             let statistics = (!statistics.is_empty()).then(|| Flat::new(statistics, Vec::new()));
-            (network, gradients, Part { share, sums, statistics })
+            (network, gradients, Part { share: part, sums, statistics })
+        };
+        let work = move || match thread {
+            Some(thread) => thread.watched(work),
+            None => work(),
         };
         match &self.pool {
             Some(pool) => pool.install(work),

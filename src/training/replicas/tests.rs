@@ -5,7 +5,7 @@ use super::*;
 use crate::data::{DataConfig, Pixels};
 use crate::model::{
     Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, Parameters, RotationNetwork,
-    collect, is_running,
+    collect,
 };
 use crate::samples::{Inputs, Samples};
 use crate::samples::{RotatedImages, Rotations};
@@ -108,88 +108,76 @@ fn a_batch_is_split_into_whole_groups_in_order() {
 }
 
 #[test]
-fn any_number_of_replicas_gives_the_bytes_of_one_without_batch_normalisation() {
+fn any_number_of_replicas_gives_the_bytes_of_one() {
     // 68 samples are 7 units, 20 are 2: some replicas stay idle.
-    for images in [17, 5] {
-        let (losses, right, parameters) = three_steps(&seed_encoder(), 1, images);
-        let untrained = collect(&network(&seed_encoder()).valid());
+    for (encoder, images) in
+        [(seed_encoder(), 17), (seed_encoder(), 5), (norm_encoder(), 17), (norm_encoder(), 5)]
+    {
+        let (losses, right, parameters) = three_steps(&encoder, 1, images);
+        let untrained = collect(&network(&encoder).valid());
         assert!(difference(&untrained, &parameters) > 1e-3, "the steps must change something");
         for count in [2, 3, 4] {
-            let others = three_steps(&seed_encoder(), count, images);
+            let others = three_steps(&encoder, count, images);
             assert_eq!((&losses, &right), (&others.0, &others.1), "{count} replicas");
-            assert!(parameters == others.2, "{count} replicas");
+            assert!(parameters == others.2, "{:?}, {count} replicas", encoder.kind);
+        }
+    }
+}
+
+fn with_rule(rule: Rule) -> Optimizer {
+    Optimizer::new(&OptimizerConfig { learning_rate: 0.01, rule }).with_clipping(Some(0.1))
+}
+
+/// What each of so many ranks ends with after three steps of 17 images and one of 5, which are fewer units than some have
+/// ranks.
+fn on_ranks(encoder: &EncoderConfig, rule: &Rule, size: usize) -> Vec<(Vec<f32>, Parameters)> {
+    let steps = |ranks: Arc<dyn Ranks>| {
+        let (mut network, mut optimizer) = (network(encoder), with_rule(rule.clone()));
+        let replicas = Replicas::new(&[Device::flex()])?.with_ranks(ranks, &network)?;
+        let mut numbers = Vec::new();
+        for (step, images) in [17, 17, 17, 5].into_iter().enumerate() {
+            let mut whole = batch(17 * step as u32, images);
+            let share = replicas.share(whole.labels.len());
+            if let Some(share) = &share {
+                drop(whole.split_off(share.samples().end));
+                whole = whole.split_off(share.samples().start);
+            }
+            let outcome = replicas.step(network, &mut optimizer, Batch { share, ..whole }, SMOOTHING);
+            network = outcome.0;
+            numbers.extend([number(outcome.1), number(outcome.2)]);
+        }
+        Ok((numbers, collect(&network.valid())))
+    };
+    let alone = |ranks: Arc<dyn Ranks>| {
+        // A thread that waits for another rank must not be needed by it.
+        let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| steps(ranks))
+    };
+    ranks::run(size, alone).unwrap()
+}
+
+#[test]
+fn any_number_of_ranks_gives_the_bytes_of_one() {
+    let muon: OptimizerConfig = serde_json::from_str(r#"{"kind": "muon"}"#).unwrap();
+    let (muon, adam) = (muon.rule, OptimizerConfig::default().rule);
+    for (encoder, rule) in
+        [(seed_encoder(), &adam), (norm_encoder(), &adam), (seed_encoder(), &muon), (norm_encoder(), &muon)]
+    {
+        let one = on_ranks(&encoder, rule, 1).remove(0);
+        for size in [2, 3, 4, 8] {
+            for (rank, other) in on_ranks(&encoder, rule, size).into_iter().enumerate() {
+                assert_eq!(one.0, other.0, "{:?} {rule:?}, rank {rank} of {size}", encoder.kind);
+                assert!(one.1 == other.1, "{:?} {rule:?}, rank {rank} of {size}", encoder.kind);
+            }
         }
     }
 }
 
 #[test]
-fn batch_normalisation_takes_the_statistics_of_each_shard_and_keeps_their_weighted_mean() {
-    let encoder = norm_encoder();
-    let replicas = Replicas::new(&[Device::flex(), Device::flex()]).unwrap();
-    let (both, loss, _) = replicas.step(network(&encoder), &mut optimizer(), batch(0, 5), SMOOTHING);
-    let both = collect(&both.valid());
-
-    // Shards of 3 and 2 images, each by itself on one device.
-    let alone = |first, images| {
-        let one = Replicas::new(&[Device::flex()]).unwrap();
-        let (network, loss, _) =
-            one.step(network(&encoder), &mut optimizer(), batch(first, images), SMOOTHING);
-        (collect(&network.valid()), number(loss))
-    };
-    let ((first, first_loss), (second, second_loss)) = (alone(0, 3), alone(3, 2));
-    assert!((number(loss) - (3.0 * first_loss + 2.0 * second_loss) / 5.0).abs() < 1e-5);
-    let mean = |name: &String| {
-        let (a, b) = (values(&first[name]), values(&second[name]));
-        let mean: Vec<f32> = a.iter().zip(&b).map(|(a, b)| (3.0 * a + 2.0 * b) / 5.0).collect();
-        TensorData::new(mean, first[name].shape().clone())
-    };
-    // Running statistics are means by definition; parameters are, as one step of SGD is linear in the gradient.
-    let expected: Parameters = both.keys().map(|name| (name.clone(), mean(name))).collect();
-    assert!(both.keys().any(|name| name.ends_with("running_mean")));
-    let off = difference(&expected, &both);
-    assert!(off < 1e-5, "{off}");
-
-    let (_, _, one) = three_steps(&encoder, 1, 4);
-    let (_, _, two) = three_steps(&encoder, 2, 4);
-    let off = difference(&one, &two);
-    assert!(off > 1e-5, "with batch normalisation two replicas are not one: {off}");
-}
-
-/// As if another process had computed the same part of the batch.
-#[derive(Debug)]
-struct Twin;
-
-impl GradientSum for Twin {
-    fn processes(&self) -> usize {
-        2
-    }
-
-    fn sum(&self, mut parts: Vec<(Tensor<1>, usize)>) -> Tensor<1> {
-        assert_eq!(parts.len(), 1);
-        parts.pop().unwrap().0.mul_scalar(2.0)
-    }
-}
-
-#[test]
-fn gradients_loss_and_right_answers_go_through_the_sum_with_one_device_too() {
-    let one = Replicas::new(&[Device::flex()]).unwrap();
-    let twins = Replicas { sum: Arc::new(Twin), ..one.clone() };
-    let fresh = collect(&network(&norm_encoder()).valid());
-    let step = |replicas: &Replicas| {
-        let (network, loss, correct) =
-            replicas.step(network(&norm_encoder()), &mut optimizer(), batch(0, 3), SMOOTHING);
-        (collect(&network.valid()), number(loss), number(correct))
-    };
-    let (alone, twice) = (step(&one), step(&twins));
-    assert_eq!((2.0 * alone.1, 2.0 * alone.2), (twice.1, twice.2));
-    // One step of SGD moves parameters by a multiple of the gradient; running statistics are no sums.
-    for (name, fresh) in &fresh {
-        let factor = if is_running(name) { 1.0 } else { 2.0 };
-        let moved = values(fresh).into_iter().zip(values(&alone.0[name])).map(|(a, b)| factor * (b - a) + a);
-        for (expected, found) in moved.zip(values(&twice.0[name])) {
-            assert!((expected - found).abs() < 1e-6, "{name}: {expected} {found}");
-        }
-    }
+fn ranks_are_refused_another_device_or_several() {
+    let several = Replicas::new(&vec![Device::flex(); 2]).unwrap();
+    let ranks = ranks::group(2).remove(0);
+    assert!(matches!(several.with_ranks(ranks, &network(&seed_encoder())), Err(Error::Usage { .. })));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use rayon::prelude::*;
 use super::simd::arch;
 use crate::math::units::{Unit, add_up, units};
 
-pub use statistics::{batch_statistics, inverse_deviation};
+pub use statistics::{Moments, batch_moments, inverse_deviation};
 
 /// Numbers a chunk: 64 KB, which two passes find in the second-level cache.
 const CHUNK: usize = 16_384;
@@ -127,7 +127,20 @@ pub struct AffineGradient {
 }
 
 impl AffineGradient {
-    fn add(&mut self, other: Self) {
+    /// Of the scale, then of the shift: what [`AffineGradient::from_numbers`] reads.
+    pub fn numbers(&self) -> Vec<f64> {
+        self.scale.iter().chain(&self.shift).copied().map(f64::from).collect()
+    }
+
+    /// Of what [`AffineGradient::numbers`] gives.
+    pub fn from_numbers(numbers: &[f64]) -> Self {
+        let (scale, shift) = numbers.split_at(numbers.len() / 2);
+        let [scale, shift] = [scale, shift].map(|half| half.iter().map(|&number| number as f32).collect());
+        Self { scale, shift }
+    }
+
+    /// Adds those of the rows behind them.
+    pub fn add(&mut self, other: Self) {
         self.scale.iter_mut().zip(other.scale).for_each(|(sum, other)| *sum += other);
         self.shift.iter_mut().zip(other.shift).for_each(|(sum, other)| *sum += other);
     }
@@ -213,10 +226,11 @@ fn add_affine_gradient<'a>(
     }
 }
 
-/// Turns the gradient of the output into that of the input, in place.
-pub fn input_gradient(forward: Normalised<'_>, total: &AffineGradient, gradient: &mut [f32]) {
+/// Turns the gradient of the output into that of the input, in place; `total` is that of a whole batch of so many samples,
+/// of which these rows may be a share.
+pub fn input_gradient(forward: Normalised<'_>, total: &AffineGradient, samples: usize, gradient: &mut [f32]) {
     let count = forward.mean.len();
-    let rows = (gradient.len() / count) as f32;
+    let rows = (gradient.len() / count / forward.samples.max(1) * samples) as f32;
     let factors = forward.factors();
     let mean_gradient: Vec<f32> = total.shift.iter().map(|sum| sum / rows).collect();
     let pairs = total.scale.iter().zip(forward.inverse_deviation);

@@ -15,8 +15,8 @@ pub struct BatchStatistics {
     pub variance: Vec<f32>,
 }
 
-/// Mean and variance of the `rows` of so many samples by channel.
-pub fn batch_statistics(rows: &[f32], samples: usize, channels: usize) -> BatchStatistics {
+/// The moments of the `rows` of so many samples: of a batch, or of a share of one.
+pub fn batch_moments(rows: &[f32], samples: usize, channels: usize) -> Moments {
     let arch = arch();
     let parts: Vec<(Moments, usize)> = chunks(rows.len(), samples, channels)
         .into_par_iter()
@@ -30,11 +30,7 @@ pub fn batch_statistics(rows: &[f32], samples: usize, channels: usize) -> BatchS
             (Moments::new(rows, &sums), merges)
         })
         .collect();
-    let total = add_up(parts, Moments::merge).pop().map(|(total, _)| total).unwrap_or_default();
-    BatchStatistics {
-        mean: total.mean.iter().map(|&mean| mean as f32).collect(),
-        variance: total.squares.iter().map(|sum| (sum / total.count) as f32).collect(),
-    }
+    add_up(parts, Moments::merge).pop().map(|(total, _)| total).unwrap_or_default()
 }
 
 /// By channel, the sum of distances from the first row, the mean, and the sum of squared deviations from that.
@@ -59,8 +55,8 @@ fn write_moments(rows: &[f32], [sums, mean, squares]: &mut [Vec<f32>; 3]) {
 }
 
 /// Of some rows: their number, and by channel their mean and the sum of squared deviations from it.
-#[derive(Default)]
-struct Moments {
+#[derive(Debug, Default)]
+pub struct Moments {
     count: f64,
     mean: Vec<f64>,
     squares: Vec<f64>,
@@ -82,7 +78,27 @@ impl Moments {
         Self { count, squares: squares.collect(), mean }
     }
 
-    fn merge(&mut self, other: Self) {
+    /// Number, means, squares: what [`Moments::from_numbers`] reads.
+    pub fn numbers(&self) -> Vec<f64> {
+        [self.count].iter().chain(&self.mean).chain(&self.squares).copied().collect()
+    }
+
+    /// Of what [`Moments::numbers`] gives.
+    pub fn from_numbers(numbers: &[f64]) -> Self {
+        let (mean, squares) = numbers[1..].split_at(numbers.len() / 2);
+        Self { count: numbers[0], mean: mean.to_vec(), squares: squares.to_vec() }
+    }
+
+    /// Mean and variance.
+    pub fn statistics(&self) -> BatchStatistics {
+        BatchStatistics {
+            mean: self.mean.iter().map(|&mean| mean as f32).collect(),
+            variance: self.squares.iter().map(|sum| (sum / self.count) as f32).collect(),
+        }
+    }
+
+    /// Adds those of the rows behind them.
+    pub fn merge(&mut self, other: Self) {
         let share = other.count / (self.count + other.count);
         for (channel, (mean, squares)) in other.mean.iter().zip(&other.squares).enumerate() {
             let apart = mean - self.mean[channel];

@@ -37,7 +37,7 @@ fn statistics_do_not_cancel_far_from_zero() {
     ] {
         let [samples, _, channels] = shape;
         let rows = shifted(shape, mean, drift);
-        let found = batch_statistics(&rows, samples, channels);
+        let found = batch_moments(&rows, samples, channels).statistics();
         for (channel, (mean, variance)) in expected(&rows, channels).into_iter().enumerate() {
             let off = (f64::from(found.mean[channel]) - mean).abs();
             assert!(off <= 1e-6 * mean.abs().max(1.0), "mean off by {off}, {shape:?}");
@@ -49,7 +49,7 @@ fn statistics_do_not_cancel_far_from_zero() {
 
 /// All sums of both passes: mean, variance, gradients of scale and shift, of the input.
 fn run(rows: &[f32], samples: usize, channels: usize) -> [Vec<f32>; 5] {
-    let BatchStatistics { mean, variance } = batch_statistics(rows, samples, channels);
+    let BatchStatistics { mean, variance } = batch_moments(rows, samples, channels).statistics();
     let inverse_deviation = inverse_deviation(&variance, 1e-5);
     let [scale, shift] = [vec![1.5; channels], vec![0.1; channels]];
     let affine = Affine { scale: &scale, shift: &shift };
@@ -57,7 +57,7 @@ fn run(rows: &[f32], samples: usize, channels: usize) -> [Vec<f32>; 5] {
         Normalised { rows, samples, mean: &mean, inverse_deviation: &inverse_deviation, affine, relu: true };
     let mut gradient = Random::new(21).floats(rows.len());
     let total = affine_gradient(forward, &gradient);
-    input_gradient(forward, &total, &mut gradient);
+    input_gradient(forward, &total, samples, &mut gradient);
     [mean, variance, total.scale, total.shift, gradient]
 }
 
