@@ -120,8 +120,8 @@ pub struct Settings {
         hide_short_help = true
     )]
     pub devices: Vec<String>,
-    /// What factors of products are rounded to; bf16 is faster on processors with AVX-512 BF16
-    #[arg(long, value_name = "f32|bf16", value_parser = ["f32", "bf16"])]
+    /// f32, or bf16: factors of products rounded; faster with AVX-512 BF16
+    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16"], hide_possible_values = true)]
     pub precision: Option<String>,
     /// Random seed
     #[arg(long, value_name = "N")]
