@@ -151,10 +151,7 @@ fn pack_gradients<O: Operand>(channels: usize, first: &[f32], second: Option<&[f
     for (index, (source, target)) in
         first.chunks_exact(channels).zip(target.chunks_exact_mut(width)).enumerate()
     {
-        let second = match second {
-            Some(second) => Some(&second[index * channels..][..channels]),
-            None => None,
-        };
+        let second = second.map(|second| &second[index * channels..][..channels]);
         O::pack_rows(source, second, &mut target[..channels]);
     }
 }

@@ -63,5 +63,5 @@ fn weight_gradient_pays_as_bf16(shape: &ConvShape) -> bool {
 /// Without padding, the dense input gradient also multiplies a frame of zeros around the gradient.
 fn input_gradient_pays_as_bf16(shape: &ConvShape) -> bool {
     let framed = shape.height * shape.width > shape.conv_height() * shape.conv_width();
-    !shape.pool && !(shape.relu && framed)
+    !(shape.pool || shape.relu && framed)
 }
