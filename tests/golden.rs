@@ -41,7 +41,7 @@ const RUNS: [(&str, &str, &[&str]); 5] = [
     (
         "bf16",
         "run --config compact --precision bf16 --data data --set data.train_images=24 \
-         --set encoder.widths=[32,40] --set encoder.pools=[true,false] --set pretrain.epochs=1 \
+         --set encoder.widths=[32,40] --set encoder.pools=[true,false] --set extract.layers=[\"block2\"] --set pretrain.epochs=1 \
          --set pretrain.batch_size=6 --set finetune.epochs=1 --set finetune.batch_size=8",
         &DETERMINISTIC,
     ),

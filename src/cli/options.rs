@@ -93,6 +93,15 @@ pub struct ExistingArguments {
     pub tensorboard: bool,
 }
 
+/// Values of `--precision`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rounding {
+    /// Factors as they are
+    F32,
+    /// Factors rounded to bfloat16
+    Bf16,
+}
+
 /// Options that decide the config and what is printed.
 #[derive(Args, Debug)]
 pub struct Settings {
@@ -120,9 +129,9 @@ pub struct Settings {
         hide_short_help = true
     )]
     pub devices: Vec<String>,
-    /// What factors of products are rounded to; bf16 is faster on processors with AVX-512 BF16
-    #[arg(long, value_name = "f32|bf16", value_parser = ["f32", "bf16"])]
-    pub precision: Option<String>,
+    /// f32, or bf16: factors of products rounded; faster with AVX-512 BF16
+    #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
+    pub precision: Option<Rounding>,
     /// Random seed
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -175,8 +184,12 @@ impl Settings {
         if !self.devices.is_empty() {
             overrides.set("devices", self.devices.clone());
         }
-        if let Some(precision) = &self.precision {
-            overrides.set("precision", precision.as_str());
+        if let Some(precision) = self.precision {
+            let name = match precision {
+                Rounding::F32 => "f32",
+                Rounding::Bf16 => "bf16",
+            };
+            overrides.set("precision", name);
         }
         if let Some(seed) = self.seed {
             overrides.set("seed", seed);

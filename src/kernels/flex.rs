@@ -292,7 +292,7 @@ pub(super) fn dense_backward(
                 dbias: Some(&mut for_bias),
                 dx: for_input.as_deref_mut(),
             };
-            let [input, weight, gradient] = [&input, &weight, &gradient].map(|values| floats(values));
+            let [input, weight, gradient] = [&input, &weight, &gradient].map(floats);
             cpu::linear_backward(&shape, precision, input, weight, output, gradient, wanted);
         },
     );

@@ -28,7 +28,8 @@ use super::unfold::{is_dense, unfold};
 const CHANNEL_MULTIPLE: usize = 16;
 
 /// Positions that a tile's sums stay in registers for: their gradients (256 bytes each) and pieces of input stay in L1
-/// while the tiles of a kernel row pass by.
+/// while the tiles of a kernel row pass by. 1x1 32x32x192 -> 160 with pairs of bfloat16, one Zen 4 core: 160 GFLOP/s where
+/// whole images are packed and walked, 176 by strips.
 const STRIP: usize = 64;
 
 /// Whether [`dense_weight_gradient`] takes the gradients of `shape` as they are.
@@ -151,10 +152,7 @@ fn pack_gradients<O: Operand>(channels: usize, first: &[f32], second: Option<&[f
     for (index, (source, target)) in
         first.chunks_exact(channels).zip(target.chunks_exact_mut(width)).enumerate()
     {
-        let second = match second {
-            Some(second) => Some(&second[index * channels..][..channels]),
-            None => None,
-        };
+        let second = second.map(|second| &second[index * channels..][..channels]);
         O::pack_rows(source, second, &mut target[..channels]);
     }
 }

@@ -164,7 +164,7 @@ fn pays_as_bf16(shape: &ConvShape, pass: Pass) -> bool {
     match pass {
         Pass::Forward => true,
         Pass::WeightGradient => !shape.pool,
-        Pass::InputGradient => !shape.pool && !(shape.relu && framed),
+        Pass::InputGradient => !(shape.pool || shape.relu && framed),
     }
 }
 

@@ -280,10 +280,7 @@ pub fn copy_together<O: Operand>(shape: &ConvShape, first: &[f32], second: Optio
     let target_row = shape.padded_width() * shape.in_channels;
     let start = (shape.padding * shape.padded_width() + shape.padding) * shape.in_channels;
     for (index, source) in first.chunks_exact(row).enumerate() {
-        let second = match second {
-            Some(second) => Some(&second[index * row..][..row]),
-            None => None,
-        };
+        let second = second.map(|second| &second[index * row..][..row]);
         O::pack_rows(source, second, &mut target[start + index * target_row..][..row]);
     }
 }

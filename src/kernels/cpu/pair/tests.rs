@@ -159,7 +159,7 @@ fn pairs_are_added_odd_first() {
             _ => small(&mut random, len, least),
         };
         let [a, b] = [(); 2].map(|()| numbers(2 * DEPTH * LEN, -56));
-        let start: Vec<f32> = numbers(LEN, -112).into_iter().map(bias).collect();
+        let start: Vec<f32> = numbers(LEN, -112).into_iter().map(plain_bias).collect();
         let expected: Vec<f32> = (0..LEN)
             .map(|lane| {
                 (0..DEPTH).fold(start[lane], |sum, step| {
@@ -187,6 +187,30 @@ fn pairs_are_added_odd_first() {
     }
 }
 
+/// What a sum begins with: under 2^-103 nothing.
+fn plain_bias(number: f32) -> f32 {
+    if f64::from(number.abs()) < 2f64.powi(-103) { 0.0 } else { number }
+}
+
+#[test]
+fn a_bias_too_small_for_sums_counts_as_zero() {
+    let least = 2f32.powi(-103);
+    let biases = [f32::from_bits(1), -f32::MIN_POSITIVE, least / 2.0, least, -least];
+    let shape = LinearShape { batch: 1, inputs: 2, outputs: biases.len(), relu: false };
+    for (name, arch) in arches() {
+        let mut y = [7.0; 5];
+        with_arch(arch, || {
+            linear_forward(&shape, Precision::Bf16, &[0.0; 2], &[0.0; 10], Some(&biases), &mut y);
+        });
+        assert_eq!(y, [0.0, 0.0, 0.0, least, -least], "{name}");
+        let shape = naive::linear_as_conv(1, 2, biases.len(), false);
+        with_arch(arch, || {
+            conv_forward(&shape, BF16, &[0.0; 2], &[0.0; 10], Some(&biases), &mut y, None);
+        });
+        assert_eq!(y, [0.0, 0.0, 0.0, least, -least], "{name}");
+    }
+}
+
 fn pair_product(sum: f32, [a, b]: [[f32; 2]; 2]) -> f32 {
     rounded(a[0]).mul_add(rounded(b[0]), rounded(a[1]).mul_add(rounded(b[1]), sum))
 }
@@ -203,7 +227,7 @@ fn plain_sums(shape: &ConvShape, x: &[f32], weight: &[f32], start: &[f32]) -> Ve
         let (row, column) =
             (position / shape.conv_width() % shape.conv_height(), position % shape.conv_width());
         let image = position / shape.conv_width() / shape.conv_height();
-        let mut sum = bias(start[output]);
+        let mut sum = plain_bias(start[output]);
         for tap in 0..kernel * kernel {
             for channel in (0..channels).step_by(2) {
                 let factors = [0, 1].map(|odd| {
