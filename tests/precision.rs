@@ -34,6 +34,9 @@ fn measurements_say_the_precision_and_other_devices_refuse_it() {
     folder.refuse(&format!("{bench} --burn-operations"), 2, &["burn's operations", "--precision f32"]);
     let shown = folder.succeed(&format!("pretrain {SHORT} --precision bf16 --dry-run --out none")).stdout;
     assert!(shown.contains(" kernels in bf16,"), "{shown}");
+    let patches =
+        "config show quickstart --precision bf16 --set encoder.kind=patches --set pretrain.epochs=0";
+    folder.refuse(patches, 2, &["precision", "must be `f32`", "patches"]);
     let remote = "bench --precision bf16 --device ws://localhost:1";
     folder.refuse(remote, 2, &["precision", "must be `f32` on device ws://localhost:1"]);
 }

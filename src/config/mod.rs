@@ -215,6 +215,10 @@ impl Config {
         if self.encoder.is_trainable() {
             return Ok(());
         }
+        if self.precision == Precision::Bf16 {
+            let problem = "must be `f32`: encoder kind `patches` rounds nothing, got `bf16`";
+            return Err(Error::config("precision", problem));
+        }
         if self.pretrain.epochs > 0 {
             let problem =
                 format!("must be 0: encoder kind `patches` is not trained, got {}", self.pretrain.epochs);
