@@ -1,6 +1,6 @@
 //! Ranks, as MPI calls them: processes that do one work together, each a share of every step, and leave the bytes of one.
 //!
-//! A share is a whole subtree of the units of the batch (see [`units`](crate::math::units)); what the shares make of it
+//! A share is a whole subtree of the units of the batch (`math/units.rs`); what the shares make of it
 //! is added along the rest of the tree, by every rank in the same order. MPI moves bytes and never adds.
 
 mod launch;

@@ -12,6 +12,7 @@ mod memory;
 mod pretext;
 mod pretrain;
 mod probe;
+mod record;
 mod resume;
 mod training_stage;
 mod warnings;

@@ -1,12 +1,12 @@
 //! What pretraining and fine-tuning share: start or resume, train, save after every epoch.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Device;
 
 use super::Context;
+use super::record::{Files, Record};
 use super::resume::{Resumed, resume};
 use crate::config::{Common, FinetuneConfig, PretrainConfig};
 use crate::device::computes_here;
@@ -18,8 +18,7 @@ use crate::samples::Resident;
 use crate::samples::Samples;
 use crate::store::checkpoint::{self, Checkpoint, Header};
 use crate::store::replacement::Work;
-use crate::store::tensorboard::EventFile;
-use crate::training::{self, JsonLines, Keep, KeepBy, Optimizer, Plan, Position, Replicas, Selection};
+use crate::training::{self, KeepBy, Optimizer, Plan, Position, Replicas};
 
 /// The part of a stage's config that the loop needs.
 pub(super) struct LoopConfig<'a> {
@@ -196,76 +195,6 @@ fn agree_on_the_start<N: Network>(
             ("state", serde_json::to_vec(&header).unwrap_or_default()),
         ],
     )
-}
-
-/// The epochs so far, what they say about going on, and what training leaves of them.
-struct Record {
-    history: Vec<EpochMetrics>,
-    selection: Selection,
-    /// On the first rank.
-    files: Option<Files>,
-}
-
-/// What training leaves in the stage's directory as it goes.
-struct Files {
-    work: Work,
-    /// The checkpoint to resume from.
-    latest: PathBuf,
-    /// The checkpoint of the best epoch, if that one is kept.
-    best: Option<PathBuf>,
-    lines: JsonLines,
-    events: Option<EventFile>,
-}
-
-impl Files {
-    /// Continues the files of `work` after the epochs in `history`.
-    fn open(
-        work: Work,
-        context: &Context,
-        loop_config: &LoopConfig<'_>,
-        history: &[EpochMetrics],
-    ) -> Result<Self> {
-        let directory = work.directory();
-        let open_events = || EventFile::open(directory.events(), history);
-        Ok(Self {
-            latest: directory.checkpoint(),
-            best: (loop_config.common.keep == Keep::Best).then(|| directory.best()),
-            events: context.config.tensorboard.then(open_events).transpose()?,
-            lines: JsonLines::new(directory.metrics(), history.to_vec())?,
-            work,
-        })
-    }
-}
-
-impl Record {
-    /// Continues after the epochs in `history`.
-    fn new(files: Option<Files>, loop_config: &LoopConfig<'_>, history: Vec<EpochMetrics>) -> Self {
-        let selection = Selection::new(loop_config.keep_by, loop_config.common.patience, &history);
-        Self { history, selection, files }
-    }
-
-    /// Saves a checkpoint, with the metrics if an epoch ends there; returns whether to continue training.
-    fn save(
-        &mut self,
-        metrics: Option<&EpochMetrics>,
-        checkpoint: impl FnOnce() -> Result<Checkpoint>,
-    ) -> Result<bool> {
-        let better = metrics.is_some_and(|metrics| self.selection.add(metrics));
-        if let Some(files) = &mut self.files {
-            let checkpoint = checkpoint()?;
-            if let Some(metrics) = metrics {
-                files.lines.push(metrics)?;
-                files.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;
-            }
-            // Before the latest one, so that a run killed in between makes the same choice when it is resumed.
-            if let Some(best) = files.best.as_ref().filter(|_| better) {
-                checkpoint.save_alone(best)?;
-            }
-            checkpoint.save(&files.latest)?;
-        }
-        self.history.extend(metrics.cloned());
-        Ok(metrics.is_none_or(|metrics| self.selection.goes_on(metrics.epoch)))
-    }
 }
 
 /// The images of `samples` on all devices, if any of these is not this process's processors: copying on a device is
