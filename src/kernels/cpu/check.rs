@@ -1,5 +1,6 @@
 //! What the tests share: seeded numbers and comparisons.
 
+use super::naive;
 use super::shape::ConvShape;
 
 pub struct Random(u64);
@@ -38,6 +39,26 @@ impl Random {
             pool: self.below(2) == 0,
             relu: self.below(2) == 0,
         }
+    }
+}
+
+/// A layer with what the forward pass leaves, and a gradient.
+pub struct Case {
+    pub shape: ConvShape,
+    pub x: Vec<f32>,
+    pub weight: Vec<f32>,
+    pub y: Vec<f32>,
+    pub argmax: Vec<u8>,
+    pub dy: Vec<f32>,
+}
+
+impl Case {
+    pub fn new(shape: ConvShape, random: &mut Random) -> Self {
+        let x = random.floats(shape.batch * shape.input_len());
+        let weight = random.floats(shape.weight_len());
+        let (y, argmax) = naive::conv_forward(&shape, &x, &weight, None);
+        let dy = random.floats(y.len());
+        Self { shape, x, weight, y, argmax, dy }
     }
 }
 

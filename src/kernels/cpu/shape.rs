@@ -78,6 +78,20 @@ impl ConvShape {
         self.depth() * self.out_channels
     }
 
+    /// The convolution of the output's gradient that gives the input's, with turned weights.
+    pub fn turned(&self) -> Self {
+        Self {
+            height: self.conv_height(),
+            width: self.conv_width(),
+            in_channels: self.out_channels,
+            out_channels: self.in_channels,
+            padding: self.kernel - 1 - self.padding,
+            pool: false,
+            relu: false,
+            ..*self
+        }
+    }
+
     pub(crate) fn check(&self) {
         assert!(self.kernel > 0 && self.in_channels > 0 && self.out_channels > 0, "empty {self:?}");
         assert!(self.padding < self.kernel, "padding must be smaller than the kernel in {self:?}");

@@ -191,16 +191,7 @@ fn dense_input_gradient<O: Operand>(
     dx: &mut [f32],
 ) {
     let flipped = flip_weights(shape, weight);
-    let turned = ConvShape {
-        height: shape.conv_height(),
-        width: shape.conv_width(),
-        in_channels: shape.out_channels,
-        out_channels: shape.in_channels,
-        padding: shape.kernel - 1 - shape.padding,
-        pool: false,
-        relu: false,
-        ..*shape
-    };
+    let turned = shape.turned();
     if is_dense(shape) {
         conv_forward::<O>(arch, &turned, saved.dy, &flipped, None, dx, None);
         return;

@@ -1,27 +1,10 @@
-use super::super::check::{Random, bits, error, in_pools};
+use super::super::check::{Case, Random, bits, error, in_pools};
 use super::super::naive;
 use super::super::simd::{arches, with_arch};
 use super::*;
 use crate::math::units::{Unit, add_up, shares};
 
-struct Case {
-    shape: ConvShape,
-    x: Vec<f32>,
-    weight: Vec<f32>,
-    y: Vec<f32>,
-    argmax: Vec<u8>,
-    dy: Vec<f32>,
-}
-
 impl Case {
-    fn new(shape: ConvShape, random: &mut Random) -> Self {
-        let x = random.floats(shape.batch * shape.input_len());
-        let weight = random.floats(shape.weight_len());
-        let (y, argmax) = naive::conv_forward(&shape, &x, &weight, None);
-        let dy = random.floats(y.len());
-        Self { shape, x, weight, y, argmax, dy }
-    }
-
     fn run(&self) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
         self.run_with(conv_backward)
     }

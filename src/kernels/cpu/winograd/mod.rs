@@ -73,16 +73,7 @@ pub fn conv_input_gradient(method: Method, shape: &ConvShape, saved: Saved, want
     let Saved { y, argmax, dy } = saved;
     let maps = Maps::Gradient(OutputGradient { shape, y, argmax, dy });
     let weight = flip_weights(shape, wanted.weight);
-    let turned = ConvShape {
-        height: shape.conv_height(),
-        width: shape.conv_width(),
-        in_channels: shape.out_channels,
-        out_channels: shape.in_channels,
-        padding: shape.kernel - 1 - shape.padding,
-        pool: false,
-        relu: false,
-        ..*shape
-    };
+    let turned = shape.turned();
     convolved(method, &turned, maps, &weight, None, wanted.dx, &mut []);
 }
 

@@ -1,4 +1,4 @@
-use super::super::check::{Random, bits, error, in_pools};
+use super::super::check::{Case, Random, bits, error, in_pools};
 use super::super::naive;
 use super::super::simd::{arches, with_arch};
 use super::*;
@@ -52,26 +52,8 @@ struct Gradients {
     dx: Vec<f32>,
 }
 
-/// A layer with what the forward pass leaves, and a gradient.
-struct Case {
-    shape: ConvShape,
-    x: Vec<f32>,
-    weight: Vec<f32>,
-    y: Vec<f32>,
-    argmax: Vec<u8>,
-    dy: Vec<f32>,
-}
-
 impl Case {
-    fn new(shape: ConvShape, random: &mut Random) -> Self {
-        let x = random.floats(shape.batch * shape.input_len());
-        let weight = random.floats(shape.weight_len());
-        let (y, argmax) = naive::conv_forward(&shape, &x, &weight, None);
-        let dy = random.floats(y.len());
-        Self { shape, x, weight, y, argmax, dy }
-    }
-
-    fn run(&self, method: Method) -> Gradients {
+    fn run_by(&self, method: Method) -> Gradients {
         let Self { shape, x, weight, y, argmax, dy } = self;
         let (mut dweight, mut dbias) = (vec![f32::MIN; weight.len()], vec![f32::MIN; shape.out_channels]);
         let mut dx = vec![f32::MIN; x.len()];
@@ -96,7 +78,7 @@ fn gradients_agree_with_naive_on_random_shapes() {
         let (dweight, dbias, dx) =
             naive::conv_backward(&shape, &case.x, &case.weight, &case.y, &case.argmax, &case.dy);
         for (name, arch) in arches() {
-            let found = with_arch(arch, || case.run(method));
+            let found = with_arch(arch, || case.run_by(method));
             let errors =
                 [error(&found.dweight, &dweight), error(&found.dbias, &dbias), error(&found.dx, &dx)];
             assert!(errors.iter().all(|&error| error < TOLERANCE), "{name} {method:?} {errors:?} {shape:?}");
@@ -119,7 +101,7 @@ fn threads_and_vector_width_leave_every_bit() {
             let (mut y, mut argmax) = (vec![0.0; case.y.len()], vec![0; case.argmax.len()]);
             let places = shape.pool.then_some(&mut argmax[..]);
             conv_forward(method, &shape, &case.x, &case.weight, None, &mut y, places);
-            let Gradients { dweight, dbias, dx } = case.run(method);
+            let Gradients { dweight, dbias, dx } = case.run_by(method);
             (argmax, [y, dweight, dbias, dx].map(|values| bits(&values)))
         };
         let mut results = Vec::new();
@@ -187,7 +169,7 @@ fn a_gradient_that_is_not_a_number_reaches_all_taps_of_its_channel() {
             ConvShape { out_channels: 20, pool: false, relu: false, ..random_shape(method, &mut random) };
         let mut case = Case::new(shape, &mut random);
         case.dy[7] = f32::NAN;
-        let found = case.run(method);
+        let found = case.run_by(method);
         for (index, gradient) in found.dweight.iter().enumerate() {
             assert_eq!(gradient.is_nan(), index % 20 == 7, "{method:?} {shape:?}");
         }
@@ -202,7 +184,7 @@ fn gradients_agree_with_differences_of_the_forward_pass() {
     for method in [Method::Two, Method::Four, Method::TwoOfFive] {
         let shape = ConvShape { pool: false, relu: false, ..random_shape(method, &mut random) };
         let case = Case::new(shape, &mut random);
-        let found = case.run(method);
+        let found = case.run_by(method);
         let loss = |x: &[f32], weight: &[f32]| {
             let mut y = vec![0.0; case.dy.len()];
             conv_forward(method, &shape, x, weight, None, &mut y, None);
@@ -239,7 +221,7 @@ fn shares_add_up_to_the_whole() {
             continue;
         }
         let case = Case::new(shape, &mut random);
-        let whole = case.run(method);
+        let whole = case.run_by(method);
         for count in 2..=5 {
             let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
                 let cut = |values: &[f32]| {
@@ -255,7 +237,7 @@ fn shares_add_up_to_the_whole() {
                     argmax: if shape.pool { case.argmax[range].to_vec() } else { Vec::new() },
                     dy: cut(&case.dy),
                 };
-                let Gradients { dweight, dbias, dx } = part.run(method);
+                let Gradients { dweight, dbias, dx } = part.run_by(method);
                 assert_eq!(bits(&dx), bits(&cut(&whole.dx)));
                 ([dweight, dbias], merges)
             });
