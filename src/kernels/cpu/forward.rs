@@ -21,10 +21,8 @@
 //! | 15x15x32 -> 64, pool | 19.2 (276) | 41.2 (129) |
 //! | 6x6x64 -> 64 | 4.3 (273) | 9.4 (126) |
 //!
-//! The direct method is at its limit for the second and third layer. What is left: the first layer's
-//! epilogue (27 products a sum only; about 130 of 450 cycles a tile go to maximum, place and ReLU), and
-//! Winograd F(2x2,3x3), whose output tile is one pooling window (estimate for layer 2: 37,000 cycles of
-//! products + 16,000 of transforms against 86,000 now).
+//! The direct method is at its limit for the second and third layer, which `method` gives to `winograd`. What is left: the
+//! first layer's epilogue (27 products a sum only; about 130 of 450 cycles a tile go to maximum, place and ReLU).
 
 use std::marker::PhantomData;
 

@@ -51,10 +51,11 @@ impl WithSimd for Peak {
 mod tests {
     use super::*;
 
-    /// No processor of today makes under one operation a nanosecond, or over 64 multiply-adds a cycle at 6 GHz.
+    /// No processor of today makes over 64 multiply-adds a cycle at 6 GHz, and no emulator under a hundredth of one a
+    /// nanosecond.
     #[test]
     fn the_peak_is_that_of_a_processor() {
         let peak = peak(Duration::from_millis(20)) / rayon::current_num_threads() as f64;
-        assert!((1e9..768e9).contains(&peak), "{peak}");
+        assert!((1e7..768e9).contains(&peak), "{peak}");
     }
 }

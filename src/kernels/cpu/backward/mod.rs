@@ -4,9 +4,8 @@
 //! it zero), else the output itself (its non-zeros are the ReLU mask). Nothing of full resolution.
 //!
 //! **Sums.** A unit of the batch adds its images, in order, into its own `[out_channels, kernel, row piece]` sums; `tree`
-//! adds the units and `collect` transposes. So the result has the same bits for any number of threads, and, as vectors
-//! run along input channels, for AVX2, AVX-512 and NEON (kernel 1 and 3; scalar code multiplies and adds in two
-//! roundings).
+//! adds the units and `collect` transposes. Vectors run along input channels. So the result has the same bits for any number
+//! of threads and every instruction set.
 //!
 //! **NaN and infinity.** Which products are made depends on the masks only, never on the gradient's value, so
 //! a NaN in `dy` reaches everything that it reaches in dense math. Left out are products with a gradient that
