@@ -78,13 +78,12 @@ fn show(result: &BenchResult) -> Result<()> {
     print_line("             images/s (median)      min        max")?;
     for (name, rate) in [("train", &result.train), ("extract", &result.extract), ("input", &result.input)] {
         let Rate { images_per_second: spread, gflops } = rate;
-        let counted = match gflops.dense > 0.0 {
-            true => operations(gflops, result.peak_gflops),
-            false => String::new(),
-        };
         print_line(&format!(
-            "{name:<10} {:>19.0} {:>8.0} {:>10.0}{counted}",
-            spread.median, spread.min, spread.max
+            "{name:<10} {:>19.0} {:>8.0} {:>10.0}{}",
+            spread.median,
+            spread.min,
+            spread.max,
+            operations(gflops, result.peak_gflops)
         ))?;
     }
     print_line(&format!("peak of the threads, measured: {:.0} GFLOP/s in 32 bits", result.peak_gflops))?;
@@ -97,20 +96,20 @@ fn show(result: &BenchResult) -> Result<()> {
             entry.operation,
             entry.microseconds,
             entry.percent,
-            if entry.gflops.dense > 0.0 {
-                operations(&entry.gflops, result.peak_gflops)
-            } else {
-                String::new()
-            }
+            operations(&entry.gflops, result.peak_gflops)
         ))?;
     }
     Ok(())
 }
 
-/// Operations as a direct computation would count them, those made, and their share of the peak.
+/// Operations as a direct computation would count them, those made, and their share of the peak; nothing where none are
+/// counted.
 fn operations(GigaflopRate { dense, executed }: &GigaflopRate, peak: f64) -> String {
-    format!(
-        "  {dense:>5.0} GFLOP/s dense, {executed:>4.0} executed ({:.0} % of the peak)",
-        100.0 * executed / peak
-    )
+    match *dense > 0.0 {
+        true => format!(
+            "  {dense:>5.0} GFLOP/s dense, {executed:>4.0} executed ({:.0} % of the peak)",
+            100.0 * executed / peak
+        ),
+        false => String::new(),
+    }
 }

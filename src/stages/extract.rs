@@ -198,9 +198,8 @@ pub(super) fn check_data(
             "pretrain on this data set, or choose another with --data",
         ));
     }
-    let [trained, asked] =
-        [header.architecture().unwrap_or_default(), context.config.encoder.clone()].map(|it| it.arithmetic);
-    let [trained, asked] = [trained, asked].map(|arithmetic| json!(arithmetic));
+    let trained = json!(header.architecture().unwrap_or_default().arithmetic);
+    let asked = json!(context.config.encoder.arithmetic);
     for key in ["convolution", "precision"] {
         if trained[key] != asked[key] {
             let (trained, asked) = (&trained[key], &asked[key]);

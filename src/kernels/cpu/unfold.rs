@@ -14,7 +14,7 @@ pub fn unfold<'a>(shape: &ConvShape, saved: Saved<'a>, room: &'a mut [f32]) -> &
     if is_dense(shape) {
         return saved.dy;
     }
-    let gradient = OutputGradient { shape, y: saved.y, argmax: saved.argmax, dy: saved.dy };
+    let gradient = OutputGradient { shape, saved };
     let (rows, line) = (shape.conv_height(), shape.conv_width() * shape.out_channels);
     let room = &mut room[..saved.dy.len() / shape.output_len() * rows * line];
     for (index, target) in room.chunks_exact_mut(line).enumerate() {
@@ -39,23 +39,13 @@ pub fn write_pixels(source: &[f32], channels: usize, target: &mut [f32], stride:
 #[derive(Clone, Copy)]
 pub struct OutputGradient<'a> {
     pub shape: &'a ConvShape,
-    /// The output, read only behind ReLU without pooling.
-    pub y: &'a [f32],
-    /// The places of maxima, read only behind pooling.
-    pub argmax: &'a [u8],
-    /// The gradient behind ReLU and pooling.
-    pub dy: &'a [f32],
+    pub saved: Saved<'a>,
 }
 
 impl OutputGradient<'_> {
     /// The gradient of the first images, so many of them, and of the others.
     pub fn cut(self, images: usize) -> [Self; 2] {
-        let outputs = images * self.shape.output_len();
-        // What is not read is empty, and stays so.
-        let (y, other_y) = self.y.split_at(outputs.min(self.y.len()));
-        let (argmax, other_argmax) = self.argmax.split_at(outputs.min(self.argmax.len()));
-        let (dy, other_dy) = self.dy.split_at(outputs);
-        [Self { y, argmax, dy, ..self }, Self { y: other_y, argmax: other_argmax, dy: other_dy, ..self }]
+        self.saved.split_at(images * self.shape.output_len()).map(|saved| Self { saved, ..self })
     }
 
     /// Writes as much of a row as the target takes, `stride` floats a pixel.
@@ -70,9 +60,9 @@ impl OutputGradient<'_> {
         }
         let start = (image * self.shape.out_height() + pooled) * width * channels;
         let range = start..start + width * channels;
-        let dy = &self.dy[range.clone()];
+        let dy = &self.saved.dy[range.clone()];
         if self.shape.pool {
-            let argmax = &self.argmax[range];
+            let argmax = &self.saved.argmax[range];
             let first = 2 * (row % 2) as u8;
             if self.shape.conv_width() % 2 == 1 {
                 target[2 * width * stride..].fill(0.0);
@@ -88,7 +78,7 @@ impl OutputGradient<'_> {
                 }
             }
         } else if self.shape.relu {
-            let y = self.y[range].chunks_exact(channels);
+            let y = self.saved.y[range].chunks_exact(channels);
             for ((target, dy), y) in target.chunks_mut(stride).zip(dy.chunks_exact(channels)).zip(y) {
                 for ((target, &dy), &y) in target.iter_mut().zip(dy).zip(y) {
                     *target = if y != 0.0 { dy } else { 0.0 };

@@ -108,8 +108,7 @@ impl Transform for Input4 {
 
     #[inline(always)]
     fn apply<S: Simd>(simd: S, [a, b, c, d, ..]: [S::f32s; MOST]) -> [S::f32s; MOST] {
-        let zero = simd.splat_f32s(0.0);
-        [simd.sub_f32s(a, c), simd.add_f32s(b, c), simd.sub_f32s(c, b), simd.sub_f32s(b, d), zero, zero]
+        with_zeros(simd, [simd.sub_f32s(a, c), simd.add_f32s(b, c), simd.sub_f32s(c, b), simd.sub_f32s(b, d)])
     }
 }
 
@@ -119,10 +118,10 @@ impl Transform for Weight4 {
 
     #[inline(always)]
     fn apply<S: Simd>(simd: S, [a, b, c, ..]: [S::f32s; MOST]) -> [S::f32s; MOST] {
-        let (zero, half) = (simd.splat_f32s(0.0), simd.splat_f32s(0.5));
+        let half = simd.splat_f32s(0.5);
         let even = simd.mul_f32s(half, simd.add_f32s(a, c));
         let odd = simd.mul_f32s(half, b);
-        [a, simd.add_f32s(even, odd), simd.sub_f32s(even, odd), c, zero, zero]
+        with_zeros(simd, [a, simd.add_f32s(even, odd), simd.sub_f32s(even, odd), c])
     }
 }
 
@@ -193,14 +192,14 @@ impl<const TAPS: usize> Transform for Powers<TAPS> {
     fn apply<S: Simd>(simd: S, taps: [S::f32s; MOST]) -> [S::f32s; MOST] {
         let [quarter, sixth, twenty_fourth] =
             [0.25, -1.0 / 6.0, 1.0 / 24.0].map(|number| simd.splat_f32s(number));
-        let (near, far) = (at_point::<S, TAPS>(simd, 1.0, taps), at_point::<S, TAPS>(simd, 2.0, taps));
+        let [first, plus, minus, far_plus, far_minus, last] = OutputGradient6::<TAPS>::apply(simd, taps);
         [
-            simd.mul_f32s(quarter, taps[0]),
-            simd.mul_f32s(sixth, simd.add_f32s(near[0], near[1])),
-            simd.mul_f32s(sixth, simd.sub_f32s(near[0], near[1])),
-            simd.mul_f32s(twenty_fourth, simd.add_f32s(far[0], far[1])),
-            simd.mul_f32s(twenty_fourth, simd.sub_f32s(far[0], far[1])),
-            taps[TAPS - 1],
+            simd.mul_f32s(quarter, first),
+            simd.mul_f32s(sixth, plus),
+            simd.mul_f32s(sixth, minus),
+            simd.mul_f32s(twenty_fourth, far_plus),
+            simd.mul_f32s(twenty_fourth, far_minus),
+            last,
         ]
     }
 }

@@ -56,8 +56,7 @@ pub fn conv_forward(
 
 /// The weight gradient of [`backward::conv_backward`](super::backward::conv_backward).
 pub fn conv_weight_gradient(method: Method, shape: &ConvShape, saved: Saved, wanted: WeightGradient) {
-    let Saved { y, argmax, dy } = saved;
-    let gradient = OutputGradient { shape, y, argmax, dy };
+    let gradient = OutputGradient { shape, saved };
     let WeightGradient { x, dweight, dbias } = wanted;
     let arch = arch();
     match method {
@@ -70,8 +69,7 @@ pub fn conv_weight_gradient(method: Method, shape: &ConvShape, saved: Saved, wan
 /// The input gradient of [`backward::conv_backward`](super::backward::conv_backward): the convolution of the gradient of the
 /// output, from which nothing is left out, with turned weights.
 pub fn conv_input_gradient(method: Method, shape: &ConvShape, saved: Saved, wanted: InputGradient) {
-    let Saved { y, argmax, dy } = saved;
-    let maps = Maps::Gradient(OutputGradient { shape, y, argmax, dy });
+    let maps = Maps::Gradient(OutputGradient { shape, saved });
     let weight = flip_weights(shape, wanted.weight);
     let turned = shape.turned();
     convolved(method, &turned, maps, &weight, None, wanted.dx, &mut []);

@@ -32,7 +32,7 @@ pub fn weight_gradient<F: Filter>(
     let shape = gradient.shape;
     assert_eq!((shape.kernel, dweight.len()), (F::TAPS, shape.weight_len()));
     assert_eq!(x.len(), shape.batch * shape.input_len());
-    assert_eq!(gradient.dy.len(), shape.batch * shape.output_len());
+    assert_eq!(gradient.saved.dy.len(), shape.batch * shape.output_len());
     let mut sums = Scratch::take(dweight.len() + shape.out_channels);
     sum_units(arch, shape.batch, Images::<F> { x, gradient, filter: PhantomData }, &mut sums);
     let (weight_sums, bias_sums) = sums.split_at(dweight.len());
@@ -58,7 +58,7 @@ impl<F: Filter> Piece for Images<'_, F> {
     #[inline(always)]
     fn sum<S: Simd>(self, simd: S, sums: &mut [f32]) {
         let shape = self.gradient.shape;
-        let images = self.gradient.dy.len() / shape.output_len();
+        let images = self.gradient.saved.dy.len() / shape.output_len();
         let (weight_sums, bias_sums) = sums.split_at_mut(shape.weight_len());
         bias_sums.fill(0.0);
         let unit = Unit::<F>::new::<S>(shape, images);
