@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::{DynamicImage, GrayImage, ImageBuffer, ImageFormat, Luma, Rgb, RgbImage, Rgba, RgbaImage};
 use rand::{Rng, SeedableRng};
+use rotnet::store::predictions::Predictions;
 use serde_json::Value;
 
 use crate::support::Folder;
@@ -92,6 +93,45 @@ fn a_folder_trains_from_start_to_end_and_predict_agrees_with_the_test() {
     folder.succeed(&format!("finetune --quiet --out b {full} {mirrored}"));
     assert_predictions_are_those_of_the_test(&folder, "b");
     assert!(folder.temporary_files().is_empty());
+}
+
+/// Labels beyond a byte go through every file, from the folders to the page about the run.
+#[test]
+fn a_thousand_classes_keep_their_labels_through_all_stages() {
+    const CLASSES: usize = 1_000;
+    let folder = Folder::new();
+    for class in 0..CLASSES {
+        for part in ["train", "test"] {
+            let picture = scene(class as u32 % 2, class as u64, 32, 32);
+            save(&folder, &format!("many/{part}/class{class:03}/0.png"), picture);
+        }
+    }
+    let short = "--set pretrain.epochs=1 --set pretrain.batch_size=256 --set finetune.epochs=1";
+    folder.succeed(&format!("run {SHORT} {short} --set finetune.batch_size=100 --data many --out a"));
+
+    folder.succeed("export a --what features --format npy --out exported --quiet");
+    let table = folder.read("exported/test-images.csv");
+    let mut images = csv::Reader::from_reader(&table[..]);
+    assert_eq!(images.headers().unwrap(), vec!["image", "file", "label", "class"]);
+    let mut seen = vec![false; CLASSES];
+    for image in images.records() {
+        let image = image.unwrap();
+        let label: usize = image[2].parse().unwrap();
+        assert_eq!(image[3], format!("class{label:03}"));
+        assert_eq!(image[1], format!("test/class{label:03}/0.png"));
+        seen[label] = true;
+    }
+    assert!(seen.into_iter().all(|seen| seen));
+
+    let summary = folder.json("a/finetune/summary.json");
+    let confusion = summary["test"]["confusion"].as_array().unwrap();
+    let images = |row: &Value| row.as_array().unwrap().iter().filter_map(Value::as_u64).sum::<u64>();
+    assert_eq!(confusion.len(), CLASSES);
+    assert!(confusion.iter().all(|row| images(row) == 1));
+    let kept = Predictions::load(&folder.path("a/finetune/predictions.safetensors")).unwrap();
+    let mut labels: Vec<usize> = kept.labels.iter().map(|&label| label.into()).collect();
+    labels.sort_unstable();
+    assert_eq!(labels, (0..CLASSES).collect::<Vec<_>>());
 }
 
 /// The test images are 32x32 PNG files, so that what `predict` reads is what `finetune` tested on.

@@ -25,6 +25,12 @@ const COMPACT: &str = "run --config compact --data data --seed 3 --quiet --set d
                        --set pretrain.clip_norm=1 --set pretrain.sizes=[{\"size\":16,\"until\":0.5}] \
                        --set save.every_steps=1 --set finetune.mode=full --set finetune.epochs=2 \
                        --set finetune.batch_size=32 --set extract.views=1";
+/// The paper's network.
+const NIN: &str = "run --data data --seed 3 --quiet --set data.kind=cifar10 --set data.train_images=8 \
+                   --set encoder.kind=rotnet-nin --set encoder.blocks=3 --set extract.layers=[\"block2\"] \
+                   --set extract.pool=2x2 --set pretrain.epochs=1 --set pretrain.batch_size=4 \
+                   --set pretrain.optimizer={\"kind\":\"sgd\",\"learning_rate\":0.01,\"momentum\":0.9} \
+                   --set finetune.epochs=1 --set finetune.batch_size=8";
 /// What is added: gradients over several views of an image are not those of shares of a batch, so each process makes all steps.
 const VIEWS: &str = " --set extract.views=4+flip --set pretrain.epochs=1";
 
@@ -73,7 +79,15 @@ fn error(outcome: &Outcome) -> &str {
 fn any_number_of_processes_leaves_the_bytes_of_one() {
     let folder = Folder::with_data();
     let views = COMPACT.to_owned() + VIEWS;
-    for (name, recipe, most) in [("keras", KERAS, 4), ("compact", COMPACT, 4), ("views", &views, 2)] {
+    let bf16 = COMPACT.to_owned() + " --precision bf16";
+    let recipes = [
+        ("keras", KERAS, 4),
+        ("compact", COMPACT, 4),
+        ("views", &views, 2),
+        ("bf16", &bf16, 3),
+        ("nin", NIN, 2),
+    ];
+    for (name, recipe, most) in recipes {
         folder.succeed(&format!("{recipe} --out {name}"));
         for processes in 2..=most {
             let shared = format!("{name}-{processes}");

@@ -75,7 +75,7 @@ pub struct Images {
     /// `len x height x width x 3` values, row-major, channels last.
     pub pixels: PixelBytes,
     /// One per image; 0 if the images have none.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
     /// Rows of an image.
     pub height: usize,
     /// Columns of an image.

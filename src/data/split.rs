@@ -30,7 +30,7 @@ impl Split {
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on.
-pub fn split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
+pub fn split(labels: &[u16], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
     let held_out = config.validation_images;
     if held_out >= labels.len() {
         return Err(Error::config(
@@ -58,7 +58,7 @@ pub fn split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> R
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on, or if a class has too few images.
-pub fn labeled_split(labels: &[u8], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
+pub fn labeled_split(labels: &[u16], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
     let mut split = split(labels, classes, config, seed)?;
     let Some(wanted) = config.labels_per_class else {
         return Ok(split);
@@ -79,7 +79,7 @@ pub fn labeled_split(labels: &[u8], classes: usize, config: &DataConfig, seed: u
     Ok(split)
 }
 
-fn members(indices: Vec<u32>, labels: &[u8], classes: usize) -> Vec<Vec<u32>> {
+fn members(indices: Vec<u32>, labels: &[u16], classes: usize) -> Vec<Vec<u32>> {
     let mut members = vec![Vec::new(); classes];
     for index in indices {
         members[usize::from(labels[index as usize])].push(index);
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn fewer_labels_are_among_more_labels() {
-        let labels: Vec<u8> = (0..200).map(|index| index % 4).collect();
+        let labels: Vec<u16> = (0..200).map(|index| index % 4).collect();
         let chosen = |count| labeled_split(&labels, 4, &config(20, Some(count)), 3).unwrap().train;
         let many = chosen(30);
         assert!(chosen(7).iter().all(|index| many.contains(index)));
@@ -139,7 +139,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_image_is_in_one_part_and_classes_keep_their_share(
-            labels in prop::collection::vec(0..6_u8, 2..300),
+            labels in prop::collection::vec(0..6_u16, 2..300),
             share in 0.0..1.0,
             seed in any::<u64>(),
         ) {

@@ -176,7 +176,7 @@ impl Neighbours {
     /// Shares of the classes in the vote of the `k` nearest (all if there are fewer), each with weight
     /// `exp(similarity / temperature)`: `[queries, classes]`, each row adding up to 1. `labels` are those of the
     /// references.
-    pub fn vote(&self, labels: &[u8], classes: usize, k: usize, temperature: f32) -> Vec<f32> {
+    pub fn vote(&self, labels: &[u16], classes: usize, k: usize, temperature: f32) -> Vec<f32> {
         let mut shares = vec![0.0; self.queries() * classes];
         shares.par_chunks_exact_mut(classes).enumerate().for_each(|(query, row)| {
             let (indices, similarities) = self.of(query);
@@ -192,7 +192,7 @@ impl Neighbours {
     }
 
     /// Accuracy at every point of a grid; `references` are the labels that vote, `truth` the labels of the queries.
-    pub fn grid(&self, references: &[u8], truth: &[u8], classes: usize, grid: &Grid) -> Vec<GridPoint> {
+    pub fn grid(&self, references: &[u16], truth: &[u16], classes: usize, grid: &Grid) -> Vec<GridPoint> {
         let points = grid.k.iter().flat_map(|&k| grid.temperatures.iter().map(move |&t| (k, t)));
         points
             .map(|(k, temperature)| GridPoint {
@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn the_grid_gives_the_accuracy_of_each_vote() {
         let (train, queries) = (numbers(300 * 8, 3), numbers(50 * 8, 4));
-        let labels = |count: u32| (0..count).map(|index| (index % 3) as u8).collect::<Vec<_>>();
+        let labels = |count: u32| (0..count).map(|index| (index % 3) as u16).collect::<Vec<_>>();
         let (references, truth) = (labels(300), labels(50));
         let labeled = |values, labels| Labeled { values, labels, width: 8, classes: 3 };
         let grid = Grid { k: vec![1, 7], temperatures: vec![0.1, 1.0] };

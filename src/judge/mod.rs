@@ -15,7 +15,7 @@ pub struct Labeled<'a> {
     /// `[samples, width]`, row by row.
     pub values: &'a [f32],
     /// One per sample, each below `classes`.
-    pub labels: &'a [u8],
+    pub labels: &'a [u16],
     /// Features per sample.
     pub width: usize,
     /// Number of classes.
@@ -30,7 +30,7 @@ impl<'a> Labeled<'a> {
 }
 
 /// Share of rows of `scores` `[samples, classes]` whose largest number is at the label, in 0..=1.
-pub fn accuracy(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
+pub fn accuracy(scores: &[f32], labels: &[u16], classes: usize) -> f64 {
     let right = scores.chunks_exact(classes).zip(labels);
     let right = right.filter(|(row, label)| argmax(row) == usize::from(**label)).count();
     right as f64 / labels.len().max(1) as f64

@@ -60,16 +60,16 @@ pub struct Mistake {
     /// Number of the sample, counted from 0 in the order of the data set.
     pub index: usize,
     /// Its class.
-    pub truth: u8,
+    pub truth: u16,
     /// The predicted class.
-    pub predicted: u8,
+    pub predicted: u16,
     /// Probability of that class, in 0..=1.
     pub confidence: f64,
 }
 
 impl Statistics {
     /// Statistics of probabilities `[samples, classes]`, given the labels.
-    pub fn new(probabilities: &[f32], labels: &[u8], classes: usize) -> Self {
+    pub fn new(probabilities: &[f32], labels: &[u16], classes: usize) -> Self {
         let rows = || probabilities.chunks_exact(classes).zip(labels);
         let mut confusion = vec![vec![0_u64; classes]; classes];
         let mut mistakes = Vec::new();
@@ -80,7 +80,7 @@ impl Statistics {
             right.push(predicted == usize::from(truth));
             if predicted != usize::from(truth) {
                 let confidence = f64::from(row[predicted]);
-                mistakes.push(Mistake { index, truth, predicted: predicted as u8, confidence });
+                mistakes.push(Mistake { index, truth, predicted: predicted as u16, confidence });
             }
         }
         mistakes.sort_by(|a, b| b.confidence.total_cmp(&a.confidence).then(a.index.cmp(&b.index)));
@@ -137,7 +137,7 @@ pub struct Difference {
 
 impl Difference {
     /// Compares the classes that two classifiers predict for the same samples.
-    pub fn new(first: &[u8], second: &[u8], labels: &[u8]) -> Self {
+    pub fn new(first: &[u16], second: &[u16], labels: &[u16]) -> Self {
         let gains: Vec<i8> = (first.iter().zip(second).zip(labels))
             .map(|((first, second), label)| i8::from(second == label) - i8::from(first == label))
             .collect();
@@ -159,8 +159,8 @@ impl Difference {
 }
 
 /// The class with the largest score in each row, the first one among equals.
-pub fn predicted(scores: &[f32], classes: usize) -> Vec<u8> {
-    scores.chunks_exact(classes).map(|row| argmax(row) as u8).collect()
+pub fn predicted(scores: &[f32], classes: usize) -> Vec<u16> {
+    scores.chunks_exact(classes).map(|row| argmax(row) as u16).collect()
 }
 
 /// Mean and standard deviation (divided by one less than the count; absent for a single number).
@@ -277,8 +277,8 @@ mod tests {
     #[test]
     fn a_paired_difference_sees_what_intervals_side_by_side_do_not() {
         let labels = vec![0; 1_000];
-        let wrong = |from: usize, to: usize| -> Vec<u8> {
-            (0..1_000).map(|index| u8::from((from..to).contains(&index))).collect()
+        let wrong = |from: usize, to: usize| -> Vec<u16> {
+            (0..1_000).map(|index| u16::from((from..to).contains(&index))).collect()
         };
         // 300 against 280 mistakes, all of the 280 among the 300.
         let nested = Difference::new(&wrong(0, 300), &wrong(0, 280), &labels);

@@ -51,7 +51,7 @@ impl<'a> PlainImages<'a> {
     }
 
     /// Image, rotation and label of a sample.
-    fn resolve(&self, sample: u32) -> (usize, Rotation, u8) {
+    fn resolve(&self, sample: u32) -> (usize, Rotation, u16) {
         let index = self.source.index(sample);
         (index, Rotation::Upright, self.source.images.labels[index])
     }
@@ -66,7 +66,7 @@ impl Samples for PlainImages<'_> {
         self.source.images.values()
     }
 
-    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
         self.source.fill(epoch, samples, inputs, labels, |sample| self.resolve(sample));
     }
 
@@ -74,7 +74,7 @@ impl Samples for PlainImages<'_> {
         self.source.pictures()
     }
 
-    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u8]) -> Vec<Place> {
+    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u16]) -> Vec<Place> {
         self.source.places(epoch, samples, labels, |sample| self.resolve(sample))
     }
 }
@@ -114,7 +114,7 @@ impl<'a> RotatedImages<'a> {
     }
 
     /// Image, rotation and label of a sample in an epoch.
-    fn resolve(&self, epoch: u64, sample: u32) -> (usize, Rotation, u8) {
+    fn resolve(&self, epoch: u64, sample: u32) -> (usize, Rotation, u16) {
         let (index, turns) = match self.rotations {
             Rotations::Random => {
                 let index = self.source.index(sample);
@@ -124,7 +124,7 @@ impl<'a> RotatedImages<'a> {
             _ => (self.source.index(sample / 4), sample),
         };
         let rotation = Rotation::from_turns(turns);
-        (index, rotation, rotation as u8)
+        (index, rotation, rotation as u16)
     }
 }
 
@@ -148,7 +148,7 @@ impl Samples for RotatedImages<'_> {
         }
     }
 
-    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
         self.source.fill(epoch, samples, inputs, labels, |sample| self.resolve(epoch, sample));
     }
 
@@ -156,7 +156,7 @@ impl Samples for RotatedImages<'_> {
         self.source.pictures()
     }
 
-    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u8]) -> Vec<Place> {
+    fn places(&self, epoch: u64, samples: &[u32], labels: &mut [u16]) -> Vec<Place> {
         self.source.places(epoch, samples, labels, |sample| self.resolve(epoch, sample))
     }
 }
@@ -231,11 +231,11 @@ impl<'a> Source<'a> {
         &self,
         epoch: u64,
         samples: &[u32],
-        labels: &mut [u8],
-        resolve: impl Fn(u32) -> (usize, Rotation, u8),
+        labels: &mut [u16],
+        resolve: impl Fn(u32) -> (usize, Rotation, u16),
     ) -> Vec<Place> {
         let side = self.images.width;
-        let place = |(label, &sample): (&mut u8, &u32)| {
+        let place = |(label, &sample): (&mut u16, &u32)| {
             let (index, rotation, value) = resolve(sample);
             *label = value;
             let [mut row, mut column] = rotation.place_in_source(side);
@@ -259,8 +259,8 @@ impl<'a> Source<'a> {
         epoch: u64,
         samples: &[u32],
         inputs: &mut [f32],
-        labels: &mut [u8],
-        resolve: impl Fn(u32) -> (usize, Rotation, u8) + Sync,
+        labels: &mut [u16],
+        resolve: impl Fn(u32) -> (usize, Rotation, u16) + Sync,
     ) {
         let (height, width) = self.size();
         let rows = inputs.par_chunks_exact_mut(self.values()).zip(labels);
@@ -290,7 +290,7 @@ mod tests {
         }
     }
 
-    fn batch(samples: &dyn Samples, epoch: u64, indices: &[u32]) -> (Vec<f32>, Vec<u8>) {
+    fn batch(samples: &dyn Samples, epoch: u64, indices: &[u32]) -> (Vec<f32>, Vec<u16>) {
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
         samples.fill(epoch, indices, &mut inputs, &mut labels);

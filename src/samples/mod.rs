@@ -28,7 +28,7 @@ pub trait Samples: Sync {
     }
     /// Writes the samples of the given indices as they are in `epoch` (counted from 0; augmentation differs by epoch):
     /// `values` numbers of each into `inputs`, the label of each into `labels`.
-    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]);
+    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u16]);
     /// Why [`Samples::fill`] could not read a sample, if so: nothing it has written since may be used.
     fn failure(&self) -> Option<Error> {
         None
@@ -38,7 +38,7 @@ pub trait Samples: Sync {
         None
     }
     /// What [`Samples::fill`] would write, as places in [`Samples::pictures`] where there are any; labels as there.
-    fn places(&self, _epoch: u64, _indices: &[u32], _labels: &mut [u8]) -> Vec<Place> {
+    fn places(&self, _epoch: u64, _indices: &[u32], _labels: &mut [u16]) -> Vec<Place> {
         Vec::new()
     }
 }
@@ -48,7 +48,7 @@ pub struct Batch {
     /// What the network sees.
     pub inputs: Inputs,
     /// One per sample.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
     /// Which share of a batch of several ranks these are; `None` where they are all of it.
     pub share: Option<Share>,
 }

@@ -17,7 +17,7 @@ pub(super) fn encode<E>(
     images: &PlainImages,
     batch_size: usize,
     (ranks, to): (&dyn Ranks, To),
-    mut take: impl FnMut(&[f32], &[u8]) -> Result<(), E>,
+    mut take: impl FnMut(&[f32], &[u16]) -> Result<(), E>,
 ) -> Result<(), E> {
     let device = encoder.device();
     let indices: Vec<u32> = (0..images.len() as u32).collect();
@@ -32,7 +32,7 @@ pub(super) fn encode<E>(
     };
     in_turn(ranks, indices.chunks(batch_size), to, work, |indices, rows| {
         let (rows, labels) = rows.split_at(rows.len().saturating_sub(indices.len()));
-        take(rows, &labels.iter().map(|&label| label as u8).collect::<Vec<_>>())
+        take(rows, &labels.iter().map(|&label| label as u16).collect::<Vec<_>>())
     })
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn features(
     readout: &Readout,
     images: &PlainImages,
     ranks: &dyn Ranks,
-) -> (Vec<f32>, Vec<u8>) {
+) -> (Vec<f32>, Vec<u16>) {
     let (mut values, mut labels) = (Vec::new(), Vec::new());
     let Ok(()) = encode(encoder, readout, images, BATCH, (ranks, To::All), |rows, of| {
         values.extend_from_slice(rows);
@@ -85,7 +85,7 @@ mod tests {
         let four = Readout { views: Views::Four, ..one };
         let plain = PlainImages::all(&images, &pixels);
         let mut together = Vec::new();
-        let take = |rows: &[f32], _: &[u8]| {
+        let take = |rows: &[f32], _: &[u16]| {
             together.extend_from_slice(rows);
             Ok::<(), Infallible>(())
         };

@@ -3,6 +3,7 @@
 
 pub mod checkpoint;
 pub mod features;
+mod labels;
 pub(crate) mod networks;
 pub mod predictions;
 pub mod replacement;

@@ -2,7 +2,7 @@
 //! test set again.
 //!
 //! `finetune/predictions.safetensors` (format `rotnet-predictions`, version 2) holds `probabilities` (f32
-//! `[images, classes]`, each row adding up to 1) and `labels` (u8 `[images]`), both in the order of the test set.
+//! `[images, classes]`, each row adding up to 1) and `labels` (u8 `[images]`, u16 where one is above 255), both in the order of the test set.
 
 use std::path::Path;
 
@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::judge::statistics::{Statistics, predicted};
 use crate::model::Parameters;
 use crate::store::checkpoint::DatasetLabel;
+use crate::store::labels::{from_tensor, to_tensor};
 use crate::store::tensor_file::{self, Format};
 
 const FORMAT: Format =
@@ -37,7 +38,7 @@ pub struct Predictions {
     /// `[images, classes]`, row by row.
     pub probabilities: Vec<f32>,
     /// One per image.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 impl Predictions {
@@ -46,7 +47,7 @@ impl Predictions {
         let (images, classes) = (self.labels.len(), self.source.classes.len());
         let tensors = Parameters::from([
             ("probabilities".to_owned(), TensorData::new(self.probabilities.clone(), [images, classes])),
-            ("labels".to_owned(), TensorData::new(self.labels.clone(), [images])),
+            ("labels".to_owned(), to_tensor(&self.labels)),
         ]);
         tensor_file::write(path, &FORMAT, &self.source, &tensors)
     }
@@ -63,9 +64,10 @@ impl Predictions {
         let (probabilities, labels) = (take("probabilities")?, take("labels")?);
         let classes = source.classes.len();
         let shape = probabilities.shape().to_vec();
-        let wrong_type = |_| refuse("its tensors are of another type".into());
-        let probabilities = probabilities.try_into_vec::<f32>().map_err(wrong_type)?;
-        let labels = labels.try_into_vec::<u8>().map_err(wrong_type)?;
+        let (Ok(probabilities), Some(labels)) = (probabilities.try_into_vec::<f32>(), from_tensor(labels))
+        else {
+            return Err(refuse("its tensors are of another type".into()));
+        };
         if shape != [labels.len(), classes] || classes == 0 {
             let problem = format!("probabilities {shape:?}, {} labels, {classes} classes", labels.len());
             return Err(refuse(problem));
@@ -82,7 +84,7 @@ impl Predictions {
     }
 
     /// The most probable class of each image.
-    pub fn predicted(&self) -> Vec<u8> {
+    pub fn predicted(&self) -> Vec<u16> {
         predicted(&self.probabilities, self.source.classes.len())
     }
 

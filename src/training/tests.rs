@@ -22,9 +22,9 @@ impl Samples for Counted {
     fn group(&self) -> usize {
         self.1
     }
-    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
         for ((row, label), &index) in inputs.chunks_mut(6).zip(labels).zip(indices) {
-            *label = (index % 3) as u8;
+            *label = (index % 3) as u16;
             let number = |place: usize| ((epoch as usize + index as usize * 7 + place * 5) % 11) as f32;
             row.iter_mut().enumerate().for_each(|(place, value)| *value = number(place) / 11.0);
         }
@@ -226,7 +226,7 @@ fn a_loss_that_is_not_finite_ends_the_training_and_names_the_step() {
         fn values(&self) -> usize {
             6
         }
-        fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+        fn fill(&self, epoch: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
             SAMPLES.fill(epoch, indices, inputs, labels);
             let wild = indices.iter().position(|&index| index == 20);
             wild.into_iter().for_each(|place| inputs[place * 6..][..6].fill(f32::INFINITY));

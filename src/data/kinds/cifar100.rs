@@ -136,7 +136,7 @@ fn load(folder: &Path, name: &str, labels: Labels, limit: Option<usize>) -> Resu
             if usize::from(label) >= labels.classes() {
                 return Err(Error::data(&path, "was changed while it was read", HINT));
             }
-            chosen.push(label);
+            chosen.push(label.into());
             planes.extend_from_slice(&record[LAYOUT.classes.len()..]);
         }
         append_channels_last(&mut pixels, &planes);

@@ -150,9 +150,9 @@ pub fn choose_by_folds(train: Labeled<'_>, penalties: &[f64], folds: usize) -> R
 }
 
 /// The fold of each sample.
-fn folds_of(labels: &[u8], classes: usize, folds: usize) -> Vec<usize> {
+fn folds_of(labels: &[u16], classes: usize, folds: usize) -> Vec<usize> {
     let mut seen = vec![0; classes];
-    let next = |&label: &u8| {
+    let next = |&label: &u16| {
         // Classes begin at different folds, so that small ones do not all fill the first.
         let count: &mut usize = &mut seen[usize::from(label)];
         *count += 1;
@@ -162,7 +162,7 @@ fn folds_of(labels: &[u8], classes: usize, folds: usize) -> Vec<usize> {
 }
 
 /// All trials, and the index of the best: among equals, the one with the largest penalty.
-fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u8], classes: usize) -> (Vec<Trial>, usize) {
+fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u16], classes: usize) -> (Vec<Trial>, usize) {
     let trials: Vec<Trial> = penalties
         .iter()
         .zip(scores)
@@ -176,7 +176,7 @@ fn judge(penalties: &[f64], scores: &[Vec<f32>], labels: &[u8], classes: usize) 
     (trials, best.unwrap_or(0))
 }
 
-fn temperature(scores: &[f32], labels: &[u8], classes: usize) -> f64 {
+fn temperature(scores: &[f32], labels: &[u16], classes: usize) -> f64 {
     let log_loss = |temperature: f64| -> f64 {
         let rows = scores.chunks_exact(classes).zip(labels);
         rows.map(|(row, &label)| {

@@ -24,7 +24,7 @@ pub(super) enum Problem {
         mean: Vec<f64>,
         /// Products of the rows, `[samples, samples]`.
         gram: Vec<f64>,
-        labels: Vec<u8>,
+        labels: Vec<u16>,
         width: usize,
         classes: usize,
     },
@@ -144,7 +144,7 @@ impl Sums {
             let sums = &mut class_sums[class * width..][..width];
             sums.iter_mut().zip(&row).for_each(|(sum, &value)| *sum += f64::from(value));
         }
-        let labels: Vec<u8> = indices.iter().map(|&index| data.labels[index as usize]).collect();
+        let labels: Vec<u16> = indices.iter().map(|&index| data.labels[index as usize]).collect();
         let class_counts = counts(&labels, classes);
         Self { samples: indices.len(), width, gram, class_sums, class_counts }
     }
@@ -215,7 +215,7 @@ fn solve_penalised(gram: &[f64], size: usize, penalty: f64, right: &mut [f64], c
 /// Number of times the penalty is multiplied by 10; after that, any finite matrix is solvable.
 const MOST_RAISES: usize = 12;
 
-fn counts(labels: &[u8], classes: usize) -> Vec<usize> {
+fn counts(labels: &[u16], classes: usize) -> Vec<usize> {
     let mut counts = vec![0; classes];
     labels.iter().for_each(|&label| counts[usize::from(label)] += 1);
     counts

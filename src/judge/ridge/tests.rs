@@ -9,7 +9,7 @@ use crate::math::random::{Purpose, generator};
 /// Features whose first three numbers tell the class, with noise, on odd scales.
 struct Sample {
     values: Vec<f32>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     width: usize,
 }
 
@@ -17,7 +17,7 @@ impl Sample {
     fn new(samples: usize, width: usize, seed: u64) -> Self {
         let mut random = generator(seed, Purpose::Shuffle, 0, 0);
         let mut noise = || random.next_u32() as f32 / u32::MAX as f32 - 0.5;
-        let labels: Vec<u8> = (0..samples).map(|index| (index * 7 % 3) as u8).collect();
+        let labels: Vec<u16> = (0..samples).map(|index| (index * 7 % 3) as u16).collect();
         let mut values = Vec::with_capacity(samples * width);
         for &label in &labels {
             for feature in 0..width {

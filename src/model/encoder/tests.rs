@@ -17,7 +17,7 @@ impl Samples for Noise {
         self.0.iter().product()
     }
 
-    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], _: &mut [u8]) {
+    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], _: &mut [u16]) {
         use rand::RngExt;
         for (&index, image) in indices.iter().zip(inputs.chunks_exact_mut(self.values())) {
             let mut random =

@@ -59,7 +59,7 @@ pub(super) fn report(
     reporter.report(Event::Note("evaluate: rotation accuracy"));
     let pixels = &checkpoint.header.pixels;
     let judge = |images: &Images, indices: Vec<u32>| {
-        let labels: Vec<u8> = indices.iter().map(|&index| images.labels[index as usize]).collect();
+        let labels: Vec<u16> = indices.iter().map(|&index| images.labels[index as usize]).collect();
         let samples = RotatedImages::new(images, indices, Rotations::All, pixels, 0);
         let (evaluation, logits) = training::predict(&network, &samples, &context.device);
         RotationAccuracy {
@@ -76,7 +76,7 @@ pub(super) fn report(
 }
 
 /// Accuracy by class, from logits `[images, turns, answers]`.
-fn by_class(logits: &[f32], labels: &[u8], classes: usize) -> Vec<Option<f64>> {
+fn by_class(logits: &[f32], labels: &[u16], classes: usize) -> Vec<Option<f64>> {
     let mut right = vec![0_u64; classes];
     let mut all = vec![0_u64; classes];
     for (image, &label) in logits.chunks_exact(ROTATIONS * ROTATIONS).zip(labels) {

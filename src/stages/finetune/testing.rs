@@ -108,7 +108,7 @@ impl Trained<'_> {
 }
 
 /// Evaluation, logits and labels.
-type Answers = (Evaluation, Vec<f32>, Vec<u8>);
+type Answers = (Evaluation, Vec<f32>, Vec<u16>);
 
 fn on_features(context: &Context, sources: &Sources, path: &Path, found: &Checkpoint) -> Result<Answers> {
     let test = frozen::test_features(context, sources, &found.header)?;

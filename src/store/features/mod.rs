@@ -16,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::judge::Labeled;
 use crate::model::FeatureMoments;
 use crate::samples::Samples;
+use crate::store::labels::from_tensor;
 use crate::store::tensor_file::{self, Content, Format, Opened};
 use store::{Numbers, Store};
 
@@ -26,6 +27,8 @@ const FORMAT: Format = Format { name: "rotnet-features", version: 3, hint: "run 
 
 /// Separates the names of images: no file name contains it.
 const SEPARATOR: &str = "\0";
+
+const OTHER_TYPE: &str = "its tensors are of another type";
 
 /// Names of the tensors.
 const FEATURES: &str = "features";
@@ -46,18 +49,18 @@ pub struct Features {
     rows: Option<Vec<u32>>,
     /// Columns of the store that belong to these features.
     columns: Vec<Range<usize>>,
-    labels: Vec<u8>,
+    labels: Vec<u16>,
     names: Vec<String>,
 }
 
 impl Features {
     /// `values` holds `width` numbers for each label.
-    pub fn new(values: Vec<f32>, labels: Vec<u8>, width: usize) -> Self {
+    pub fn new(values: Vec<f32>, labels: Vec<u16>, width: usize) -> Self {
         debug_assert_eq!(values.len(), labels.len() * width);
         Self::all_of(Store::memory(values, width), labels)
     }
 
-    fn all_of(store: Store, labels: Vec<u8>) -> Self {
+    fn all_of(store: Store, labels: Vec<u16>) -> Self {
         let all = 0..store.width;
         Self { store: Arc::new(store), rows: None, columns: vec![all], labels, names: Vec::new() }
     }
@@ -74,7 +77,7 @@ impl Features {
     }
 
     /// Labels in the order of the images.
-    pub fn labels(&self) -> &[u8] {
+    pub fn labels(&self) -> &[u16] {
         &self.labels
     }
 
@@ -218,7 +221,7 @@ impl Features {
         if header != *origin {
             return Err(refuse("does not belong to the manifest beside it".into()));
         }
-        let wrong_type = |_| refuse("its tensors are of another type".into());
+        let wrong_type = |_| refuse(OTHER_TYPE.into());
         let (shape, numbers) = match (kept.remove(FEATURES), rest.remove(FEATURES)) {
             (Some(data), _) => {
                 (data.shape().to_vec(), Numbers::Memory(data.try_into_vec::<f32>().map_err(wrong_type)?))
@@ -226,14 +229,14 @@ impl Features {
             (None, Some(place)) if place.floats => {
                 (place.shape, Numbers::File { path: path.to_path_buf(), file, start: place.start })
             }
-            (None, Some(_)) => return Err(refuse("its tensors are of another type".into())),
+            (None, Some(_)) => return Err(refuse(OTHER_TYPE.into())),
             (None, None) => return Err(refuse(format!("holds no tensor `{FEATURES}`"))),
         };
         let [images, width] = shape[..] else {
             return Err(refuse("its features are not a matrix".into()));
         };
         let labels = kept.remove(LABELS).ok_or_else(|| refuse(format!("holds no tensor `{LABELS}`")))?;
-        let labels = labels.try_into_vec::<u8>().map_err(wrong_type)?;
+        let labels = from_tensor(labels).ok_or_else(|| refuse(OTHER_TYPE.into()))?;
         if labels.len() != images || width == 0 {
             return Err(refuse(format!("{images} rows of features, {} labels", labels.len())));
         }
@@ -275,7 +278,7 @@ impl Samples for Features {
         self.columns.iter().map(Range::len).sum()
     }
 
-    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, _: u64, indices: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
         if let Err(error) = self.gather(indices.iter().map(|&index| index as usize), inputs) {
             // `failure` reports the first one.
             let _ = self.store.failure.set(error);

@@ -24,7 +24,7 @@ fn values(count: usize) -> Vec<f32> {
 
 /// The same features in memory, in a file that is read into memory, and in a file that is not.
 fn three_ways(folder: &tempfile::TempDir, images: usize, width: usize) -> [Features; 3] {
-    let labels = (0..images).map(|index| (index * 7 % CLASSES) as u8).collect();
+    let labels = (0..images).map(|index| (index * 7 % CLASSES) as u16).collect();
     let features = Features::new(values(images * width), labels, width);
     let path: PathBuf = folder.path().join("features");
     features.save(&path, &origin()).unwrap();
@@ -78,7 +78,7 @@ fn parts_of_a_stream_are_those_of_memory() {
         // Parts of parts.
         let part = part.columns(&[1..2, 2..4]).subset(&[3, 0]);
         assert_eq!(part.numbers().unwrap(), places(&[8, 19], &[8, 0, 1]));
-        let [one, other] = [19 * 7 % CLASSES, 8 * 7 % CLASSES].map(|label| label as u8);
+        let [one, other] = [19 * 7 % CLASSES, 8 * 7 % CLASSES].map(|label| label as u16);
         assert_eq!(part.labels(), [other, one]);
         let (mut inputs, mut labels) = ([0.0; 6], [9; 2]);
         part.fill(0, &[1, 0], &mut inputs, &mut labels);

@@ -2,17 +2,19 @@
 
 use std::path::Path;
 
+use burn::tensor::{DType, TensorData};
 use safetensors::Dtype;
 
 use super::{FEATURES, FORMAT, LABELS, NAMES, Origin, SEPARATOR};
 use crate::error::Result;
+use crate::store::labels::to_tensor;
 use crate::store::tensor_file::Writer;
 
-/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`) and, if
-/// images have names, `names` (u8, UTF-8, with a zero between them).
+/// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`, u16 where
+/// one is above 255) and, if images have names, `names` (u8, UTF-8, with a zero between them).
 pub struct FeatureWriter {
     writer: Writer,
-    labels: Vec<u8>,
+    labels: TensorData,
     names: Vec<u8>,
 }
 
@@ -24,20 +26,22 @@ impl FeatureWriter {
     pub fn create(
         path: &Path,
         origin: &Origin,
-        labels: &[u8],
+        labels: &[u16],
         names: &[String],
         width: usize,
     ) -> Result<Self> {
         let names = names.join(SEPARATOR).into_bytes();
+        let stored = to_tensor(labels);
+        let dtype = if stored.dtype() == DType::U8 { Dtype::U8 } else { Dtype::U16 };
         let mut tensors = vec![
             (FEATURES.to_owned(), Dtype::F32, vec![labels.len(), width]),
-            (LABELS.to_owned(), Dtype::U8, vec![labels.len()]),
+            (LABELS.to_owned(), dtype, vec![labels.len()]),
         ];
         if !names.is_empty() {
             tensors.push((NAMES.to_owned(), Dtype::U8, vec![names.len()]));
         }
         let writer = Writer::create(path, &FORMAT, origin, tensors)?;
-        Ok(Self { writer, labels: labels.to_vec(), names })
+        Ok(Self { writer, labels: stored, names })
     }
 
     /// Writes the features of the next images.
@@ -53,7 +57,7 @@ impl FeatureWriter {
     /// # Errors
     /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if images are missing. An existing file stays as it is.
     pub fn finish(mut self) -> Result<()> {
-        self.writer.put(&self.labels)?;
+        self.writer.put(self.labels.as_bytes())?;
         self.writer.put(&self.names)?;
         self.writer.finish()
     }

@@ -113,7 +113,7 @@ impl Writer {
         in_order(&self.layout).into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
-    /// Writes the next bytes of the tensors, which are ordered by type (F32 before U8), then by name.
+    /// Writes the next bytes of the tensors, which are ordered by type (F32 before U16 before U8), then by name.
     pub fn put(&mut self, bytes: &[u8]) -> Result<()> {
         self.left = match self.left.checked_sub(bytes.len() as u64) {
             Some(left) => left,
@@ -228,7 +228,7 @@ pub struct Content<H> {
 pub struct Place {
     /// Offset of its first byte.
     pub start: u64,
-    /// Whether it holds f32 (else u8).
+    /// Whether it holds f32 (else u8 or u16).
     pub floats: bool,
     /// Its shape.
     pub shape: Vec<usize>,
@@ -296,8 +296,8 @@ fn parse<H: DeserializeOwned>(
     for (name, info) in in_order(&layout) {
         let (from, to) = info.data_offsets;
         let (bytes, floats) = ((to - from) as u64, info.dtype == Dtype::F32);
-        if !floats && info.dtype != Dtype::U8 {
-            let problem = format!("holds a tensor of type {}, expected F32 or U8", info.dtype);
+        if !matches!(info.dtype, Dtype::F32 | Dtype::U16 | Dtype::U8) {
+            let problem = format!("holds a tensor of type {}, expected F32, U16 or U8", info.dtype);
             return Err(problem.into());
         }
         let shape = info.shape.clone();
@@ -306,9 +306,10 @@ fn parse<H: DeserializeOwned>(
             rest.insert(name.to_owned(), Place { start: start + from as u64, floats, shape });
             continue;
         }
-        let data = match floats {
-            true => TensorData::new(read_numbers(source, bytes, &mut hasher)?, shape),
-            false => TensorData::new(read_bytes(source, bytes, &mut hasher)?, shape),
+        let data = match info.dtype {
+            Dtype::F32 => TensorData::new(read_numbers(source, bytes, &mut hasher)?, shape),
+            Dtype::U16 => TensorData::new(read_pairs(source, bytes, &mut hasher)?, shape),
+            _ => TensorData::new(read_bytes(source, bytes, &mut hasher)?, shape),
         };
         kept.insert(name.to_owned(), data);
     }
@@ -376,10 +377,17 @@ fn read_bytes(source: &mut impl Read, bytes: u64, hasher: &mut Sha256) -> io::Re
     Ok(all)
 }
 
+fn read_pairs(source: &mut impl Read, bytes: u64, hasher: &mut Sha256) -> io::Result<Vec<u16>> {
+    let bytes = read_bytes(source, bytes, hasher)?;
+    let (pairs, _) = bytes.as_chunks();
+    Ok(pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
+}
+
 fn dtype(data: &TensorData) -> Result<Dtype, String> {
     match data.dtype() {
         DType::F32 => Ok(Dtype::F32),
         DType::U8 => Ok(Dtype::U8),
+        DType::U16 => Ok(Dtype::U16),
         other => Err(format!("tensors of type {other:?} are not stored")),
     }
 }

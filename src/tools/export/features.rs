@@ -83,7 +83,7 @@ fn write_csv(path: &Path, rows: &Features, classes: &[String], values: bool) -> 
     let header = columns.chain(numbers.map(|feature| format!("f{feature}")));
     lines.write_record(header).map_err(unwritten)?;
     let mut images = rows.labels().iter().enumerate();
-    let mut put = |(image, &label): (usize, &u8), row: &[f32]| {
+    let mut put = |(image, &label): (usize, &u16), row: &[f32]| {
         let file = rows.names().get(image).cloned();
         let class = classes.get(usize::from(label)).cloned().unwrap_or_default();
         let known = [image.to_string()].into_iter().chain(file).chain([label.to_string(), class]);
@@ -133,7 +133,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (images, width) = (5, 120_000);
         let values: Vec<f32> = (0..images * width).map(|number| number as f32).collect();
-        let rows = Features::new(values.clone(), (0..images as u8).collect(), width);
+        let rows = Features::new(values.clone(), (0..images as u16).collect(), width);
         let path = directory.path().join("a");
         write_npy(&path, &rows).unwrap();
         let bytes = std::fs::read(&path).unwrap();

@@ -50,7 +50,7 @@ pub(super) struct Look {
     /// Images and their nearest neighbours.
     pub neighbours: Option<NearestImages>,
     /// Images in two dimensions.
-    pub projection: Option<(Projection, Vec<u8>)>,
+    pub projection: Option<(Projection, Vec<u16>)>,
     /// Pictures of the mistakes on the test set, in the order of [`Facts::mistakes`].
     pub mistakes: Vec<String>,
     /// Why something is absent.
@@ -88,7 +88,7 @@ pub(super) struct NearestImages {
     /// Features per image.
     pub width: usize,
     /// An image, then its neighbours: picture and class.
-    pub rows: Vec<Vec<(String, u8)>>,
+    pub rows: Vec<Vec<(String, u16)>>,
 }
 
 /// Looks at a run; `data` is the folder of the data set, if it is not where the config says.

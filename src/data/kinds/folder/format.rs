@@ -42,7 +42,7 @@ pub struct Record {
     pub version: u32,
     pub key: String,
     pub image_size: usize,
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
     pub unlabeled: usize,
     /// SHA-256 of the pixels.
     pub pixels: String,

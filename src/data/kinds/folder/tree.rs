@@ -19,8 +19,8 @@ use crate::files::sha256;
 
 /// On average one image in this many is a test image if there is no test folder.
 const TEST_SHARE: u64 = 5;
-/// Most classes: a label is a byte.
-const MAX_CLASSES: usize = 256;
+/// Most classes: a label is two bytes.
+const MAX_CLASSES: usize = 1 << 16;
 const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or name a folder of images";
 
 /// An image file.
@@ -29,7 +29,7 @@ pub struct Entry {
     /// Its path relative to the folder.
     pub path: PathBuf,
     /// Its class; absent without one.
-    pub label: Option<u8>,
+    pub label: Option<u16>,
     /// Its size in bytes.
     pub size: u64,
     /// When it was last written, in nanoseconds.
@@ -110,7 +110,7 @@ impl Tree {
             let Ok(label) = self.classes.binary_search(&class) else {
                 return Err(refuse(format!("is of class `{class}`, which train does not have")));
             };
-            entry.label = Some(label as u8);
+            entry.label = Some(label as u16);
         }
         Ok(entries)
     }
@@ -143,7 +143,7 @@ impl Tree {
         match (0..self.classes.len()).find(|&class| !has(&self.train, class)) {
             None => Ok(()),
             Some(class) => {
-                let all = self.test.iter().filter(|entry| entry.label == Some(class as u8)).count();
+                let all = self.test.iter().filter(|entry| entry.label == Some(class as u16)).count();
                 let problem = format!(
                     "the fifth that is held out as the test set takes all its images ({all}), which leaves none to \
                      train on"
@@ -157,7 +157,7 @@ impl Tree {
 
 /// Whether there is an image of a class.
 fn has(entries: &[Entry], class: usize) -> bool {
-    entries.iter().any(|entry| entry.label == Some(class as u8))
+    entries.iter().any(|entry| entry.label == Some(class as u16))
 }
 
 /// Whether an image (`train/CLASS/...`) is a test image if there is no test folder: by the first 64 bits of the

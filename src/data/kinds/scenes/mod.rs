@@ -93,7 +93,7 @@ impl Kind for Scenes {
         generator(SCENES_SEED, Purpose::Scenes, 0, 0).fill_bytes(&mut pixels);
         let train = Images {
             pixels: pixels.into(),
-            labels: (0..count).map(|index| (index % CLASSES) as u8).collect(),
+            labels: (0..count).map(|index| (index % CLASSES) as u16).collect(),
             height: SIDE,
             width: SIDE,
         };

@@ -90,8 +90,8 @@ mod tests {
         };
         let baseline = |&(gained, lost): &(usize, usize)| {
             let labels = vec![0; 1_000];
-            let wrong = |from: usize, to: usize| -> Vec<u8> {
-                (0..1_000).map(|index| u8::from((from..to).contains(&index))).collect()
+            let wrong = |from: usize, to: usize| -> Vec<u16> {
+                (0..1_000).map(|index| u16::from((from..to).contains(&index))).collect()
             };
             arm("random", Some(Difference::new(&wrong(0, gained), &wrong(gained, gained + lost), &labels)))
         };

@@ -101,7 +101,7 @@ fn load(folder: &Path, facts: &[FileFacts], wanted: usize) -> Result<Images> {
         if records > 0 {
             let (planes, labels) = read_records(folder, &file.name, records)?;
             append_channels_last(&mut pixels, &planes);
-            all_labels.extend(labels);
+            all_labels.extend(labels.into_iter().map(u16::from));
         }
     }
     Ok(Images { pixels: pixels.into(), labels: all_labels, height: SIDE, width: SIDE })
