@@ -10,7 +10,8 @@ use crate::device::guarded;
 use crate::error::{Error, Result};
 use crate::kernels::Precision;
 use crate::kernels::profile::GigaflopRate;
-use crate::tools::bench::{BenchResult, Effort, Rate, bench};
+use crate::tools::bench::{BenchResult, Effort, More, Rate, bench};
+use crate::tools::ranks_model::RanksModel;
 
 /// Longest measurement, in seconds.
 const MAX_SECONDS: f64 = 3_600.0;
@@ -35,13 +36,16 @@ pub struct BenchArguments {
     /// Break a training step down by layer and direction
     #[arg(long, conflicts_with = "burn_operations")]
     profile: bool,
+    /// Estimate images per second of 2 to 64 machines like this one that share every step (feature mpi)
+    #[arg(long, conflicts_with = "burn_operations")]
+    ranks_model: bool,
     /// Measure burn's own operations instead of the kernels, to see what the kernels gain
     #[arg(long)]
     burn_operations: bool,
 }
 
 pub(super) fn execute(arguments: &BenchArguments) -> Result<()> {
-    let &BenchArguments { ref settings, repeats, seconds, profile, burn_operations } = arguments;
+    let &BenchArguments { ref settings, repeats, seconds, profile, ranks_model, burn_operations } = arguments;
     crate::kernels::use_burn_operations(burn_operations);
     if !(seconds > 0.0 && seconds <= MAX_SECONDS) {
         return Err(Error::Usage {
@@ -57,7 +61,7 @@ pub(super) fn execute(arguments: &BenchArguments) -> Result<()> {
         });
     }
     let effort = Effort { repeats: repeats as usize, duration: Duration::from_secs_f64(seconds) };
-    let work = || guarded(&config.all_devices(), || bench(&config, effort, profile));
+    let work = || guarded(&config.all_devices(), || bench(&config, effort, More { profile, ranks_model }));
     let result = on_threads(config.threads, work)??;
     match settings.output.json() {
         true => print_json(&result),
@@ -99,7 +103,27 @@ fn show(result: &BenchResult) -> Result<()> {
             operations(&entry.gflops, result.peak_gflops)
         ))?;
     }
-    Ok(())
+    match &result.ranks_model {
+        Some(model) => show_model(model),
+        None => Ok(()),
+    }
+}
+
+fn show_model(model: &RanksModel) -> Result<()> {
+    print_line("machines like this one, images/s (share of a step that exchanges take):")?;
+    for row in &model.rows {
+        let links = row.links.iter().map(|link| {
+            let gigabits = link.gigabits;
+            format!("  {gigabits:>2} Gbit/s {:>8.0} ({:.0} %)", link.images_per_second, 100.0 * link.exchange)
+        });
+        print_line(&format!(
+            "{:<3} {:>5} samples each{}",
+            row.machines,
+            row.samples,
+            links.collect::<String>()
+        ))?;
+    }
+    print_line("an estimate: steps as measured here, gradients over the link without overlap, equal machines")
 }
 
 /// Operations as a direct computation would count them, those made, and their share of the peak; nothing where none are

@@ -114,6 +114,9 @@ pub struct Settings {
     /// Folder of the data set: image files (train/CLASS, test/CLASS, unlabeled) or CIFAR's binary files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+    /// Table of the images' classes, `file,label` (default: labels.csv in the folder, if there is one)
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
+    pub labels: Option<PathBuf>,
     /// Fail on an image file that cannot be read, instead of skipping it
     #[arg(long, hide_short_help = true)]
     pub strict: bool,
@@ -173,6 +176,9 @@ impl Settings {
         }
         if let Some(data) = &self.data {
             overrides.set("data.directory", data_folder(data)?);
+        }
+        if let Some(labels) = &self.labels {
+            overrides.set("data.labels", labels.display().to_string());
         }
         if self.strict {
             overrides.set("data.strict", true);

@@ -53,6 +53,10 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "is_default_size")]
     #[schemars(range(min = *SIZES.start(), max = *SIZES.end()), extend("default" = DEFAULT_SIZE))]
     pub image_size: usize,
+    /// For `folder`: a table of the images' classes (`file,label`) in place of folders; absent or null: `labels.csv` in the
+    /// folder, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub labels: Option<PathBuf>,
     /// For `folder`: stop at the first image file that cannot be read; otherwise such files are named and left out.
     #[serde(skip_serializing_if = "is_false")]
     pub strict: bool,
@@ -106,6 +110,7 @@ impl Default for DataConfig {
             directory: None,
             coarse_labels: false,
             image_size: DEFAULT_SIZE,
+            labels: None,
             strict: false,
             cache: None,
             train_images: None,
@@ -121,7 +126,7 @@ impl Default for DataConfig {
 impl DataConfig {
     /// The part that decides what is learned from the files: without folders, and without what ends a run early.
     pub fn recipe(&self) -> Self {
-        Self { directory: None, cache: None, strict: false, ..self.clone() }
+        Self { directory: None, labels: None, cache: None, strict: false, ..self.clone() }
     }
 
     /// The part that decides which images are used, and in what size.
@@ -147,6 +152,7 @@ impl DataConfig {
         }
         let belongs = [
             ("data.image_size", is_default_size(&self.image_size), DataKind::Folder),
+            ("data.labels", self.labels.is_none(), DataKind::Folder),
             ("data.strict", !self.strict, DataKind::Folder),
             ("data.coarse_labels", !self.coarse_labels, DataKind::Cifar100),
         ];

@@ -31,11 +31,6 @@ pub(crate) fn pow(base: f64, exponent: f64) -> f64 {
     libm::pow(base, exponent)
 }
 
-/// Sine of an angle in radians.
-pub(crate) fn sin(x: f64) -> f64 {
-    libm::sin(x)
-}
-
 /// Cosine of an angle in radians.
 pub(crate) fn cos(x: f64) -> f64 {
     libm::cos(x)
@@ -72,7 +67,6 @@ mod tests {
         for x in points() {
             near("exp", -x, exp(-x), (-x).exp());
             near("ln", x, ln(x), x.ln());
-            near("sin", x, sin(x), x.sin());
             near("cos", x, cos(x), x.cos());
             near("pow", x, pow(0.999, x), 0.999_f64.powf(x));
             let single = x as f32;
@@ -84,13 +78,13 @@ mod tests {
     }
 
     /// Of every function at 40,000 points; made by this test, which prints what it finds.
-    const DIGEST: &str = "5da7eae428ae58c700d06b8f7c0295e38233c41f0e41454a5cacdd020ed39269";
+    const DIGEST: &str = "5793d20301c11ec2444262b423ccac37766f213d1d6cbd37dcb90780461c9fae";
 
     #[test]
     fn every_processor_gives_these_bits() {
         let mut hasher = Sha256::new();
         for x in points() {
-            for value in [exp(-x), ln(x), sin(x), cos(x), pow(0.999, x)] {
+            for value in [exp(-x), ln(x), cos(x), pow(0.999, x)] {
                 hasher.update(value.to_le_bytes());
             }
             let single = x as f32;

@@ -1,8 +1,6 @@
-//! Principal components of rows of numbers: all of them, or the two of a picture.
+//! Principal components of rows of numbers.
 
 use rayon::prelude::*;
-
-use super::functions;
 
 /// Rows that a task of a sum takes; the partial sums are added in their order.
 const ROWS_A_TASK: usize = 4_096;
@@ -51,70 +49,6 @@ impl Components {
         }
         matrix
     }
-}
-
-/// Rows along the two directions in which they vary most: a picture of them.
-///
-/// Found by power iteration, since rows may hold thousands of numbers, of which [`Components`] would take minutes.
-pub struct Projection {
-    /// Coordinates of each row.
-    pub points: Vec<(f64, f64)>,
-    /// Share of the variance along each direction, in 0..=1.
-    pub shares: [f64; 2],
-}
-
-/// Rounds of power iteration; a further one no longer moves a point by a pixel.
-const ROUNDS: usize = 60;
-
-impl Projection {
-    /// Of rows of `width` numbers, [centred](centre).
-    pub fn new(rows: &[f32], width: usize) -> Self {
-        let total: f64 = rows.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-        let first = direction(rows, width, None);
-        let second = direction(rows, width, Some(&first));
-        let coordinates = [first, second].map(|direction| products(rows, &direction));
-        let shares = [0, 1].map(|axis| {
-            let variance: f64 = coordinates[axis].iter().map(|value| value * value).sum();
-            if total > 0.0 { variance / total } else { 0.0 }
-        });
-        let [xs, ys] = coordinates;
-        Self { points: xs.into_iter().zip(ys).collect(), shares }
-    }
-}
-
-/// Takes the mean of every column off rows of `width` numbers.
-pub fn centre(rows: &mut [f32], width: usize) {
-    let count = (rows.len() / width).max(1) as f64;
-    let sums = column_sums(rows, width);
-    for row in rows.chunks_exact_mut(width) {
-        row.iter_mut().zip(&sums).for_each(|(value, sum)| *value -= (sum / count) as f32);
-    }
-}
-
-/// The direction in which centred rows vary most, at right angles to `other`; from a fixed start.
-fn direction(rows: &[f32], width: usize, other: Option<&[f64]>) -> Vec<f64> {
-    let mut direction: Vec<f64> = (0..width).map(|index| 1.0 + functions::sin(index as f64)).collect();
-    for _ in 0..ROUNDS {
-        let weights = products(rows, &direction);
-        direction = vec![0.0; width];
-        for (row, weight) in rows.chunks_exact(width).zip(weights) {
-            direction.iter_mut().zip(row).for_each(|(sum, &value)| *sum += weight * f64::from(value));
-        }
-        if let Some(other) = other {
-            let along: f64 = direction.iter().zip(other).map(|(a, b)| a * b).sum();
-            direction.iter_mut().zip(other).for_each(|(value, b)| *value -= along * b);
-        }
-        let length = direction.iter().map(|value| value * value).sum::<f64>().sqrt();
-        if length > 0.0 {
-            direction.iter_mut().for_each(|value| *value /= length);
-        }
-    }
-    direction
-}
-
-fn products(rows: &[f32], direction: &[f64]) -> Vec<f64> {
-    let rows = rows.chunks_exact(direction.len());
-    rows.map(|row| row.iter().zip(direction).map(|(&a, b)| f64::from(a) * b).sum()).collect()
 }
 
 fn column_sums(rows: &[f32], width: usize) -> Vec<f64> {
@@ -235,18 +169,5 @@ mod tests {
             components.variances.iter().map(|value| value.to_bits()).collect::<Vec<_>>()
         };
         assert_eq!(run(1), run(3));
-    }
-
-    #[test]
-    fn a_projection_finds_the_directions_in_order_of_their_variance() {
-        // Variance 100 along (0, 1, 0), 4 along (1, 0, 0), none along the last.
-        let mut rows: Vec<f32> =
-            [[2.0, 0.0], [-2.0, 0.0], [0.0, 10.0], [0.0, -10.0]].map(|[a, b]| [a + 5.0, b, 1.0]).concat();
-        centre(&mut rows, 3);
-        let projection = Projection::new(&rows, 3);
-        let close = |a: f64, b: f64| (a.abs() - b).abs() < 1e-6;
-        assert!(close(projection.shares[0], 200.0 / 208.0) && close(projection.shares[1], 8.0 / 208.0));
-        assert!(close(projection.points[2].0, 10.0) && close(projection.points[2].1, 0.0));
-        assert!(close(projection.points[0].1, 2.0));
     }
 }

@@ -17,6 +17,7 @@ use crate::math::random::{Purpose, generator};
 use crate::model::{ImageShape, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::samples::{PlainImages, RotatedImages};
+use crate::tools::ranks_model::RanksModel;
 use crate::training::{Optimizer, Replicas};
 
 /// Images of a measurement: more than fit a processor's caches.
@@ -33,6 +34,15 @@ pub struct Effort {
     pub repeats: usize,
     /// Length of a measurement.
     pub duration: Duration,
+}
+
+/// What else to find out.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct More {
+    /// Where the time of a training step goes.
+    pub profile: bool,
+    /// What several machines like this one would make of it.
+    pub ranks_model: bool,
 }
 
 /// What `rotnet bench` prints.
@@ -52,6 +62,9 @@ pub struct BenchResult {
     pub peak_gflops: f64,
     /// Largest resident memory of the process, where the system tells it.
     pub peak_memory_bytes: Option<u64>,
+    /// What several machines like this one would make of it; only with `--ranks-model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ranks_model: Option<RanksModel>,
     /// Where the time of a training step goes; only with `--profile`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub profile: Option<Vec<Entry>>,
@@ -83,7 +96,7 @@ pub struct Spread {
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device cannot be used.
-pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchResult> {
+pub fn bench(config: &Config, effort: Effort, more: More) -> Result<BenchResult> {
     let devices = config.all_devices().iter().map(device::open).collect::<Result<Vec<_>>>()?;
     let device = devices[0].clone();
     let images = made_up_images();
@@ -97,13 +110,20 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
 
     let mut trainer = Trainer::new(config, &devices)?;
     let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
-    let profile = profiled.then(|| {
+    let profile = more.profile.then(|| {
         profile::start();
         let once = Effort { repeats: 1, ..effort };
         measure(once, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
         profile::stop()
     });
-    let encoder = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device).encoder;
+    let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
+    let ranks_model = more.ranks_model.then(|| {
+        RanksModel::new(&network, batch_size, |samples| {
+            let rate = measure(effort, &mut Batches::new(&rotated, samples), |batch| trainer.step(batch));
+            samples as f64 / rate.images_per_second.median
+        })
+    });
+    let encoder = network.encoder;
     let extract_batches = &mut Batches::new(&plain, config.extract.batch_size);
     let extract = measure(effort, extract_batches, |batch| {
         let (inputs, _) = batch.into_tensors(&device);
@@ -119,6 +139,7 @@ pub fn bench(config: &Config, effort: Effort, profiled: bool) -> Result<BenchRes
         peak_gflops: kernels::peak(PEAK) / 1e9,
         peak_memory_bytes: peak_memory(),
         profile,
+        ranks_model,
     })
 }
 

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bench;
 pub mod comparison;
 pub mod export;
+pub mod ranks_model;
 pub mod report;
 pub mod sweep;
 pub mod verify;

@@ -79,21 +79,6 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
     themed(svg, axes.title)
 }
 
-/// Points alone, in the order given.
-pub(super) fn scatter(axes: &Axes<'_>, points: &[(f64, f64, usize)]) -> String {
-    let mut svg = String::new();
-    {
-        let root = SVGBackend::with_string(&mut svg, (SIZE.0, SIZE.0)).into_drawing_area();
-        let _ = draw(&root, axes, axes.x_range.clone(), |chart| {
-            let points = points.iter().map(|&(x, y, class)| {
-                Circle::new((x, y), 3, ShapeStyle::from(colour(class).mix(0.75)).filled())
-            });
-            chart.draw_series(points).map(drop)
-        });
-    }
-    themed(svg, axes.title)
-}
-
 type Chart<'a, 'b, X> =
     ChartContext<'a, SVGBackend<'b>, Cartesian2d<X, plotters::coord::types::RangedCoordf64>>;
 type Drawn<'b> =
@@ -175,22 +160,22 @@ fn label(value: f64, kind: Scale) -> String {
 
 /// A square matrix of shares of its rows, coloured by the root of the share, so that small ones are seen; `names` by
 /// row and column where there is room.
-pub(super) fn matrix(title: &str, shares: &[Vec<f64>], names: &[String]) -> String {
+pub(super) fn matrix(title: &str, axes: &str, shares: &[Vec<f64>], names: &[String]) -> String {
     let mut svg = String::new();
     let count = shares.len().max(1);
-    let room = count <= LABELED;
+    let room = count <= MOST_NAMED;
     let (left, top) = if room { (112, 96) } else { (36, 36) };
     let cell = ((SIZE.0 - left - 8) / count as u32).max(1);
     let side = cell * count as u32;
     {
         let root = SVGBackend::with_string(&mut svg, (left + side + 8, top + side + 30)).into_drawing_area();
-        let _ = draw_matrix(&root, shares, names, Grid { left, top, cell, room });
+        let _ = draw_matrix(&root, (shares, axes), names, Grid { left, top, cell, room });
     }
     themed(svg, title)
 }
 
 /// Most classes for which names and shares are written.
-const LABELED: usize = 12;
+pub(super) const MOST_NAMED: usize = 12;
 
 struct Grid {
     left: u32,
@@ -201,7 +186,7 @@ struct Grid {
 
 fn draw_matrix<'b>(
     root: &DrawingArea<SVGBackend<'b>, Shift>,
-    shares: &[Vec<f64>],
+    (shares, axes): (&[Vec<f64>], &str),
     names: &[String],
     Grid { left, top, cell, room }: Grid,
 ) -> Drawn<'b> {
@@ -235,7 +220,6 @@ fn draw_matrix<'b>(
         }
     }
     let below = (left + side / 2, top + side + 8);
-    let axes = "rows: true class, columns: answer; % of the row";
     root.draw(&Text::new(axes, below, text(TEXT, HPos::Center, VPos::Top)))
 }
 
@@ -303,8 +287,8 @@ mod tests {
     fn a_matrix_names_its_classes_where_there_is_room() {
         let names: Vec<String> = (0..13).map(|class| format!("class{class}")).collect();
         let square = |side: usize| vec![vec![0.5; side]; side];
-        assert!(matrix("m", &square(3), &names).contains("class2"));
-        assert!(!matrix("m", &square(13), &names).contains("class2"));
+        assert!(matrix("m", "a", &square(3), &names).contains("class2"));
+        assert!(!matrix("m", "a", &square(13), &names).contains("class2"));
     }
 
     #[test]

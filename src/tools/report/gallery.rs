@@ -1,14 +1,12 @@
-//! The sections with pictures: rotations, confusion, mistakes, neighbours, projection, filters.
+//! The sections with pictures: rotations, mistakes, neighbours, filters, and what they say of classes.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::Shown;
-use super::chart::{Axes, COLOURS, Scale, around, matrix, scatter};
-use super::curves::legend;
+use super::classes::{accuracies, confusion, name, neighbours as class_neighbours};
 use super::figure::{figure, percent};
-use super::look::{Look, NearestImages, TurnedImages};
+use super::look::{NearestImages, TurnedImages};
 use crate::model::ROTATIONS;
-use crate::training::Evaluation;
 
 const DEGREES: [&str; ROTATIONS] = ["0°", "90°", "180°", "270°"];
 
@@ -25,7 +23,7 @@ pub(super) fn section(run: &Shown) -> Markup {
             section {
                 h2 { "What the classifier gets wrong" }
                 div.pair {
-                    @if let Some(test) = test { (confusion(test, &classes)) }
+                    @if let Some(test) = test { (confusion(test, &classes)) (accuracies(test, &classes)) }
                     @if !look.mistakes.is_empty() { (mistakes(run, &classes)) }
                 }
             }
@@ -36,17 +34,13 @@ pub(super) fn section(run: &Shown) -> Markup {
                 div.pair {
                     @if let Some(neighbours) = &look.neighbours { (nearest(neighbours, &look.source, &classes)) }
                     div.stack {
-                        (projection(look, &classes))
+                        @if let Some(neighbours) = &look.neighbours { (class_neighbours(neighbours, &classes)) }
                         @if !look.filters.is_empty() { (filters(&look.filters)) }
                     }
                 }
             }
         }
     }
-}
-
-fn name(classes: &[String], label: usize) -> String {
-    classes.get(label).cloned().unwrap_or_else(|| format!("class {label}"))
 }
 
 fn rotations(turns: &TurnedImages, source: &str) -> Markup {
@@ -77,35 +71,6 @@ fn rotations(turns: &TurnedImages, source: &str) -> Markup {
         ". Look for what it goes by: ground, sky, faces, light from above. Images without an upright are those it misses."
     };
     figure("Rotations and answers", body, caption)
-}
-
-/// How often each class was taken for which.
-fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
-    let shares: Vec<Vec<f64>> = test
-        .confusion
-        .iter()
-        .map(|row| {
-            let all = row.iter().sum::<u64>().max(1) as f64;
-            row.iter().map(|&count| count as f64 / all).collect()
-        })
-        .collect();
-    let mut pairs: Vec<(usize, usize, u64)> = Vec::new();
-    for (truth, row) in test.confusion.iter().enumerate() {
-        let wrong = row.iter().enumerate().filter(|(answer, _)| *answer != truth);
-        pairs.extend(wrong.map(|(answer, &count)| (truth, answer, count)));
-    }
-    pairs.sort_by_key(|&(truth, answer, count)| (std::cmp::Reverse(count), truth, answer));
-    let caption = html! {
-        "Of the test images of a class (row), the share that got each answer (column), in percent; the diagonal is "
-        "right. Most frequent: "
-        @for (place, (truth, answer, count)) in pairs.iter().filter(|pair| pair.2 > 0).take(3).enumerate() {
-            @if place > 0 { ", " }
-            (name(classes, *truth)) " taken for " (name(classes, *answer)) " (" (count) "×)"
-        }
-        "."
-    };
-    let body = PreEscaped(matrix("Confusion of classes", &shares, classes));
-    figure("Confusion", html! { div.matrix { (body) } }, caption)
 }
 
 fn mistakes(run: &Shown, classes: &[String]) -> Markup {
@@ -147,46 +112,12 @@ fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Mark
     };
     let count = neighbours.rows.first().map_or(0, |row| row.len().saturating_sub(1));
     let caption = html! {
-        "An image of each class (framed), and the " (count) " images whose features point the most alike (cosine of "
-        (neighbours.width) " features), out of " (neighbours.pool) " " (source) "; faded ones are of another class. "
+        "Images of different classes (framed), and the " (count) " images whose features point the most alike (cosine of "
+        (neighbours.width) " standardised features), out of " (neighbours.pool) " " (source) "; faded ones are of another class. "
         "Of the nearest " (count) " of " (neighbours.queries) " images, " strong { (percent(neighbours.same_class)) }
-        " are of the same class, which the encoder was never told."
+        " are of the same class, which the encoder was never told; by chance it would be " (percent(neighbours.chance)) "."
     };
     figure("Nearest neighbours", body, caption)
-}
-
-fn projection(look: &Look, classes: &[String]) -> Markup {
-    let Some((projection, labels)) = &look.projection else {
-        return html! {};
-    };
-    let points: Vec<(f64, f64, usize)> =
-        projection.points.iter().zip(labels).map(|(&(x, y), &label)| (x, y, usize::from(label))).collect();
-    let [first, second] = projection.shares.map(percent);
-    let axes = Axes {
-        title: "Features in two dimensions, by class",
-        x: &format!("component 1 ({first} of the variance)"),
-        y: &format!("component 2 ({second})"),
-        x_range: around(points.iter().map(|point| point.0)),
-        y_range: around(points.iter().map(|point| point.1)),
-        x_kind: Scale::Number,
-        y_kind: Scale::Number,
-    };
-    let present = labels.iter().map(|&label| usize::from(label) + 1).max().unwrap_or(0);
-    let names: Vec<String> = (0..present).map(|label| name(classes, label)).collect();
-    let body = html! {
-        @if present <= COLOURS {
-            (legend(names.iter().enumerate().map(|(label, name)| (name.as_str(), label, false))))
-        }
-        (PreEscaped(scatter(&axes, &points)))
-    };
-    let caption = html! {
-        "The features of " (points.len()) " images, projected on the two directions in which they vary most (units "
-        "are those of the features), coloured by class"
-        @if present > COLOURS { " (colours repeat)" }
-        ". Colours that keep together are classes that the encoder tells apart without having seen a label; these two "
-        "directions hold only a part of what it knows."
-    };
-    figure("Features in two dimensions", body, caption)
 }
 
 fn filters(filters: &[String]) -> Markup {

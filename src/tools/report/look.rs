@@ -3,6 +3,7 @@
 //! The images shown are validation images if the run holds some out, otherwise training images; of the test set, only
 //! those that the classifier got wrong, as listed by its own evaluation.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::facts::Facts;
@@ -13,8 +14,7 @@ use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::judge::knn;
 use crate::math::logits::{argmax, softmax};
-use crate::math::principal_components::{Projection, centre};
-use crate::model::{Encoder, ROTATIONS, Readout, RotationNetwork};
+use crate::model::{Encoder, FeatureMoments, ROTATIONS, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
 use crate::ranks::Alone;
 use crate::samples::{PlainImages, RotatedImages, Rotations};
@@ -29,8 +29,6 @@ const POOL: usize = 2_000;
 const TURNED: usize = 500;
 /// Of them, those that are shown with their predictions.
 const SHOWN: usize = 12;
-/// Of them, those in the projection.
-const PROJECTED: usize = 1_000;
 /// Neighbours of an image that are shown and counted.
 const NEIGHBOURS: usize = 6;
 /// Images whose neighbours are counted.
@@ -49,8 +47,6 @@ pub(super) struct Look {
     pub filters: Vec<String>,
     /// Images and their nearest neighbours.
     pub neighbours: Option<NearestImages>,
-    /// Images in two dimensions.
-    pub projection: Option<(Projection, Vec<u16>)>,
     /// Pictures of the mistakes on the test set, in the order of [`Facts::mistakes`].
     pub mistakes: Vec<String>,
     /// Why something is absent.
@@ -81,6 +77,10 @@ pub(super) struct TurnedImage {
 pub(super) struct NearestImages {
     /// Share of the nearest images that are of the same class.
     pub same_class: f64,
+    /// The same if neighbours were drawn at random.
+    pub chance: f64,
+    /// Of the images nearest to those of a class (row), how many are of each class.
+    pub by_class: Vec<Vec<u64>>,
     /// Images whose neighbours were counted.
     pub queries: usize,
     /// Images to choose neighbours from.
@@ -141,13 +141,13 @@ fn fill(
     let network = load_rotation_network(encoder.clone(), &path, &checkpoint)?;
     look.turns = network.map(|network| turns(&network, pixels, &images));
     match dataset.train.is_empty() {
-        true => look.notes.push("No neighbours and no projection: these images have no classes.".into()),
+        true => look.notes.push("No neighbours: these images have no classes.".into()),
         false => features(look, &encoder, pixels, &images, &config.extract.readout())?,
     }
     mistakes(look, facts, &dataset)
 }
 
-/// Neighbours and projection of the features of images with classes.
+/// Neighbours by the features of images with classes.
 fn features(
     look: &mut Look,
     encoder: &Encoder,
@@ -157,11 +157,7 @@ fn features(
 ) -> Result<()> {
     let width = encoder.read_width(readout)?;
     let (mut values, _) = stages::features(encoder, readout, &PlainImages::all(images, pixels), &Alone);
-    let some = images.len().min(PROJECTED);
-    let mut projected = values[..some * width].to_vec();
-    centre(&mut projected, width);
-    look.projection = Some((Projection::new(&projected, width), images.labels[..some].to_vec()));
-    centre(&mut values, width);
+    standardise(&mut values, width);
     look.neighbours = Some(neighbours(&values, images, width));
     Ok(())
 }
@@ -210,7 +206,17 @@ fn filters(checkpoint: &Checkpoint) -> Vec<String> {
     data.as_slice::<f32>().map_or(Vec::new(), |weights| picture::filters(weights, height, width, filters))
 }
 
-/// Neighbours by centred features `values`, `[images, width]`.
+/// Gives every feature mean 0 and deviation 1, so that none outweighs the others.
+fn standardise(values: &mut [f32], width: usize) {
+    let moments = FeatureMoments::of(values, width);
+    let factors = moments.factors();
+    for row in values.chunks_exact_mut(width) {
+        let scales = moments.mean.iter().zip(&factors);
+        row.iter_mut().zip(scales).for_each(|(value, (mean, factor))| *value = (*value - mean) * factor);
+    }
+}
+
+/// Neighbours by standardised features `values`, `[images, width]`.
 fn neighbours(values: &[f32], images: &Images, width: usize) -> NearestImages {
     let picture = |index: usize| {
         (picture::data_uri(images.image(index), images.height, images.width), images.labels[index])
@@ -229,17 +235,33 @@ fn neighbours(values: &[f32], images: &Images, width: usize) -> NearestImages {
     let shown = shown.map(|(&query, others)| std::iter::once(query).chain(others).map(picture).collect());
     let counted: Vec<usize> = (0..images.len().min(QUERIES)).collect();
     let pairs = counted.iter().zip(nearest(&counted));
-    let same = pairs.flat_map(|(&query, others)| {
-        others.into_iter().map(move |other| images.labels[other] == images.labels[query])
-    });
-    let same: Vec<bool> = same.collect();
+    let classes = images.labels.iter().map(|&label| usize::from(label) + 1).max().unwrap_or(0);
+    let mut by_class = vec![vec![0; classes]; classes];
+    for (&query, others) in pairs {
+        for other in others {
+            by_class[usize::from(images.labels[query])][usize::from(images.labels[other])] += 1;
+        }
+    }
+    let all = by_class.iter().flatten().sum::<u64>().max(1) as f64;
+    let same: u64 = (0..classes).map(|class| by_class[class][class]).sum();
     NearestImages {
-        same_class: same.iter().filter(|same| **same).count() as f64 / same.len().max(1) as f64,
+        same_class: same as f64 / all,
+        chance: chance(&images.labels, &counted),
+        by_class,
         queries: counted.len(),
         pool: images.len(),
         width,
         rows: shown.collect(),
     }
+}
+
+/// Mean share, among the other images, of the class of a query.
+fn chance(labels: &[u16], queries: &[usize]) -> f64 {
+    let mut counts: BTreeMap<u16, usize> = BTreeMap::new();
+    labels.iter().for_each(|&label| *counts.entry(label).or_default() += 1);
+    let others = labels.len().saturating_sub(1).max(1) as f64;
+    let shares = queries.iter().map(|&query| (counts[&labels[query]] - 1) as f64 / others);
+    shares.sum::<f64>() / queries.len().max(1) as f64
 }
 
 /// Pictures of the mistakes that the run's evaluation listed.

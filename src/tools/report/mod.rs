@@ -5,6 +5,7 @@
 //! and caption, `page` is the frame.
 
 mod chart;
+mod classes;
 mod curves;
 mod facts;
 mod figure;

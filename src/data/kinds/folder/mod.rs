@@ -3,6 +3,7 @@
 mod build;
 mod cache;
 mod format;
+mod listed;
 mod tree;
 
 use std::collections::HashSet;
@@ -20,6 +21,11 @@ use tree::{Entry, Tree};
 
 /// Number of broken files, or of classes, that a warning names; `rotnet data info` names all files.
 const NAMED: usize = 5;
+
+/// Images below which a class is too small to learn or to measure: ten of them leave two to test on.
+const FEW: usize = 10;
+/// How many times as large as the smallest class the largest one may be without a word.
+const UNEVEN: usize = 10;
 
 /// Folders of image files.
 pub struct Folder;
@@ -45,7 +51,7 @@ impl Kind for Folder {
         data_home: &Path,
         reporter: &mut dyn Reporter,
     ) -> Result<Dataset> {
-        let tree = Tree::read(place)?;
+        let tree = Tree::read(place, config.labels.as_deref())?;
         let directory = config.cache.clone().unwrap_or_else(|| data_home.join("cache"));
         let cache = Cache {
             root: place,
@@ -65,6 +71,7 @@ impl Kind for Folder {
         let skipped: Vec<Skipped> =
             train.skipped.iter().chain(test.iter().flat_map(|part| &part.skipped)).cloned().collect();
         warn_skipped(place, &skipped, reporter);
+        warn_uneven(place, &tree, reporter);
         let labeled = train.images.len() - train.unlabeled;
         let name = name(place, labeled, tree.classes.len(), train.unlabeled);
         let (labeled, unlabeled) = limited(config.train_images, labeled, train.images.len(), &name)?;
@@ -88,7 +95,7 @@ impl Kind for Folder {
 
     /// Decodes every file, whatever the cache holds.
     fn verify(&self, place: &Path, reporter: &mut dyn Reporter) -> Result<Verification> {
-        let tree = Tree::read(place)?;
+        let tree = Tree::read(place, None)?;
         let entries = [tree.train, tree.test].concat();
         let broken = build::check(place, &entries, reporter)?;
         let report =
@@ -171,6 +178,31 @@ fn warn_untested(root: &Path, classes: &[&str], reporter: &mut dyn Reporter) {
         root.display(),
         classes[..classes.len().min(NAMED)].join(", ")
     )));
+}
+
+/// Says what a classifier cannot make good: one class, classes of a few images, one class far larger than another.
+fn warn_uneven(root: &Path, tree: &Tree, reporter: &mut dyn Reporter) {
+    let mut counts: Vec<(usize, &str)> = tree.classes.iter().map(|class| (0, class.as_str())).collect();
+    tree.train.iter().filter_map(|entry| entry.label).for_each(|label| counts[usize::from(label)].0 += 1);
+    counts.sort();
+    let (Some(&(least, rarest)), Some(&(most, commonest))) = (counts.first(), counts.last()) else { return };
+    let problem = match counts.len() {
+        1 => format!("all images with labels are of one class, {commonest}: there is nothing to tell apart"),
+        _ if least < FEW => {
+            let few = counts.iter().filter(|(count, _)| *count < FEW).count();
+            format!(
+                "{few} of {} classes have fewer than {FEW} images to learn from ({rarest} has {least}): expect little of \
+                 their accuracy, and add images if you can",
+                counts.len()
+            )
+        }
+        _ if most >= UNEVEN * least => format!(
+            "{commonest} has {most} images to learn from, {rarest} {least}: who always answers {commonest} is right \
+             often, so look at the accuracy of each class"
+        ),
+        _ => return,
+    };
+    reporter.report(Event::Warning(&format!("{}: {problem}", root.display())));
 }
 
 fn warn_skipped(root: &Path, skipped: &[Skipped], reporter: &mut dyn Reporter) {

@@ -8,14 +8,14 @@ use super::*;
 use crate::data::decode::tests::{picture, with_orientation};
 use crate::progress::{Silent, Stop};
 
-struct Home(tempfile::TempDir);
+pub(super) struct Home(tempfile::TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.0.path().join("photos")
     }
 
@@ -23,37 +23,37 @@ impl Home {
         self.0.path().join("home").join("cache")
     }
 
-    fn write(&self, path: &str, bytes: &[u8]) {
+    pub(super) fn write(&self, path: &str, bytes: &[u8]) {
         let path = self.root().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, bytes).unwrap();
     }
 
     /// Pictures of different sizes, so that no two files are the same.
-    fn write_pictures(&self, folder: &str, count: u32) {
+    pub(super) fn write_pictures(&self, folder: &str, count: u32) {
         for number in 0..count {
             let png = picture(40 + number, 50, ImageFormat::Png);
             self.write(&format!("{folder}/{number}.png"), &png);
         }
     }
 
-    fn open_with(&self, config: &DataConfig, reporter: &mut dyn Reporter) -> Result<Dataset> {
+    pub(super) fn open_with(&self, config: &DataConfig, reporter: &mut dyn Reporter) -> Result<Dataset> {
         Folder.open(&self.root(), config, &self.0.path().join("home"), reporter)
     }
 
-    fn open(&self) -> Result<Dataset> {
+    pub(super) fn open(&self) -> Result<Dataset> {
         self.open_with(&DataConfig::default(), &mut Silent)
     }
 
-    fn problem(&self) -> String {
+    pub(super) fn problem(&self) -> String {
         self.open().err().unwrap().to_string()
     }
 }
 
 /// Keeps what it is told, and asks for an end if it is to.
 #[derive(Default)]
-struct Log {
-    lines: Vec<String>,
+pub(super) struct Log {
+    pub lines: Vec<String>,
     decoded: u64,
     stop: bool,
 }
@@ -149,7 +149,8 @@ fn no_image_that_is_added_removed_or_broken_moves_another_between_training_and_t
 
 #[test]
 fn a_class_that_chance_leaves_without_test_images_is_named_and_one_without_training_images_is_refused() {
-    let held_out = |name: &String| tree::is_held_out(Path::new(&format!("train/x/{name}")));
+    let held_out =
+        |name: &String| tree::is_held_out(Path::new(&format!("train/x/{name}")), tree::CLASS_FOLDERS);
     let (test, train): (Vec<String>, Vec<String>) =
         (0..40).map(|number| format!("{number}.png")).partition(held_out);
     let home = Home::new();
@@ -164,7 +165,9 @@ fn a_class_that_chance_leaves_without_test_images_is_named_and_one_without_train
     home.write(&format!("train/rare/{}", test[0]), &picture(90, 40, ImageFormat::Png));
     let problem = home.problem();
     assert!(
-        problem.contains("train/rare: the fifth that is held out as the test set takes all its images (1)"),
+        problem.contains(
+            "train: class `rare`: the fifth that is held out as the test set takes all its images (1)"
+        ),
         "{problem}"
     );
     home.write(&format!("train/rare/{}", train[0]), &picture(90, 41, ImageFormat::Png));

@@ -5,14 +5,15 @@
 //! test/CLASS/...      test images; without this folder about a fifth of `train` is the test set
 //! unlabeled/...       images to pretrain on, at any depth
 //! ```
-//! A folder without `train` and `unlabeled` holds images without labels, at any depth. Names that begin with a dot are
-//! ignored.
+//! A folder without `train` and `unlabeled` holds images at any depth, without labels but for those that `labels.csv` has
+//! a line for (a fifth of which is the test set). Names that begin with a dot are ignored.
 
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
+use super::listed::{self, Labels, name_classes};
 use crate::data::decode::is_image;
 use crate::error::{Error, Result};
 use crate::files::sha256;
@@ -21,7 +22,7 @@ use crate::files::sha256;
 const TEST_SHARE: u64 = 5;
 /// Most classes: a label is two bytes.
 const MAX_CLASSES: usize = 1 << 16;
-const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or name a folder of images";
+const HINT: &str = "put images into train/CLASS/, test/CLASS/ and unlabeled/, or list them in labels.csv, or name a folder of images";
 
 /// An image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,30 +59,72 @@ pub fn has_images(root: &Path) -> bool {
 }
 
 impl Tree {
-    /// Lists a folder.
+    /// Lists a folder; `labels` is a table of classes, if it is not the folder's own `labels.csv`.
     ///
     /// # Errors
     /// [`Error::Data`] if it holds no image, or classes that make no sense; [`Error::Io`].
-    pub fn read(root: &Path) -> Result<Self> {
+    pub fn read(root: &Path, labels: Option<&Path>) -> Result<Self> {
         if !root.is_dir() {
             return Err(Error::data(root, "there is no such folder", HINT));
         }
         let (train, test, unlabeled) = (root.join("train"), root.join("test"), root.join("unlabeled"));
-        let classes = if train.is_dir() { classes(&train)? } else { Vec::new() };
-        if classes.len() > MAX_CLASSES {
-            let problem =
-                format!("holds {} folders of classes, at most {MAX_CLASSES} are possible", classes.len());
-            return Err(Error::data(&train, problem, HINT));
+        let own = root.join(listed::LABELS);
+        let table = labels.or_else(|| own.is_file().then_some(own.as_path()));
+        let mut tree = match table {
+            Some(table) if train.is_dir() => {
+                let problem =
+                    format!("gives images their classes, and so do the folders in {}", train.display());
+                return Err(Error::data(table, problem, "keep one of the two"));
+            }
+            Some(table) => Self::listed(root, &Labels::read(table, root)?)?,
+            None => Self::in_folders(root, [&train, &test, &unlabeled])?,
+        };
+        if tree.classes.len() > MAX_CLASSES {
+            let problem = format!("holds {} classes, at most {MAX_CLASSES} are possible", tree.classes.len());
+            return Err(Error::data(root, problem, HINT));
         }
+        if tree.train.is_empty() {
+            return Err(Error::data(root, "holds no image (png, jpg, jpeg, webp, bmp, gif)", HINT));
+        }
+        let names = root.join(listed::CLASSES);
+        if names.is_file() {
+            name_classes(&names, &mut tree.classes)?;
+        }
+        Ok(tree)
+    }
+
+    /// The images of a folder, with the classes of a table.
+    fn listed(root: &Path, labels: &Labels) -> Result<Self> {
+        let classes = labels.classes();
+        let mut all = images(root, "")?;
+        labels.refuse_absent(all.iter().map(|entry| entry.path.as_path()))?;
+        for entry in &mut all {
+            let place = labels
+                .of(&entry.path)
+                .and_then(|class| classes.binary_search_by(|name| name.as_str().cmp(class)).ok());
+            entry.label = place.map(|label| label as u16);
+        }
+        let (labeled, unlabeled): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| entry.label.is_some());
+        let mut tree = Self { classes, train: labeled, labeled: 0, test: Vec::new(), split: false };
+        tree.hold_out(0);
+        tree.refuse_untrained_classes(root)?;
+        tree.labeled = tree.train.len();
+        tree.train.extend(unlabeled);
+        Ok(tree)
+    }
+
+    /// The images of a folder, with the classes that their folders say.
+    fn in_folders(root: &Path, [train, test, unlabeled]: [&Path; 3]) -> Result<Self> {
+        let classes = if train.is_dir() { classes(train)? } else { Vec::new() };
         let mut tree = Self { classes, train: Vec::new(), labeled: 0, test: Vec::new(), split: false };
         if train.is_dir() {
             tree.train = tree.labeled(root, "train")?;
-            tree.refuse_empty_classes(&train)?;
+            tree.refuse_empty_classes(train)?;
             match test.is_dir() {
                 true => tree.test = tree.labeled(root, "test")?,
                 false => {
-                    tree.hold_out();
-                    tree.refuse_untrained_classes(&train)?;
+                    tree.hold_out(CLASS_FOLDERS);
+                    tree.refuse_untrained_classes(train)?;
                 }
             }
             tree.labeled = tree.train.len();
@@ -91,10 +134,7 @@ impl Tree {
         } else if !train.is_dir() {
             tree.train = images(root, "")?;
         }
-        match tree.train.is_empty() {
-            true => Err(Error::data(root, "holds no image (png, jpg, jpeg, webp, bmp, gif)", HINT)),
-            false => Ok(tree),
-        }
+        Ok(tree)
     }
 
     /// The images below `part`, which must lie in folders of known classes.
@@ -123,12 +163,12 @@ impl Tree {
     }
 
     /// Makes about a fifth of the images the test set. Whether an image is one follows from its own path in the folder
-    /// of its class and from nothing else: every run is tested on the same images, and adding, removing or breaking an
+    /// of its class (without its first `above` parts) and from nothing else: every run is tested on the same images, and adding, removing or breaking an
     /// image moves no other one between training and test. (A path that two classes share falls on the same side in
     /// both.)
-    fn hold_out(&mut self) {
+    fn hold_out(&mut self, above: usize) {
         let (test, train) =
-            std::mem::take(&mut self.train).into_iter().partition(|entry| is_held_out(&entry.path));
+            std::mem::take(&mut self.train).into_iter().partition(|entry| is_held_out(&entry.path, above));
         (self.test, self.train, self.split) = (test, train, true);
     }
 
@@ -139,17 +179,18 @@ impl Tree {
     }
 
     /// A held-out image stays held out, even if it is the last one of its class.
-    fn refuse_untrained_classes(&self, train: &Path) -> Result<()> {
+    fn refuse_untrained_classes(&self, place: &Path) -> Result<()> {
         match (0..self.classes.len()).find(|&class| !has(&self.train, class)) {
             None => Ok(()),
             Some(class) => {
                 let all = self.test.iter().filter(|entry| entry.label == Some(class as u16)).count();
                 let problem = format!(
-                    "the fifth that is held out as the test set takes all its images ({all}), which leaves none to \
-                     train on"
+                    "class `{}`: the fifth that is held out as the test set takes all its images ({all}), which leaves none to \
+                     train on",
+                    self.classes[class]
                 );
                 let hint = "add images of this class, or put test images into test/CLASS/";
-                Err(Error::data(train.join(&self.classes[class]), problem, hint))
+                Err(Error::data(place, problem, hint))
             }
         }
     }
@@ -160,10 +201,13 @@ fn has(entries: &[Entry], class: usize) -> bool {
     entries.iter().any(|entry| entry.label == Some(class as u16))
 }
 
-/// Whether an image (`train/CLASS/...`) is a test image if there is no test folder: by the first 64 bits of the
-/// SHA-256 of its path in the folder of its class.
-pub(super) fn is_held_out(path: &Path) -> bool {
-    let in_class: PathBuf = path.components().skip(2).collect();
+/// Parts of a path `train/CLASS/...` above an image's own path in the folder of its class.
+pub(super) const CLASS_FOLDERS: usize = 2;
+
+/// Whether an image is a test image if there is no test folder: by the first 64 bits of the SHA-256 of its path without
+/// its first `above` parts.
+pub(super) fn is_held_out(path: &Path, above: usize) -> bool {
+    let in_class: PathBuf = path.components().skip(above).collect();
     let digest = sha256(name(&in_class).as_bytes());
     u64::from_str_radix(&digest[..16], 16).is_ok_and(|number| number < u64::MAX / TEST_SHARE)
 }
