@@ -101,8 +101,15 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Mean cross-entropy (nats) over the samples of the epoch, while training.
     pub loss: f64,
-    /// Share of samples classified correctly while training, in 0..=1.
+    /// Share of samples classified correctly while training, in 0..=1; in mode `joint` of those for the classifier.
     pub accuracy: f64,
+    /// Mean cross-entropy (nats) of the rotations, where they are learned beside classes; it is part of `loss`, times
+    /// its weight.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rotation_loss: Option<f64>,
+    /// Share of these rotations predicted correctly, in 0..=1.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rotation_accuracy: Option<f64>,
     /// Loss on the validation split, if one is held out.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub validation_loss: Option<f64>,
@@ -136,8 +143,20 @@ pub struct PartialEpoch {
     pub loss_sum: f64,
     /// Number of samples classified correctly.
     pub correct: f64,
+    /// The same of the rotations, where they are learned beside classes.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub rotation: Option<PartialTask>,
     /// Wall time so far, in seconds.
     pub seconds: f64,
+}
+
+/// Sums of a second task in [`PartialEpoch`]; to be divided by the number of all samples, as those there.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PartialTask {
+    /// Sum of the losses.
+    pub loss_sum: f64,
+    /// Number of right answers.
+    pub correct: f64,
 }
 
 /// Who asked for the work to stop early.

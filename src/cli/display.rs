@@ -197,6 +197,9 @@ fn epoch_line(metrics: &EpochMetrics) -> String {
         metrics.images_per_second,
         metrics.seconds
     );
+    if let (Some(loss), Some(accuracy)) = (metrics.rotation_loss, metrics.rotation_accuracy) {
+        line += &format!(", rotation loss {loss:.4}, accuracy {accuracy:.4}");
+    }
     if let (Some(loss), Some(accuracy)) = (metrics.validation_loss, metrics.validation_accuracy) {
         line += &format!(", validation loss {loss:.4}, accuracy {accuracy:.4}");
     }

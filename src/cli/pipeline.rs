@@ -10,7 +10,7 @@ use super::plan::{self, PretrainArguments};
 use super::ranks::{leads, world};
 use super::signals::Stoppable;
 use super::{display, on_threads, print_json, print_line, resolve};
-use crate::config::{self, Config, Overrides, PretrainConfig};
+use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::progress::{Reporter, Stage};
@@ -69,7 +69,7 @@ pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
 }
 
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
-    let context = later_context(arguments, |run| run.files(Stage::Extract), &[])?;
+    let context = later_context(arguments, |run| run.files(Stage::Extract), |_| Vec::new())?;
     let summary =
         with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
     match arguments.settings.output.json() {
@@ -81,15 +81,22 @@ pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> 
 pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
     let FinetuneArguments { run: arguments, checkpoint, features, from_scratch, no_test } = finetune;
     let sources = Sources { checkpoint, features, split: None };
-    let mut more = Vec::new();
-    if from_scratch {
-        more.extend(["finetune.mode=full", "finetune.from_scratch=true"]);
+    let more = |mode: &dyn Fn() -> Option<FinetuneMode>| {
+        let mut more = Vec::new();
+        if !from_scratch {
+            return more;
+        }
+        if mode() != Some(FinetuneMode::Joint) {
+            more.push("finetune.mode=full");
+        }
+        more.push("finetune.from_scratch=true");
         // A recipe's rate is meant for a pretrained encoder; one set on the command line is refused by the config.
         if !arguments.settings.set.iter().any(|set| set.starts_with("finetune.encoder_rate=")) {
             more.push("finetune.encoder_rate=1");
         }
-    }
-    let context = later_context(&arguments, |run| run.files(Stage::Finetune), &more)?;
+        more
+    };
+    let context = later_context(&arguments, |run| run.files(Stage::Finetune), more)?;
     stages::refuse_too_many_ranks(&context, &[Stage::Finetune])?;
     let summary = with_stage(&arguments, &context, |reporter| match no_test {
         true => stages::train_classifier(&context, &sources, reporter),
@@ -108,7 +115,7 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
 pub(super) fn later_context(
     arguments: &RunArguments,
     place: impl FnOnce(&RunDirectory) -> StageDirectory,
-    more: &[&str],
+    more: impl FnOnce(&dyn Fn() -> Option<FinetuneMode>) -> Vec<&'static str>,
 ) -> Result<Context> {
     let run = run_directory(arguments)?;
     if leads() {
@@ -116,10 +123,13 @@ pub(super) fn later_context(
     }
     barrier(&*world());
     let mut overrides = arguments.settings.overrides()?;
-    more.iter().try_for_each(|assignment| overrides.parse(assignment))?;
     let begun =
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
+    // Without what is added it may be no config yet.
+    let mode = || Some(arguments.settings.load(path.as_deref(), overrides.clone()).ok()?.finetune.mode);
+    let more = more(&mode);
+    more.into_iter().try_for_each(|assignment| overrides.parse(assignment))?;
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
 }
 

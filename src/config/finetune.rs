@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::joint::JointConfig;
 use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default, is_false};
 use crate::data::{AugmentConfig, DataConfig};
@@ -19,23 +20,42 @@ pub enum FinetuneMode {
     /// Encoder and classifier together, on images, starting from the pretrained encoder. The classifier sees the
     /// features that section `extract` names.
     Full,
+    /// The same, and in every step the rotations of images without labels, as section `finetune.joint` says, through the
+    /// same encoder: its rotation head goes on where pretraining left it.
+    Joint,
+}
+
+impl FinetuneMode {
+    /// The mode's name, if the encoder is trained.
+    pub(crate) fn training_encoder(self) -> Option<&'static str> {
+        match self {
+            Self::Frozen => None,
+            Self::Full => Some("full"),
+            Self::Joint => Some("joint"),
+        }
+    }
 }
 
 /// Section `finetune`: the classifier, and whether the encoder is trained with it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
-    /// `frozen` trains a classifier on frozen features; `full` trains encoder and classifier together.
+    /// `frozen` trains a classifier on frozen features; `full` trains encoder and classifier together; `joint` as well, with
+    /// the rotations of images without labels beside.
     pub mode: FinetuneMode,
-    /// Passes over the labelled training images.
+    /// Passes over the labelled training images; in mode `joint` over those without labels, during which the labelled ones
+    /// come as often as it takes.
     #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// Samples per training step.
+    /// Samples per training step; in mode `joint` labelled ones, which others join.
     #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
+    /// What mode `joint` learns of images without labels; absent or null: the defaults.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joint: Option<JointConfig>,
     /// The classifier: `linear`; `mlp`, dense layers; `ridge` (mode `frozen` only), linear and solved in closed form, so
     /// that epochs, optimizer and schedule do not matter; `conv`, convolutions on the feature map of the one block that
-    /// section `extract` names, in one view (in mode `full` the last block if it names none).
+    /// section `extract` names, in one view (where the encoder is trained the last block if it names none).
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = HeadKind::default()))]
     pub head: HeadKind,
@@ -50,15 +70,15 @@ pub struct FinetuneConfig {
     /// In mode `frozen`: standardise each feature by its mean and standard deviation over the training images.
     #[serde(skip_serializing_if = "is_false")]
     pub standardise: bool,
-    /// In mode `full`: start from a freshly initialised encoder in place of the pretrained one (the supervised baseline).
+    /// Where the encoder is trained: start from a freshly initialised encoder in place of the pretrained one (the supervised baseline).
     #[serde(skip_serializing_if = "is_false")]
     pub from_scratch: bool,
-    /// In mode `full`: factor of the encoder's learning rate. 0 freezes its weights, but not the running statistics of
+    /// Where the encoder is trained: factor of its learning rate. 0 freezes its weights, but not the running statistics of
     /// its batch norms. Must be 1 with `from_scratch`.
     #[serde(skip_serializing_if = "is_one")]
     #[schemars(range(min = 0, max = MAX_RATE), extend("default" = 1.0))]
     pub encoder_rate: f64,
-    /// In mode `full`: data augmentation; absent or null: none.
+    /// Where the encoder is trained: data augmentation; absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
     /// Optimizer.
@@ -93,6 +113,7 @@ impl Default for FinetuneConfig {
             mode: FinetuneMode::Frozen,
             epochs: 10,
             batch_size: 32,
+            joint: None,
             head: HeadKind::default(),
             hidden: None,
             batch_norm: false,
@@ -148,11 +169,25 @@ impl FinetuneConfig {
         ];
         for (key, set, reason) in of_full {
             if set && self.mode == FinetuneMode::Frozen {
-                let problem = format!("{reason} needs finetune.mode=full");
+                let problem = format!("{reason} needs finetune.mode=full or joint");
                 return Err(Error::config(format!("finetune.{key}"), problem));
             }
         }
+        match (&self.joint, self.mode) {
+            (Some(joint), FinetuneMode::Joint) => joint.validate(self.batch_size)?,
+            (None, FinetuneMode::Joint) => JointConfig::default().validate(self.batch_size)?,
+            (Some(_), _) => {
+                let problem = "is read in finetune.mode=joint only: set that, or leave this section out";
+                return Err(Error::config("finetune.joint", problem));
+            }
+            (None, _) => {}
+        }
         self.common().validate(data)
+    }
+
+    /// What is learned of images without labels; nothing in other modes.
+    pub fn joint(&self) -> Option<JointConfig> {
+        (self.mode == FinetuneMode::Joint).then(|| self.joint.clone().unwrap_or_default())
     }
 
     /// Widths of the hidden layers.
@@ -166,7 +201,7 @@ impl FinetuneConfig {
             let problem = format!("must be empty or null for head `{}`, got {widths:?}", self.head.name());
             return Err(Error::config("finetune.hidden", problem));
         }
-        if self.head == HeadKind::Ridge && self.mode == FinetuneMode::Full {
+        if self.head == HeadKind::Ridge && self.mode != FinetuneMode::Frozen {
             let problem = "`ridge` is solved on features: it needs finetune.mode=frozen";
             return Err(Error::config("finetune.head", problem));
         }

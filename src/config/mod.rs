@@ -7,6 +7,7 @@
 mod document;
 mod evaluate;
 mod finetune;
+mod joint;
 mod load;
 mod messages;
 mod overrides;
@@ -36,6 +37,7 @@ use crate::training::{SaveConfig, ScheduleConfig};
 pub use document::Document;
 pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
+pub use joint::{JointConfig, JointRotations};
 pub use load::{QUICKSTART, load, resolve};
 pub(crate) use messages::describe;
 pub use overrides::Overrides;
@@ -195,7 +197,16 @@ impl Config {
         self.evaluate.validate()?;
         in_range("extract.batch_size", self.extract.batch_size, 1, MAX_BATCH_SIZE)?;
         self.finetune.validate(&self.data)?;
+        self.validate_joint()?;
         self.validate_untrained()
+    }
+
+    /// A step of both tasks passes through the encoder once.
+    fn validate_joint(&self) -> Result<()> {
+        match self.finetune.mode == FinetuneMode::Joint && self.extract.views != Views::One {
+            true => Err(Error::config("extract.views", "must be 1 with finetune.mode=joint")),
+            false => Ok(()),
+        }
     }
 
     /// Devices without kernels round nothing.
@@ -224,8 +235,8 @@ impl Config {
                 format!("must be 0: encoder kind `patches` is not trained, got {}", self.pretrain.epochs);
             return Err(Error::config("pretrain.epochs", problem));
         }
-        if self.finetune.mode == FinetuneMode::Full {
-            let problem = "must be `frozen`: encoder kind `patches` is not trained, got `full`";
+        if let Some(mode) = self.finetune.mode.training_encoder() {
+            let problem = format!("must be `frozen`: encoder kind `patches` is not trained, got `{mode}`");
             return Err(Error::config("finetune.mode", problem));
         }
         Ok(())

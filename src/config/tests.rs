@@ -201,7 +201,7 @@ fn answer(key: &str, value: Value) -> Option<String> {
     let around = [
         ("encoder.kind", json!("compact")),
         ("data.validation_images", json!(100)),
-        ("finetune.mode", json!("full")),
+        ("finetune.mode", json!(if key.starts_with("finetune.joint.") { "joint" } else { "full" })),
     ];
     around.into_iter().for_each(|(key, value)| overrides.set(key, value));
     let section = key.rsplit_once('.').map_or("", |(section, _)| section);

@@ -298,7 +298,7 @@ pub fn normalise(
 /// With `smoothing` the target is `1 - smoothing` on the label and `smoothing` spread over all classes, the label's
 /// included (Szegedy et al. 2016, section 7; PyTorch's `label_smoothing`).
 ///
-/// Gives the sum of the losses in nats `[1]`, to be divided by the samples of the whole batch wherever its parts are, and the number of samples whose largest logit is that of their label
+/// A sample with a negative label counts for nothing. Gives the sum of the losses in nats `[1]`, to be divided by the samples of the whole batch wherever its parts are, and the number of samples whose largest logit is that of their label
 /// (the first one where several are largest) `[1]`, through which no gradient flows.
 pub fn cross_entropy(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> (Tensor<1>, Tensor<1>) {
     let operation = match burn_operations() {

@@ -91,13 +91,17 @@ pub(super) fn cross_entropy<B: Backend>(
 ) -> (FloatTensor<B>, FloatTensor<B>) {
     let [samples, classes] = logits.shape().dims();
     let labels = B::int_reshape(labels, Shape::new([samples, 1]));
+    // 1 where there is a label, 0 where it is negative.
+    let sign = B::int_clamp(B::int_add_scalar(labels.clone(), 1.into()), 0.into(), 1.into());
+    let labeled = B::int_into_float(sign, FloatDType::F32);
     let dtype: IntDType = labels.dtype().into();
     let predicted = B::float_argmax(B::float_detach(logits.clone()), 1, dtype);
     let difference = B::int_into_float(B::int_sub(predicted, labels.clone()), FloatDType::F32);
     let wrong = B::float_clamp_max(B::float_abs(difference), 1f32.into());
     let correct = B::float_add_scalar(B::float_neg(B::float_sum(wrong)), (samples as f32).into());
     let logarithms = B::log_softmax(logits, 1);
-    let picked = B::float_sum(B::float_gather(1, logarithms.clone(), labels));
+    let logarithms = B::float_mul(logarithms, labeled);
+    let picked = B::float_sum(B::float_gather(1, logarithms.clone(), B::int_clamp_min(labels, 0.into())));
     let picked = B::float_mul_scalar(picked, (1.0 - smoothing).into());
     let all = B::float_mul_scalar(B::float_sum(logarithms), (smoothing / classes as f32).into());
     (B::float_neg(B::float_add(picked, all)), correct)

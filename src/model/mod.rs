@@ -8,6 +8,7 @@ mod dense;
 mod encoder;
 mod head;
 mod initialise;
+mod joint;
 mod norm;
 mod parameters;
 mod readout;
@@ -16,14 +17,17 @@ mod whitening;
 use std::convert::Infallible;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
+
+use crate::kernels;
 
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
+pub use joint::{JointNetwork, Mixture, fresh_head};
 pub use norm::{BatchNorm, Mode};
 pub(crate) use norm::{MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
@@ -37,16 +41,52 @@ pub type ImageShape = [usize; 3];
 
 /// What the training loop needs of a network: one logit per class.
 pub trait Network: Module {
-    /// Path of the layer that computes the logits; Muon treats its weight like a bias.
-    const LAST_LAYER: &'static str;
+    /// Paths of the layers that compute logits; Muon treats their weights like biases.
+    const LAST_LAYERS: &'static [&'static str];
 
     /// `[batch, values]` to `[batch, classes]`.
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2>;
+
+    /// The tasks that it is trained on at once, the one that its logits answer first.
+    fn tasks(&self) -> Vec<Task> {
+        vec![Task { weight: 1.0, share: 1.0 }]
+    }
+
+    /// What the answers to a training batch (or a share of one), `[batch, values]` with labels `[batch]`, add up to, for
+    /// each of the [`tasks`](Self::tasks). See [`kernels::cross_entropy`] for `smoothing`.
+    fn judge(&self, batch: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32, mode: Mode) -> Vec<Sums> {
+        vec![Sums::of(self.logits(batch, mode), labels, smoothing)]
+    }
 
     /// Whether every parameter meets every sample but once on the way to the logits. Only then do the gradients of a
     /// batch's shares add up to that of the batch bit for bit: sums over several meetings are made in another order.
     fn meets_samples_once(&self) -> bool {
         true
+    }
+}
+
+/// How a task counts in the loss.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Task {
+    /// Of the mean loss over the samples of the task.
+    pub weight: f32,
+    /// The part of every batch's samples that are of the task.
+    pub share: f32,
+}
+
+/// What the answers to samples add up to under a task; samples of other tasks count for nothing.
+pub struct Sums {
+    /// Losses in nats, `[1]`.
+    pub losses: Tensor<1>,
+    /// Number of right answers, `[1]`, through which no gradient flows.
+    pub correct: Tensor<1>,
+}
+
+impl Sums {
+    /// Of logits `[batch, classes]` and labels `[batch]`.
+    fn of(logits: Tensor<2>, labels: Tensor<1, Int>, smoothing: f32) -> Self {
+        let (losses, correct) = kernels::cross_entropy(logits, labels, smoothing);
+        Self { losses, correct }
     }
 }
 
@@ -70,7 +110,7 @@ impl RotationNetwork {
 }
 
 impl Network for RotationNetwork {
-    const LAST_LAYER: &'static str = "head";
+    const LAST_LAYERS: &'static [&'static str] = &["head"];
 
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         self.head.forward(self.encoder.forward_in(mode, batch))
@@ -284,7 +324,7 @@ impl Classifier {
 }
 
 impl Network for Classifier {
-    const LAST_LAYER: &'static str = "output";
+    const LAST_LAYERS: &'static [&'static str] = &["output"];
 
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         let mut batch = match &self.standardise {
@@ -340,7 +380,7 @@ impl ImageClassifier {
 }
 
 impl Network for ImageClassifier {
-    const LAST_LAYER: &'static str = "classifier.output";
+    const LAST_LAYERS: &'static [&'static str] = &["classifier.output"];
 
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         self.classifier.logits(self.encoder.read_in(mode, batch, &self.readout), mode)

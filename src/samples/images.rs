@@ -13,7 +13,7 @@ use crate::data::{
 use crate::math::random::{Purpose, generator};
 
 /// Number of samples, at least, that are worth a task of their own: at about 2 µs a sample, a tenth of a millisecond's work.
-const SAMPLES_A_TASK: usize = 32;
+pub(super) const SAMPLES_A_TASK: usize = 32;
 
 /// How the rotated copies of the images are put into batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -162,24 +162,24 @@ impl Samples for RotatedImages<'_> {
 }
 
 /// Chosen images, and what is done to them on the way into a batch.
-struct Source<'a> {
-    images: &'a Images,
-    indices: Vec<u32>,
-    table: PixelTable,
-    augmentation: Option<Augmentation>,
+pub(super) struct Source<'a> {
+    pub images: &'a Images,
+    pub indices: Vec<u32>,
+    pub table: PixelTable,
+    pub augmentation: Option<Augmentation>,
     shrink: Option<Shrink>,
 }
 
 /// The latest augmented image, in case it is asked for again.
 #[derive(Default)]
-struct Scratch {
+pub(super) struct Scratch {
     changed: Changed,
     small: Vec<u8>,
     small_index: Option<usize>,
 }
 
 impl<'a> Source<'a> {
-    fn new(images: &'a Images, indices: Vec<u32>, pixels: &Pixels) -> Self {
+    pub fn new(images: &'a Images, indices: Vec<u32>, pixels: &Pixels) -> Self {
         Self { images, indices, table: pixels.table(), augmentation: None, shrink: None }
     }
 
@@ -195,7 +195,7 @@ impl<'a> Source<'a> {
     }
 
     /// Image `index` as it is in `epoch`; `scratch` must only be used again in the same epoch.
-    fn image<'b>(&'b self, index: usize, epoch: u64, scratch: &'b mut Scratch) -> &'b [u8] {
+    pub fn image<'b>(&'b self, index: usize, epoch: u64, scratch: &'b mut Scratch) -> &'b [u8] {
         let Scratch { changed, small, small_index } = scratch;
         if self.shrink.is_some() && *small_index == Some(index) {
             return small;

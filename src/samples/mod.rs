@@ -1,6 +1,7 @@
 //! Labeled samples to train on and to evaluate, and how they become tensors.
 
 mod images;
+mod mixed;
 mod resident;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use crate::error::Error;
 use crate::ranks::Share;
 pub use images::{PlainImages, RotatedImages, Rotations};
+pub use mixed::{MixedImages, Portion, Role};
 pub use resident::{Pictures, Place, Resident};
 
 /// Labeled samples, readable in any order.
@@ -25,6 +27,10 @@ pub trait Samples: Sync {
     /// How many neighbouring samples always share a batch (the four rotations of an image); divides `len`.
     fn group(&self) -> usize {
         1
+    }
+    /// Whether an epoch takes its samples in the order of their indices, because they draw their own.
+    fn in_order(&self) -> bool {
+        false
     }
     /// Writes the samples of the given indices as they are in `epoch` (counted from 0; augmentation differs by epoch):
     /// `values` numbers of each into `inputs`, the label of each into `labels`.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::{configured_shape, full_readout, ridge_bytes};
+use super::finetune::{Unlabeled, batches, configured_shape, full_readout, mixture, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, LoopConfig};
@@ -17,7 +17,9 @@ use crate::data::{self, Dataset, labeled_split};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
-use crate::model::{Classifier, Encoder, HeadKind, ImageClassifier, Mode, Network, RotationNetwork};
+use crate::model::{
+    Classifier, Encoder, HeadKind, ImageClassifier, JointNetwork, Mode, Network, RotationNetwork,
+};
 use crate::progress::{Event, Forecast, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
@@ -140,7 +142,7 @@ fn measure(context: &Context, dataset: &Dataset, all_stages: bool, limit: Durati
         stages.push(part);
         stages.push(match config.finetune.mode {
             FinetuneMode::Frozen => frozen(context, dataset, &network.encoder, width, limit)?,
-            FinetuneMode::Full => full(context, dataset, network, limit)?,
+            FinetuneMode::Full | FinetuneMode::Joint => full(context, dataset, network, limit)?,
         });
     }
     Ok(Measured { stages, pretraining, held })
@@ -173,7 +175,7 @@ impl Held {
             let solving = ridge_bytes(labels.train.len(), validation, width, classes);
             features = features.max(features::held([train, width]) + solving);
         }
-        if config.finetune.mode == FinetuneMode::Full {
+        if config.finetune.mode != FinetuneMode::Frozen {
             features = 0;
         }
         Ok(Self { images: bytes * train as u64, test_images: bytes * test as u64, features })
@@ -274,24 +276,34 @@ fn frozen(
 fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: Duration) -> Result<Part> {
     let config = &context.config;
     let split = dataset.labeled_split(&config.data, config.seed)?;
-    let labels = split.train.len();
     let pixels = data::Pixels::new(&config.data, &dataset.train, &split.train);
-    let samples = PlainImages::new(&dataset.train, split.train, &pixels)
-        .augmented(config.finetune.augment.as_ref(), config.seed);
+    let unlabeled = Unlabeled::new(config, dataset)?;
+    let samples = batches(config, dataset, split.train, unlabeled.as_ref(), &pixels);
     let encoder = network.encoder.valid();
     let (readout, map) = full_readout(config, &encoder)?;
     let width = encoder.read_width(&readout)?;
     let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
-    let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
-    finetune(context, network, &samples, labels, limit)
+    let images = samples.len();
+    match mixture(config) {
+        None => {
+            let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
+            finetune(context, network, &*samples, images, limit)
+        }
+        Some(mixture) => {
+            let network = RotationNetwork { encoder, head: network.head.valid() };
+            let network = JointNetwork::new(network, readout, &shape, mixture, config.seed, &device);
+            finetune(context, network, &*samples, images, limit)
+        }
+    }
 }
 
+/// The cost of epochs of so many samples, of which `samples` may be only a few.
 fn finetune<N: Network>(
     context: &Context,
     network: N,
     samples: &dyn Samples,
-    labels: usize,
+    an_epoch: usize,
     limit: Duration,
 ) -> Result<Part> {
     let config = &context.config.finetune;
@@ -301,14 +313,14 @@ fn finetune<N: Network>(
     let replicas = Replicas::new(&context.devices)?;
     let StepCost { seconds, checkpoint_bytes, .. } =
         step_cost(network, &loop_config, samples, context.config.seed, &replicas, limit);
-    let steps = (labels.div_ceil(config.batch_size) * config.epochs) as u64;
+    let steps = ((an_epoch / samples.group()).div_ceil(config.batch_size) * config.epochs) as u64;
     Ok(Part {
         stage: Stage::Finetune,
         parameters,
         steps,
         epochs: config.epochs as f64,
         flop_a_sample: flop,
-        flop: PASSES * flop * (labels * config.epochs) as u64,
+        flop: PASSES * flop * (an_epoch * config.epochs) as u64,
         seconds: steps as f64 * seconds,
         disk_bytes: CHECKPOINTS * checkpoint_bytes,
     })

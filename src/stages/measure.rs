@@ -37,7 +37,7 @@ pub(super) fn step_cost<N: Network>(
     let mut next = || Batch::new(samples, 0, steps.next().unwrap_or_default());
     let (mut batch, mut made, mut start) = (next(), 0, Instant::now());
     loop {
-        let ((trained, loss, _), upcoming) = rayon::join(
+        let ((trained, tally), upcoming) = rayon::join(
             || replicas.step(network, &mut optimizer, batch, loop_config.common.label_smoothing as f32),
             &mut next,
         );
@@ -45,7 +45,7 @@ pub(super) fn step_cost<N: Network>(
         let enough = made >= WARM_UP + LEAST && start.elapsed() >= limit;
         if made == WARM_UP || enough {
             // Waits for devices that compute asynchronously.
-            loss.into_data();
+            tally.loss.into_data();
         }
         if enough {
             break;

@@ -193,8 +193,10 @@ pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> 
                 let samples = pretrain.batch_size * copies;
                 refuse_too_many(&*context.ranks, "pretrain.batch_size", samples)?;
             }
-            Stage::Finetune if finetune.mode == FinetuneMode::Full && extract.views == Views::One => {
-                refuse_too_many(&*context.ranks, "finetune.batch_size", finetune.batch_size)?;
+            Stage::Finetune if finetune.mode != FinetuneMode::Frozen && extract.views == Views::One => {
+                let turned = finetune.joint().map_or(0, |joint| joint.turned());
+                let samples = finetune.batch_size * (1 + turned);
+                refuse_too_many(&*context.ranks, "finetune.batch_size", samples)?;
             }
             // A head alone is so little work that ranks without a share may wait; several views are not shared.
             Stage::Extract | Stage::Finetune => {}

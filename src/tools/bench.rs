@@ -175,9 +175,9 @@ impl Trainer {
 
     fn step(&mut self, batch: Batch) {
         if let Some(network) = self.network.take() {
-            let (network, loss, _) =
+            let (network, tally) =
                 self.replicas.step(network, &mut self.optimizer, batch, self.label_smoothing);
-            loss.into_data();
+            tally.loss.into_data();
             self.network = Some(network);
         }
     }

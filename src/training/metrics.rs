@@ -4,8 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
-
+use super::Tally;
 use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::progress::{EpochMetrics, PartialEpoch, Stage};
@@ -13,12 +12,9 @@ use crate::progress::{EpochMetrics, PartialEpoch, Stage};
 /// Steps between two readings of the loss from the device.
 const READ_EVERY: usize = 32;
 
-/// The result of a step; loss and number of correct answers are still on the device.
+/// The result of a step; its tally is still on the device.
 pub(super) struct StepResult {
-    /// Mean over the samples.
-    pub loss: Tensor<1>,
-    /// Number of correct answers.
-    pub correct: Tensor<1>,
+    pub tally: Tally,
     pub samples: usize,
     pub learning_rate: f64,
 }
@@ -68,7 +64,9 @@ impl Meter {
     }
 
     fn read(&mut self) -> Result<()> {
-        for StepResult { loss, correct, samples, learning_rate } in self.pending.drain(..) {
+        for StepResult { tally: Tally { loss, correct, second }, samples, learning_rate } in
+            self.pending.drain(..)
+        {
             let loss = f64::from(loss.into_scalar::<f32>());
             self.sums.steps += 1;
             self.learning_rate = learning_rate;
@@ -84,6 +82,13 @@ impl Meter {
             self.sums.samples += samples;
             self.sums.loss_sum += loss * samples as f64;
             self.sums.correct += f64::from(correct.into_scalar::<f32>());
+            if let Some([loss, correct]) =
+                second.map(|numbers| numbers.map(|number| number.into_scalar::<f32>()))
+            {
+                let sums = self.sums.rotation.get_or_insert_default();
+                sums.loss_sum += f64::from(loss) * samples as f64;
+                sums.correct += f64::from(correct);
+            }
         }
         Ok(())
     }
@@ -107,10 +112,14 @@ impl Meter {
         self.read()?;
         let (loss, accuracy) = self.means();
         let seconds = self.seconds();
+        let samples = self.sums.samples.max(1) as f64;
+        let rotation = self.sums.rotation.as_ref();
         Ok(EpochMetrics {
             epoch: self.epoch,
             loss,
             accuracy,
+            rotation_loss: rotation.map(|sums| sums.loss_sum / samples),
+            rotation_accuracy: rotation.map(|sums| sums.correct / samples),
             validation_loss: None,
             validation_accuracy: None,
             knn_accuracy: None,

@@ -8,6 +8,7 @@ pub(crate) mod replicas;
 mod saving;
 mod schedule;
 mod selection;
+mod tally;
 #[cfg(test)]
 mod tests;
 
@@ -16,9 +17,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::math::random::{Purpose, generator};
-use crate::model::{Mode, Network};
+use crate::model::{Mode, Network, Sums};
 use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage, Stop};
 use crate::ranks::any_stop;
 use crate::samples::Resident;
@@ -31,6 +31,9 @@ pub use replicas::Replicas;
 pub use saving::SaveConfig;
 pub use schedule::{Course, ScheduleConfig};
 pub use selection::{Keep, KeepBy, Selection};
+pub use tally::Tally;
+#[cfg(test)]
+pub(crate) use tally::total;
 
 use metrics::{Meter, StepResult};
 use saving::SaveClock;
@@ -177,10 +180,10 @@ fn train_epoch<'a, N: Network>(
         );
         // Before anything of it is saved.
         refuse_unreadable(samples)?;
-        let (trained, loss, correct) = outcome;
+        let (trained, tally) = outcome;
         network = trained;
         batch = next;
-        let shown = meter.add(StepResult { loss, correct, samples: count, learning_rate })?;
+        let shown = meter.add(StepResult { tally, samples: count, learning_rate })?;
         reporter.report(Event::StepFinished {
             samples: count,
             loss: shown.map(|(loss, _)| loss),
@@ -214,7 +217,7 @@ fn stop_if_asked(stop: Option<Stop>, stage: Stage, place: impl FnOnce() -> Strin
     }
 }
 
-/// One training step on one device (with automatic differentiation): forward, loss (see [`kernels::cross_entropy`] for
+/// One training step on one device (with automatic differentiation): forward, loss (see [`Network::judge`] for
 /// `label_smoothing`), backward, update.
 pub fn step<N: Network>(
     network: N,
@@ -222,15 +225,22 @@ pub fn step<N: Network>(
     batch: Batch,
     label_smoothing: f32,
     device: &Device,
-) -> (N, Tensor<1>, Tensor<1>) {
+) -> (N, Tally) {
     let samples = batch.labels.len();
     let (inputs, labels) = batch.into_tensors(device);
-    let (losses, correct) =
-        kernels::cross_entropy(network.logits(inputs, Mode::Train), labels, label_smoothing);
-    let loss = losses.div_scalar(samples as f32);
-    let mut gradients = loss.backward();
+    let tasks = network.tasks();
+    let sums = network.judge(inputs, labels, label_smoothing, Mode::Train);
+    let (losses, sums) = apart(sums);
+    let mut gradients = tally::total(&tasks, &losses).div_scalar(samples as f32).backward();
     let network = optimizer.step(network, &mut gradients);
-    (network, loss.inner(), correct.inner())
+    (network, Tally::new(&tasks, sums, samples))
+}
+
+/// The losses of each task, to be differentiated, and all sums, which are not.
+fn apart(sums: Vec<Sums>) -> (Vec<Tensor<1>>, Vec<Sums>) {
+    let losses = sums.iter().map(|sums| sums.losses.clone()).collect();
+    let inner = |sums: Sums| Sums { losses: sums.losses.inner(), correct: sums.correct.inner() };
+    (losses, sums.into_iter().map(inner).collect())
 }
 
 /// Steps per epoch; the last one has fewer samples if they do not divide evenly.
@@ -241,6 +251,9 @@ pub fn steps_an_epoch(samples: &dyn Samples, batch_size: usize) -> u64 {
 /// The order in which an epoch trains on its samples; groups stay together.
 pub(crate) fn epoch_order(samples: &dyn Samples, seed: u64, epoch: usize) -> Vec<u32> {
     use rand::seq::SliceRandom;
+    if samples.in_order() {
+        return (0..samples.len() as u32).collect();
+    }
     let group = samples.group();
     let mut groups: Vec<u32> = (0..(samples.len() / group) as u32).collect();
     groups.shuffle(&mut generator(seed, Purpose::Shuffle, epoch as u64, 0));

@@ -89,6 +89,8 @@ mod tests {
             epoch,
             loss: 1.0,
             accuracy: 0.5,
+            rotation_loss: None,
+            rotation_accuracy: None,
             validation_loss: None,
             validation_accuracy,
             knn_accuracy: validation_accuracy.map(|accuracy| 1.0 - accuracy),

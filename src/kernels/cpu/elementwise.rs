@@ -54,8 +54,8 @@ pub fn sgd_update(parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32],
 /// Softmax cross-entropy of rows of `classes` logits.
 ///
 /// Writes the gradient of the sum of the losses by the logits; gives that sum in nats, made of the units of the batch, and
-/// the number of rows whose largest logit (the first one where several are) is that of the label. A label that is no class
-/// gives NaN. The target is `1 - smoothing` on the label and `smoothing` spread over all classes.
+/// the number of rows whose largest logit (the first one where several are) is that of the label. A row with a negative
+/// label counts for nothing, and its gradient is zero; any other label that is no class gives NaN. The target is `1 - smoothing` on the label and `smoothing` spread over all classes.
 pub fn softmax_cross_entropy(
     logits: &[f32],
     labels: &[i32],
@@ -66,6 +66,10 @@ pub fn softmax_cross_entropy(
     let everywhere = smoothing / classes as f32;
     let mut correct = 0u32;
     let mut loss_of = |logits: &[f32], gradient: &mut [f32], label: i32| -> f64 {
+        if label < 0 {
+            gradient.fill(0.0);
+            return 0.0;
+        }
         let best = argmax(logits);
         let largest = logits[best];
         let mut sum = 0.0;
@@ -129,6 +133,18 @@ mod tests {
         assert!((loss - 2.0 * ln_f32(2.0)).abs() < 1e-6);
         assert_eq!(correct, 1.0);
         let (loss, _) = softmax_cross_entropy(&[f32::NAN, 0.0], &[1], 2, 0.0, &mut gradient[..2]);
+        assert!(loss.is_nan());
+    }
+
+    #[test]
+    fn a_row_without_a_label_counts_for_nothing() {
+        let logits = [0.3, -0.2, 5.0, 1.0, 0.1, 0.4];
+        let (mut all, mut labeled) = ([9.0; 6], [9.0; 4]);
+        let (loss, correct) = softmax_cross_entropy(&logits, &[0, -1, 1], 2, 0.1, &mut all);
+        let without = [logits[0], logits[1], logits[4], logits[5]];
+        assert_eq!((loss, correct), softmax_cross_entropy(&without, &[0, 1], 2, 0.1, &mut labeled));
+        assert_eq!(all, [labeled[0], labeled[1], 0.0, 0.0, labeled[2], labeled[3]]);
+        let (loss, _) = softmax_cross_entropy(&logits, &[0, 2, 1], 2, 0.0, &mut all);
         assert!(loss.is_nan());
     }
 

@@ -51,6 +51,40 @@ impl Layers {
         let dense = dense.map(|outputs| Dense::new(height * width * channels, outputs, true, initialiser));
         Self { blocks: layers, dense, image, ends, shapes, features }
     }
+
+    /// The output of the last block to features.
+    fn end(&self, map: Tensor<4>) -> Tensor<2> {
+        match &self.dense {
+            Some(dense) => dense.forward(map.flatten(1, 3)),
+            None => mean_over_places(map),
+        }
+    }
+
+    /// The pooled outputs of `blocks`, the map behind the last of them, and the number of layers up to there.
+    fn read_on_the_way(
+        &self,
+        images: Tensor<4>,
+        blocks: &[usize],
+        pool: Pool,
+        mode: Mode,
+    ) -> (Vec<Tensor<2>>, Tensor<4>, usize) {
+        let mut map = images;
+        let mut read = vec![None; blocks.len()];
+        let mut first = 0;
+        for (index, &end) in self.ends.iter().enumerate() {
+            for layer in &self.blocks[first..end] {
+                map = layer.forward(map, mode);
+            }
+            first = end;
+            for (place, _) in read.iter_mut().zip(blocks).filter(|(_, block)| **block == index) {
+                *place = Some(pool.apply(map.clone()));
+            }
+            if read.iter().all(Option::is_some) {
+                break;
+            }
+        }
+        (read.into_iter().flatten().collect(), map, first)
+    }
 }
 
 impl Encode for Layers {
@@ -77,29 +111,23 @@ impl Encode for Layers {
     /// Flattened for the dense layer row by row with the channels last, as in Keras.
     fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
         let map = self.blocks.iter().fold(images, |map, layer| layer.forward(map, mode));
-        match &self.dense {
-            Some(dense) => dense.forward(map.flatten(1, 3)),
-            None => mean_over_places(map),
-        }
+        self.end(map)
     }
 
     fn read(&self, images: Tensor<4>, blocks: &[usize], pool: Pool, mode: Mode) -> Vec<Tensor<2>> {
-        let mut map = images;
-        let mut read = vec![None; blocks.len()];
-        let mut first = 0;
-        for (index, &end) in self.ends.iter().enumerate() {
-            for layer in &self.blocks[first..end] {
-                map = layer.forward(map, mode);
-            }
-            first = end;
-            for (place, _) in read.iter_mut().zip(blocks).filter(|(_, block)| **block == index) {
-                *place = Some(pool.apply(map.clone()));
-            }
-            if read.iter().all(Option::is_some) {
-                break;
-            }
-        }
-        read.into_iter().flatten().collect()
+        self.read_on_the_way(images, blocks, pool, mode).0
+    }
+
+    fn read_and_forward(
+        &self,
+        images: Tensor<4>,
+        blocks: &[usize],
+        pool: Pool,
+        mode: Mode,
+    ) -> (Vec<Tensor<2>>, Tensor<2>) {
+        let (read, map, done) = self.read_on_the_way(images, blocks, pool, mode);
+        let map = self.blocks[done..].iter().fold(map, |map, layer| layer.forward(map, mode));
+        (read, self.end(map))
     }
 
     fn fitted(&self, images: &dyn Samples, _: f32, seed: u64) -> Option<Encoder> {

@@ -101,6 +101,17 @@ trait Encode {
     /// The outputs of `blocks` (counted from 0), each pooled to `[batch, numbers]`, in the order of `blocks`.
     fn read(&self, images: Tensor<4>, blocks: &[usize], pool: Pool, mode: Mode) -> Vec<Tensor<2>>;
 
+    /// [`Self::read`], and what [`Self::forward`] gives of the same images.
+    fn read_and_forward(
+        &self,
+        images: Tensor<4>,
+        blocks: &[usize],
+        pool: Pool,
+        mode: Mode,
+    ) -> (Vec<Tensor<2>>, Tensor<2>) {
+        (self.read(images.clone(), blocks, pool, mode), self.forward(images, mode))
+    }
+
     /// The encoder with what is not trained computed from `images`; none if it is trained as a whole. See
     /// [`Encoder::fit`].
     fn fitted(&self, _images: &dyn Samples, _step: f32, _seed: u64) -> Option<Encoder> {
@@ -206,6 +217,24 @@ impl Encoder {
         }
         let blocks: Vec<usize> = readout.layers.iter().filter_map(|name| self.block(name)).collect();
         Tensor::cat(self.kind().read(images, &blocks, readout.pool, mode), 1)
+    }
+
+    /// What [`read_in`](Self::read_in) and [`forward_in`](Self::forward_in) give of the same images, in one pass through
+    /// a row of layers. Only for one view.
+    pub(super) fn read_and_forward_in(
+        &self,
+        mode: Mode,
+        images: Tensor<2>,
+        readout: &Readout,
+    ) -> [Tensor<2>; 2] {
+        let images = self.as_images(images);
+        if readout.layers.is_empty() {
+            let features = self.kind().forward(images, mode);
+            return [features.clone(), features];
+        }
+        let blocks: Vec<usize> = readout.layers.iter().filter_map(|name| self.block(name)).collect();
+        let (read, features) = self.kind().read_and_forward(images, &blocks, readout.pool, mode);
+        [Tensor::cat(read, 1), features]
     }
 
     /// Numbers an image that [`read`](Self::read) gives.

@@ -120,7 +120,7 @@ fn check_readouts(config: &Config, encoder: &Encoder, layers: &[String]) -> Resu
     let readout = config.extract.readout();
     encoder.read_width(&readout)?;
     match (config.finetune.mode, config.finetune.head) {
-        (FinetuneMode::Full, _) => full_readout(config, encoder).map(drop),
+        (FinetuneMode::Full | FinetuneMode::Joint, _) => full_readout(config, encoder).map(drop),
         (FinetuneMode::Frozen, HeadKind::Conv) if feature_map(encoder, &config.extract).is_none() => {
             let problem = format!(
                 "`conv` reads the map of one block in one view, section `extract` names {}",

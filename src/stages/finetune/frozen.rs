@@ -59,6 +59,7 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
         dataset: manifest.origin.dataset,
         classes: manifest.classes,
         labels: train.len(),
+        unlabeled: None,
         validation: head.validation,
         history: head.history,
         work: head.work,

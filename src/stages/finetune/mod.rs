@@ -4,6 +4,7 @@
 
 mod frozen;
 mod full;
+mod mixture;
 mod ridge;
 mod testing;
 
@@ -26,6 +27,7 @@ use crate::store::replacement::Work;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
+pub(super) use mixture::{Unlabeled, batches, mixture};
 pub(super) use ridge::bytes as ridge_bytes;
 pub use testing::test_classifier;
 
@@ -38,6 +40,9 @@ pub struct FinetuneSummary {
     pub dataset: DatasetLabel,
     /// Labeled training images.
     pub labels: usize,
+    /// Images that were trained on without looking at their labels, those of `labels` among them; absent if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabeled: Option<usize>,
     /// Epochs trained.
     pub epochs: usize,
     /// The last epoch.
@@ -103,8 +108,8 @@ pub fn finetune(
 ) -> Result<FinetuneSummary> {
     let (mut trained, dataset) = train(context, sources, reporter)?;
     context.conclude(trained.work.take(), |work| {
+        let purpose = format!("finetune: {}", what(&context.config.finetune, trained.unlabeled));
         let summary = summarised(context, trained, &work)?;
-        let purpose = format!("finetune: {}", what(&context.config.finetune));
         let classifier = testing::Trained { files: work.directory(), summary, sources };
         let tested = classifier.test(context, dataset.as_ref(), &purpose, reporter)?;
         let summary = tested.write(work.directory())?;
@@ -140,7 +145,7 @@ fn train(
 ) -> Result<(Trained, Option<Dataset>)> {
     match context.config.finetune.mode {
         FinetuneMode::Frozen => Ok((frozen::run(context, sources, reporter)?, None)),
-        FinetuneMode::Full => {
+        FinetuneMode::Full | FinetuneMode::Joint => {
             let (trained, dataset) = full::run(context, sources, reporter)?;
             Ok((trained, Some(dataset)))
         }
@@ -160,8 +165,9 @@ fn summarised(context: &Context, trained: Trained, work: &Work) -> Result<Finetu
         std::fs::remove_file(&predictions).map_err(Error::io("remove", &predictions))?;
     }
     let summary = FinetuneSummary {
-        protocol: protocol(what(&context.config.finetune), &trained.how, testing::CLOSED),
+        protocol: protocol(&what(&context.config.finetune, trained.unlabeled), &trained.how, testing::CLOSED),
         labels: trained.labels,
+        unlabeled: trained.unlabeled,
         epochs: trained.history.len(),
         last_epoch: trained.history.last().cloned(),
         seconds: trained.seconds,
@@ -179,18 +185,25 @@ fn summarised(context: &Context, trained: Trained, work: &Work) -> Result<Finetu
 }
 
 /// What is trained, and on what.
-fn what(config: &FinetuneConfig) -> &'static str {
+fn what(config: &FinetuneConfig, unlabeled: Option<usize>) -> String {
+    let from = match (config.from_scratch, config.mode) {
+        (true, FinetuneMode::Full) => "from scratch (supervised baseline)",
+        (true, _) => "from scratch",
+        (false, _) => "from the pretrained encoder",
+    };
     match (config.mode, config.head) {
-        (FinetuneMode::Full, _) if config.from_scratch => {
-            "encoder and classifier trained end to end from scratch (supervised baseline)"
-        }
-        (FinetuneMode::Full, _) => "encoder and classifier trained end to end from the pretrained encoder",
-        (FinetuneMode::Frozen, HeadKind::Conv) => "frozen encoder, convolutions on its map",
+        (FinetuneMode::Full, _) => format!("encoder and classifier trained end to end {from}"),
+        (FinetuneMode::Joint, _) => format!(
+            "encoder and classifier trained end to end {from}, jointly with the rotations of {} images whose labels \
+             are not used",
+            unlabeled.unwrap_or_default()
+        ),
+        (FinetuneMode::Frozen, HeadKind::Conv) => "frozen encoder, convolutions on its map".into(),
         (FinetuneMode::Frozen, HeadKind::Linear | HeadKind::Mlp) => {
-            "frozen encoder, dense classifier on its features"
+            "frozen encoder, dense classifier on its features".into()
         }
         (FinetuneMode::Frozen, HeadKind::Ridge) => {
-            "frozen encoder, ridge regression of one-hot labels on its features"
+            "frozen encoder, ridge regression of one-hot labels on its features".into()
         }
     }
 }
@@ -224,6 +237,8 @@ struct Trained {
     dataset: DatasetLabel,
     classes: Vec<String>,
     labels: usize,
+    /// Images trained on without their labels.
+    unlabeled: Option<usize>,
     /// Accuracy on the validation split.
     validation: Option<f64>,
     history: Vec<EpochMetrics>,

@@ -101,7 +101,7 @@ impl Optimizer {
         self.steps += 1;
         network.map(&mut Update {
             path: Path::default(),
-            last_layer: N::LAST_LAYER,
+            last_layers: N::LAST_LAYERS,
             config: &self.config,
             factor,
             steps: self.steps,
@@ -215,7 +215,7 @@ impl Rule {
 
 struct Update<'a> {
     path: Path,
-    last_layer: &'static str,
+    last_layers: &'static [&'static str],
     config: &'a OptimizerConfig,
     /// The schedule's, on every learning rate.
     factor: f64,
@@ -296,8 +296,8 @@ impl Update<'_> {
     }
 
     fn is_last(&self, name: &str) -> bool {
-        let rest = name.strip_prefix(self.last_layer);
-        rest.is_some_and(|rest| rest.starts_with('.'))
+        let mut rests = self.last_layers.iter().filter_map(|layer| name.strip_prefix(layer));
+        rests.any(|rest| rest.starts_with('.'))
     }
 }
 

@@ -20,7 +20,7 @@ struct Line {
 }
 
 impl Network for Line {
-    const LAST_LAYER: &'static str = "output";
+    const LAST_LAYERS: &'static [&'static str] = &["output"];
 
     fn logits(&self, batch: Tensor<2>, _: Mode) -> Tensor<2> {
         batch.matmul(self.weight.val()) + self.bias.val().reshape([1, 1])

@@ -19,12 +19,12 @@ use burn::module::{ModuleMapper, Param};
 use burn::tensor::{Device, Gradients, Tensor};
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::Optimizer;
+use super::tally::total;
+use super::{Optimizer, Tally, apart};
 use crate::device::computes_here;
 use crate::error::{Error, Result};
-use crate::kernels;
 use crate::math::units::{Unit, shares};
-use crate::model::{Mode, Network, Path};
+use crate::model::{Mode, Network, Path, Sums};
 use crate::ranks::{self, Alone, Ranks, Share, ThreadRank};
 use crate::samples::Batch;
 
@@ -107,15 +107,15 @@ impl Replicas {
         &self.replicas[0].device
     }
 
-    /// One training step on a batch, or on this rank's share of one: forward, loss, backward, update. Gives the network,
-    /// the mean loss `[1]` and the number of right answers `[1]`, both of the whole batch.
+    /// One training step on a batch, or on this rank's share of one: forward, loss, backward, update. Gives the network and
+    /// the tally of the whole batch.
     pub fn step<N: Network>(
         &self,
         network: N,
         optimizer: &mut Optimizer,
         mut batch: Batch,
         label_smoothing: f32,
-    ) -> (N, Tensor<1>, Tensor<1>) {
+    ) -> (N, Tally) {
         let main = self.main();
         let share = batch.share.take();
         let of = share.as_ref().map_or(batch.labels.len(), Share::of);
@@ -156,11 +156,12 @@ impl Replicas {
             None => numbers,
         };
         let sums = Flat { places, numbers };
-        let [losses, correct] = [0, 1].map(|index| sums.more(index));
-        let loss = losses.div_scalar(of as f32);
+        let tasks = network.tasks();
+        let of_task = |task| Sums { losses: sums.more(2 * task), correct: sums.more(2 * task + 1) };
+        let tally = Tally::new(&tasks, (0..tasks.len()).map(of_task).collect(), of);
         let path = Path::default();
         let network = network.map(&mut Spread { path, gradients: &mut gradients, sums, statistics });
-        (optimizer.step(network, &mut gradients), loss, correct)
+        (optimizer.step(network, &mut gradients), tally)
     }
 
     /// Ranks for so many replicas that exchange statistics of batch normalisation; none for one, or where a replica
@@ -195,7 +196,7 @@ struct Shard {
 struct Part {
     /// Of the batch.
     share: f64,
-    /// Gradients, then the sum of the losses and the number of right answers.
+    /// Gradients, then for each task the sum of the losses and the number of right answers.
     sums: Flat,
     /// What has no gradient: running statistics, and what never changes.
     statistics: Option<Flat>,
@@ -217,10 +218,9 @@ impl Replica {
             let part = shard.batch.labels.len() as f64 / shard.of as f64;
             let (inputs, labels) = shard.batch.into_tensors(&self.device.clone().autodiff());
             let mode = shard.share.as_ref().map_or(Mode::Train, Mode::TrainShare);
-            let logits = network.logits(inputs, mode);
-            let (losses, correct) = kernels::cross_entropy(logits, labels, shard.label_smoothing);
-            let mut gradients = losses.clone().div_scalar(shard.of as f32).backward();
-            let numbers = vec![losses.inner(), correct.inner()];
+            let (losses, sums) = apart(network.judge(inputs, labels, shard.label_smoothing, mode));
+            let mut gradients = total(&network.tasks(), &losses).div_scalar(shard.of as f32).backward();
+            let numbers = sums.into_iter().flat_map(|sums| [sums.losses, sums.correct]).collect();
             let sums = Flat::new(gradients_by_name(&network, &mut gradients), numbers);
             // `valid` also folds what the forward pass left to be added into the running statistics.
             let statistics = parameters_without(&sums, &network.valid());

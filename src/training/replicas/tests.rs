@@ -4,8 +4,8 @@ use burn::tensor::TensorData;
 use super::*;
 use crate::data::{DataConfig, Pixels};
 use crate::model::{
-    Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, Parameters, RotationNetwork,
-    collect,
+    Classifier, ClassifierShape, EncoderConfig, EncoderKind, FeatureMoments, JointNetwork, Mixture,
+    Parameters, Readout, RotationNetwork, collect,
 };
 use crate::samples::{Inputs, Samples};
 use crate::samples::{RotatedImages, Rotations};
@@ -60,8 +60,8 @@ fn three_steps(encoder: &EncoderConfig, count: usize, images: u32) -> (Vec<f32>,
     for step in 0..3 {
         let outcome = replicas.step(network, &mut optimizer, batch(step * images, images), SMOOTHING);
         network = outcome.0;
-        losses.push(number(outcome.1));
-        right.push(number(outcome.2));
+        losses.push(number(outcome.1.loss));
+        right.push(number(outcome.1.correct));
     }
     (losses, right, collect(&network.valid()))
 }
@@ -144,7 +144,7 @@ fn on_ranks(encoder: &EncoderConfig, rule: &Rule, size: usize) -> Vec<(Vec<f32>,
             }
             let outcome = replicas.step(network, &mut optimizer, Batch { share, ..whole }, SMOOTHING);
             network = outcome.0;
-            numbers.extend([number(outcome.1), number(outcome.2)]);
+            numbers.extend([number(outcome.1.loss), number(outcome.1.correct)]);
         }
         Ok((numbers, collect(&network.valid())))
     };
@@ -169,6 +169,49 @@ fn any_number_of_ranks_gives_the_bytes_of_one() {
                 assert_eq!(one.0, other.0, "{:?} {rule:?}, rank {rank} of {size}", encoder.kind);
                 assert!(one.1 == other.1, "{:?} {rule:?}, rank {rank} of {size}", encoder.kind);
             }
+        }
+    }
+}
+
+/// Sums of a step of classes and rotations at once, and what it leaves: 68 or 20 images in groups of four.
+fn joint_step(ranks: Arc<dyn Ranks>, replicas: usize, images: u32) -> Result<(Vec<f32>, Parameters)> {
+    let device = Device::flex().autodiff();
+    let rotation = RotationNetwork::new(&norm_encoder(), IMAGE, 3, &device);
+    let features = rotation.encoder.features();
+    let shape = ClassifierShape { features, hidden: vec![5], batch_norm: true, classes: 7, map: None };
+    let mixture = Mixture { classified: 1, turned: 3, weight: 0.3 };
+    let network = JointNetwork::new(rotation, Readout::default(), &shape, mixture, 3, &device);
+    let replicas = Replicas::new(&vec![Device::flex(); replicas])?.with_ranks(ranks, &network)?;
+    let mut whole = batch(0, images);
+    let labels = whole.labels.iter().enumerate();
+    let labels = labels.map(|(row, turns)| if row % 4 == 0 { (row % 7) as u8 } else { 7 + turns });
+    whole.labels = labels.collect();
+    let share = replicas.share(whole.labels.len());
+    if let Some(share) = &share {
+        drop(whole.split_off(share.samples().end));
+        whole = whole.split_off(share.samples().start);
+    }
+    let (network, tally) = replicas.step(network, &mut optimizer(), Batch { share, ..whole }, SMOOTHING);
+    let [loss, correct] = tally.second.unwrap();
+    let numbers = [tally.loss, tally.correct, loss, correct].map(number);
+    Ok((numbers.to_vec(), collect(&network.valid())))
+}
+
+#[test]
+fn classes_and_rotations_at_once_give_the_bytes_of_one_on_any_number_of_replicas_and_ranks() {
+    let alone = |ranks: Arc<dyn Ranks>, replicas, images| {
+        let pool = ThreadPoolBuilder::new().num_threads(replicas).build().unwrap();
+        pool.install(|| joint_step(ranks, replicas, images))
+    };
+    for images in [17, 5] {
+        let one = alone(Arc::new(Alone), 1, images).unwrap();
+        // A quarter of the images are of the first task: its right answers count four times.
+        assert_eq!(one.0[1] % 4.0, 0.0);
+        assert!(one.0.iter().all(|number| *number > 0.0), "{:?}", one.0);
+        for count in [2, 3] {
+            assert!(one == alone(Arc::new(Alone), count, images).unwrap(), "{count} replicas");
+            let ranks = ranks::run(count, |ranks| alone(ranks, 1, images)).unwrap();
+            assert!(ranks.iter().all(|other| one == *other), "{count} ranks");
         }
     }
 }

@@ -13,8 +13,8 @@ pub(super) fn obstacle(baseline: Baseline, config: &Config) -> Option<&'static s
         Baseline::Random if untrained => Some("the run's own encoder is not trained"),
         Baseline::Scratch if untrained => Some("the run's encoder has nothing to train"),
         Baseline::Random | Baseline::Scratch => None,
-        Baseline::Patches if config.finetune.mode == FinetuneMode::Full => {
-            Some("patches cannot be trained on, as finetune.mode `full` does")
+        Baseline::Patches if config.finetune.mode != FinetuneMode::Frozen => {
+            Some("patches cannot be trained on, as finetune.mode `full` and `joint` do")
         }
         Baseline::Patches if config.finetune.head == HeadKind::Conv => {
             Some("patches are no map of a block, which the head `conv` stands on")
@@ -44,7 +44,9 @@ pub(super) fn settings(baseline: Baseline, config: &Config) -> Overrides {
                     last_layer(&mut overrides);
                 }
             }
+            // With labels alone: rotations are what the run is judged for.
             overrides.set("finetune.mode", "full");
+            overrides.set("finetune.joint", json!(null));
             overrides.set("finetune.from_scratch", true);
             // A lower rate protects a pretrained encoder, but would hold a fresh one back.
             overrides.set("finetune.encoder_rate", 1.0);
@@ -94,6 +96,8 @@ fn seen(config: &Config, images: usize) -> usize {
 /// images as in pretraining, which takes about the same time. Otherwise the classifier sees as many as with all labels.
 pub(super) fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
     let all = match from_scratch {
+        // Its epochs are passes over the images without labels, whatever the number of labels.
+        false if config.finetune.mode == FinetuneMode::Joint => return config.finetune.epochs,
         true => seen(config, images),
         false => config.finetune.epochs.saturating_mul(images),
     };

@@ -81,6 +81,10 @@ fn protocol(config: &Config, looks: usize, left_out: &[LeftOut]) -> String {
     let what = match config.finetune.mode {
         FinetuneMode::Frozen => "the same read-out and classifier on each frozen encoder",
         FinetuneMode::Full => "each encoder fine-tuned together with the same classifier",
+        FinetuneMode::Joint => {
+            "each encoder fine-tuned together with the same classifier and the rotations of images without labels, \
+             `scratch` without those"
+        }
     };
     let head = match config.finetune.head {
         HeadKind::Ridge => " and a linear classifier, for ridge regression is not trained",

@@ -206,7 +206,7 @@ fn pretrained(context: &Context, root: &Path, seconds: f64, reporter: &mut dyn R
     let place = context.run.stage(Stage::Pretrain);
     let mut sources = Sources { checkpoint: Some(place.clone()), ..Sources::default() };
     let config = context.config.clone();
-    if config.finetune.mode == FinetuneMode::Full {
+    if config.finetune.mode != FinetuneMode::Frozen {
         return Ok(Start { name: PRETRAINED, sources, config, seconds });
     }
     let (encoder, _, digest) = load_encoder(&context.device, context.run.result(Stage::Pretrain))?;
