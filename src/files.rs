@@ -1,9 +1,10 @@
 //! Files that are written whole or not at all, and their digests.
 
 use std::ffi::OsStr;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, Metadata, Permissions};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -58,17 +59,20 @@ impl AtomicFile {
     pub fn commit(self) -> Result<()> {
         let path = self.path.clone();
         let attempt = || -> io::Result<()> {
-            self.finish(readable_by_all())?.persist(&path).map_err(|error| error.error)?;
+            self.finish(readable_by_all(), None)?.persist(&path).map_err(|error| error.error)?;
             sync_directory(directory_of(&path))
         };
         attempt().map_err(Error::io("write", &path))
     }
 
     /// The whole file, synced, still under its temporary name.
-    fn finish(self, permissions: Option<Permissions>) -> io::Result<TempPath> {
+    fn finish(self, permissions: Option<Permissions>, modified: Option<SystemTime>) -> io::Result<TempPath> {
         let file = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         if let Some(permissions) = permissions {
             file.set_permissions(permissions)?;
+        }
+        if let Some(modified) = modified {
+            file.set_modified(modified)?;
         }
         file.sync_all()?;
         Ok(self.temporary)
@@ -112,20 +116,50 @@ pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
     temporary_names().tempdir_in(directory).map_err(Error::io("write", directory))
 }
 
-/// Replaces the content of `path`, keeping its permissions, and keeps the old file as `original`, which must not exist
-/// or must hold the same bytes. `path` is whole at every moment, and its old bytes are always under one of the two names.
+/// Writes `path` whole or not at all, as a file that was last modified then.
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
-pub fn replace_keeping(path: &Path, original: &Path, content: &[u8]) -> Result<()> {
+pub fn write_copy(path: &Path, content: &[u8], modified: Option<SystemTime>) -> Result<()> {
     let attempt = || -> io::Result<()> {
         let mut new = AtomicFile::begin(path)?;
         new.write_all(content)?;
-        let new = new.finish(Some(fs::metadata(path)?.permissions()))?;
-        let kept = keep(path, original)?;
+        new.finish(readable_by_all(), modified)?.persist(path).map_err(|error| error.error)?;
+        sync_directory(directory_of(path))
+    };
+    attempt().map_err(Error::io("write", path))
+}
+
+/// What takes the place of a file's content.
+pub struct Replacement<'a> {
+    /// The new content.
+    pub content: &'a [u8],
+    /// What the system said of the file when its content was read.
+    pub read: &'a Metadata,
+    /// When the new file was last modified; absent: now.
+    pub modified: Option<SystemTime>,
+    /// Where the old file stays; must not exist, or hold the same bytes.
+    pub original: Option<&'a Path>,
+}
+
+/// Replaces the content of `path`, keeping its permissions. `path` is whole at every moment, and where the old file stays,
+/// it is always under one of the two names.
+///
+/// # Errors
+/// [`Error::Io`], also if the file was written to since it was read; `path` then holds what it held before.
+pub fn replace(path: &Path, with: &Replacement) -> Result<()> {
+    let attempt = || -> io::Result<()> {
+        let mut new = AtomicFile::begin(path)?;
+        new.write_all(with.content)?;
+        let new = new.finish(Some(with.read.permissions()), with.modified)?;
+        let now = fs::metadata(path)?;
+        if (now.len(), now.modified().ok()) != (with.read.len(), with.read.modified().ok()) {
+            return Err(io::Error::other("it was written to in the meantime"));
+        }
+        let made = with.original.map(|original| keep(path, original)).transpose()?.unwrap_or(false);
         sync_directory(directory_of(path))?;
         if let Err(error) = new.persist(path) {
-            if kept {
+            if let Some(original) = with.original.filter(|_| made) {
                 let _ = fs::remove_file(original);
             }
             return Err(error.error);
@@ -150,7 +184,8 @@ fn keep(path: &Path, original: &Path) -> io::Result<bool> {
     }
     let mut copy = AtomicFile::begin(original)?;
     io::copy(&mut File::open(path)?, &mut copy)?;
-    let copy = copy.finish(Some(fs::metadata(path)?.permissions()))?;
+    let facts = fs::metadata(path)?;
+    let copy = copy.finish(Some(facts.permissions()), facts.modified().ok())?;
     copy.persist_noclobber(original).map(|()| true).map_err(|error| error.error)
 }
 
@@ -257,6 +292,11 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
+/// [`sync_directory`] of the one a file lies in.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    sync_directory(directory_of(path))
+}
+
 /// Nothing: other systems sync directories with their files.
 #[cfg(not(unix))]
 pub fn sync_directory(_: &Path) -> io::Result<()> {
@@ -299,15 +339,28 @@ mod tests {
         let [path, original] = ["a", "a.orig"].map(|name| directory.path().join(name));
         let content = |path: &Path| fs::read(path).unwrap();
         fs::write(&path, b"old").unwrap();
+        let replace_keeping = |content: &[u8]| {
+            let read = fs::metadata(&path).unwrap();
+            let modified = read.modified().ok();
+            super::replace(&path, &Replacement { content, read: &read, modified, original: Some(&original) })
+        };
         // As after a kill between the two steps.
         fs::write(&original, b"old").unwrap();
-        replace_keeping(&path, &original, b"new").unwrap();
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        replace_keeping(b"new").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().modified().unwrap(), modified);
         assert_eq!((content(&path), content(&original)), (b"new".to_vec(), b"old".to_vec()));
-        assert!(replace_keeping(&path, &original, b"newer").is_err());
+        assert!(replace_keeping(b"newer").is_err());
         assert_eq!((content(&path), content(&original)), (b"new".to_vec(), b"old".to_vec()));
         fs::remove_file(&original).unwrap();
-        replace_keeping(&path, &original, b"newer").unwrap();
+        replace_keeping(b"newer").unwrap();
         assert_eq!((content(&path), content(&original)), (b"newer".to_vec(), b"new".to_vec()));
+        // Somebody else wrote to it.
+        let read = fs::metadata(&path).unwrap();
+        fs::write(&path, b"edited by hand").unwrap();
+        let late = Replacement { content: b"last", read: &read, modified: None, original: None };
+        assert!(replace(&path, &late).unwrap_err().to_string().contains("in the meantime"));
+        assert_eq!(content(&path), b"edited by hand");
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);
     }
 

@@ -1,7 +1,5 @@
 //! What the commands on image files have in common.
 
-use std::path::PathBuf;
-
 use clap::Args;
 
 use super::options::TableArguments;
@@ -11,15 +9,9 @@ use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::Failure;
 
-/// Options of the commands on image files.
+/// Options of the commands on image files, apart from those.
 #[derive(Args, Debug)]
-pub struct ImageArguments {
-    /// The run directory
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
-    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth
-    #[arg(value_name = "IMAGE", required = true)]
-    pub paths: Vec<PathBuf>,
+pub struct ComputeArguments {
     /// Device to compute on (default: as in the run's config)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
@@ -30,15 +22,14 @@ pub struct ImageArguments {
     pub output: TableArguments,
 }
 
-impl ImageArguments {
+impl ComputeArguments {
     /// The device asked for, or the run's own.
-    pub fn device(&self) -> Result<DeviceName> {
+    pub fn device(&self, run: &RunDirectory) -> Result<DeviceName> {
         let mut overrides = Overrides::default();
         if let Some(device) = &self.device {
             overrides.set("device", device.as_str());
             overrides.set("devices", Vec::<String>::new());
         }
-        let run = RunDirectory::new(&self.run);
         run.settle();
         let config = config::load(&run.any_config()?, &overrides)?;
         Ok(config.devices.into_iter().next().unwrap_or(config.device))

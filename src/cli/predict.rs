@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::images::{ImageArguments, finish};
+use super::images::{ComputeArguments, finish};
 use super::options::TableFormat;
 use super::table::Table;
 use super::{on_threads, print_json, print_line};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::store::run_directory::RunDirectory;
-use crate::tools::apply::{self, ImagePredictions, Prediction};
+use crate::tools::apply::{self, ImagePredictions, Listing, Prediction};
 
 /// Most probable classes per line of text.
 const NAMED: usize = 3;
@@ -26,25 +26,32 @@ Examples:
   rotnet predict runs/a photo.jpg
   rotnet predict runs/a ~/photos --format csv > photos.csv")]
 pub struct PredictArguments {
+    /// The run directory
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth
+    #[arg(value_name = "IMAGE", required = true)]
+    pub paths: Vec<PathBuf>,
     #[command(flatten)]
-    pub images: ImageArguments,
+    pub compute: ComputeArguments,
     /// Checkpoint of the encoder, or the directory that holds it, if it is not the run's own
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
 }
 
 pub(super) fn execute(arguments: &PredictArguments) -> Result<()> {
-    let images = &arguments.images;
-    let files = apply::list(&images.paths, None)?;
-    let run = RunDirectory::new(&images.run);
+    let compute = &arguments.compute;
+    let Listing { files, failed, .. } = apply::list(&arguments.paths, None)?;
+    let run = RunDirectory::new(&arguments.run);
     let encoder = arguments.checkpoint.clone();
-    let device = images.device()?;
+    let device = compute.device(&run)?;
     let work = || guarded(std::slice::from_ref(&device), || apply::predict(&run, encoder, &device, &files));
-    let found = on_threads(images.threads, work)??;
-    match images.output.format() {
+    let mut found = on_threads(compute.threads, work)??;
+    found.failed.splice(0..0, failed);
+    match compute.output.format() {
         TableFormat::Json => print_json(&found)?,
         TableFormat::Csv => show_csv(&found)?,
-        TableFormat::Text => show(&found, images.output.quiet)?,
+        TableFormat::Text => show(&found, compute.output.quiet)?,
     }
     finish(found.failed)
 }
@@ -63,7 +70,7 @@ fn line(image: &Prediction, classes: &[String]) -> String {
         .iter()
         .take(NAMED)
         .map(|&class| format!("{} {:.3}", classes[class], image.probabilities[class]));
-    let mut line = format!("{}: {}", image.file, named.collect::<Vec<_>>().join(", "));
+    let mut line = format!("{}: {}", image.file.text(), named.collect::<Vec<_>>().join(", "));
     if let Some(rotation) = image.rotation {
         line += &match rotation.turns {
             0 => format!("; upright {:.3}", rotation.probability),
@@ -79,7 +86,7 @@ fn show_csv(found: &ImagePredictions) -> Result<()> {
     header.extend(["rotation_degrees".into(), "rotation_probability".into(), "upright_probability".into()]);
     let mut table = Table::new(header);
     let rows = found.images.iter().map(|image| {
-        let mut row = vec![image.file.clone(), image.class.clone(), image.probability.to_string()];
+        let mut row = vec![image.file.text().to_owned(), image.class.clone(), image.probability.to_string()];
         row.extend(image.probabilities.iter().map(f64::to_string));
         row.extend(match image.rotation {
             Some(turns) => {

@@ -26,7 +26,7 @@ const PLAIN: &str = "_/.,=:+@%-";
 
 /// A word as a POSIX shell reads it back; one with control characters or without an encoding as `$'...'` (POSIX 2024,
 /// bash, zsh), so that it stays on one line.
-fn quoted(word: &OsStr) -> String {
+pub(super) fn quoted(word: &OsStr) -> String {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || PLAIN.contains(letter);
     match word.to_str() {
         Some(text) if !text.is_empty() && text.chars().all(plain) => text.to_owned(),

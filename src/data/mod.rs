@@ -25,7 +25,9 @@ pub(crate) use augment::{Augmentation, Changed};
 pub use check::{CheckReport, Finding, Measures, check};
 pub use config::{DataConfig, DataKind};
 pub use dataset::{Dataset, Names, Skipped};
-pub use decode::{Photo, Tag, is_image, read as read_photo};
+pub use decode::{
+    Photo, Tag, decode_safely as decode_photo, is_image, read as read_photo, read_bytes as read_photo_bytes,
+};
 pub use describe::{DatasetInfo, Description, PartInfo, info};
 pub use images::{CHANNELS, Images, PixelBytes};
 pub use kinds::{

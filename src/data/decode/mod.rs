@@ -4,23 +4,21 @@
 //! photograph is a wrong label. Transparent pixels are laid over white. Sizes are limited before anything is decoded, and
 //! a decoder that panics on a damaged file costs only that file.
 
-use std::fs::{self, File};
-use std::io::{self, Cursor};
+use std::fs::{File, Metadata};
+use std::io::{Cursor, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
-use image::codecs::png::PngEncoder;
-use image::codecs::webp::WebPEncoder;
 use image::imageops::{self, FilterType};
 use image::metadata::Orientation;
-use image::{DynamicImage, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits, RgbImage};
+use image::{DynamicImage, ImageDecoder, ImageReader, Limits, RgbImage};
 use sha2::{Digest, Sha256};
 
 use super::images::CHANNELS;
 use super::rotation::Rotation;
 use crate::error::{Error, Result};
-use crate::files::{hexadecimal, write_atomically};
+use crate::files::hexadecimal;
 
 /// Extensions of image files, in lower case.
 const EXTENSIONS: [&str; 6] = ["png", "jpg", "jpeg", "webp", "bmp", "gif"];
@@ -30,8 +28,8 @@ const MAX_FILE: u64 = 320 << 20;
 const MAX_SIDE: u32 = 32_768;
 /// Most bytes of decoded pixels: 89 megapixels of 24 bits. Turning an image as its EXIF tag says takes them twice.
 const MAX_PIXELS: u64 = 256 << 20;
-/// Quality of the JPEG files written, of 100: above it files grow faster than errors shrink.
-const JPEG_QUALITY: u8 = 95;
+/// Quality of small pictures, of 100.
+const JPEG_QUALITY: u8 = 80;
 const HINT: &str = "save it again as PNG or JPEG with another program, or remove it";
 
 /// What a file says about which way up its image is.
@@ -48,8 +46,6 @@ pub enum Tag {
 /// A decoded image file, turned upright as its tag says.
 pub struct Photo {
     image: DynamicImage,
-    format: ImageFormat,
-    colours: Option<Vec<u8>>,
     /// What the file says about which way up it is.
     pub tag: Tag,
     /// SHA-256 of the file, in lower-case hexadecimal.
@@ -67,14 +63,34 @@ pub fn is_image(path: &Path) -> bool {
 /// # Errors
 /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is not an image of a known format, damaged, or too large.
 pub fn read(path: &Path) -> Result<Photo> {
-    let refuse = |problem: String| Error::data(path, problem, HINT);
-    let size = File::open(path).and_then(|file| file.metadata()).map_err(Error::io("read", path))?.len();
+    let (bytes, _) = read_bytes(path)?;
+    decode_safely(&bytes).map_err(|problem| Error::data(path, problem, HINT))
+}
+
+/// The bytes of an image file, and what the system said of it just before they were read.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read; [`Error::Data`] if it is too large.
+pub fn read_bytes(path: &Path) -> Result<(Vec<u8>, Metadata)> {
+    let mut file = File::open(path).map_err(Error::io("read", path))?;
+    let facts = file.metadata().map_err(Error::io("read", path))?;
+    let size = facts.len();
     if size > MAX_FILE {
-        return Err(refuse(format!("is too large: {size} bytes, at most {MAX_FILE} are read")));
+        let problem = format!("is too large: {size} bytes, at most {MAX_FILE} are read");
+        return Err(Error::data(path, problem, HINT));
     }
-    let bytes = fs::read(path).map_err(Error::io("read", path))?;
-    let decoded = catch_unwind(AssertUnwindSafe(|| decode(&bytes)));
-    decoded.unwrap_or_else(|_| Err("its decoder gave up on it".into())).map_err(refuse)
+    let mut bytes = Vec::with_capacity(size as usize);
+    file.read_to_end(&mut bytes).map_err(Error::io("read", path))?;
+    Ok((bytes, facts))
+}
+
+/// [`decode`] without its panics.
+///
+/// # Errors
+/// What is wrong with the file.
+pub fn decode_safely(bytes: &[u8]) -> Result<Photo, String> {
+    let decoded = catch_unwind(AssertUnwindSafe(|| decode(bytes)));
+    decoded.unwrap_or_else(|_| Err("its decoder gave up on it".into()))
 }
 
 /// Decodes a file in memory. May panic if a decoder has a bug.
@@ -87,9 +103,9 @@ pub fn decode(bytes: &[u8]) -> Result<Photo, String> {
         format!("cannot be decoded: {}", words.join(" "))
     };
     let mut reader = ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|e| e.to_string())?;
-    let Some(format) = reader.format().filter(|_| !bytes.is_empty()) else {
+    if bytes.is_empty() || reader.format().is_none() {
         return Err("is not an image: neither PNG, JPEG, WebP, BMP nor GIF".into());
-    };
+    }
     let mut limits = Limits::default();
     limits.max_image_width = Some(MAX_SIDE);
     limits.max_image_height = Some(MAX_SIDE);
@@ -103,7 +119,6 @@ pub fn decode(bytes: &[u8]) -> Result<Photo, String> {
     }
     let exif = decoder.exif_metadata().ok().flatten();
     let tagged = exif.and_then(|chunk| Orientation::from_exif_chunk(&chunk));
-    let colours = decoder.icc_profile().ok().flatten();
     let mut image = DynamicImage::from_decoder(decoder).map_err(problem)?;
     image.apply_orientation(tagged.unwrap_or(Orientation::NoTransforms));
     let tag = match tagged {
@@ -111,7 +126,7 @@ pub fn decode(bytes: &[u8]) -> Result<Photo, String> {
         Some(Orientation::NoTransforms) => Tag::Upright,
         Some(_) => Tag::Turned,
     };
-    Ok(Photo { image, format, colours, tag, digest: hexadecimal(&Sha256::digest(bytes)) })
+    Ok(Photo { image, tag, digest: hexadecimal(&Sha256::digest(bytes)) })
 }
 
 impl Photo {
@@ -135,6 +150,12 @@ impl Photo {
         square.into_raw()
     }
 
+    /// The pixels themselves.
+    #[cfg(test)]
+    pub(crate) fn into_image(self) -> DynamicImage {
+        self.image
+    }
+
     /// The image with `rotation` undone.
     pub fn turned_back(mut self, rotation: Rotation) -> Self {
         self.image.apply_orientation(match rotation {
@@ -147,41 +168,24 @@ impl Photo {
         self
     }
 
-    /// Writes the image, [`encoded`](Self::encoded), whole or not at all.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn write(&self, path: &Path) -> Result<()> {
-        let encoded = self.encoded(path)?;
-        write_atomically(path, |out| out.write_all(&encoded))
+    /// Whether two images are the same to the bit.
+    pub fn is_same_picture(&self, other: &Self) -> bool {
+        self.image == other.image
     }
 
-    /// The image as a file in the format that it was read from, with its colour profile but no other metadata, so that no
-    /// tag turns it again. `path` is named in errors.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if the encoder fails.
-    pub fn encoded(&self, path: &Path) -> Result<Vec<u8>> {
-        self.encode().map_err(|error| Error::io("write", path)(io::Error::other(error)))
-    }
-
-    fn encode(&self) -> image::ImageResult<Vec<u8>> {
-        let mut bytes = Vec::new();
-        match self.format {
-            ImageFormat::Jpeg => self.encode_with(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY))?,
-            ImageFormat::Png => self.encode_with(PngEncoder::new(&mut bytes))?,
-            ImageFormat::WebP => self.encode_with(WebPEncoder::new_lossless(&mut bytes))?,
-            other => self.image.write_to(&mut Cursor::new(&mut bytes), other)?,
-        }
-        Ok(bytes)
-    }
-
-    fn encode_with(&self, mut encoder: impl ImageEncoder) -> image::ImageResult<()> {
-        if let Some(profile) = &self.colours {
-            // Formats that cannot hold a profile show the colours as sRGB.
-            let _ = encoder.set_icc_profile(profile.clone());
-        }
-        self.image.write_with_encoder(encoder)
+    /// Pictures no larger than `side` as JPEG files, transparent pixels laid over white: the image as it is, and with
+    /// `rotation` undone.
+    pub fn thumbnails(self, side: u32, rotation: Rotation) -> [Vec<u8>; 2] {
+        let (width, height) = (self.image.width(), self.image.height());
+        let small = if width.max(height) > side { self.image.thumbnail(side, side) } else { self.image };
+        let small = Self { image: over_white(small).into(), tag: self.tag, digest: String::new() };
+        let encode = |image: &DynamicImage| {
+            let mut bytes = Vec::new();
+            // Memory takes whatever is written, and no JPEG file is too large at this size.
+            let _ = image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY));
+            bytes
+        };
+        [encode(&small.image), encode(&small.turned_back(rotation).image)]
     }
 }
 

@@ -1,16 +1,26 @@
 //! From paths on the command line to images in memory, a few at a time.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use walkdir::{DirEntry, WalkDir};
 
 use super::Failure;
-use crate::data::{Images, Photo, is_image, read_photo};
+use crate::data::{Images, is_image, read_photo};
 use crate::error::{Error, Result};
 
 /// Images read at once: enough for all threads and a batch of the network.
 pub const READ_AT_ONCE: usize = 64;
+
+/// Endings of photographs that are not read, by kind, in lower case.
+const NOT_READ: [(&str, &[&str]); 5] = [
+    ("HEIC", &["heic", "heif", "hif"]),
+    ("AVIF", &["avif"]),
+    ("JPEG XL", &["jxl"]),
+    ("TIFF", &["tif", "tiff"]),
+    ("RAW", &["dng", "cr2", "cr3", "nef", "arw", "raf", "orf", "rw2", "pef", "srw", "raw"]),
+];
 
 /// An image file to look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,34 +33,56 @@ pub struct ImageFile {
     pub named: bool,
 }
 
+/// What lies where the command line points.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The files to look at.
+    pub files: Vec<ImageFile>,
+    /// Photographs in folders that this program cannot read, with their kind.
+    pub unread: Vec<(PathBuf, &'static str)>,
+    /// What could not be listed.
+    pub failed: Vec<Failure>,
+}
+
+impl Listing {
+    /// How many photographs of each kind are not read.
+    pub fn unread_kinds(&self) -> BTreeMap<&'static str, usize> {
+        let mut kinds = BTreeMap::new();
+        self.unread.iter().for_each(|(_, kind)| *kinds.entry(*kind).or_default() += 1);
+        kinds
+    }
+}
+
 /// The files that `paths` name: files as they are, of folders all image files at any depth, sorted by name. The folder
-/// `output`, where it lies below one of these, is passed over: what was written there are copies of the others.
+/// `output`, where it lies below one of these, is passed over: what was written there are copies of the others. A part of
+/// a folder that cannot be read, or a link that leads back to a folder above it, costs only that part.
 ///
 /// # Errors
-/// [`Error::Data`] for a folder without images; [`Error::Io`] for one that cannot be read. A path that does not exist
-/// is taken for a file, and fails where it is read.
-pub fn list(paths: &[PathBuf], output: Option<&Path>) -> Result<Vec<ImageFile>> {
+/// [`Error::Data`] for a folder without images. A path that does not exist is taken for a file, and fails where it is
+/// read.
+pub fn list(paths: &[PathBuf], output: Option<&Path>) -> Result<Listing> {
     let output = output.and_then(|output| output.canonicalize().ok());
     let is_output = |entry: &DirEntry| {
         let folder = entry.depth() > 0 && entry.file_type().is_dir();
         folder && output.is_some() && entry.path().canonicalize().ok() == output
     };
-    let mut files = Vec::new();
+    let mut found = Listing::default();
     for path in paths {
         if !path.is_dir() {
             let name = path.file_name().map_or_else(|| path.clone(), PathBuf::from);
-            files.push(ImageFile { path: path.clone(), name, named: true });
+            found.files.push(ImageFile { path: path.clone(), name, named: true });
             continue;
         }
-        let before = files.len();
+        let before = found.count();
         let entries = WalkDir::new(path).follow_links(true).sort_by_file_name().into_iter();
         for entry in entries.filter_entry(|entry| !is_output(entry)) {
-            let entry = entry.map_err(|error| Error::io("read", path)(error.into()))?;
-            if entry.file_type().is_file() && is_image(entry.path()) {
-                files.push(in_folder(path, entry.into_path()));
+            match entry {
+                Ok(entry) if entry.file_type().is_file() => found.take(path, entry.into_path()),
+                Ok(_) => {}
+                Err(error) => found.failed.push(unlisted(path, error)),
             }
         }
-        if files.len() == before {
+        if found.count() == before {
             return Err(Error::data(
                 path,
                 "holds no image (png, jpg, jpeg, webp, bmp, gif)",
@@ -58,29 +90,75 @@ pub fn list(paths: &[PathBuf], output: Option<&Path>) -> Result<Vec<ImageFile>> 
             ));
         }
     }
-    Ok(files)
+    Ok(found)
 }
 
-fn in_folder(folder: &Path, path: PathBuf) -> ImageFile {
-    let name = path.strip_prefix(folder).unwrap_or(&path).to_path_buf();
-    ImageFile { path, name, named: false }
+impl Listing {
+    fn count(&self) -> usize {
+        self.files.len() + self.unread.len() + self.failed.len()
+    }
+
+    fn take(&mut self, folder: &Path, path: PathBuf) {
+        if is_image(&path) {
+            let name = path.strip_prefix(folder).unwrap_or(&path).to_path_buf();
+            self.files.push(ImageFile { path, name, named: false });
+        } else if let Some(kind) = not_read(&path) {
+            self.unread.push((path, kind));
+        }
+    }
 }
 
-/// Reads files with all threads. Gives the images, as squares of `side`, with the places of their files in `files`;
-/// and those that cannot be read.
-pub fn read(files: &[ImageFile], side: usize) -> (Images, Vec<usize>, Vec<Failure>) {
-    let read = |file: &ImageFile| read_photo(&file.path).map(|photo: Photo| photo.square(side));
-    let squares: Vec<Result<Vec<u8>>> = files.par_iter().map(read).collect();
-    let (mut pixels, mut places, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+fn not_read(path: &Path) -> Option<&'static str> {
+    let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+    NOT_READ.iter().find(|(_, endings)| endings.contains(&ending.as_str())).map(|(kind, _)| *kind)
+}
+
+fn unlisted(folder: &Path, error: walkdir::Error) -> Failure {
+    let path = error.path().unwrap_or(folder).to_path_buf();
+    let error = match error.loop_ancestor() {
+        Some(above) => Error::data(
+            &path,
+            format!("is a link back to {}, in which it lies", above.display()),
+            "what is there is read once; remove the link",
+        ),
+        None => Error::io("read", &path)(error.into()),
+    };
+    Failure::new(&path, error)
+}
+
+/// Files that were read.
+pub struct Read {
+    /// The images, as squares.
+    pub images: Images,
+    /// Where the file of each lies among those asked for.
+    pub places: Vec<usize>,
+    /// SHA-256 of the file of each.
+    pub digests: Vec<String>,
+    /// The files that cannot be read.
+    pub failed: Vec<Failure>,
+}
+
+/// Reads files with all threads, as squares of `side`.
+pub fn read(files: &[ImageFile], side: usize) -> Read {
+    let read = |file: &ImageFile| {
+        let mut photo = read_photo(&file.path)?;
+        let digest = std::mem::take(&mut photo.digest);
+        Ok((photo.square(side), digest))
+    };
+    let squares: Vec<Result<(Vec<u8>, String)>> = files.par_iter().map(read).collect();
+    let mut pixels = Vec::new();
+    let (mut places, mut digests, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for (place, square) in squares.into_iter().enumerate() {
         match square {
-            Ok(square) => {
+            Ok((square, digest)) => {
                 pixels.extend(square);
                 places.push(place);
+                digests.push(digest);
             }
-            Err(error) => failures.push(Failure::new(&files[place], error)),
+            Err(error) => failed.push(Failure::new(&files[place].path, error)),
         }
     }
     let labels = vec![0; places.len()];
-    (Images { pixels: pixels.into(), labels, height: side, width: side }, places, failures)
+    let images = Images { pixels: pixels.into(), labels, height: side, width: side };
+    Read { images, places, digests, failed }
 }

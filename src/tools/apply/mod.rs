@@ -1,21 +1,37 @@
-//! A finished run put to use on image files: [`predict()`] classifies them, [`orient()`] says which way up they are.
+//! A finished run put to use on image files: [`predict()`] classifies them, [`orient()`] says which way up they are and
+//! turns them without loss; [`carry_out()`] does so by a plan, [`undo()`] takes it back.
 //!
 //! An image is seen as the run's own images were: the largest square in its middle, resized to the size of those.
 
 mod files;
+mod fix;
+mod log;
+mod lossless;
 mod orient;
+mod paths;
+mod plan;
 mod predict;
+mod review;
 mod run;
 mod targets;
+#[cfg(test)]
+mod tests;
 mod turns;
+mod undo;
+
+use std::path::Path;
 
 use serde::Serialize;
 
-pub use files::{ImageFile, list};
-pub use orient::{OrientRequest, Orientation, Orientations, orient};
+pub use files::{ImageFile, Listing, list};
+pub use lossless::How;
+pub use orient::{OrientRequest, Orientation, Orientations, Unread, orient};
+pub use paths::PathText;
+pub use plan::{Action, Applied, Turned, carry_out};
 pub use predict::{ImagePredictions, Prediction, predict};
 pub use targets::Fix;
 pub use turns::Turns;
+pub use undo::{Undone, undo};
 
 use crate::error::Error;
 
@@ -23,7 +39,8 @@ use crate::error::Error;
 #[derive(Debug, Serialize)]
 pub struct Failure {
     /// The file.
-    pub file: String,
+    #[serde(flatten)]
+    pub file: PathText,
     /// What is wrong.
     pub problem: String,
     /// The error itself.
@@ -32,7 +49,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    fn new(file: &ImageFile, error: Error) -> Self {
-        Self { file: file.path.display().to_string(), problem: error.to_string(), error }
+    fn new(path: &Path, error: Error) -> Self {
+        Self { file: PathText::new(path), problem: error.to_string(), error }
     }
 }

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::Failure;
-use super::files::{ImageFile, READ_AT_ONCE, read};
+use super::files::{ImageFile, READ_AT_ONCE, Read, read};
+use super::paths::PathText;
 use super::run::{finetuned, pretrained};
 use super::turns::Turns;
 use crate::device::{self, DeviceName};
@@ -33,7 +34,8 @@ pub struct ImagePredictions {
 #[derive(Debug, Serialize)]
 pub struct Prediction {
     /// The file.
-    pub file: String,
+    #[serde(flatten)]
+    pub file: PathText,
     /// The most likely class.
     pub class: String,
     /// How likely it is, as the classifier says.
@@ -69,7 +71,7 @@ pub fn predict(
         classes: classes.classes.clone(),
     };
     for files in files.chunks(READ_AT_ONCE) {
-        let (images, places, failed) = read(files, classes.side);
+        let Read { images, places, failed, .. } = read(files, classes.side);
         predictions.failed.extend(failed);
         if images.is_empty() {
             continue;
@@ -80,7 +82,7 @@ pub fn predict(
             let mut probabilities = logits;
             softmax(&mut probabilities, classes.classes.len());
             predictions.images.push(Prediction {
-                file: files[place].path.display().to_string(),
+                file: PathText::new(&files[place].path),
                 class: classes.classes[best].clone(),
                 probability: probabilities[best],
                 probabilities,

@@ -7,9 +7,12 @@ use std::fs;
 use std::path::{Component, Path, PathBuf};
 
 use super::files::ImageFile;
-use crate::data::Photo;
+use super::fix::{New, Old};
+use super::log::{Entry, Log, Undo, written};
+use super::lossless::How;
+use super::paths::PathText;
 use crate::error::{Error, Result};
-use crate::files::{create_directory, replace_keeping};
+use crate::files::{Replacement, create_directory, replace, sha256, write_copy};
 
 /// What becomes of images that are not upright.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,8 +24,25 @@ pub enum Fix {
         /// Write over copies that are already there.
         force: bool,
     },
-    /// They are turned where they are; the original stays beside, as `NAME.orig`.
-    InPlace,
+    /// They are turned where they are. Where a turn changes more than a few bytes, the original stays beside, as
+    /// `NAME.orig`.
+    InPlace {
+        /// The file that says how to undo it.
+        log: PathBuf,
+    },
+}
+
+impl Fix {
+    /// Begins the log, where there is one.
+    ///
+    /// # Errors
+    /// Those of [`Log::create`].
+    pub(super) fn log(&self) -> Result<Option<Log>> {
+        match self {
+            Self::Copies { .. } => Ok(None),
+            Self::InPlace { log } => Log::create(log).map(Some),
+        }
+    }
 }
 
 /// Ending of the originals that are kept; no ending of an image, so that they are not taken for one.
@@ -76,7 +96,7 @@ impl<'a> Targets<'a> {
                 files.iter().map(|file| folder.join(&file.name)).collect()
             }
             // A symbolic link stays one: what it leads to is turned.
-            Fix::InPlace => {
+            Fix::InPlace { .. } => {
                 let place = |path: &PathBuf| if path.is_symlink() { resolved(path) } else { path.clone() };
                 files.iter().map(|file| place(&file.path)).collect()
             }
@@ -88,7 +108,7 @@ impl<'a> Targets<'a> {
             Fix::Copies { folder, force } => {
                 targets.paths.iter().try_for_each(|path| targets.check_copy(path, folder, *force))?;
             }
-            Fix::InPlace => targets.paths.iter().try_for_each(|path| refuse_kept(path))?,
+            Fix::InPlace { .. } => targets.paths.iter().try_for_each(|path| refuse_kept(path))?,
         }
         Ok(targets)
     }
@@ -103,7 +123,7 @@ impl<'a> Targets<'a> {
                     problem: format!("{one} and {other} would both be written to {}", path.display()),
                     hint: "name them in two commands, with a folder each".into(),
                 },
-                Fix::InPlace => Error::Usage {
+                Fix::InPlace { .. } => Error::Usage {
                     problem: format!("{one} and {other} are one file"),
                     hint: "name it once".into(),
                 },
@@ -138,29 +158,47 @@ impl<'a> Targets<'a> {
         identity(path).is_some_and(|found| self.sources.contains(&found))
     }
 
-    /// Writes the upright version of image `index`.
+    /// Writes the upright version of image `index`; `log` is told before it takes the place of the old one.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::OutputExists`]; the original is then as it was.
-    pub fn write(&self, index: usize, upright: &Photo) -> Result<Written> {
+    pub fn write(&self, index: usize, old: &Old, new: &New, log: Option<&mut Log>) -> Result<Written> {
         let path = &self.paths[index];
-        match self.fix {
-            Fix::Copies { folder, force } => {
+        let modified = old.facts.modified().ok();
+        let log = match (self.fix, log) {
+            (Fix::InPlace { .. }, Some(log)) => log,
+            (Fix::Copies { folder, force }, _) => {
                 // Again, for the time since the plan was long, and names that differ may still be one.
                 self.check_copy(path, folder, *force)?;
                 create_directory(path.parent().unwrap_or(Path::new(".")))?;
-                upright.write(path)?;
-                Ok(Written { fixed: Some(path.clone()), original: None })
+                write_copy(path, &new.bytes, modified)?;
+                return Ok(Written { fixed: Some(path.clone()), original: None });
             }
-            Fix::InPlace => {
-                let original = kept(path);
-                if was_turned(path, &original)? {
-                    return Ok(Written { fixed: None, original: Some(original) });
-                }
-                replace_keeping(path, &original, &upright.encoded(path)?)?;
-                Ok(Written { fixed: Some(path.clone()), original: Some(original) })
+            (Fix::InPlace { log }, None) => {
+                return Err(Error::io("write", log)(std::io::ErrorKind::NotFound.into()));
             }
+        };
+        let original = kept(path);
+        if was_turned(path, &original)? {
+            return Ok(Written { fixed: None, original: Some(original) });
         }
+        let whole = resolved(path);
+        let undo = match &new.back {
+            Some(edits) => Undo::Edits(edits.clone()),
+            None => Undo::Original(PathText::new(&kept(&whole))),
+        };
+        let original = Some(original).filter(|_| new.how() == How::Pixels);
+        log.record(&Entry {
+            file: PathText::new(&whole),
+            before: old.digest.clone(),
+            after: sha256(&new.bytes),
+            modified: modified.map(written),
+            undo,
+        })?;
+        let replacement =
+            Replacement { content: &new.bytes, read: &old.facts, modified, original: original.as_deref() };
+        replace(path, &replacement)?;
+        Ok(Written { fixed: Some(path.clone()), original })
     }
 }
 

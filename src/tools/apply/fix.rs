@@ -1,0 +1,98 @@
+//! One image turned: read, changed without loss, compared, and written where it belongs.
+
+use std::fs::Metadata;
+use std::path::Path;
+
+use super::files::ImageFile;
+use super::log::Log;
+use super::lossless::{self, Change, How};
+use super::targets::{Targets, Written};
+use crate::data::{Photo, Rotation, decode_photo, read_photo_bytes};
+use crate::error::{Error, Result};
+use crate::files::sha256;
+
+/// A file that is to be turned.
+pub(super) struct Old {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Their SHA-256.
+    pub digest: String,
+    /// What the system said of it when they were read.
+    pub facts: Metadata,
+}
+
+impl Old {
+    /// Reads a file that had this digest when it was looked at.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read; [`Error::Data`] if it was changed since.
+    pub fn read(path: &Path, digest: &str) -> Result<Self> {
+        let (bytes, facts) = read_photo_bytes(path)?;
+        let found = sha256(&bytes);
+        if found != digest {
+            let problem = "was changed since it was looked at, and is left as it is";
+            return Err(Error::data(path, problem, "run `rotnet orient` on it again"));
+        }
+        Ok(Self { bytes, digest: found, facts })
+    }
+}
+
+/// What a file becomes.
+pub(super) struct New {
+    /// Its new bytes.
+    pub bytes: Vec<u8>,
+    /// Whether a few edits lead there, and which ones lead back.
+    pub back: Option<Vec<lossless::Edit>>,
+}
+
+impl New {
+    /// How the file was turned.
+    pub fn how(&self) -> How {
+        if self.back.is_some() { How::Tag } else { How::Pixels }
+    }
+}
+
+/// Undoes `rotation` of a file and writes the result to its target; says how.
+///
+/// # Errors
+/// Those of [`Old::read`] and of the place to write to; [`Error::Data`] if the file cannot be turned without loss.
+pub(super) fn fix(
+    file: &ImageFile,
+    digest: &str,
+    rotation: Rotation,
+    targets: &Targets,
+    (index, log): (usize, Option<&mut Log>),
+) -> Result<Written> {
+    let old = Old::read(&file.path, digest)?;
+    let refuse = |reason: String| {
+        Error::data(
+            &file.path,
+            format!("is not turned: {reason}"),
+            "it is left as it is; turn it with another program",
+        )
+    };
+    let new = turned(&old.bytes, rotation).map_err(refuse)?;
+    targets.write(index, &old, &new, log)
+}
+
+/// A file with `rotation` undone, which was decoded and shows the old picture turned, to the bit.
+///
+/// # Errors
+/// Why there is none.
+fn turned(old: &[u8], rotation: Rotation) -> Result<New, String> {
+    let damaged = || "its edits do not fit".to_owned();
+    // So many quarters counter-clockwise are undone by as many clockwise.
+    let new = match lossless::turn(old, rotation as u8)? {
+        Change::Whole(bytes) => New { bytes, back: None },
+        Change::Edits(edits) => New {
+            bytes: lossless::apply(old, &edits).ok_or_else(damaged)?,
+            back: Some(lossless::inverse(old, &edits).ok_or_else(damaged)?),
+        },
+    };
+    let expected: Photo = decode_photo(old)?.turned_back(rotation);
+    let found = decode_photo(&new.bytes).map_err(|problem| format!("what was made of it {problem}"))?;
+    match found.is_same_picture(&expected) {
+        true => Ok(new),
+        false => Err("what was made of it is not the same picture".into()),
+    }
+}
