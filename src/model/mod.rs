@@ -22,10 +22,11 @@ use serde::{Deserialize, Serialize};
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
+pub(crate) use encoder::{PATCH_SIDE, PATCH_THRESHOLD};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
 pub use norm::{BatchNorm, Mode};
-pub(crate) use norm::{MOMENTUM, is_running};
+pub(crate) use norm::{EPSILON, MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
 pub use readout::{Pool, Readout, Views};
 
@@ -283,6 +284,13 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// Shape of the features, if convolutions read them as a map.
+    pub fn map(&self) -> Option<ImageShape> {
+        self.map
+    }
+}
+
 impl Network for Classifier {
     const LAST_LAYER: &'static str = "output";
 
@@ -336,6 +344,11 @@ impl ImageClassifier {
     /// Puts an encoder and a classifier together as they are.
     pub fn of(encoder: Encoder, readout: Readout, classifier: Classifier) -> Self {
         Self { encoder, classifier, readout }
+    }
+
+    /// What the classifier sees of the encoder.
+    pub fn readout(&self) -> &Readout {
+        &self.readout
     }
 }
 

@@ -14,6 +14,7 @@ use serde::Serialize;
 pub use files::{ImageFile, list};
 pub use orient::{OrientRequest, Orientation, Orientations, orient};
 pub use predict::{ImagePredictions, Prediction, predict};
+pub(super) use run::finetuned;
 pub use targets::Fix;
 pub use turns::Turns;
 
