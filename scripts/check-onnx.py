@@ -32,23 +32,23 @@ RUNS = {
     "keras, mlp": [],
     "keras scaled, linear on standardised blocks": [
         "data.scale_pixels=true", "extract.layers=block3,block1", "extract.pool=2x2", "extract.views=flip",
-        "finetune.head=linear", "finetune.standardise=true"],
+        "finetune.head=linear", "finetune.hidden=[]", "finetune.standardise=true"],
     "keras, trained in full": ["finetune.mode=full", "data.scale_pixels=true", "pretrain.epochs=0"],
     "compact, mlp with batch norm, four views mirrored": [
         *COMPACT, "extract.layers=block2,block3", "extract.pool=gap", "extract.views=4+flip",
         "finetune.batch_norm=true", "finetune.hidden=16,8", "finetune.standardise=true"],
     "compact, every place in four views": [
-        *COMPACT, "data.scale_pixels=true", "extract.layers=block3", "extract.views=4", "finetune.head=linear"],
+        *COMPACT, "data.scale_pixels=true", "extract.layers=block3", "extract.views=4", "finetune.head=linear", "finetune.hidden=[]"],
     "compact whitened and normalised, ridge": [
-        *COMPACT, "encoder.whiten=true", "encoder.widths=54,24,32", "data.normalise=true", "finetune.head=ridge"],
+        *COMPACT, "encoder.whiten=true", "encoder.widths=54,24,32", "data.normalise=true", "finetune.head=ridge", "finetune.hidden=[]"],
     "rotnet-nin, conv": [
         "encoder.kind=rotnet-nin", "encoder.blocks=3", "data.normalise=true", "extract.layers=block1",
         "finetune.head=conv", "finetune.hidden=16,16"],
-    "patches, linear": ["encoder.kind=patches", "encoder.patches=60", "pretrain.epochs=0", "finetune.head=linear",
+    "patches, linear": ["encoder.kind=patches", "encoder.patches=60", "pretrain.epochs=0", "finetune.head=linear", "finetune.hidden=[]",
                         "finetune.standardise=true"],
     "patches triangle, ridge": [
         "encoder.kind=patches", "encoder.patches=60", "encoder.activation=triangle", "encoder.dictionary=kmeans",
-        "pretrain.epochs=0", "extract.layers=block1", "extract.pool=4x4", "finetune.head=ridge"],
+        "pretrain.epochs=0", "extract.layers=block1", "extract.pool=4x4", "finetune.head=ridge", "finetune.hidden=[]"],
 }
 SHARED = [f"data.image_size={SIDE}", "data.train_images=60", "pretrain.batch_size=32", "pretrain.epochs=1",
           "finetune.epochs=3", "finetune.batch_size=16"]
@@ -144,7 +144,7 @@ class Check:
         rows = {line.split(",")[1]: row for row, line in enumerate(lines)}
         assert len(rows) == IMAGES
         features = np.load(out / "export" / "test.npy")
-        features = features[[rows[str(Path(path).relative_to(self.folder / "images" / "test"))] for path in self.images]]
+        features = features[[rows[str(Path(path).relative_to(self.folder / "images"))] for path in self.images]]
         said = json.loads(self.call("predict", out, *self.images, "--format", "json", "--quiet"))
         assert [image["file"] for image in said["images"]] == list(self.images)
         classes = np.array([image["probabilities"] for image in said["images"]])
