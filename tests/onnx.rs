@@ -49,11 +49,13 @@ impl Message {
     }
 
     fn bytes(&self, field: u64) -> Vec<&[u8]> {
-        let bytes = |field| match field {
-            &Field::Bytes(ref bytes) => bytes.as_slice(),
-            Field::Number(_) => panic!("{field:?} is a number"),
-        };
-        self.all(field).iter().map(bytes).collect()
+        let fields = self.all(field).iter();
+        fields
+            .map(|field| match field {
+                Field::Bytes(bytes) => bytes.as_slice(),
+                Field::Number(_) => panic!("{field:?} is a number"),
+            })
+            .collect()
     }
 
     fn texts(&self, field: u64) -> Vec<String> {
