@@ -1,4 +1,4 @@
-//! Encoder and features for other programs.
+//! Networks and features for other programs.
 
 use serde_json::Value;
 
@@ -12,7 +12,7 @@ fn header(bytes: &[u8]) -> Value {
 }
 
 /// Numbers of a tensor in a safetensors file.
-fn tensor(bytes: &[u8], name: &str) -> Vec<f32> {
+pub fn tensor(bytes: &[u8], name: &str) -> Vec<f32> {
     let header = header(bytes);
     let offsets = header[name]["data_offsets"].as_array().unwrap();
     let [start, end] = [0, 1].map(|side| offsets[side].as_u64().unwrap() as usize);
@@ -90,4 +90,39 @@ fn features_are_the_same_numbers_in_every_format() {
     let images = String::from_utf8(folder.read("a/export/train-images.csv")).unwrap();
     assert_eq!(images.lines().nth(4), Some("3,3,cat"));
     folder.refuse("export nowhere", 1, &["nowhere/pretrain", "rotnet pretrain"]);
+}
+
+#[test]
+fn heads_go_with_their_encoder_and_formats_with_what_they_are_for() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a --set finetune.batch_norm=true"));
+    folder.succeed("extract --out a --quiet --force --layer block2 --pool gap");
+    folder.succeed("export a --what rotation,encoder,features --format csv --quiet");
+    assert!(folder.path("a/export/test.csv").exists() && !folder.path("a/export/test.npy").exists());
+    let rotation = header(&folder.read("a/export/rotation.safetensors"));
+    assert_eq!(rotation["output.weight"]["shape"], serde_json::json!([4, 64]));
+    assert_eq!(rotation["encoder.layers.0.conv.weight"]["shape"], serde_json::json!([32, 3, 3, 3]));
+    let described = |header: &Value| -> Value {
+        serde_json::from_str(header["__metadata__"]["rotnet"].as_str().unwrap()).unwrap()
+    };
+    assert_eq!(described(&rotation)["head"]["classes"], serde_json::json!(["0", "90", "180", "270"]));
+    // What `extract` read of the encoder goes with the encoder, and not with the head of pretraining.
+    let encoder = described(&header(&folder.read("a/export/encoder.safetensors")));
+    assert_eq!(encoder["readout"]["layers"], serde_json::json!(["block2"]));
+    assert_eq!(described(&rotation)["readout"]["layers"], serde_json::json!([]));
+
+    folder.succeed("export a --what classifier --quiet");
+    let bytes = folder.read("a/export/classifier.safetensors");
+    let head = &described(&header(&bytes))["head"];
+    assert_eq!((&head["kind"], &head["batch_norm"]), (&"classifier".into(), &true.into()));
+    assert_eq!(
+        (&head["hidden"], &head["output"]),
+        (&serde_json::json!([[64, 64]]), &serde_json::json!([64, 10]))
+    );
+    assert_eq!(head["classes"][3], "cat");
+    let own = tensor(&folder.read("a/finetune/checkpoint.safetensors"), "model.output.weight");
+    let torch = tensor(&bytes, "output.weight");
+    let (input, output) = (7, 9);
+    assert_eq!(torch[output * 64 + input], own[input * 10 + output]);
+    assert_eq!(header(&bytes)["hidden.0.norm.running_var"]["shape"], serde_json::json!([64]));
 }

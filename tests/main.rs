@@ -7,7 +7,7 @@ mod command_line; // help, config, output streams
 mod devices; // names of devices, several in a step, listing and checking them
 mod disk; // full disks, directories that cannot be written or went away
 mod encoders; // every encoder, read-out and head through the stages
-mod export; // encoder and features for other programs
+mod export; // networks and features for other programs
 mod fairness; // every config goes through `evaluate`, no baseline is held back, the test set is opened last
 mod finetuning; // a frozen encoder, rates by part, from scratch
 mod golden; // digests that every processor and instruction set must give
@@ -17,6 +17,7 @@ mod images; // image files as a data set; predict, data check
 mod joint; // classes and rotations learned at once
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
+mod onnx; // networks in the format of ONNX
 mod orient; // which way up images are; no image is ever lost
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod precision; // bf16: recorded, shown, kept

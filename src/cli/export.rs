@@ -1,4 +1,4 @@
-//! `rotnet export`: a run's encoder and features for other programs.
+//! `rotnet export`: a run's networks and features for other programs.
 
 use std::path::PathBuf;
 
@@ -12,12 +12,15 @@ use crate::tools::export::{self, Format, Request, What};
 /// Options of `export`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-encoder: encoder.safetensors with PyTorch's names and layout; examples/encoder.py loads it.
+encoder, classifier, rotation: {encoder,classifier,rotation}.safetensors with PyTorch's names and layout, which the \
+Python package loads (rotnet.load), or .onnx: input images, bytes [batch, height, width, 3]; outputs features, or logits \
+and probabilities; names of the classes in the metadata.
 features: {train,test}.npy (float32, a row an image) or .csv, and {train,test}-images.csv with number, name and \
 class of each image.
 
 Examples:
   rotnet export runs/a
+  rotnet export runs/a --what encoder,classifier --format onnx
   rotnet export runs/a --what encoder,features --format npy,csv --out exported")]
 pub struct ExportArguments {
     /// The run directory
@@ -26,10 +29,10 @@ pub struct ExportArguments {
     /// What to write
     #[arg(long, value_enum, value_delimiter = ',', default_value = "encoder")]
     pub what: Vec<What>,
-    /// Format of the features
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "npy")]
+    /// How to write it; each format goes with networks or with features [default: safetensors and npy]
+    #[arg(long, value_enum, value_delimiter = ',')]
     pub format: Vec<Format>,
-    /// Checkpoint, or the directory that holds it, instead of RUN/pretrain
+    /// Checkpoint of the encoder, or the directory that holds it, instead of RUN/pretrain
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
     /// Folder to write into (default: RUN/export)

@@ -25,11 +25,12 @@ use crate::kernels;
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
+pub(crate) use encoder::{PATCH_SIDE, PATCH_THRESHOLD};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
 pub use joint::{JointNetwork, Mixture, fresh_head};
 pub use norm::{BatchNorm, Mode};
-pub(crate) use norm::{MOMENTUM, is_running};
+pub(crate) use norm::{EPSILON, MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
 pub use readout::{Pool, Readout, Views};
 
@@ -323,6 +324,13 @@ impl Classifier {
     }
 }
 
+impl Classifier {
+    /// Shape of the features, if convolutions read them as a map.
+    pub fn map(&self) -> Option<ImageShape> {
+        self.map
+    }
+}
+
 impl Network for Classifier {
     const LAST_LAYERS: &'static [&'static str] = &["output"];
 
@@ -376,6 +384,11 @@ impl ImageClassifier {
     /// Puts an encoder and a classifier together as they are.
     pub fn of(encoder: Encoder, readout: Readout, classifier: Classifier) -> Self {
         Self { encoder, classifier, readout }
+    }
+
+    /// What the classifier sees of the encoder.
+    pub fn readout(&self) -> &Readout {
+        &self.readout
     }
 }
 

@@ -10,7 +10,7 @@ use crate::ranks::Share;
 /// Share of the newest batch in the running statistics (PyTorch's default).
 pub(crate) const MOMENTUM: f64 = 0.1;
 /// Added to the variance (PyTorch's default).
-const EPSILON: f32 = 1e-5;
+pub(crate) const EPSILON: f32 = 1e-5;
 
 /// What a network is run for.
 #[derive(Clone, Copy, Debug)]

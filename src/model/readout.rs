@@ -92,7 +92,7 @@ impl Views {
     }
 
     /// Whether features are averaged over an image and its mirror image.
-    pub(super) fn mirrored(self) -> bool {
+    pub fn mirrored(self) -> bool {
         matches!(self, Self::Flip | Self::FourFlip)
     }
 

@@ -15,7 +15,7 @@ use crate::math::random::{Purpose, generator};
 /// What images are shown for.
 pub enum Role {
     /// Upright; the label is this class of each of the images.
-    Classified(Vec<u8>),
+    Classified(Vec<u16>),
     /// In all four rotations; the label is the number of classes plus the number of quarter turns.
     Turned,
     /// The same in one rotation, at random.
@@ -134,7 +134,7 @@ impl<'a> MixedImages<'a> {
     }
 
     /// Rotation and label of what is drawn, the image at `place` of its portion.
-    fn answer(&self, drawn: &Drawn, place: usize) -> (Rotation, u8) {
+    fn answer(&self, drawn: &Drawn, place: usize) -> (Rotation, u16) {
         let portion = &self.portions[drawn.portion];
         let turns = match &portion.role {
             Role::Classified(classes) => return (Rotation::Upright, classes[place]),
@@ -145,7 +145,7 @@ impl<'a> MixedImages<'a> {
             }
         };
         let rotation = Rotation::from_turns(turns);
-        (rotation, (self.classes + rotation as usize) as u8)
+        (rotation, (self.classes + rotation as usize) as u16)
     }
 }
 
@@ -173,11 +173,11 @@ impl Samples for MixedImages<'_> {
         true
     }
 
-    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u8]) {
+    fn fill(&self, epoch: u64, samples: &[u32], inputs: &mut [f32], labels: &mut [u16]) {
         let drawn: Vec<Drawn> = samples.iter().map(|&sample| self.drawn(epoch, sample)).collect();
         let orders = self.orders(&drawn);
         let rows = inputs.par_chunks_exact_mut(self.values()).zip(labels).zip(&drawn);
-        let make = |latest: &mut Latest, ((row, label), drawn): ((&mut [f32], &mut u8), &Drawn)| {
+        let make = |latest: &mut Latest, ((row, label), drawn): ((&mut [f32], &mut u16), &Drawn)| {
             let key = (drawn.portion, drawn.pass);
             if latest.key != Some(key) {
                 *latest = Latest { key: Some(key), scratch: Scratch::default() };
@@ -206,7 +206,7 @@ mod tests {
     }
 
     /// Index of the image and label of every sample of an epoch.
-    fn epoch(samples: &MixedImages<'_>, epoch: u64) -> Vec<(usize, u8)> {
+    fn epoch(samples: &MixedImages<'_>, epoch: u64) -> Vec<(usize, u16)> {
         let indices: Vec<u32> = (0..samples.len() as u32).collect();
         let mut inputs = vec![0.0; indices.len() * samples.values()];
         let mut labels = vec![0; indices.len()];
@@ -258,7 +258,7 @@ mod tests {
         let (mut inputs, mut labels) = (vec![0.0; 6 * 12], vec![0; 6]);
         mixed(&images, Role::TurnedOnce, 3).fill(2, &part, &mut inputs, &mut labels);
         assert_eq!(labels, whole[5..11].iter().map(|one| one.1).collect::<Vec<_>>());
-        let turns = |number| -> Vec<u8> { epoch(&samples, number).iter().skip(1).map(|one| one.1).collect() };
+        let turns = |number| -> Vec<u16> { epoch(&samples, number).iter().skip(1).map(|one| one.1).collect() };
         assert!((0..6).flat_map(turns).filter(|label| *label > 3).count() > 20);
     }
 }

@@ -22,6 +22,7 @@ use crate::samples::Samples;
 pub use config::{EncoderConfig, EncoderKind};
 pub use layers::Layers;
 pub use patches::{Activation, Dictionary, Patches};
+pub(crate) use patches::{SIDE as PATCH_SIDE, THRESHOLD as PATCH_THRESHOLD};
 
 /// An encoder of whatever kind. Parameters are named as if there were no enum around them ([`super::Path`]).
 #[derive(Module, Debug)]

@@ -35,7 +35,7 @@ impl<'a> Unlabeled<'a> {
 }
 
 /// Different labels in a batch.
-const MOST_LABELS: usize = u8::MAX as usize + 1;
+const MOST_LABELS: usize = u16::MAX as usize + 1;
 
 /// The batches of the images of `labeled`, with their labels, and of those without.
 pub(in crate::stages) fn batches<'a>(

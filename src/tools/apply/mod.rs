@@ -29,6 +29,7 @@ pub use orient::{OrientRequest, Orientation, Orientations, Unread, orient};
 pub use paths::PathText;
 pub use plan::{Action, Applied, Turned, carry_out};
 pub use predict::{ImagePredictions, Prediction, predict};
+pub(super) use run::finetuned;
 pub use targets::Fix;
 pub use turns::Turns;
 pub use undo::{Undone, undo};

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 
 use super::turns::TurnFinder;
 use crate::config::{self, Overrides};
-use crate::data::{Images, Pixels};
+use crate::data::Images;
 use crate::error::{Error, Result};
 use crate::files::read_json;
 use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
@@ -14,7 +14,7 @@ use crate::progress::Stage;
 use crate::samples::Batch;
 use crate::samples::PlainImages;
 use crate::stages::{FinetuneSummary, describe};
-use crate::store::checkpoint::Checkpoint;
+use crate::store::checkpoint::{Checkpoint, Header};
 use crate::store::networks::{
     classifier_shape, load_classifier, load_encoder, load_image_classifier, load_rotation_network,
 };
@@ -48,9 +48,10 @@ fn side(path: &Path, checkpoint: &Checkpoint) -> Result<usize> {
 }
 
 /// From images to one logit a class, as `finetune` trained it.
-pub(super) struct ClassFinder {
-    network: ImageClassifier,
-    pixels: Pixels,
+pub(in crate::tools) struct ClassFinder {
+    pub(in crate::tools) network: ImageClassifier,
+    /// What the encoder's checkpoint says of itself.
+    pub(in crate::tools) header: Header,
     /// Names of the classes, by logit.
     pub classes: Vec<String>,
     /// Rows and columns of the images that it takes.
@@ -58,7 +59,7 @@ pub(super) struct ClassFinder {
 }
 
 /// Loads what `finetune` left in a run; `encoder` names a checkpoint with the encoder, if it is not the run's own.
-pub(super) fn finetuned(
+pub(in crate::tools) fn finetuned(
     run: &RunDirectory,
     encoder: Option<PathBuf>,
     device: &Device,
@@ -81,21 +82,21 @@ pub(super) fn finetuned(
         Some(_) => full(&path, &checkpoint, device)?,
         None => frozen(run, encoder, &path, &checkpoint, shape, device)?,
     };
-    let Loaded { network, side, pixels } = network;
-    Ok(ClassFinder { network, pixels, classes: summary.classes, side })
+    let Loaded { network, side, header } = network;
+    Ok(ClassFinder { network, header, classes: summary.classes, side })
 }
 
 struct Loaded {
     network: ImageClassifier,
     side: usize,
-    pixels: Pixels,
+    header: Header,
 }
 
 fn full(path: &Path, checkpoint: &Checkpoint, device: &Device) -> Result<Loaded> {
     Ok(Loaded {
         network: load_image_classifier(device, path, checkpoint)?,
         side: side(path, checkpoint)?,
-        pixels: checkpoint.header.pixels.clone(),
+        header: checkpoint.header.clone(),
     })
 }
 
@@ -127,7 +128,7 @@ fn frozen(
     let classifier = load_classifier(path, shape, checkpoint.parameters.clone(), device)?;
     Ok(Loaded {
         side: side(&place, &pretrained)?,
-        pixels: pretrained.header.pixels,
+        header: pretrained.header,
         network: ImageClassifier::of(encoder, readout, classifier),
     })
 }
@@ -135,7 +136,7 @@ fn frozen(
 impl ClassFinder {
     /// The logits of each image.
     pub fn logits(&self, images: &Images) -> Vec<Vec<f64>> {
-        let plain = PlainImages::all(images, &self.pixels);
+        let plain = PlainImages::all(images, &self.header.pixels);
         let indices: Vec<u32> = (0..images.len() as u32).collect();
         let (inputs, _) = Batch::new(&plain, 0, &indices).into_tensors(&self.network.encoder.device());
         let logits: Vec<f64> =

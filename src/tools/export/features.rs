@@ -13,6 +13,7 @@ use crate::store::features::{FeatureFiles, Features};
 /// Writes the features of both parts of the data set, and what each row belongs to.
 pub(super) fn write(
     features: &FeatureFiles,
+    formats: &[Format],
     files: &mut Files<'_>,
     reporter: &mut dyn Reporter,
 ) -> Result<()> {
@@ -27,7 +28,7 @@ pub(super) fn write(
         let rows = Features::load(&path, &manifest.origin, manifest.classes.len())?;
         let [images, width] = rows.shape();
         let content = format!("{images} rows of {width} features ({})", manifest.origin.layer);
-        if files.request.formats.contains(&Format::Npy) {
+        if formats.contains(&Format::Npy) {
             files.add(&format!("{part}.npy"), content.clone(), |path| write_npy(path, &rows))?;
             let name = format!("{part}-images.csv");
             let content = match rows.names().is_empty() {
@@ -37,7 +38,7 @@ pub(super) fn write(
             let content = content.to_owned();
             files.add(&name, content, |path| write_csv(path, &rows, &manifest.classes, false))?;
         }
-        if files.request.formats.contains(&Format::Csv) {
+        if formats.contains(&Format::Csv) {
             files.add(&format!("{part}.csv"), content, |path| {
                 write_csv(path, &rows, &manifest.classes, true)
             })?;

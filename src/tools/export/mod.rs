@@ -1,7 +1,11 @@
-//! A run's encoder and features in formats of other programs.
+//! A run's networks and features in formats of other programs.
 
-mod encoder;
+mod description;
 mod features;
+mod networks;
+mod onnx;
+mod tensors;
+mod torch;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,26 +16,54 @@ use tempfile::TempDir;
 
 use crate::error::{Error, Result};
 use crate::files::{create_directory, sync_directory, temporary_directory_in};
-use crate::progress::{Reporter, Stage};
+use crate::progress::{Event, Reporter};
 use crate::store::run_directory::RunDirectory;
-use crate::store::stage_directory::checkpoint_in;
+use networks::Network;
 
 /// What to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// The network, for PyTorch
+    /// The network that pretraining left, without its head
     Encoder,
+    /// Encoder and classifier
+    Classifier,
+    /// Encoder and rotation head
+    Rotation,
     /// The features of every image, as `extract` wrote them
     Features,
 }
 
-/// How to write features.
+/// How to write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// NumPy's
+    /// Networks: weights with PyTorch's names and layout
+    Safetensors,
+    /// Networks: for onnxruntime and others, from bytes of images on
+    Onnx,
+    /// Features: NumPy's
     Npy,
-    /// Text, a line an image
+    /// Features: text, a line an image
     Csv,
+}
+
+impl What {
+    /// The name of its files, without their ending.
+    fn stem(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Classifier => "classifier",
+            Self::Rotation => "rotation",
+            Self::Features => "features",
+        }
+    }
+
+    /// The formats it can be written in; the first where none is asked for.
+    fn formats(self) -> [Format; 2] {
+        match self {
+            Self::Features => [Format::Npy, Format::Csv],
+            Self::Encoder | Self::Classifier | Self::Rotation => [Format::Safetensors, Format::Onnx],
+        }
+    }
 }
 
 /// What [`export`] is asked for.
@@ -41,14 +73,30 @@ pub struct Request {
     pub run: RunDirectory,
     /// Kinds of files.
     pub what: Vec<What>,
-    /// Formats of the features.
+    /// Formats, each for what it is a format of; what none is for is written in the first that it has.
     pub formats: Vec<Format>,
-    /// A checkpoint, or its directory, other than the run's own.
+    /// A checkpoint of an encoder, or its directory, other than the run's own.
     pub checkpoint: Option<PathBuf>,
     /// The folder to write into.
     pub to: PathBuf,
     /// Write over files that are there.
     pub force: bool,
+}
+
+impl Request {
+    /// The formats to write `what` in.
+    fn formats(&self, what: What) -> Vec<Format> {
+        let possible = what.formats();
+        let asked: Vec<Format> =
+            possible.into_iter().filter(|format| self.formats.contains(format)).collect();
+        if asked.is_empty() { possible[..1].to_vec() } else { asked }
+    }
+
+    /// A format that nothing asked for can be written in.
+    fn idle_format(&self) -> Option<Format> {
+        let fits = |format: &Format| self.what.iter().any(|what| what.formats().contains(format));
+        self.formats.iter().copied().find(|format| !fits(format))
+    }
 }
 
 /// What [`export`] wrote.
@@ -71,16 +119,34 @@ pub struct ExportedFile {
 ///
 /// # Errors
 /// [`Error::OutputExists`] for a file that is there and not to be written over; [`Error::Checkpoint`] if the run has
-/// no such part or it is damaged; [`Error::Io`].
+/// no such part, it is damaged or cannot be written so; [`Error::Config`] if the encoder lacks what is read of it;
+/// [`Error::Io`].
 pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportReport> {
-    let mut files = Files::new(request)?;
-    if request.what.contains(&What::Encoder) {
-        let place = request.checkpoint.clone();
-        let place = place.unwrap_or_else(|| request.run.stage(Stage::Pretrain));
-        encoder::write(&checkpoint_in(&place), &mut files)?;
+    if let Some(format) = request.idle_format() {
+        let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+        reporter.report(Event::Warning(&format!(
+            "nothing is written as {name}, which {} take: --what names none",
+            match format {
+                Format::Npy | Format::Csv => "features",
+                Format::Safetensors | Format::Onnx => "networks (encoder, classifier, rotation)",
+            }
+        )));
     }
-    if request.what.contains(&What::Features) {
-        features::write(&request.run.features(), &mut files, reporter)?;
+    let mut files = Files::new(request)?;
+    let kinds = [What::Encoder, What::Classifier, What::Rotation, What::Features];
+    for what in kinds.into_iter().filter(|what| request.what.contains(what)) {
+        let formats = request.formats(what);
+        match Network::load(request, what)? {
+            None => features::write(&request.run.features(), &formats, &mut files, reporter)?,
+            Some(network) => {
+                if formats.contains(&Format::Safetensors) {
+                    torch::write(&network, what, &mut files)?;
+                }
+                if formats.contains(&Format::Onnx) {
+                    onnx::write(&network, what, &mut files)?;
+                }
+            }
+        }
     }
     files.put_in_place()
 }

@@ -184,7 +184,7 @@ fn joint_step(ranks: Arc<dyn Ranks>, replicas: usize, images: u32) -> Result<(Ve
     let replicas = Replicas::new(&vec![Device::flex(); replicas])?.with_ranks(ranks, &network)?;
     let mut whole = batch(0, images);
     let labels = whole.labels.iter().enumerate();
-    let labels = labels.map(|(row, turns)| if row % 4 == 0 { (row % 7) as u8 } else { 7 + turns });
+    let labels = labels.map(|(row, turns)| if row % 4 == 0 { (row % 7) as u16 } else { 7 + turns });
     whole.labels = labels.collect();
     let share = replicas.share(whole.labels.len());
     if let Some(share) = &share {

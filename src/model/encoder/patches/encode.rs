@@ -10,7 +10,7 @@ use super::shape::PatchShape;
 use crate::model::{ImageShape, Pool};
 
 /// Soft threshold of the two-sided activation (`encParam = 0.25`).
-pub(super) const THRESHOLD: f32 = 0.25;
+pub(crate) const THRESHOLD: f32 = 0.25;
 
 /// What follows the convolution, for one image.
 pub(super) struct Tail {

@@ -25,11 +25,12 @@ use crate::error::{Error, Result};
 use crate::model::conv::BlockShape;
 use crate::model::{ImageShape, Initialiser, Mode, Pool};
 use crate::samples::Samples;
+pub(crate) use encode::THRESHOLD;
 use layer::PatchLayer;
 use shape::PatchShape;
 
 /// Side of a patch (`rfSize = 6`).
-const SIDE: usize = 6;
+pub(crate) const SIDE: usize = 6;
 /// Most patches to compare with.
 pub(super) const MOST: usize = 4096;
 /// How places become features where no layer is named, as in the paper.
