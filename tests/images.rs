@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::support::Folder;
 
 /// A small encoder and a short run; `--out` and `--data` are left to the test.
-pub const SHORT: &str = "--quiet --seed 3 --set data.scale_pixels=true --set encoder.kind=compact \
+pub const SHORT: &str = "--quiet --seed 3 --set data.kind=folder --set data.scale_pixels=true --set encoder.kind=compact \
                      --set encoder.widths=[8,8] --set encoder.pools=[true,true] --set pretrain.batch_size=8 \
                      --set pretrain.epochs=2 --set finetune.epochs=4 --set finetune.batch_size=8";
 
@@ -278,13 +278,14 @@ fn the_folder_that_data_names_decides_the_kind_unless_it_is_set() {
     let folder = with_photos();
     fs::write(folder.path("cifar.json"), r#"{"data": {"kind": "cifar10"}, "finetune": {"epochs": 1}}"#)
         .unwrap();
-    let loud = SHORT.replace("--quiet ", "");
+    let short = SHORT.replace("--set data.kind=folder ", "");
+    let loud = short.replace("--quiet ", "");
     let outcome = folder.succeed(&format!("run {loud} --config cifar.json --data photos --out a"));
     let note =
         "note: photos is used with data.kind `folder`, which it holds, instead of `cifar10` as in cifar.json";
     assert!(outcome.stderr.contains(note), "{}", outcome.stderr);
     assert_eq!(folder.json("a/pretrain/config.json")["data"]["kind"], "folder");
-    folder.succeed(&format!("run {SHORT} --config cifar.json --data photos --out a --resume"));
+    folder.succeed(&format!("run {short} --config cifar.json --data photos --out a --resume"));
     folder.refuse(
         "run --config cifar.json --data photos --set data.kind=cifar10 --out b",
         1,
@@ -307,6 +308,34 @@ fn the_folder_that_data_names_decides_the_kind_unless_it_is_set() {
         "{}",
         planned.stderr
     );
+}
+
+#[test]
+fn a_folder_without_a_config_gets_the_recipe_the_size_and_the_epochs_that_suit_it() {
+    let folder = with_photos();
+    let shown = folder.succeed("config show --data photos");
+    let said = "note: photos: 32 images of 56 pixels on their shorter side (median); recipe `photos` at 48x48 for 60 epochs";
+    assert!(
+        shown.stderr.contains(said) && shown.stderr.contains("2.2 times as long as 32x32"),
+        "{}",
+        shown.stderr
+    );
+    let config = json(&shown.stdout);
+    assert_eq!((&config["data"]["image_size"], &config["pretrain"]["epochs"]), (&48.into(), &60.into()));
+    assert_eq!(config["pretrain"]["sizes"], serde_json::json!([{ "until": 0.45, "size": 32 }]));
+    let asked = "config show --data photos --quiet --set data.image_size=32 --set pretrain.epochs=3";
+    let config = json(&folder.succeed(asked).stdout);
+    assert_eq!((&config["data"]["image_size"], &config["pretrain"]["epochs"]), (&32.into(), &3.into()));
+    assert_eq!(config["pretrain"]["sizes"], serde_json::json!([{ "until": 0.4, "size": 24 }]));
+    // As asked for by name, whatever the folder is like.
+    let named = json(&folder.succeed("config show photos --data photos --quiet").stdout);
+    assert_eq!(named["data"]["image_size"], 64);
+
+    let small = "--set encoder.widths=[8,8] --set encoder.pools=[true,true] --set extract.layers=[\"block2\"] \
+                 --set pretrain.epochs=1 --set pretrain.batch_size=8 --set finetune.epochs=1";
+    folder.succeed(&format!("run --data photos --quiet {small}"));
+    assert_eq!(folder.json("runs/photos/pretrain/config.json")["data"]["image_size"], 48);
+    assert!(folder.json("runs/photos/finetune/summary.json")["test_accuracy"].is_number());
 }
 
 #[test]
@@ -392,11 +421,12 @@ fn cifar_100_trains_on_either_label() {
         }
         fs::write(directory.join(name), bytes).unwrap();
     }
-    folder.succeed(&format!("run {SHORT} --data data --out fine"));
+    let short = SHORT.replace("data.kind=folder", "data.kind=cifar100");
+    folder.succeed(&format!("run {short} --data data --out fine"));
     let fine = folder.json("fine/finetune/summary.json");
     assert_eq!(fine["classes"].as_array().unwrap().len(), 100);
     assert_eq!(fine["dataset"]["name"], "CIFAR-100 layout, fine labels");
-    folder.succeed(&format!("run {SHORT} --data data --out coarse --set data.coarse_labels=true"));
+    folder.succeed(&format!("run {short} --data data --out coarse --set data.coarse_labels=true"));
     assert_eq!(folder.json("coarse/finetune/summary.json")["classes"].as_array().unwrap().len(), 20);
     assert!(folder.succeed("data info data").stdout.contains("class 99"));
     assert!(folder.succeed("data info data").stdout.contains("2 files read, 0 of them damaged"));

@@ -23,6 +23,7 @@ mod ranks;
 mod report;
 mod shell;
 mod signals;
+mod suitable;
 mod sweep;
 mod table;
 mod time_left;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, ValueHint};
 
-use super::{display, note};
+use super::{display, note, suitable};
 use crate::config::{self, Config, Document, Overrides};
 use crate::data::{self, DataKind};
 use crate::error::{Error, Result};
@@ -146,12 +146,15 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The named recipe or file, by default the quickstart, with `overrides` applied; the kind of data set is detected
-    /// in `--data`, unless `--set` names it.
+    /// The named recipe or file, by default what suits a folder of images or else the quickstart, with `overrides` applied;
+    /// the kind of data set is detected in `--data`, unless `--set` names it.
     ///
     /// # Errors
     /// Those of [`Document::named`] and [`Document::config`].
     pub fn load(&self, path: Option<&Path>, mut overrides: Overrides) -> Result<Config> {
+        if let (None, Some(folder)) = (path, self.folder()) {
+            return suitable::config(folder, overrides, &mut *display::reporter(self.output.quiet));
+        }
         let load = |overrides: &Overrides| match path {
             Some(name) => Document::named(name)?.config(overrides),
             None => config::resolve(config::QUICKSTART, "recipe quickstart", overrides),
@@ -163,6 +166,13 @@ impl Settings {
             overrides.set("data.kind", kind.name());
         }
         load(&overrides)
+    }
+
+    /// The folder of images in `--data` that a recipe is to be chosen for: neither `--config` nor `--set` speaks of one.
+    pub(super) fn folder(&self) -> Option<&Path> {
+        let named = self.config.is_some() || self.set.iter().any(|set| set.starts_with("data.kind="));
+        let folder = self.data.as_deref().filter(|_| !named)?;
+        (data::detect(folder) == Some(DataKind::Folder)).then_some(folder)
     }
 
     /// What the command line sets in the config.

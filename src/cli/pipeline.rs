@@ -9,7 +9,7 @@ use super::options::RunArguments;
 use super::plan::{self, PretrainArguments};
 use super::ranks::{leads, world};
 use super::signals::Stoppable;
-use super::{display, on_threads, print_json, print_line, resolve};
+use super::{display, on_threads, print_json, print_line, resolve, suitable};
 use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
@@ -185,6 +185,7 @@ fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
     let path = match (&arguments.out, &arguments.settings.config) {
         (Some(out), _) => out.clone(),
         (None, Some(config)) => Path::new(RUNS).join(config::run_name(config)?),
+        (None, None) if arguments.settings.folder().is_some() => Path::new(RUNS).join(suitable::RECIPE),
         (None, None) => QUICKSTART_RUN.into(),
     };
     Ok(RunDirectory::new(&path))

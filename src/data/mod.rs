@@ -31,8 +31,8 @@ pub use decode::{
 pub use describe::{DatasetInfo, Description, PartInfo, info};
 pub use images::{CHANNELS, Images, PixelBytes};
 pub use kinds::{
-    FetchReport, FetchRequest, FileFacts, FileReport, Known, SCENES_SEED, SCENES_VERSION, SynthReport,
-    detect, detect_other, fetch, generate, open, open_or_stand_in,
+    FetchReport, FetchRequest, FileFacts, FileReport, Known, SCENES_SEED, SCENES_VERSION, Survey,
+    SynthReport, detect, detect_other, fetch, generate, open, open_or_stand_in, survey,
 };
 pub use pixels::{PixelTable, Pixels};
 pub(crate) use resize::Shrink;

@@ -258,7 +258,8 @@ mod tests {
         let (mut inputs, mut labels) = (vec![0.0; 6 * 12], vec![0; 6]);
         mixed(&images, Role::TurnedOnce, 3).fill(2, &part, &mut inputs, &mut labels);
         assert_eq!(labels, whole[5..11].iter().map(|one| one.1).collect::<Vec<_>>());
-        let turns = |number| -> Vec<u16> { epoch(&samples, number).iter().skip(1).map(|one| one.1).collect() };
+        let turns =
+            |number| -> Vec<u16> { epoch(&samples, number).iter().skip(1).map(|one| one.1).collect() };
         assert!((0..6).flat_map(turns).filter(|label| *label > 3).count() > 20);
     }
 }

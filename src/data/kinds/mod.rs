@@ -21,6 +21,7 @@ pub use cifar10::{FetchReport, FetchRequest, fetch};
 pub(crate) use cifar10::{RECORD, TEST_FILE, load_test, unpack};
 #[cfg(test)]
 pub(crate) use cifar10::{RECORD_FILE, TRAIN_FILES, good_archive as unpack_seed};
+pub use folder::{Survey, survey};
 pub use kind::{FileReport, Known, Verification};
 pub use records::FileFacts;
 pub use scenes::{SCENES_SEED, SCENES_VERSION, SynthReport, generate};

@@ -4,6 +4,7 @@ mod build;
 mod cache;
 mod format;
 mod listed;
+mod survey;
 mod tree;
 
 use std::collections::HashSet;
@@ -17,6 +18,7 @@ use crate::data::images::Images;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter};
 use cache::{Cache, Part};
+pub use survey::{Survey, survey};
 use tree::{Entry, Tree};
 
 /// Number of broken files, or of classes, that a warning names; `rotnet data info` names all files.

@@ -1,0 +1,86 @@
+//! Which recipe suits a folder of images that is trained on without a config.
+
+use std::path::Path;
+
+use crate::config::{Config, Document, Overrides};
+use crate::data::{Survey, survey};
+use crate::error::Result;
+use crate::progress::{Event, Reporter};
+
+/// The recipe of folders.
+pub const RECIPE: &str = "photos";
+/// Images that training is to see, each in four rotations, however few there are: as many as `cpu-10min` does (6 epochs of
+/// 50,000).
+const SEEN: usize = 300_000;
+/// Epochs of at least, and at most, so many.
+const EPOCHS: [usize; 2] = [6, 60];
+/// Sides of images from the smallest, with those that training begins with: the share of all steps until which a size is
+/// used, as measured for `cpu-10min` (24 of 32 pixels).
+const SIDES: [(usize, &[(f64, usize)]); 3] =
+    [(32, &[(0.4, 24)]), (48, &[(0.45, 32)]), (64, &[(0.45, 32), (0.75, 48)])];
+
+/// The config for the folder, with what `overrides` set; two lines say what was chosen and why.
+///
+/// # Errors
+/// Those of [`Document::config`].
+pub fn config(folder: &Path, mut overrides: Overrides, reporter: &mut dyn Reporter) -> Result<Config> {
+    let recipe = Document::named(Path::new(RECIPE))?;
+    let asked = recipe.config(&overrides)?;
+    let Some(found) = survey(folder, asked.data.labels.as_deref()) else {
+        return Ok(asked);
+    };
+    let plain = recipe.config(&Overrides::default())?;
+    let side = match asked.data.image_size == plain.data.image_size {
+        true => suitable_side(found.side),
+        false => asked.data.image_size,
+    };
+    overrides.set("data.image_size", side);
+    if let Some((_, sizes)) = SIDES.iter().find(|(known, _)| *known == side)
+        && asked.pretrain.sizes == plain.pretrain.sizes
+    {
+        let sizes = sizes.iter().map(|(until, size)| serde_json::json!({ "until": until, "size": size }));
+        overrides.set("pretrain.sizes", sizes.collect::<Vec<_>>());
+    }
+    if asked.pretrain.epochs == plain.pretrain.epochs && asked.pretrain.steps.is_none() {
+        overrides.set("pretrain.epochs", epochs(found.images));
+    }
+    let config = recipe.config(&overrides)?;
+    say(folder, found, &config, reporter);
+    Ok(config)
+}
+
+/// The largest side that images do not have to be enlarged to.
+fn suitable_side(found: usize) -> usize {
+    SIDES.iter().rev().map(|(side, _)| *side).find(|&side| side <= found).unwrap_or(SIDES[0].0)
+}
+
+fn epochs(images: usize) -> usize {
+    let [least, most] = EPOCHS;
+    (SEEN / images.max(1)).clamp(least, most)
+}
+
+fn say(folder: &Path, Survey { images, side }: Survey, config: &Config, reporter: &mut dyn Reporter) {
+    let (size, epochs) = (config.data.image_size, config.pretrain.epochs);
+    reporter.report(Event::Note(&format!(
+        "{}: {images} images of {side} pixels on their shorter side (median); recipe `{RECIPE}` at {size}x{size} for {epochs} \
+         epochs (--config chooses another)",
+        folder.display()
+    )));
+    let times = (size * size) as f64 / (32.0 * 32.0);
+    let smaller = match size > 32 {
+        true => format!("; {size}x{size} takes {times:.1} times as long as 32x32 (--set data.image_size=32)"),
+        false => String::new(),
+    };
+    reporter.report(Event::Note(&format!("--dry-run says how long this takes{smaller}")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_not_enlarged_and_few_of_them_are_seen_more_often() {
+        assert_eq!([20, 32, 47, 48, 63, 64, 3000].map(suitable_side), [32, 32, 32, 48, 48, 64, 64]);
+        assert_eq!([0, 100, 10_000, 50_000, 1_000_000].map(epochs), [60, 60, 30, 6, 6]);
+    }
+}
