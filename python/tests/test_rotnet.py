@@ -9,6 +9,9 @@ import contextlib
 import importlib.util
 import io
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -106,6 +109,19 @@ class OnARun(unittest.TestCase):
         before = (self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes()
         rotnet.run(out="runs/a", existing="resume", progress=False, **SMALL)
         self.assertEqual((self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes(), before)
+
+    @unittest.skipUnless(os.name == "posix", "signals")
+    def test_an_interruption_saves_the_state(self) -> None:
+        code = "import rotnet; rotnet.run(out='runs/long', data={'train_images': 300}, pretrain={'epochs': 100000})"
+        words = [sys.executable, "-c", code]
+        for all_of_the_group in (False, True):
+            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+                assert process.stderr is not None
+                said = next(line for line in process.stderr if "epoch" in line)
+                (os.killpg if all_of_the_group else os.kill)(process.pid, signal.SIGINT)
+                rest = process.stderr.read()
+            self.assertRegex(rest, r"KeyboardInterrupt: pretrain: stopped by .*saved; continue with .*--resume", said)
+            words[2] = code.replace("out=", "existing='resume', out=")
 
     @unittest.skipUnless(HAS_TORCH, "needs torch and safetensors")
     def test_networks_are_modules_that_give_the_features(self) -> None:
