@@ -100,10 +100,20 @@ class OnARun(unittest.TestCase):
         self.assertEqual(raised.exception.code, 2)
         with self.assertRaises(ValueError):
             rotnet.run(existing="replace")
+        with self.assertRaisesRegex(ValueError, "extract goes on in a run's directory"):
+            rotnet.run(command="extract")
         with self.assertRaises(FileNotFoundError):
             rotnet.features("runs/b")
         with self.assertRaises(FileNotFoundError):
             rotnet.metrics("runs/b")
+
+    def test_stages_go_one_by_one_and_a_run_without_a_name_gets_one(self) -> None:
+        settings = {**SMALL, "pretrain": {"epochs": 0}, "progress": False}
+        self.assertEqual(rotnet.run(command="pretrain", out="runs/parts", **settings), Path("runs/parts"))
+        rotnet.run(command="extract", out="runs/parts", progress=False)
+        self.assertEqual(list(rotnet.metrics("runs/parts")), ["pretrain", "extract"])
+        self.assertEqual(rotnet.run(**settings), Path("runs/quickstart"))
+        self.assertTrue((Path("runs/quickstart") / "finetune" / "summary.json").exists())
 
     def test_a_finished_run_goes_on_without_work(self) -> None:
         before = (self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes()
