@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -45,8 +46,8 @@ def binary() -> str:
 def call(arguments: Sequence[str | os.PathLike[str]], progress: bool = False) -> str:
     """Runs the program and returns its standard output; with `progress`, standard error goes to sys.stderr line by line.
 
-    Raises `Error` with the line of error if the program fails. If Python is interrupted, the program is asked to stop,
-    saves its state, and the interruption goes on.
+    Raises `Error` with the line of error if the program fails. If Python is interrupted, the program is asked to stop
+    and saves its state; then the interruption goes on, with the program's line.
     """
     words = [binary(), *(os.fspath(word) for word in arguments)]
     # A file for the output, so that only one stream has to be read while the program works.
@@ -58,8 +59,10 @@ def call(arguments: Sequence[str | os.PathLike[str]], progress: bool = False) ->
             try:
                 error = _follow(process.stderr, progress)
             except KeyboardInterrupt:
-                process.terminate()
-                raise
+                # A terminal sends the program the interruption as well, and a second one would end it at once; this
+                # signal asks for the same, and never does.
+                process.send_signal(getattr(signal, "SIGUSR1", signal.SIGTERM))
+                raise KeyboardInterrupt(_follow(process.stderr, progress)) from None
         if process.returncode:
             raise Error(error or f"rotnet ended with status {process.returncode}", process.returncode)
         output.seek(0)
@@ -67,12 +70,14 @@ def call(arguments: Sequence[str | os.PathLike[str]], progress: bool = False) ->
 
 
 def _follow(lines: IO[str], progress: bool) -> str:
-    """Passes lines on; returns the last one that says what is wrong."""
-    error = ""
+    """Passes lines on; returns the one that says what is wrong, or else the last."""
+    error, last = "", ""
     for line in lines:
         if line.startswith("error: "):
             error = line.removeprefix("error: ").strip()
-        elif progress:
+            continue
+        last = line.strip() or last
+        if progress:
             sys.stderr.write(line)
             sys.stderr.flush()
-    return error
+    return error or last

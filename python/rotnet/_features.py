@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 #: Format of feature files that is read here.
 FORMAT, VERSION = "rotnet-features", 3
-_TYPES = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
+_TYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "U8": np.dtype("u1")}
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,11 @@ def _part(path: Path) -> Part:
     def tensor(name: str) -> NDArray[Any]:
         info = header[name]
         shape = tuple(info["shape"])
+        kind = _TYPES[info["dtype"]]
         if 0 in shape:
-            return np.empty(shape, _TYPES[info["dtype"]])
-        return np.memmap(path, _TYPES[info["dtype"]], "r", 8 + length + info["data_offsets"][0], shape)
+            return np.empty(shape, kind)
+        mapped: NDArray[Any] = np.memmap(path, kind, "r", 8 + length + info["data_offsets"][0], shape)
+        return mapped
 
     joined = bytes(tensor("names")).decode("utf-8") if "names" in header else ""
     return Part(values=tensor("features"), labels=tensor("labels"), names=joined.split("\0") if joined else [])

@@ -34,4 +34,5 @@ def load(
         what = "classifier" if (Path(run) / "finetune" / "summary.json").exists() else "encoder"
     with tempfile.TemporaryDirectory() as folder:
         call(["export", run, "--what", what, "--format", "safetensors", "--out", folder, "--quiet"])
-        return network.load(Path(folder) / f"{what}.safetensors")
+        module: nn.Module = network.load(Path(folder) / f"{what}.safetensors")
+        return module

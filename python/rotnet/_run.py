@@ -26,7 +26,7 @@ def run(
     """Trains, as `rotnet run` does, and returns the directory of the run.
 
     `config`: the name of a recipe (`rotnet config list`), a file, or a dictionary; if absent, the quickstart. `out` and
-    `data` are the options of that name; `data` may also be settings of its section of the config. `command`: `run`, or one stage: `pretrain`, `extract`, `finetune`. `existing`:
+    `data` are the options of that name; `data` may also be settings of its section of the config. `command`: `run`, or one stage, which needs `out`: `pretrain`, `extract`, `finetune`. `existing`:
     `resume` or `force`; if absent, results that are there are an error. With `progress`, what the program says while it
     works goes to sys.stderr. `settings` change the config: `seed=5`, `pretrain={"epochs": 3}`,
     `encoder={"kind": "compact"}`.
@@ -35,6 +35,8 @@ def run(
     """
     if existing not in (None, "resume", "force"):
         raise ValueError(f"existing must be 'resume', 'force' or None, got {existing!r}")
+    if command != "run" and out is None:
+        raise ValueError(f"{command} goes on in a run's directory: name it with out")
     words: list[str | os.PathLike[str]] = [command, "--json"]
     words += [] if progress else ["--quiet"]
     words += [f"--{existing}"] if existing else []
@@ -51,8 +53,7 @@ def run(
             config = path
         words += ["--config", config] if config is not None else []
         result = json.loads(call(words, progress))
-    place = result.get("run", out)
-    return Path(place) if place is not None else Path("runs")
+    return Path(result["run"] if out is None else out)
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from typing import Any, Union
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -37,18 +37,22 @@ class Layer(nn.Module):
         overlapping: str | None = None,
     ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(*channels, kernel, padding=padding, bias=not norm)
+        self.conv = nn.Conv2d(channels[0], channels[1], kernel, padding=padding, bias=not norm)
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.norm = nn.BatchNorm2d(channels[1]) if norm else nn.Identity()
         pools = {"max": nn.MaxPool2d(3, 2, 1), "average": nn.AvgPool2d(3, 2, 1)}
         self.last = pools[overlapping] if overlapping else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.relu(self.norm(self.pool(self.conv(x)))))
+        x = self.last(torch.relu(self.norm(self.pool(self.conv(x)))))
+        return x
 
 
 class Encoder(nn.Module):
     """Images, uint8 [batch, height, width, 3], to the features of the last layer."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, description: dict[str, Any]) -> None:
         super().__init__()
@@ -93,7 +97,7 @@ class Encoder(nn.Module):
     def blocks(self, images: Tensor, layers: Sequence[str], pool: str) -> Tensor:
         """The features of an image as it is: of the last layer, or of blocks, channels last."""
         if not layers:
-            return self(images)
+            return self.forward(images)
         outputs = list(self.outputs(images))
         side = {"none": None, "gap": 1, "2x2": 2, "4x4": 4, "8x8": 8}[pool]
         chosen = [outputs[int(layer.removeprefix("block")) - 1] for layer in layers]
@@ -103,6 +107,9 @@ class Encoder(nn.Module):
 
 class Standardise(nn.Module):
     """Features less a mean, times a factor."""
+
+    mean: Tensor
+    factor: Tensor
 
     def __init__(self, features: int) -> None:
         super().__init__()
@@ -141,7 +148,7 @@ class Classifier(nn.Module):
             inputs = height * width * channels
         self.standardise = Standardise(inputs) if head["standardise"] else nn.Identity()
         self.convolutions = nn.ModuleList(Layer(**layer) for layer in head["convolutions"])
-        self.hidden = nn.ModuleList(Hidden(*shape, head["batch_norm"]) for shape in hidden)
+        self.hidden = nn.ModuleList(Hidden(inputs, outputs, head["batch_norm"]) for inputs, outputs in hidden)
         self.output = nn.Linear(*head["output"])
 
     def head(self, features: Tensor) -> Tensor:
@@ -154,7 +161,8 @@ class Classifier(nn.Module):
             x = x.mean((2, 3))
         for layer in self.hidden:
             x = layer(x)
-        return self.output(x)
+        logits: Tensor = self.output(x)
+        return logits
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.encoder.read(images, **self.readout))
@@ -165,16 +173,21 @@ class RotationHead(Classifier):
 
     def probabilities(self, images: Tensor) -> Tensor:
         """How likely an image was turned by each of them, all four views of it taken together, as `rotnet orient` says."""
-        views = [self(torch.rot90(images, turn, (1, 2))).log_softmax(1) for turn in range(4)]
+        views = [self.forward(torch.rot90(images, turn, (1, 2))).log_softmax(1) for turn in range(4)]
         # An image that is shown with so many more turns has its own and these.
         return torch.stack([view.roll(-turn, 1) for turn, view in enumerate(views)]).mean(0).softmax(1)
 
 
-def load(path: Union[str, PathLike[str]]) -> Union[Encoder, Classifier, RotationHead]:
+def load(path: str | PathLike[str]) -> Encoder | Classifier:
     """The network in a file, ready for use."""
     with safe_open(path, "pt") as file:
         description = json.loads(file.metadata()["rotnet"])
-        kinds = {None: Encoder, "classifier": Classifier, "rotation": RotationHead}
+        kinds: dict[str | None, type[Encoder | Classifier]] = {
+            None: Encoder,
+            "classifier": Classifier,
+            "rotation": RotationHead,
+        }
         network = kinds[(description.get("head") or {}).get("kind")](description)
         network.load_state_dict({name: file.get_tensor(name) for name in file.keys()})
-    return network.eval()
+    network.eval()
+    return network

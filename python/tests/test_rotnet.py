@@ -9,6 +9,9 @@ import contextlib
 import importlib.util
 import io
 import os
+import signal
+import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -97,15 +100,38 @@ class OnARun(unittest.TestCase):
         self.assertEqual(raised.exception.code, 2)
         with self.assertRaises(ValueError):
             rotnet.run(existing="replace")
+        with self.assertRaisesRegex(ValueError, "extract goes on in a run's directory"):
+            rotnet.run(command="extract")
         with self.assertRaises(FileNotFoundError):
             rotnet.features("runs/b")
         with self.assertRaises(FileNotFoundError):
             rotnet.metrics("runs/b")
 
+    def test_stages_go_one_by_one_and_a_run_without_a_name_gets_one(self) -> None:
+        settings = {**SMALL, "pretrain": {"epochs": 0}, "progress": False}
+        self.assertEqual(rotnet.run(command="pretrain", out="runs/parts", **settings), Path("runs/parts"))
+        rotnet.run(command="extract", out="runs/parts", progress=False)
+        self.assertEqual(list(rotnet.metrics("runs/parts")), ["pretrain", "extract"])
+        self.assertEqual(rotnet.run(**settings), Path("runs/quickstart"))
+        self.assertTrue((Path("runs/quickstart") / "finetune" / "summary.json").exists())
+
     def test_a_finished_run_goes_on_without_work(self) -> None:
         before = (self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes()
         rotnet.run(out="runs/a", existing="resume", progress=False, **SMALL)
         self.assertEqual((self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes(), before)
+
+    @unittest.skipUnless(os.name == "posix", "signals")
+    def test_an_interruption_saves_the_state(self) -> None:
+        code = "import rotnet; rotnet.run(out='runs/long', data={'train_images': 300}, pretrain={'epochs': 100000})"
+        words = [sys.executable, "-c", code]
+        for all_of_the_group in (False, True):
+            with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
+                assert process.stderr is not None
+                said = next(line for line in process.stderr if "epoch" in line)
+                (os.killpg if all_of_the_group else os.kill)(process.pid, signal.SIGINT)
+                rest = process.stderr.read()
+            self.assertRegex(rest, r"KeyboardInterrupt: pretrain: stopped by .*saved; continue with .*--resume", said)
+            words[2] = code.replace("out=", "existing='resume', out=")
 
     @unittest.skipUnless(HAS_TORCH, "needs torch and safetensors")
     def test_networks_are_modules_that_give_the_features(self) -> None:

@@ -92,7 +92,7 @@ Example:
     Predict(PredictArguments),
     /// Say which way up image files are, and write upright copies
     Orient(OrientArguments),
-    /// Write a run's encoder and features for other programs
+    /// Write a run's networks and features for other programs
     Export(ExportArguments),
     /// Download, describe, check or generate data sets
     Data {

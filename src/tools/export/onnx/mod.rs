@@ -24,16 +24,24 @@ use super::tensors::Tensors;
 use super::{Files, What};
 use crate::data::Pixels;
 use crate::device::environment::VERSION;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::write_atomically;
 use crate::model::{ImageShape, Pool, ROTATIONS, Views};
 
 /// The pooling of encoder `patches` where no layer is named.
 const QUADRANTS: Pool = Pool::Two;
 
+/// The largest message that readers of protocol buffers take.
+const LARGEST: usize = i32::MAX as usize;
+
 /// Writes `encoder.onnx`, `classifier.onnx` or `rotation.onnx`.
 pub(super) fn write(network: &Network, what: What, files: &mut Files<'_>) -> Result<()> {
     let bytes = model(network, what.stem()).map_err(|problem| refuse(network, problem))?;
+    if bytes.len() > LARGEST {
+        let problem = format!("would be {} bytes of ONNX, which ends at 2 GiB", bytes.len());
+        let hint = "pool what the head sees (extract.pool), or write it as safetensors";
+        return Err(Error::checkpoint(&network.path, problem, hint));
+    }
     let content = network.describe("ONNX")?;
     files.add(&format!("{}.onnx", what.stem()), content, |path| {
         write_atomically(path, |out| out.write_all(&bytes))
