@@ -23,7 +23,7 @@ macro_rules! recipes {
 }
 
 /// Every file in `configs/`, in the order in which they are listed.
-pub static RECIPES: [Recipe; 11] = recipes![
+pub static RECIPES: [Recipe; 12] = recipes![
     "quickstart",
     "keras",
     "keras-scaled",
@@ -31,6 +31,7 @@ pub static RECIPES: [Recipe; 11] = recipes![
     "compact",
     "fine-tune",
     "low-label",
+    "self-training",
     "patches",
     "rotnet-paper",
     "rotnet-paper-linear",
