@@ -66,17 +66,20 @@ fn every_recipe_goes_through_evaluate() {
         if config["data"]["labels_per_class"].is_number() {
             small += " --set data.labels_per_class=3";
         }
+        if finetune["self_training"].is_object() {
+            small += " --set finetune.self_training.steps=4";
+        }
         folder.succeed(&format!("run {small} --out {name}"));
         folder.succeed(&format!("evaluate {name} {VERDICT}"));
         let conv = finetune["head"] == "conv";
-        let lacking: &[&str] = match (encoder["kind"] == "patches", conv || finetune["mode"] == "full") {
+        let lacking: &[&str] = match (encoder["kind"] == "patches", conv || finetune["mode"] != "frozen") {
             (true, _) => &["random", "patches", "scratch"],
             (_, true) => &["patches"],
             _ => &[],
         };
         assert_evaluated(&folder, name, lacking, name);
     }
-    assert_eq!(recipes.len(), 11);
+    assert_eq!(recipes.len(), 12);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn both_tasks_are_learned() {
     let folder = Folder::new();
     folder.succeed(
         "finetune --quiet --from-scratch --out a --set data.kind=scenes --set data.train_images=300 \
-         --set data.test_images=100 --set data.labels_per_class=20 --set encoder.kind=compact \
+         --set data.labels_per_class=20 --set encoder.kind=compact \
          --set encoder.widths=[16,32] --set encoder.pools=[true,true] --set finetune.mode=joint \
          --set finetune.hidden=[] --set finetune.epochs=6 --set finetune.batch_size=16 \
          --set finetune.optimizer.kind=muon --set finetune.optimizer.learning_rate=0.02",
@@ -131,4 +131,120 @@ fn keys_of_other_modes_are_refused_by_name() {
         "--set finetune.mode=joint --set finetune.head=ridge --set finetune.hidden=[]",
         &["finetune.head"],
     );
+}
+
+const ROUNDS: &str = "--set finetune.self_training.rounds=[1,2] --set finetune.self_training.neighbours=3 \
+                      --set finetune.self_training.joining=2 --set save.every_steps=2";
+
+#[test]
+fn self_training_writes_its_labels_and_goes_on_after_kills_to_the_same_bytes() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} {COMPACT} --out a"));
+    for (mode, more) in [
+        ("full", ""),
+        ("joint", "--set finetune.weight_average=0.9"),
+        ("full", "--set finetune.from_scratch=true"),
+    ] {
+        let out = format!("{mode}{}", more.len());
+        let command = format!(
+            "finetune {SHORT} {COMPACT} {JOINT} {ROUNDS} --set finetune.mode={mode} {more} --checkpoint a/pretrain"
+        );
+        folder.succeed(&format!("{command} --threads 1 --out {out}"));
+        let text = String::from_utf8(folder.read(&format!("{out}/finetune/pseudo-labels-2.csv"))).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "image,label,probability");
+        let summary = folder.json(&format!("{out}/finetune/summary.json"));
+        let round = &summary["rounds"][1];
+        assert_eq!(
+            (round["images"].as_u64().unwrap() as usize, &round["round"]),
+            (lines.len() - 1, &2.into())
+        );
+        let classes = round["classes"].as_array().unwrap();
+        assert!(classes.iter().all(|class| class["images"].as_u64().unwrap() <= 2), "{round}");
+        assert!(round["accuracy"].is_number() && round["known"] == round["images"], "{round}");
+        let protocol = summary["protocol"].as_str().unwrap();
+        assert!(
+            protocol.contains("; self-training, ") && protocol.contains(" of 50 images whose own"),
+            "{protocol}"
+        );
+        assert!(!protocol.contains("supervised baseline"), "{protocol}");
+
+        let mut kills = 0;
+        for wait in [30, 60, 90, 120, 150, 180] {
+            let mut running = folder.start(&format!("{command} --threads 2 --resume --out {out}-cut"));
+            if running.ends_within(Duration::from_millis(wait)) {
+                assert_eq!(running.finish().code, 0);
+                break;
+            }
+            running.signal("KILL");
+            running.finish();
+            kills += 1;
+        }
+        folder.succeed(&format!("{command} --resume --out {out}-cut"));
+        assert!(kills > 1, "{out}: killed {kills} times");
+        for file in [
+            "checkpoint.safetensors",
+            "predictions.safetensors",
+            "pseudo-labels-1.csv",
+            "pseudo-labels-2.csv",
+            "rounds/0/finetune/checkpoint.safetensors",
+            "rounds/1/finetune/checkpoint.safetensors",
+        ] {
+            let read = |run: &str| folder.read(&format!("{run}/finetune/{file}"));
+            assert!(read(&out) == read(&format!("{out}-cut")), "{out}: {file}");
+        }
+        // What is there is not touched without a word, and not gone on with under other settings.
+        let before = folder.read(&format!("{out}/finetune/pseudo-labels-1.csv"));
+        let other = command.replace("neighbours=3", "neighbours=2");
+        folder.refuse(&format!("{command} --out {out}"), 1, &["--force"]);
+        folder.refuse(
+            &format!("{other} --resume --out {out}"),
+            1,
+            &["recipe.stage.self_training.neighbours was 3, is 2"],
+        );
+        assert!(before == folder.read(&format!("{out}/finetune/pseudo-labels-1.csv")));
+        assert_eq!(
+            folder.json(&format!("{out}/finetune/config.json"))["finetune"]["self_training"]["neighbours"],
+            3
+        );
+        folder.succeed(&format!("{other} --force --out {out}"));
+        assert_eq!(
+            folder.json(&format!("{out}/finetune/config.json"))["finetune"]["self_training"]["neighbours"],
+            2
+        );
+    }
+}
+
+#[test]
+fn a_student_of_as_many_rounds_as_asked_for_is_planned_and_swept() {
+    let folder = Folder::with_data();
+    let steps = |more: &str| -> u64 {
+        let dry =
+            folder.succeed(&format!("run {SHORT} {COMPACT} {JOINT} {more} --dry-run --json --out c")).stdout;
+        serde_json::from_str::<serde_json::Value>(&dry).unwrap()["stages"][2]["steps"].as_u64().unwrap()
+    };
+    // 50 images without labels, 3 a step, two epochs.
+    assert_eq!(steps(""), 34);
+    assert_eq!(steps(ROUNDS), 3 * 34);
+    assert_eq!(steps(&format!("{ROUNDS} --set finetune.self_training.steps=7")), 34 + 2 * 7);
+    let frozen = format!("finetune {SHORT} {COMPACT} {ROUNDS} --out c");
+    folder.refuse(&frozen, 2, &["finetune.self_training: a student is trained with its encoder; it needs finetune.mode=full or joint"]);
+    let settings = format!("{SHORT} {COMPACT}").replace("--data data", "").replace("--seed 3", "");
+    let base = folder.succeed(&format!("config show {settings}")).stdout;
+    std::fs::write(folder.path("base.json"), base).unwrap();
+    let sweep = r#"{"config": "base.json", "seeds": [1], "variants": {
+        "plain": {"data.labels_per_class": 2, "finetune.mode": "joint", "finetune.joint.weight": 0.5},
+        "taught": {"like": "plain", "finetune.self_training.rounds": [1], "finetune.self_training.steps": 2}}}"#;
+    std::fs::write(folder.path("sweep.json"), sweep).unwrap();
+    folder.succeed("sweep sweep.json --data data --set data.validation_images=10 --out s --test --quiet");
+    let found = walk(&folder.path("s"), "pseudo-labels-1.csv");
+    assert_eq!(found, 1);
+}
+
+/// Files of that name below a folder.
+fn walk(folder: &std::path::Path, name: &str) -> usize {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .map(|path| if path.is_dir() { walk(&path, name) } else { usize::from(path.ends_with(name)) })
+        .sum()
 }

@@ -10,7 +10,8 @@ use super::options::RunArguments;
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Mode frozen (the default) trains a classifier on the features that `extract` wrote, and leaves the encoder as it is; \
-mode full trains the encoder on, together with the classifier. Leaves OUT/finetune/{checkpoint.safetensors, \
+mode full trains the encoder on, together with the classifier; mode joint does so with the rotations of the images without \
+labels beside. Section finetune.self_training goes on with images that are given labels. Leaves OUT/finetune/{checkpoint.safetensors, \
 metrics.jsonl, summary.json} and ends with the test accuracy, or with --no-test with the validation accuracy, by which \
 settings are chosen; later --resume tests what was trained.
 
@@ -21,13 +22,13 @@ Examples:
 pub struct FinetuneArguments {
     #[command(flatten)]
     pub run: RunArguments,
-    /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (mode full)
+    /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (modes full and joint)
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
     /// Directory of features instead of OUT/features (mode frozen)
     #[arg(long, value_name = "DIR")]
     pub features: Option<PathBuf>,
-    /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
+    /// Train a fresh encoder with the classifier: the supervised baseline (mode full, or joint if the config says so)
     #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
     pub from_scratch: bool,
     /// Leave the test set closed

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::joint::JointConfig;
+use super::self_training::SelfTrainingConfig;
 use super::training::Common;
 use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_default, is_false};
 use crate::data::{AugmentConfig, DataConfig};
@@ -53,6 +54,9 @@ pub struct FinetuneConfig {
     /// What mode `joint` learns of images without labels; absent or null: the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joint: Option<JointConfig>,
+    /// Where the encoder is trained: go on with images that are given labels; absent or null: no.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_training: Option<SelfTrainingConfig>,
     /// The classifier: `linear`; `mlp`, dense layers; `ridge` (mode `frozen` only), linear and solved in closed form, so
     /// that epochs, optimizer and schedule do not matter; `conv`, convolutions on the feature map of the one block that
     /// section `extract` names, in one view (where the encoder is trained the last block if it names none).
@@ -114,6 +118,7 @@ impl Default for FinetuneConfig {
             epochs: 10,
             batch_size: 32,
             joint: None,
+            self_training: None,
             head: HeadKind::default(),
             hidden: None,
             batch_norm: false,
@@ -166,6 +171,7 @@ impl FinetuneConfig {
             ("augment", self.augment.is_some(), "features are of plain images; augmentation"),
             ("from_scratch", self.from_scratch, "a fresh encoder is trained with its classifier; it"),
             ("encoder_rate", self.encoder_rate != 1.0, "a frozen encoder has no learning rate; it"),
+            ("self_training", self.self_training.is_some(), "a student is trained with its encoder; it"),
         ];
         for (key, set, reason) in of_full {
             if set && self.mode == FinetuneMode::Frozen {
@@ -181,6 +187,10 @@ impl FinetuneConfig {
                 return Err(Error::config("finetune.joint", problem));
             }
             (None, _) => {}
+        }
+        if let Some(self_training) = &self.self_training {
+            let turned = self.joint().map_or(0, |joint| joint.turned());
+            self_training.validate(self.batch_size, self.batch_size * (1 + turned))?;
         }
         self.common().validate(data)
     }

@@ -15,6 +15,7 @@ mod preface;
 mod pretrain;
 mod recipes;
 mod schema;
+mod self_training;
 #[cfg(test)]
 mod tests;
 mod training;
@@ -45,6 +46,7 @@ pub use preface::Measured;
 pub use pretrain::{PretrainConfig, ProbeConfig, SizePhase};
 pub use recipes::{RECIPES, Recipe, renamed, run_name};
 pub use schema::schema;
+pub use self_training::SelfTrainingConfig;
 pub(crate) use training::Common;
 
 /// Everything that decides a run.

@@ -31,6 +31,7 @@ pub static RECIPES: [Recipe; 12] = recipes![
     "compact",
     "fine-tune",
     "low-label",
+    "self-training",
     "patches",
     "photos",
     "rotnet-paper",

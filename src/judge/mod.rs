@@ -4,6 +4,7 @@
 //! width]`.
 
 pub mod knn;
+pub mod pseudo;
 pub mod ridge;
 pub mod statistics;
 

@@ -17,7 +17,7 @@ use super::functions::{cos, ln};
 pub enum Purpose {
     /// Initial parameters; `index` is the number of the parameter.
     Initialise = 1,
-    /// Order of the samples in an epoch.
+    /// Order of the samples in an epoch; of images in several roles, in a pass over those of role `index` (from 1).
     Shuffle = 2,
     /// Which training images are held out for validation.
     Validation = 3,

@@ -78,10 +78,10 @@ impl Network for JointNetwork {
 
     fn tasks(&self) -> Vec<Task> {
         let Mixture { classified, turned, weight } = self.mixture;
-        let share = |images: usize| images as f32 / (classified + turned) as f32;
-        let mut tasks = vec![Task { weight: 1.0, share: share(classified) }];
+        let all = classified + turned;
+        let mut tasks = vec![Task { weight: 1.0, samples: [classified, all] }];
         if turned > 0 {
-            tasks.push(Task { weight, share: share(turned) });
+            tasks.push(Task { weight, samples: [turned, all] });
         }
         tasks
     }

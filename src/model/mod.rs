@@ -50,7 +50,7 @@ pub trait Network: Module {
 
     /// The tasks that it is trained on at once, the one that its logits answer first.
     fn tasks(&self) -> Vec<Task> {
-        vec![Task { weight: 1.0, share: 1.0 }]
+        vec![Task { weight: 1.0, samples: [1, 1] }]
     }
 
     /// What the answers to a training batch (or a share of one), `[batch, values]` with labels `[batch]`, add up to, for
@@ -71,8 +71,16 @@ pub trait Network: Module {
 pub struct Task {
     /// Of the mean loss over the samples of the task.
     pub weight: f32,
-    /// The part of every batch's samples that are of the task.
-    pub share: f32,
+    /// So many samples of it are among so many of every batch.
+    pub samples: [usize; 2],
+}
+
+impl Task {
+    /// By what sums over the samples of the task are multiplied to be divided by the number of all samples.
+    pub fn scale(&self) -> f32 {
+        let [own, all] = self.samples;
+        all as f32 / own as f32
+    }
 }
 
 /// What the answers to samples add up to under a task; samples of other tasks count for nothing.

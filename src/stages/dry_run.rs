@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::budget::Pace;
 use super::extract::feature_map;
-use super::finetune::{Unlabeled, batches, configured_shape, full_readout, mixture, ridge_bytes};
+use super::finetune::{Pseudo, Unlabeled, batches, configured_shape, full_readout, mixture, ridge_bytes};
 use super::measure::{StepCost, step_cost};
 use super::pretext::Pretext;
 use super::training_stage::{self, LoopConfig};
@@ -176,7 +176,10 @@ impl Held {
             features = features.max(features::held([train, width]) + solving);
         }
         if config.finetune.mode != FinetuneMode::Frozen {
-            features = 0;
+            features = match config.finetune.self_training {
+                Some(_) => (dataset.train.len() + dataset.unlabeled()) as u64 * width as u64 * FLOAT,
+                None => 0,
+            };
         }
         Ok(Self { images: bytes * train as u64, test_images: bytes * test as u64, features })
     }
@@ -278,22 +281,48 @@ fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: D
     let split = dataset.labeled_split(&config.data, config.seed)?;
     let pixels = data::Pixels::new(&config.data, &dataset.train, &split.train);
     let unlabeled = Unlabeled::new(config, dataset)?;
-    let samples = batches(config, dataset, split.train, unlabeled.as_ref(), &pixels);
+    let unlabeled = unlabeled.as_ref();
+    let first = batches(config, dataset, &split.train, unlabeled, None, &pixels);
+    let mut part = network_on(context, dataset, &network, (&*first, false), limit)?;
+    if let (Some(training), Some(unlabeled)) = (&config.finetune.self_training, unlabeled) {
+        // Any images with any labels stand for those that students are given.
+        let indices: Vec<u32> = unlabeled.indices.iter().copied().take(config.finetune.batch_size).collect();
+        let pseudo = Pseudo { labels: vec![0; indices.len()], indices };
+        let samples = batches(config, dataset, &split.train, Some(unlabeled), Some(&pseudo), &pixels);
+        let student = network_on(context, dataset, &network, (&*samples, true), limit)?;
+        let steps = training.steps.unwrap_or(part.steps) * training.rounds.len() as u64;
+        let times = |number: f64| number / student.steps.max(1) as f64 * steps as f64;
+        part.steps += steps;
+        part.flop += times(student.flop as f64) as u64;
+        part.seconds += times(student.seconds);
+        part.disk_bytes += student.disk_bytes * training.rounds.len() as u64;
+    }
+    Ok(part)
+}
+
+/// The cost of training one network, on samples among which are images that were given labels or not.
+fn network_on(
+    context: &Context,
+    dataset: &Dataset,
+    network: &RotationNetwork,
+    (samples, pseudo): (&dyn Samples, bool),
+    limit: Duration,
+) -> Result<Part> {
+    let config = &context.config;
     let encoder = network.encoder.valid();
     let (readout, map) = full_readout(config, &encoder)?;
     let width = encoder.read_width(&readout)?;
     let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
     let device = context.device.clone().autodiff();
-    let images = samples.len();
-    match mixture(config) {
+    match mixture(config, pseudo) {
         None => {
             let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
-            finetune(context, network, &*samples, images, limit)
+            finetune(context, network, samples, samples.len(), limit)
         }
         Some(mixture) => {
             let network = RotationNetwork { encoder, head: network.head.valid() };
             let network = JointNetwork::new(network, readout, &shape, mixture, config.seed, &device);
-            finetune(context, network, &*samples, images, limit)
+            finetune(context, network, samples, samples.len(), limit)
         }
     }
 }

@@ -47,7 +47,9 @@ pub use evaluate::{
 };
 pub(crate) use extract::describe;
 pub use extract::{ExtractSummary, extract};
-pub use finetune::{FinetuneSummary, Sources, finetune, test_classifier, train_classifier};
+pub use finetune::{
+    FinetuneSummary, Round, RoundClass, Sources, finetune, test_classifier, train_classifier,
+};
 pub(crate) use held_out::pretraining_split;
 pub use pretrain::{PretrainSummary, pretrain};
 
@@ -168,6 +170,11 @@ impl Context {
         (self.existing == Existing::Resume && directory.checkpoint().exists()).then_some(directory)
     }
 
+    /// The context of a part of a stage, which has a directory of its own and goes on where it was stopped.
+    fn within(&self, run: RunDirectory) -> Self {
+        Self { run, existing: Existing::Resume, lock: Arc::default(), ..self.clone() }
+    }
+
     /// Moves a finished stage into place and records it as the latest.
     fn finish(&self, stage: Stage, work: Work) -> Result<()> {
         let execution = Execution::ending_now(stage.name(), work.started(), self.environment());
@@ -186,6 +193,9 @@ impl Context {
 /// [`Error::Usage`].
 pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> {
     let Config { pretrain, extract, finetune, .. } = &context.config;
+    if stages.contains(&Stage::Finetune) && finetune.self_training.is_some() {
+        finetune::refuse_ranks(context)?;
+    }
     for stage in stages {
         let copies = if pretrain.rotations == Rotations::All { ROTATIONS } else { 1 };
         match stage {

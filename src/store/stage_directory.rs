@@ -71,6 +71,21 @@ impl StageDirectory {
         self.path.join(EVENT_FILE)
     }
 
+    /// The directory of the networks of self-training that came before the last one.
+    pub fn rounds(&self) -> PathBuf {
+        self.path.join("rounds")
+    }
+
+    /// The labels that a round of self-training (counted from 1) gave to images.
+    pub fn pseudo_labels(&self, round: usize) -> PathBuf {
+        self.path.join(format!("pseudo-labels-{round}.csv"))
+    }
+
+    /// What they were made from and how many they are.
+    pub fn round(&self, round: usize) -> PathBuf {
+        self.path.join(format!("pseudo-labels-{round}.json"))
+    }
+
     /// The summary, written last.
     pub fn summary(&self) -> PathBuf {
         self.path.join("summary.json")
@@ -94,6 +109,7 @@ impl StageDirectory {
             // The stages of an evaluation, which is a run of its own.
             FeatureFiles::new(&self.path.join("features")).manifest(),
             self.predictions(),
+            self.rounds(),
             self.summary(),
         ]
         .iter()

@@ -95,7 +95,8 @@ impl Meter {
 
     fn means(&self) -> (f64, f64) {
         let samples = self.sums.samples.max(1) as f64;
-        (self.sums.loss_sum / samples, self.sums.correct / samples)
+        // Right answers of a part of the samples are counted more than once, which is rounded.
+        (self.sums.loss_sum / samples, (self.sums.correct / samples).min(1.0))
     }
 
     /// The sums so far, with every loss read and found finite.
@@ -119,7 +120,7 @@ impl Meter {
             loss,
             accuracy,
             rotation_loss: rotation.map(|sums| sums.loss_sum / samples),
-            rotation_accuracy: rotation.map(|sums| sums.correct / samples),
+            rotation_accuracy: rotation.map(|sums| (sums.correct / samples).min(1.0)),
             validation_loss: None,
             validation_accuracy: None,
             knn_accuracy: None,

@@ -18,7 +18,7 @@ impl Tally {
     /// Of the sums over a batch of so many samples.
     pub(super) fn new(tasks: &[Task], sums: Vec<Sums>, samples: usize) -> Self {
         let losses: Vec<Tensor<1>> = sums.iter().map(|sums| sums.losses.clone()).collect();
-        let of_all = |task: usize, sum: &Tensor<1>| scaled(sum.clone(), 1.0 / tasks[task].share);
+        let of_all = |task: usize, sum: &Tensor<1>| scaled(sum.clone(), tasks[task].scale());
         let mean = |sum: Tensor<1>| sum.div_scalar(samples as f32);
         let second = sums.get(1);
         let second = second.map(|sums| [mean(of_all(1, &sums.losses)), of_all(1, &sums.correct)]);
@@ -28,7 +28,7 @@ impl Tally {
 
 /// What a step minimises, times the number of samples of the batch.
 pub(crate) fn total(tasks: &[Task], losses: &[Tensor<1>]) -> Tensor<1> {
-    let counted = tasks.iter().zip(losses).map(|(task, sum)| scaled(sum.clone(), task.weight / task.share));
+    let counted = tasks.iter().zip(losses).map(|(task, sum)| scaled(sum.clone(), task.weight * task.scale()));
     counted.reduce(|total, more| total + more).expect("a network has at least one task")
 }
 

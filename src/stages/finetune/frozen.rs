@@ -60,6 +60,7 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
         classes: manifest.classes,
         labels: train.len(),
         unlabeled: None,
+        rounds: Vec::new(),
         validation: head.validation,
         history: head.history,
         work: head.work,

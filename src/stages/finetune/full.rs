@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
+use burn::module::Module;
 use serde_json::Value;
 
+use super::self_training::{self, Basis, Round};
 use super::{
-    Sources, Trained, Unlabeled, batches, choice, configured_shape, kept_accuracy, material, mixture,
+    Sources, Trained, Unlabeled, batches, choice, configured_shape, kept_accuracy, material, mixture, steps,
 };
 use crate::config::Config;
-use crate::data::{Dataset, Images, Pixels};
+use crate::data::{Dataset, Images, Pixels, Split};
 use crate::error::{Error, Result};
 use crate::model::{
     ClassifierShape, Encoder, FeatureMap, HeadKind, ImageClassifier, JointNetwork, Readout, RotationNetwork,
@@ -18,7 +20,8 @@ use crate::progress::{Event, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::Samples;
 use crate::stages::extract::{check_data, describe, feature_map};
-use crate::stages::{Context, label, training_stage};
+use crate::stages::training_stage::{self, Material};
+use crate::stages::{Context, label};
 use crate::store::checkpoint::{Checkpoint, Header};
 use crate::store::networks::{load_encoder, load_rotation_network};
 use crate::store::stage_directory::checkpoint_in;
@@ -47,12 +50,19 @@ fn train(
     reporter: &mut dyn Reporter,
 ) -> Result<Trained> {
     let config = &context.config;
-    let split = dataset.labeled_split(&config.data, config.seed)?;
+    let mut recipe = config.recipe(Stage::Finetune);
+    let split = match &sources.split {
+        Some(split) => {
+            recipe["split"] = split.digest().into();
+            split.clone()
+        }
+        None => dataset.labeled_split(&config.data, config.seed)?,
+    };
     training_stage::announce(Stage::Finetune, &dataset.name, reporter);
     let unlabeled = Unlabeled::new(config, dataset)?;
     let (rotation, header) = match pretrained {
         Some(pretrained) => pretrained_network(context, sources, pretrained, dataset, reporter)?,
-        None => match &unlabeled {
+        None => match unlabeled.as_ref().filter(|_| config.finetune.joint().is_some()) {
             Some(unlabeled) => fresh_network(context, dataset, unlabeled.images, &unlabeled.indices),
             None => fresh_network(context, dataset, &dataset.train, &split.train),
         },
@@ -61,13 +71,9 @@ fn train(
         Some(readout) => readout,
         None => full_readout(config, &rotation.encoder)?,
     };
-    let validation =
-        split.validation.map(|indices| PlainImages::new(&dataset.train, indices, &header.pixels));
-    let labels = split.train.len();
-    let train = batches(config, dataset, split.train, unlabeled.as_ref(), &header.pixels);
     let width = rotation.encoder.read_width(&readout)?;
     let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
-    let stage_header = Header {
+    let header = Header {
         stage: Stage::Finetune,
         classifier: Some(shape.clone()),
         readout: Some(readout.clone()),
@@ -75,53 +81,92 @@ fn train(
         partial: None,
         steps: 0,
         dataset: label(dataset),
-        recipe: config.recipe(Stage::Finetune),
-        ..header.clone()
+        recipe,
+        ..header
     };
-    let validation = validation.as_ref().map(|samples| samples as _);
-    let start = Start { rotation, readout, shape, header: stage_header };
-    let training_stage::Trained { history, work } = start.train(context, &*train, validation, reporter)?;
+    let start = Start { rotation, readout, shape, header };
+    let (trained, rounds, seconds) =
+        networks(context, &start, dataset, &split, unlabeled.as_ref(), reporter)?;
+    let training_stage::Trained { history, work } = trained;
     Ok(Trained {
         how: choice(&config.finetune).into(),
-        seconds: training_stage::seconds(&history),
+        seconds,
         dataset: label(dataset),
         classes: dataset.class_names.clone(),
-        labels,
+        labels: split.train.len(),
         unlabeled: unlabeled.map(|unlabeled| unlabeled.indices.len()),
+        rounds,
         validation: kept_accuracy(&config.finetune, &history),
         history,
         work,
     })
 }
 
+/// Trains one network, or with self-training several; gives the last one's training, the rounds before it, and the seconds
+/// that all took.
+fn networks(
+    context: &Context,
+    start: &Start,
+    dataset: &Dataset,
+    split: &Split,
+    unlabeled: Option<&Unlabeled<'_>>,
+    reporter: &mut dyn Reporter,
+) -> Result<(training_stage::Trained, Vec<Round>, f64)> {
+    let (config, pixels) = (&context.config, &start.header.pixels);
+    let plain = |indices: &Vec<u32>| PlainImages::new(&dataset.train, indices.clone(), pixels);
+    let validation = split.validation.as_ref().map(plain);
+    let validation = validation.as_ref().map(|samples| samples as &dyn Samples);
+    let labeled = &split.train;
+    if let (Some(config), Some(unlabeled)) = (&config.finetune.self_training, unlabeled) {
+        let basis = Basis { config, start, dataset, labeled, unlabeled, validation };
+        let (trained, rounds, seconds) = self_training::run(context, &basis, reporter)?;
+        let rounds = match &trained.work {
+            Some(work) => self_training::judged(rounds, work.directory(), dataset)?,
+            None => rounds,
+        };
+        return Ok((trained, rounds, seconds));
+    }
+    let samples = batches(config, dataset, labeled, unlabeled, None, pixels);
+    let steps = steps(&*samples, &config.finetune);
+    let header = start.header.clone();
+    let trained = start.train(context, header, (&*samples, false), validation, steps, reporter)?;
+    let seconds = training_stage::seconds(&trained.history);
+    Ok((trained, Vec::new(), seconds))
+}
+
 /// Where training begins.
-struct Start {
-    rotation: RotationNetwork,
-    readout: Readout,
+pub(super) struct Start {
+    pub rotation: RotationNetwork,
+    pub readout: Readout,
     shape: ClassifierShape,
-    header: Header,
+    pub header: Header,
 }
 
 impl Start {
-    fn train(
-        self,
+    /// Trains a network with a fresh classifier on `samples`, among which are images that were given labels or not.
+    pub fn train(
+        &self,
         context: &Context,
-        samples: &dyn Samples,
+        header: Header,
+        (samples, pseudo): (&dyn Samples, bool),
         validation: Option<&dyn Samples>,
+        steps: u64,
         reporter: &mut dyn Reporter,
     ) -> Result<training_stage::Trained> {
-        let Self { rotation, readout, shape, header } = self;
+        let Self { rotation, readout, shape, .. } = self;
         let (config, seed) = (&context.config.finetune, context.config.seed);
         let device = context.device.clone().autodiff();
-        match mixture(&context.config) {
+        // Clones of a module share their running statistics, `valid` copies them.
+        let rotation = RotationNetwork { encoder: rotation.encoder.valid(), head: rotation.head.valid() };
+        match mixture(&context.config, pseudo) {
             None => {
-                let network = ImageClassifier::new(rotation.encoder, readout, &shape, seed, &device);
-                let material = material(samples, validation, config);
+                let network = ImageClassifier::new(rotation.encoder, readout.clone(), shape, seed, &device);
+                let material = Material { steps, ..material(samples, validation, config) };
                 training_stage::run(context, header, network, config.into(), material, reporter)
             }
             Some(mixture) => {
-                let network = JointNetwork::new(rotation, readout, &shape, mixture, seed, &device);
-                let material = material(samples, validation, config);
+                let network = JointNetwork::new(rotation, readout.clone(), shape, mixture, seed, &device);
+                let material = Material { steps, ..material(samples, validation, config) };
                 training_stage::run(context, header, network, config.into(), material, reporter)
             }
         }

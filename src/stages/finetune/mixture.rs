@@ -20,11 +20,12 @@ impl<'a> Unlabeled<'a> {
     /// # Errors
     /// [`Error::Config`] for more classes than labels of batches allow for.
     pub fn new(config: &Config, dataset: &'a Dataset) -> Result<Option<Self>> {
-        if config.finetune.joint().is_none() {
+        let joint = config.finetune.joint().is_some();
+        if !joint && config.finetune.self_training.is_none() {
             return Ok(None);
         }
         let classes = dataset.class_names.len();
-        if classes + ROTATIONS > MOST_LABELS {
+        if joint && classes + ROTATIONS > MOST_LABELS {
             let problem =
                 format!("`joint` takes at most {} classes, there are {classes}", MOST_LABELS - ROTATIONS);
             return Err(Error::config("finetune.mode", problem));
@@ -37,38 +38,61 @@ impl<'a> Unlabeled<'a> {
 /// Different labels in a batch.
 const MOST_LABELS: usize = u16::MAX as usize + 1;
 
-/// The batches of the images of `labeled`, with their labels, and of those without.
+/// Labels that were given to images of [`Unlabeled`].
+pub(in crate::stages) struct Pseudo {
+    /// Which images of [`Unlabeled::images`].
+    pub indices: Vec<u32>,
+    /// One for each.
+    pub labels: Vec<u8>,
+}
+
+/// The batches of the images of `labeled`, with their labels, of those that were given labels, and of those without.
 pub(in crate::stages) fn batches<'a>(
     config: &Config,
     dataset: &'a Dataset,
-    labeled: Vec<u32>,
+    labeled: &[u32],
     unlabeled: Option<&Unlabeled<'a>>,
+    pseudo: Option<&Pseudo>,
     pixels: &Pixels,
 ) -> Box<dyn Samples + 'a> {
     let finetune = &config.finetune;
-    let (Some(joint), Some(unlabeled)) = (finetune.joint(), unlabeled) else {
-        let plain = PlainImages::new(&dataset.train, labeled, pixels);
-        return Box::new(plain.augmented(finetune.augment.as_ref(), config.seed));
-    };
+    let augment = finetune.augment.as_ref();
     let portion =
         |images, indices, role, a_group| Portion::new(images, indices, role, a_group, pixels, config.seed);
     let classes = labeled.iter().map(|&index| dataset.train.labels[index as usize]).collect();
-    let labeled = portion(&dataset.train, labeled, Role::Classified(classes), 1);
-    let mut portions = vec![labeled.augmented(finetune.augment.as_ref())];
-    if joint.turned() > 0 {
-        let role = match joint.rotations {
-            JointRotations::All => Role::Turned,
-            JointRotations::Random => Role::TurnedOnce,
-        };
-        let turned = portion(unlabeled.images, unlabeled.indices.clone(), role, joint.unlabeled);
-        portions.push(turned.augmented(joint.augment.as_ref().or(finetune.augment.as_ref())));
+    let first = portion(&dataset.train, labeled.to_vec(), Role::Classified(classes), 1).augmented(augment);
+    let (mut portions, mut groups) = (vec![first], None);
+    if let (Some(joint), Some(unlabeled)) = (finetune.joint(), unlabeled) {
+        if joint.turned() > 0 {
+            let role = match joint.rotations {
+                JointRotations::All => Role::Turned,
+                JointRotations::Random => Role::TurnedOnce,
+            };
+            let turned = portion(unlabeled.images, unlabeled.indices.clone(), role, joint.unlabeled);
+            portions.push(turned.augmented(joint.augment.as_ref().or(augment)));
+        }
+        groups = Some(unlabeled.indices.len().div_ceil(joint.unlabeled));
     }
-    let groups = unlabeled.indices.len().div_ceil(joint.unlabeled);
-    Box::new(MixedImages::new(portions, groups, dataset.class_names.len(), config.seed))
+    if let (Some(training), Some(unlabeled), Some(pseudo)) = (&finetune.self_training, unlabeled, pseudo) {
+        let role = Role::Classified(pseudo.labels.clone());
+        let joining = portion(unlabeled.images, pseudo.indices.clone(), role, training.joining);
+        portions.push(joining.augmented(training.augment.as_ref().or(augment)));
+        groups = groups.or(Some(pseudo.indices.len().div_ceil(training.joining)));
+    }
+    match groups {
+        Some(groups) => Box::new(MixedImages::new(portions, groups, dataset.class_names.len(), config.seed)),
+        None => {
+            let plain = PlainImages::new(&dataset.train, labeled.to_vec(), pixels);
+            Box::new(plain.augmented(augment, config.seed))
+        }
+    }
 }
 
-/// How a batch is divided between the classifier and rotations, if these are learned.
-pub(in crate::stages) fn mixture(config: &Config) -> Option<Mixture> {
+/// How a batch is divided between the classifier and rotations, if these are learned; `pseudo`: whether images that were
+/// given labels are in it.
+pub(in crate::stages) fn mixture(config: &Config, pseudo: bool) -> Option<Mixture> {
     let joint = config.finetune.joint()?;
-    Some(Mixture { classified: 1, turned: joint.turned(), weight: joint.weight as f32 })
+    let training = config.finetune.self_training.as_ref().filter(|_| pseudo);
+    let joining = training.map_or(0, |training| training.joining);
+    Some(Mixture { classified: 1 + joining, turned: joint.turned(), weight: joint.weight as f32 })
 }

@@ -6,7 +6,11 @@ mod frozen;
 mod full;
 mod mixture;
 mod ridge;
+mod self_training;
+mod teacher;
 mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::path::{Path, PathBuf};
 
@@ -27,8 +31,10 @@ use crate::store::replacement::Work;
 use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
-pub(super) use mixture::{Unlabeled, batches, mixture};
+pub(super) use mixture::{Pseudo, Unlabeled, batches, mixture};
 pub(super) use ridge::bytes as ridge_bytes;
+pub(super) use self_training::refuse_ranks;
+pub use self_training::{Round, RoundClass};
 pub use testing::test_classifier;
 
 /// The file `finetune/summary.json`.
@@ -43,6 +49,9 @@ pub struct FinetuneSummary {
     /// Images that were trained on without looking at their labels, those of `labels` among them; absent if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabeled: Option<usize>,
+    /// Rounds of self-training; absent without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<Round>,
     /// Epochs trained.
     pub epochs: usize,
     /// The last epoch.
@@ -93,7 +102,7 @@ pub struct Sources {
     pub checkpoint: Option<PathBuf>,
     /// The directory of features (mode `frozen`).
     pub features: Option<PathBuf>,
-    /// The images to train on and those held out, instead of those that section `data` draws (mode `frozen`).
+    /// The images to train on and those held out, instead of those that section `data` draws.
     pub split: Option<Split>,
 }
 
@@ -108,7 +117,8 @@ pub fn finetune(
 ) -> Result<FinetuneSummary> {
     let (mut trained, dataset) = train(context, sources, reporter)?;
     context.conclude(trained.work.take(), |work| {
-        let purpose = format!("finetune: {}", what(&context.config.finetune, trained.unlabeled));
+        let purpose =
+            format!("finetune: {}", what(&context.config.finetune, trained.unlabeled, &trained.rounds));
         let summary = summarised(context, trained, &work)?;
         let classifier = testing::Trained { files: work.directory(), summary, sources };
         let tested = classifier.test(context, dataset.as_ref(), &purpose, reporter)?;
@@ -165,9 +175,14 @@ fn summarised(context: &Context, trained: Trained, work: &Work) -> Result<Finetu
         std::fs::remove_file(&predictions).map_err(Error::io("remove", &predictions))?;
     }
     let summary = FinetuneSummary {
-        protocol: protocol(&what(&context.config.finetune, trained.unlabeled), &trained.how, testing::CLOSED),
+        protocol: protocol(
+            &what(&context.config.finetune, trained.unlabeled, &trained.rounds),
+            &trained.how,
+            testing::CLOSED,
+        ),
         labels: trained.labels,
         unlabeled: trained.unlabeled,
+        rounds: trained.rounds,
         epochs: trained.history.len(),
         last_epoch: trained.history.last().cloned(),
         seconds: trained.seconds,
@@ -185,18 +200,18 @@ fn summarised(context: &Context, trained: Trained, work: &Work) -> Result<Finetu
 }
 
 /// What is trained, and on what.
-fn what(config: &FinetuneConfig, unlabeled: Option<usize>) -> String {
+fn what(config: &FinetuneConfig, unlabeled: Option<usize>, rounds: &[Round]) -> String {
+    let images = unlabeled.unwrap_or_default();
     let from = match (config.from_scratch, config.mode) {
-        (true, FinetuneMode::Full) => "from scratch (supervised baseline)",
+        (true, FinetuneMode::Full) if rounds.is_empty() => "from scratch (supervised baseline)",
         (true, _) => "from scratch",
         (false, _) => "from the pretrained encoder",
     };
-    match (config.mode, config.head) {
+    let trained = match (config.mode, config.head) {
         (FinetuneMode::Full, _) => format!("encoder and classifier trained end to end {from}"),
         (FinetuneMode::Joint, _) => format!(
-            "encoder and classifier trained end to end {from}, jointly with the rotations of {} images whose labels \
-             are not used",
-            unlabeled.unwrap_or_default()
+            "encoder and classifier trained end to end {from}, jointly with the rotations of {images} images whose \
+             labels are not used"
         ),
         (FinetuneMode::Frozen, HeadKind::Conv) => "frozen encoder, convolutions on its map".into(),
         (FinetuneMode::Frozen, HeadKind::Linear | HeadKind::Mlp) => {
@@ -205,6 +220,15 @@ fn what(config: &FinetuneConfig, unlabeled: Option<usize>) -> String {
         (FinetuneMode::Frozen, HeadKind::Ridge) => {
             "frozen encoder, ridge regression of one-hot labels on its features".into()
         }
+    };
+    let counts: Vec<String> = rounds.iter().map(|round| round.images.to_string()).collect();
+    match &counts[..] {
+        [] => trained,
+        counts => format!(
+            "{trained}; self-training, {} given labels by what was trained before, of {images} images whose own are not \
+             used",
+            counts.join(", then ")
+        ),
     }
 }
 
@@ -239,6 +263,7 @@ struct Trained {
     labels: usize,
     /// Images trained on without their labels.
     unlabeled: Option<usize>,
+    rounds: Vec<Round>,
     /// Accuracy on the validation split.
     validation: Option<f64>,
     history: Vec<EpochMetrics>,
@@ -268,6 +293,10 @@ fn material<'a, N>(
     validation: Option<&'a dyn Samples>,
     config: &FinetuneConfig,
 ) -> Material<'a, N> {
-    let steps = training::steps_an_epoch(samples, config.batch_size) * config.epochs as u64;
-    Material { samples, steps, before: Vec::new(), validation, look: None }
+    Material { samples, steps: steps(samples, config), before: Vec::new(), validation, look: None }
+}
+
+/// Steps of all epochs.
+fn steps(samples: &dyn Samples, config: &FinetuneConfig) -> u64 {
+    training::steps_an_epoch(samples, config.batch_size) * config.epochs as u64
 }

@@ -1,0 +1,87 @@
+//! Section `finetune.self_training`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{MAX_BATCH_SIZE, in_range};
+use crate::data::AugmentConfig;
+use crate::error::{Error, Result};
+
+/// Section `finetune.self_training`: images without labels are given those that a teacher is surest of, and a student is
+/// trained with them from the start, round after round.
+///
+/// The teacher is the network trained last and, where that began with a pretrained encoder, ridge regression on the frozen
+/// features of that encoder: the mean of their probabilities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SelfTrainingConfig {
+    /// For every round the number of images of each class, at most, that are given a label.
+    #[schemars(length(min = 1, max = MAX_ROUNDS), inner(range(min = 1, max = MAX_IMAGES)))]
+    pub rounds: Vec<usize>,
+    /// Divide the teacher's probabilities by their mean over all images first, so that no class is preferred.
+    pub balance: bool,
+    /// Mix an image's probabilities with those of so many neighbours, by cosine of standardised features: those that
+    /// section `extract` names of the pretrained encoder, or of the network trained last where there is none. The search
+    /// compares all images with each other. 0: no.
+    #[schemars(range(max = MAX_NEIGHBOURS))]
+    pub neighbours: usize,
+    /// Images with such a label that join every labelled image of a batch.
+    #[schemars(range(min = 1, max = MAX_JOINING))]
+    pub joining: usize,
+    /// Training steps of every student; absent or null: as many as the first network makes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = MAX_STEPS))]
+    pub steps: Option<u64>,
+    /// Augmentation of the images with such a label; absent or null: as `finetune.augment`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub augment: Option<AugmentConfig>,
+}
+
+/// Most rounds.
+const MAX_ROUNDS: usize = 16;
+/// Most images of a class.
+const MAX_IMAGES: usize = 1_000_000;
+/// Most neighbours.
+const MAX_NEIGHBOURS: usize = 1_000;
+/// Most images with a given label for one with a label.
+const MAX_JOINING: usize = 256;
+/// Most steps of a student.
+const MAX_STEPS: u64 = 1_000_000_000;
+
+impl Default for SelfTrainingConfig {
+    fn default() -> Self {
+        Self {
+            rounds: vec![300, 1_000, 2_500],
+            balance: true,
+            neighbours: 15,
+            joining: 1,
+            steps: None,
+            augment: None,
+        }
+    }
+}
+
+impl SelfTrainingConfig {
+    /// `samples`: those of a step without images that are given labels, `batch_size` of them labelled.
+    pub(super) fn validate(&self, batch_size: usize, samples: usize) -> Result<()> {
+        let key = |name: &str| format!("finetune.self_training.{name}");
+        in_range(&key("rounds"), self.rounds.len(), 1, MAX_ROUNDS)?;
+        for (index, &images) in self.rounds.iter().enumerate() {
+            in_range(&key(&format!("rounds[{index}]")), images, 1, MAX_IMAGES)?;
+        }
+        in_range(&key("neighbours"), self.neighbours, 0, MAX_NEIGHBOURS)?;
+        in_range(&key("joining"), self.joining, 1, MAX_JOINING)?;
+        if let Some(steps) = self.steps
+            && !(1..=MAX_STEPS).contains(&steps)
+        {
+            let problem = format!("must be at least 1 and at most {MAX_STEPS}, got {steps}");
+            return Err(Error::config(key("steps"), problem));
+        }
+        let step = samples + batch_size * self.joining;
+        if step > MAX_BATCH_SIZE {
+            let problem = format!("makes steps of {step} images, at most {MAX_BATCH_SIZE} are possible");
+            return Err(Error::config(key("joining"), problem));
+        }
+        self.augment.as_ref().map_or(Ok(()), |augment| augment.validate(&key("augment")))
+    }
+}

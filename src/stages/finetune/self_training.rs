@@ -1,0 +1,337 @@
+//! Self-training: a first network, then a student a round, which begins anew and is also trained on images that its
+//! predecessors gave labels.
+//!
+//! All networks but the last have directories of their own in the stage's, `rounds/0`, `rounds/1`, ..., laid out like runs.
+//! What a round was made from stands beside the labels it gave, so that a resumed run knows it again. No label of an image
+//! that is not drawn is read here; whether the given ones are right is found out once all is trained.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::full::Start;
+use super::mixture::{Pseudo, Unlabeled, batches};
+use super::teacher::Teacher;
+use crate::config::SelfTrainingConfig;
+use crate::data::Dataset;
+use crate::error::{Error, Result};
+use crate::files::{read_json_if_there, sha256, sha256_file, write_atomically, write_json};
+use crate::judge::pseudo::Given;
+use crate::progress::{Event, Reporter, Stage};
+use crate::samples::Samples;
+use crate::stages::resume::refuse_other;
+use crate::stages::{Context, training_stage};
+use crate::store::checkpoint::{Checkpoint, Header};
+use crate::store::networks::load_image_classifier;
+use crate::store::run_directory::{Existing, RunDirectory};
+use crate::store::stage_directory::StageDirectory;
+
+/// A round of self-training, in the stage's summary.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Round {
+    /// Counted from 1.
+    pub round: usize,
+    /// Images that were given a label.
+    pub images: usize,
+    /// The same for each class, with the least probability among them; null where there is none.
+    pub classes: Vec<RoundClass>,
+    /// Images among them whose true labels are in the data set. These are looked at once all is trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<usize>,
+    /// Share of them that was given its true label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accuracy: Option<f64>,
+    /// SHA-256 of the file of the labels.
+    pub labels: String,
+    /// What the labels follow from.
+    pub made_from: String,
+}
+
+/// What a class was given in a round.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoundClass {
+    /// Images.
+    pub images: usize,
+    /// Probability of the least sure of them.
+    pub threshold: Option<f32>,
+}
+
+/// What self-training begins with.
+pub(super) struct Basis<'a> {
+    pub config: &'a SelfTrainingConfig,
+    pub start: &'a Start,
+    pub dataset: &'a Dataset,
+    /// Images with labels.
+    pub labeled: &'a [u32],
+    pub unlabeled: &'a Unlabeled<'a>,
+    pub validation: Option<&'a dyn Samples>,
+}
+
+/// Trains all networks; gives the last one's training, whose seconds do not count the others' and the teachers', the
+/// rounds, and the seconds of all.
+pub(super) fn run(
+    context: &Context,
+    basis: &Basis<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(training_stage::Trained, Vec<Round>, f64)> {
+    refuse_ranks(context)?;
+    let header = |round: usize, labels: Option<&Round>| {
+        let mut header = basis.start.header.clone();
+        header.recipe["round"] = json!(round);
+        // All networks are trained for as long as they were meant to be before the next one is.
+        header.recipe["stage"]["epochs"] = json!(context.config.finetune.epochs);
+        if let Some(round) = labels {
+            header.recipe["pseudo_labels"] = json!(round.labels);
+        }
+        header
+    };
+    refuse_others(context, &header(0, None))?;
+    // The directory is this run's from here on.
+    let work = context.begin(Stage::Finetune)?;
+    let directory = work.directory().clone();
+    let last = Context { existing: Existing::Resume, ..context.clone() };
+    let mut seconds = 0.0;
+    let first = Network::new(context, &directory, 0);
+    let samples = basis.batches(context, None);
+    let trained =
+        first.train(basis, header(0, None), &*samples, basis.steps(context, &*samples), reporter)?;
+    seconds += training_stage::seconds(&trained.history);
+    let steps = basis.config.steps.unwrap_or_else(|| basis.steps(context, &*samples));
+    let (mut rounds, mut teacher, mut before) = (Vec::new(), None, first);
+    for (round, &count) in (1..).zip(&basis.config.rounds) {
+        let labels = Labels { directory: &directory, round, count, predecessor: &before.result() };
+        let began = std::time::Instant::now();
+        let (made, pseudo) = labels.make(context, basis, &header(round, None), &mut teacher, reporter)?;
+        seconds += began.elapsed().as_secs_f64();
+        let samples = basis.batches(context, Some(&pseudo));
+        let header = header(round, Some(&made));
+        rounds.push(made);
+        if round == basis.config.rounds.len() {
+            // The last one is the stage's.
+            let trained =
+                basis.start.train(&last, header, (&*samples, true), basis.validation, steps, reporter)?;
+            seconds += training_stage::seconds(&trained.history);
+            return Ok((trained, rounds, seconds));
+        }
+        let student = Network::new(context, &directory, round);
+        let trained = student.train(basis, header, &*samples, steps, reporter)?;
+        seconds += training_stage::seconds(&trained.history);
+        before = student;
+    }
+    Err(Error::config("finetune.self_training.rounds", "must be at least 1, got 0"))
+}
+
+/// Refuses several ranks: the teachers' work is not shared.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(in crate::stages) fn refuse_ranks(context: &Context) -> Result<()> {
+    match context.ranks.size() {
+        1 => Ok(()),
+        ranks => Err(Error::Usage {
+            problem: format!("self-training is done by one process, there are {ranks}"),
+            hint: "start one, or leave finetune.self_training out".into(),
+        }),
+    }
+}
+
+/// Refuses to resume with other settings, before anything is written.
+fn refuse_others(context: &Context, header: &Header) -> Result<()> {
+    if context.existing != Existing::Resume {
+        return Ok(());
+    }
+    let directory = context.run.files(Stage::Finetune).to_resume();
+    let first = Network::new(context, &directory, 0).files().checkpoint();
+    if first.exists() {
+        return refuse_other(&first, &Checkpoint::load_or_previous(&first)?.0.header, header);
+    }
+    match directory.checkpoint() {
+        path if path.exists() => Err(Error::checkpoint(
+            &path,
+            "was trained without self-training",
+            "resume with the original settings, or start over with --force",
+        )),
+        _ => Ok(()),
+    }
+}
+
+impl Basis<'_> {
+    fn batches(&self, context: &Context, pseudo: Option<&Pseudo>) -> Box<dyn Samples + '_> {
+        let pixels = &self.start.header.pixels;
+        batches(&context.config, self.dataset, self.labeled, Some(self.unlabeled), pseudo, pixels)
+    }
+
+    /// Steps of the first network.
+    fn steps(&self, context: &Context, samples: &dyn Samples) -> u64 {
+        super::steps(samples, &context.config.finetune)
+    }
+}
+
+/// A network that another one follows.
+struct Network {
+    context: Context,
+}
+
+impl Network {
+    fn new(context: &Context, directory: &StageDirectory, round: usize) -> Self {
+        let run = RunDirectory::new(directory.rounds().join(round.to_string()));
+        Self { context: context.within(run) }
+    }
+
+    fn files(&self) -> StageDirectory {
+        self.context.run.files(Stage::Finetune)
+    }
+
+    fn result(&self) -> PathBuf {
+        self.files().result()
+    }
+
+    fn train(
+        &self,
+        basis: &Basis<'_>,
+        header: Header,
+        samples: &dyn Samples,
+        steps: u64,
+        reporter: &mut dyn Reporter,
+    ) -> Result<training_stage::Trained> {
+        let pseudo = header.recipe.get("pseudo_labels").is_some();
+        basis.start.train(&self.context, header, (samples, pseudo), basis.validation, steps, reporter)
+    }
+}
+
+/// The labels that a round gives.
+struct Labels<'a> {
+    directory: &'a StageDirectory,
+    round: usize,
+    /// Of each class, at most.
+    count: usize,
+    /// The checkpoint of the network trained last.
+    predecessor: &'a Path,
+}
+
+impl Labels<'_> {
+    /// Reads the labels if they were made from the same, else makes and writes them.
+    fn make<'a>(
+        &self,
+        context: &'a Context,
+        basis: &Basis<'a>,
+        header: &Header,
+        teacher: &mut Option<Teacher<'a>>,
+        reporter: &mut dyn Reporter,
+    ) -> Result<(Round, Pseudo)> {
+        let made_from = json!([header, sha256_file(self.predecessor)?]);
+        let made_from = sha256(made_from.to_string().as_bytes());
+        let (file, record) = (self.directory.pseudo_labels(self.round), self.directory.round(self.round));
+        if let Some(found) = read_json_if_there::<Round>(&record)?
+            && found.made_from == made_from
+            && file.exists()
+            && sha256_file(&file)? == found.labels
+        {
+            reporter.report(Event::Note(&format!("round {}: its labels are there already", self.round)));
+            return Ok((found, read(&file)?));
+        }
+        reporter.report(Event::Note(&format!(
+            "round {}: giving labels to the surest of {} images",
+            self.round,
+            basis.unlabeled.indices.len()
+        )));
+        if teacher.is_none() {
+            *teacher = Some(basis.teacher(context, reporter)?);
+        }
+        let found = Checkpoint::load(self.predecessor)?;
+        let network = load_image_classifier(&context.device, self.predecessor, &found)?;
+        let given = match teacher {
+            Some(teacher) => teacher.chosen(&network, self.count, reporter)?,
+            None => Vec::new(),
+        };
+        let indices: Vec<u32> = given.iter().map(|given| basis.unlabeled.indices[given.sample]).collect();
+        if indices.is_empty() {
+            return Err(Error::config(
+                "finetune.self_training",
+                "finds no image without a label to give one to",
+            ));
+        }
+        write(&file, &indices, &given)?;
+        let made = Round {
+            round: self.round,
+            images: given.len(),
+            classes: by_class(&given, basis.dataset.class_names.len()),
+            known: None,
+            accuracy: None,
+            labels: sha256_file(&file)?,
+            made_from,
+        };
+        write_json(&record, &made)?;
+        Ok((made, Pseudo { indices, labels: given.iter().map(|given| given.label as u8).collect() }))
+    }
+}
+
+impl<'a> Basis<'a> {
+    fn teacher(&self, context: &'a Context, reporter: &mut dyn Reporter) -> Result<Teacher<'a>> {
+        let pretrained = !context.config.finetune.from_scratch;
+        let start = self.start;
+        Teacher::new(
+            (self.config, &context.device),
+            (self.dataset, self.labeled),
+            self.unlabeled,
+            (pretrained.then_some(&start.rotation.encoder), &start.readout, &start.header.pixels),
+            reporter,
+        )
+    }
+}
+
+fn by_class(given: &[Given], classes: usize) -> Vec<RoundClass> {
+    let of = |class: usize| {
+        let probabilities = given.iter().filter(|given| given.label == class).map(|given| given.probability);
+        RoundClass { images: probabilities.clone().count(), threshold: probabilities.reduce(f32::min) }
+    };
+    (0..classes).map(of).collect()
+}
+
+/// The first line of a file of labels.
+const HEAD: &str = "image,label,probability";
+
+/// Images by their number in the training set (those without labels behind those with), classes by theirs.
+fn write(path: &Path, indices: &[u32], given: &[Given]) -> Result<()> {
+    write_atomically(path, |out| {
+        writeln!(out, "{HEAD}")?;
+        let mut lines = indices.iter().zip(given);
+        lines.try_for_each(|(image, given)| writeln!(out, "{image},{},{}", given.label, given.probability))
+    })
+}
+
+fn read(path: &Path) -> Result<Pseudo> {
+    let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+    let of_line = |line: &str| {
+        let mut parts = line.split(',');
+        Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    };
+    let lines: Option<Vec<(u32, u8)>> = text.lines().skip(1).map(of_line).collect();
+    let Some(lines) = lines else {
+        return Err(Error::checkpoint(path, "is not readable", "start this stage over with --force"));
+    };
+    let (indices, labels) = lines.into_iter().unzip();
+    Ok(Pseudo { indices, labels })
+}
+
+/// Compares the labels that were given with the true ones, where there are any; to be called when all is trained.
+///
+/// # Errors
+/// [`Error::Io`], or a damaged file.
+pub(super) fn judged(
+    rounds: Vec<Round>,
+    directory: &StageDirectory,
+    dataset: &Dataset,
+) -> Result<Vec<Round>> {
+    let judge = |round: Round| {
+        let Pseudo { indices, labels } = read(&directory.pseudo_labels(round.round))?;
+        let truth = indices.iter().map(|&index| dataset.train.labels.get(index as usize));
+        let known: Vec<bool> =
+            truth.zip(&labels).filter_map(|(truth, label)| Some(truth? == label)).collect();
+        let right = known.iter().filter(|right| **right).count();
+        let accuracy = (!known.is_empty()).then(|| right as f64 / known.len() as f64);
+        Ok(Round { known: Some(known.len()), accuracy, ..round })
+    };
+    rounds.into_iter().map(judge).collect()
+}
