@@ -409,4 +409,9 @@ fn a_name_that_is_not_utf_8_goes_through_plan_and_undo() {
     folder.succeed("orient --undo log.jsonl");
     assert!(fs::read(&odd).unwrap() == bytes && fs::read(&twin).unwrap() == right);
     assert_eq!(fs::read_dir(folder.path("odd")).unwrap().count(), 2);
+    // Turned at once, and shown as JSON.
+    let found = json(&folder.succeed("orient a odd --sure 0.3 --in-place --log log2.jsonl --json").stdout);
+    assert!(found["images"][0]["fixed"].is_string() || found["images"][1]["fixed"].is_string(), "{found}");
+    folder.succeed("orient --undo log2.jsonl --json");
+    assert!(fs::read(&odd).unwrap() == bytes && fs::read(&twin).unwrap() == right);
 }
