@@ -89,10 +89,37 @@ fn turned(old: &[u8], rotation: Rotation) -> Result<New, String> {
             back: Some(lossless::inverse(old, &edits).ok_or_else(damaged)?),
         },
     };
+    same_picture(old, &new.bytes, rotation)?;
+    Ok(new)
+}
+
+/// Makes sure that a file shows what another does with `rotation` undone.
+fn same_picture(old: &[u8], new: &[u8], rotation: Rotation) -> Result<(), String> {
     let expected: Photo = decode_photo(old)?.turned_back(rotation);
-    let found = decode_photo(&new.bytes).map_err(|problem| format!("what was made of it {problem}"))?;
+    let found = decode_photo(new).map_err(|problem| format!("what was made of it {problem}"))?;
     match found.is_same_picture(&expected) {
-        true => Ok(new),
+        true => Ok(()),
         false => Err("what was made of it is not the same picture".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use image::ImageFormat;
+
+    use super::*;
+    use crate::data::{picture, with_orientation};
+
+    #[test]
+    fn what_does_not_show_the_old_picture_turned_is_refused() {
+        let jpeg = picture(24, 16, ImageFormat::Jpeg);
+        assert!(same_picture(&jpeg, &with_orientation(&jpeg, 6), Rotation::Quarter).is_ok());
+        for wrong in [with_orientation(&jpeg, 8), jpeg.clone(), picture(16, 24, ImageFormat::Jpeg)] {
+            let problem = same_picture(&jpeg, &wrong, Rotation::Quarter).unwrap_err();
+            assert!(problem.contains("not the same picture"), "{problem}");
+        }
+        assert!(
+            same_picture(&jpeg, &jpeg[..90], Rotation::Half).unwrap_err().starts_with("what was made of it")
+        );
     }
 }

@@ -10,7 +10,7 @@ use super::files::{ImageFile, Listing, READ_AT_ONCE, Read, read};
 use super::fix::{Old, fix};
 use super::log::Log;
 use super::lossless::{self, How, Way};
-use super::paths::PathText;
+use super::paths::{PathText, shown, shown_if_there};
 use super::plan::{Action, VERSION};
 use super::predict::preparation;
 use super::review::Review;
@@ -41,6 +41,7 @@ pub struct Orientations {
     /// Where relative paths begin.
     pub directory: PathText,
     /// The run.
+    #[serde(serialize_with = "shown")]
     pub run: PathBuf,
     /// What is done to an image before it is looked at.
     pub preparation: String,
@@ -53,7 +54,7 @@ pub struct Orientations {
     /// The files that could not be read, or whose upright version could not be written.
     pub failed: Vec<Failure>,
     /// The log that undoes what was turned in place.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub log: Option<PathBuf>,
 }
 
@@ -95,11 +96,11 @@ pub struct Orientation {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub warning: Option<String>,
     /// The upright file, where one was written.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub fixed: Option<PathBuf>,
     /// The original of an image that was turned in place: now, if `fixed` is there too, else before, and the image was
     /// left as it is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub original: Option<PathBuf>,
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// A path as plans and logs spell it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,19 @@ impl PathText {
         let bytes = STANDARD.decode(text).ok().filter(|bytes| !bytes.is_empty());
         bytes.and_then(path).ok_or_else(|| "its name cannot be spelled on this system".into())
     }
+}
+
+/// Spells a path that is only shown: what is not UTF-8 in it is replaced.
+pub(super) fn shown<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
+/// The same of one that may be absent.
+pub(super) fn shown_if_there<S: Serializer>(
+    path: &Option<PathBuf>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    path.as_ref().map(|path| path.to_string_lossy()).serialize(serializer)
 }
 
 #[cfg(unix)]

@@ -8,7 +8,7 @@ use super::Failure;
 use super::files::ImageFile;
 use super::fix::fix;
 use super::log::Log;
-use super::paths::PathText;
+use super::paths::{PathText, shown_if_there};
 use super::targets::{Fix, Targets};
 use crate::data::Rotation;
 use crate::error::{Error, Result};
@@ -56,7 +56,7 @@ pub struct Applied {
     /// Those that were not.
     pub failed: Vec<Failure>,
     /// The log that undoes it, if there is anything to undo.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub log: Option<PathBuf>,
 }
 
@@ -67,10 +67,10 @@ pub struct Turned {
     #[serde(flatten)]
     pub file: PathText,
     /// The upright file; absent: it was made before.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub fixed: Option<PathBuf>,
     /// The original, where it is kept under another name.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub original: Option<PathBuf>,
 }
 

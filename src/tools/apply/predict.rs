@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Failure;
 use super::files::{ImageFile, READ_AT_ONCE, Read, read};
-use super::paths::PathText;
+use super::paths::{PathText, shown};
 use super::run::{finetuned, pretrained};
 use super::turns::Turns;
 use crate::device::{self, DeviceName};
@@ -19,6 +19,7 @@ use crate::store::run_directory::RunDirectory;
 #[derive(Debug, Serialize)]
 pub struct ImagePredictions {
     /// The run.
+    #[serde(serialize_with = "shown")]
     pub run: PathBuf,
     /// Names of the classes, in the order of the probabilities.
     pub classes: Vec<String>,

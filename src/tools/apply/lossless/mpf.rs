@@ -23,7 +23,7 @@ pub fn moved(bytes: &[u8], block: Range<usize>, at: usize, more: usize) -> Resul
     for entry in tiff.entries(directory, PICTURES) {
         let length = tiff.long(entry + 4).ok_or_else(damaged)? as usize;
         let list = tiff.long(entry + 8).ok_or_else(damaged)? as usize;
-        if length % PICTURE != 0 || list.checked_add(length).is_none_or(|end| end > block.len()) {
+        if !length.is_multiple_of(PICTURE) || list.checked_add(length).is_none_or(|end| end > block.len()) {
             return Err(damaged());
         }
         for picture in (list..list + length).step_by(PICTURE) {

@@ -19,6 +19,9 @@ const HOLD_NEW: [&[u8; 4]; 2] = [b"cLLI", b"eXIf"];
 /// Chunks that name a direction or a place in the picture.
 const DIRECTED: [&[u8; 4]; 3] = [b"sTER", b"oFFs", b"sCAL"];
 
+/// Most bytes of pixels, and most pixels: what is decoded elsewhere takes no more either.
+const MOST: usize = 256 << 20;
+
 struct Chunk<'a> {
     name: [u8; 4],
     content: &'a [u8],
@@ -126,13 +129,17 @@ pub fn turn(bytes: &[u8], clockwise: u8) -> Result<Vec<u8>, String> {
     let parts = Parts::of(bytes)?;
     let turns = parts.tag.turns_of_pixels(clockwise);
     let failed = |error: &dyn std::fmt::Display| format!("cannot be turned: {error}");
-    let mut decoder =
-        png::Decoder::new_with_limits(std::io::Cursor::new(bytes), png::Limits { bytes: usize::MAX >> 1 });
+    let limits = png::Limits { bytes: MOST };
+    let mut decoder = png::Decoder::new_with_limits(std::io::Cursor::new(bytes), limits);
     decoder.set_transformations(png::Transformations::IDENTITY);
-    decoder.ignore_checksums(false);
+    // The chunks beside the pixels are copied, whatever is in them.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(|error| failed(&error))?;
-    let size = reader.output_buffer_size().ok_or("is too large")?;
-    let mut pixels = vec![0; size];
+    let (width, height) = reader.info().size();
+    let size =
+        reader.output_buffer_size().filter(|size| (*size).max(width as usize * height as usize) <= MOST);
+    let mut pixels = vec![0; size.ok_or("is too large")?];
     let frame = reader.next_frame(&mut pixels).map_err(|error| failed(&error))?;
     let image = Raster {
         pixels,

@@ -216,6 +216,11 @@ fn animations_and_chunks_with_a_direction_are_refused() {
         let problem = turn(&with(added), 1).unwrap_err();
         assert!(problem.contains(reason), "{problem}");
     }
+    // A header that asks for 900 million pixels of one bit.
+    let sides = [30_000u32.to_be_bytes(); 2].concat();
+    let header = chunk(b"IHDR", &[&sides[..], &[1, 0, 0, 0, 0]].concat());
+    let bomb = [&bytes[..8], &header, &bytes[33..]].concat();
+    assert!(turn(&bomb, 1).unwrap_err().contains("too large"));
     assert!(super::super::way(&bytes).unwrap().warning.unwrap().contains("iDOT"));
     // Behind the pixels, a tag that turns is read by some programs only.
     let exif = Exif { big: true, orientation: Some(6), note: vec![1], second: false };

@@ -5,13 +5,16 @@ use image::{RgbImage, RgbaImage};
 
 use super::*;
 
+/// EXIF data, the value in XMP, a profile.
+type Extended = (Option<Exif>, Option<u16>, Option<Vec<u8>>);
+
 /// A file to be made.
 #[derive(Clone, Debug)]
 struct Made {
     size: (u32, u32),
     alpha: bool,
     /// In the extended layout, with what it can hold.
-    extended: Option<(Option<Exif>, Option<u16>, Option<Vec<u8>>)>,
+    extended: Option<Extended>,
     rest: Vec<u8>,
 }
 
