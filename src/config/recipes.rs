@@ -23,7 +23,7 @@ macro_rules! recipes {
 }
 
 /// Every file in `configs/`, in the order in which they are listed.
-pub static RECIPES: [Recipe; 12] = recipes![
+pub static RECIPES: [Recipe; 13] = recipes![
     "quickstart",
     "keras",
     "keras-scaled",

@@ -43,7 +43,7 @@ pub(in crate::stages) struct Pseudo {
     /// Which images of [`Unlabeled::images`].
     pub indices: Vec<u32>,
     /// One for each.
-    pub labels: Vec<u8>,
+    pub labels: Vec<u16>,
 }
 
 /// The batches of the images of `labeled`, with their labels, of those that were given labels, and of those without.

@@ -263,7 +263,7 @@ impl Labels<'_> {
             made_from,
         };
         write_json(&record, &made)?;
-        Ok((made, Pseudo { indices, labels: given.iter().map(|given| given.label as u8).collect() }))
+        Ok((made, Pseudo { indices, labels: given.iter().map(|given| given.label as u16).collect() }))
     }
 }
 
@@ -307,7 +307,7 @@ fn read(path: &Path) -> Result<Pseudo> {
         let mut parts = line.split(',');
         Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     };
-    let lines: Option<Vec<(u32, u8)>> = text.lines().skip(1).map(of_line).collect();
+    let lines: Option<Vec<(u32, u16)>> = text.lines().skip(1).map(of_line).collect();
     let Some(lines) = lines else {
         return Err(Error::checkpoint(path, "is not readable", "start this stage over with --force"));
     };

@@ -37,7 +37,7 @@ pub(super) struct Teacher<'a> {
     /// All images that are not held out.
     images: PlainImages<'a>,
     /// For each of them its label, if it is one of those with labels.
-    known: Vec<Option<u8>>,
+    known: Vec<Option<u16>>,
     /// From the features of the pretrained encoder.
     frozen: Option<Frozen>,
 }
