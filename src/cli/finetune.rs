@@ -9,9 +9,8 @@ use super::options::RunArguments;
 /// Options of `finetune`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Mode frozen (the default) trains a classifier on the features that `extract` wrote, and leaves the encoder as it is; \
-mode full trains the encoder on, together with the classifier; mode joint does so with the rotations of the images without \
-labels beside. Section finetune.self_training goes on with images that are given labels. Leaves OUT/finetune/{checkpoint.safetensors, \
+Mode frozen (the default) trains a classifier on the features that `extract` wrote; mode full trains the encoder \
+on with it, mode joint on rotations of unlabeled images too. Leaves OUT/finetune/{checkpoint.safetensors, \
 metrics.jsonl, summary.json} and ends with the test accuracy, or with --no-test with the validation accuracy, by which \
 settings are chosen; later --resume tests what was trained.
 
@@ -22,13 +21,13 @@ Examples:
 pub struct FinetuneArguments {
     #[command(flatten)]
     pub run: RunArguments,
-    /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (modes full and joint)
+    /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (mode full)
     #[arg(long, value_name = "PATH")]
     pub checkpoint: Option<PathBuf>,
     /// Directory of features instead of OUT/features (mode frozen)
     #[arg(long, value_name = "DIR")]
     pub features: Option<PathBuf>,
-    /// Train a fresh encoder with the classifier: the supervised baseline (mode full, or joint if the config says so)
+    /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
     #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
     pub from_scratch: bool,
     /// Leave the test set closed
