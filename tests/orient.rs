@@ -322,7 +322,7 @@ fn an_album_with_everything_in_it_is_looked_through_planned_and_turned() {
     let shown = |name: &str| image::open(folder.path(&format!("album/{name}"))).unwrap().into_rgb8();
     assert_eq!(shown("upright.png"), image::imageops::rotate270(&upright));
     assert_eq!(shown("<b>&.png"), upright);
-    let tag = |name: &str| folder.read(&format!("album/{name}"))[30];
+    let tag = |name: &str| folder.read(&format!("album/{name}"))[31];
     assert_eq!(tag("mirrored.jpg"), 4, "mirrored, then turned by half");
     let seen = folder.rotnet("orient a album/net.webp album/mirrored.jpg album/trip/counter.jpg");
     assert!(seen.stdout.ends_with("0 of 3 images are not upright\n"), "{}", seen.stdout);
