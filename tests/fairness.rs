@@ -54,12 +54,18 @@ fn every_recipe_goes_through_evaluate() {
             serde_json::from_str(&folder.succeed(&format!("config show {name}")).stdout).unwrap();
         let mut small = format!("{SMALL} --config {name}");
         let (encoder, finetune) = (&config["encoder"], &config["finetune"]);
-        small += match encoder["kind"].as_str().unwrap() {
-            "compact" => " --set encoder.widths=[4,4,4,4,4] --set pretrain.epochs=1",
-            "rotnet-nin" => " --set encoder.blocks=3 --set pretrain.epochs=1",
-            "patches" => " --set encoder.patches=4",
-            _ => " --set pretrain.epochs=1",
+        small += &match encoder["kind"].as_str().unwrap() {
+            "compact" => {
+                let widths = vec![4; encoder["widths"].as_array().unwrap().len()];
+                format!(" --set encoder.widths={} --set pretrain.epochs=1", Value::from(widths))
+            }
+            "rotnet-nin" => " --set encoder.blocks=3 --set pretrain.epochs=1".into(),
+            "patches" => " --set encoder.patches=4".into(),
+            _ => " --set pretrain.epochs=1".into(),
         };
+        if config["data"]["image_size"].is_number() {
+            small += " --set data.image_size=32 --set pretrain.sizes=[]";
+        }
         if finetune["hidden"].as_array().is_some_and(|widths| !widths.is_empty()) {
             small += " --set finetune.hidden=[4]";
         }
@@ -79,7 +85,7 @@ fn every_recipe_goes_through_evaluate() {
         };
         assert_evaluated(&folder, name, lacking, name);
     }
-    assert_eq!(recipes.len(), 12);
+    assert_eq!(recipes.len(), 13);
 }
 
 #[test]
