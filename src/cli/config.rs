@@ -28,7 +28,7 @@ Examples:
         #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name, value_hint = ValueHint::FilePath)]
         name: Option<PathBuf>,
         #[command(flatten)]
-        settings: Settings,
+        settings: Box<Settings>,
     },
     /// Print the JSON schema of config files, for editors
     Schema,

@@ -84,7 +84,7 @@ pub fn read_bytes(path: &Path) -> Result<(Vec<u8>, Metadata)> {
     Ok((bytes, facts))
 }
 
-/// [`decode`] without its panics.
+/// Decodes a file in memory; one whose decoder panics is refused.
 ///
 /// # Errors
 /// What is wrong with the file.

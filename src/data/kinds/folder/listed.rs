@@ -139,8 +139,8 @@ mod tests {
         home.write_pictures("2019", 30);
         home.write_pictures("2020/summer", 30);
         let mut table = "\u{feff}file, label\r\n".to_owned();
-        for number in 0..30 {
-            let label = if number % 3 == 0 { "owl" } else { "cat, wet" };
+        for number in 0..30_u32 {
+            let label = if number.is_multiple_of(3) { "owl" } else { "cat, wet" };
             table += &format!("./2019/{number}.png,\"{label}\"\r\n");
         }
         table += "2020/summer/0.png,\r\n";
@@ -153,7 +153,7 @@ mod tests {
         assert!(test.len() > 1 && log.lines[0].contains("of 30 images with labels"), "{:?}", log.lines);
         for (name, &label) in folder.names.train.iter().zip(&folder.train.labels) {
             let number: usize = name.trim_start_matches("2019/").trim_end_matches(".png").parse().unwrap();
-            assert_eq!(label == 1, number % 3 == 0, "{name}");
+            assert_eq!(label == 1, number.is_multiple_of(3), "{name}");
         }
         // Another table, from elsewhere.
         let rows = (0..24).map(|number| format!("2020/summer/{number}.png,{}\n", number % 2));
