@@ -23,7 +23,8 @@ Trains, extracts and makes batches for a while on made-up pixels; nothing is wri
 
 Examples:
   rotnet bench --set pretrain.batch_size=128
-  rotnet bench --profile")]
+  rotnet bench --profile
+  rotnet bench --config photos --set data.image_size=96")]
 pub struct BenchArguments {
     #[command(flatten)]
     settings: Settings,

@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_was_held_out_is_told_by_the_checkpoint_alone() {
-        let dataset = Dataset::made_up(made_up_images());
+        let dataset = Dataset::made_up(made_up_images(32));
         let label =
             |fingerprint: &str| DatasetLabel { name: "made up".into(), fingerprint: fingerprint.into() };
         let header = |train_images, validation_images, seed| {

@@ -7,7 +7,7 @@ use rand::Rng;
 use serde::Serialize;
 
 use crate::config::Config;
-use crate::data::{Images, Pixels};
+use crate::data::{CHANNELS, Images, Pixels};
 use crate::device;
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
@@ -20,7 +20,7 @@ use crate::samples::{PlainImages, RotatedImages};
 use crate::tools::ranks_model::RanksModel;
 use crate::training::{Optimizer, Replicas};
 
-/// Images of a measurement: more than fit a processor's caches.
+/// Images of a measurement at 32x32: more than fit a processor's caches. Of larger ones as many as have as many pixels.
 const IMAGES: usize = 4_096;
 /// How long the peak is sought.
 const PEAK: Duration = Duration::from_millis(200);
@@ -92,15 +92,16 @@ pub struct Spread {
     pub repeats: usize,
 }
 
-/// Measures the network and batch size of `config` on its devices, on made-up pixels.
+/// Measures the network and batch size of `config` on its devices, on made-up images of the size that it names.
 ///
 /// # Errors
 /// [`crate::Error::Device`] if the device cannot be used.
 pub fn bench(config: &Config, effort: Effort, more: More) -> Result<BenchResult> {
     let devices = config.all_devices().iter().map(device::open).collect::<Result<Vec<_>>>()?;
     let device = devices[0].clone();
-    let images = made_up_images();
-    let indices: Vec<u32> = (0..IMAGES as u32).collect();
+    let images = made_up_images(config.data.image_size);
+    let image = [images.height, images.width, CHANNELS];
+    let indices: Vec<u32> = (0..images.len() as u32).collect();
     let pixels = Pixels::new(&config.data, &images, &indices);
     let pretrain = &config.pretrain;
     let rotated = RotatedImages::new(&images, indices, pretrain.rotations, &pixels, config.seed)
@@ -108,7 +109,7 @@ pub fn bench(config: &Config, effort: Effort, more: More) -> Result<BenchResult>
     let plain = PlainImages::all(&images, &pixels);
     let batch_size = config.pretrain.batch_size * rotated.group();
 
-    let mut trainer = Trainer::new(config, &devices)?;
+    let mut trainer = Trainer::new(config, image, &devices)?;
     let train = measure(effort, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
     let profile = more.profile.then(|| {
         profile::start();
@@ -116,7 +117,7 @@ pub fn bench(config: &Config, effort: Effort, more: More) -> Result<BenchResult>
         measure(once, &mut Batches::new(&rotated, batch_size), |batch| trainer.step(batch));
         profile::stop()
     });
-    let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
+    let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
     let ranks_model = more.ranks_model.then(|| {
         RanksModel::new(&network, batch_size, |samples| {
             let rate = measure(effort, &mut Batches::new(&rotated, samples), |batch| trainer.step(batch));
@@ -144,11 +145,11 @@ pub fn bench(config: &Config, effort: Effort, more: More) -> Result<BenchResult>
 }
 
 /// Noise: the arithmetic does not depend on the pixels, apart from the zeros that ReLU leaves.
-pub(crate) fn made_up_images() -> Images {
-    let [height, width, channels] = IMAGE;
-    let mut pixels = vec![0; IMAGES * height * width * channels];
+pub(crate) fn made_up_images(side: usize) -> Images {
+    let count = (IMAGES * IMAGE[0] * IMAGE[1] / (side * side)).max(1);
+    let mut pixels = vec![0; count * side * side * CHANNELS];
     generator(0, Purpose::Augment, 0, 0).fill_bytes(&mut pixels);
-    Images { pixels: pixels.into(), labels: vec![0; IMAGES], height, width }
+    Images { pixels: pixels.into(), labels: vec![0; count], height: side, width: side }
 }
 
 struct Trainer {
@@ -159,10 +160,10 @@ struct Trainer {
 }
 
 impl Trainer {
-    fn new(config: &Config, devices: &[Device]) -> Result<Self> {
+    fn new(config: &Config, image: ImageShape, devices: &[Device]) -> Result<Self> {
         let replicas = Replicas::new(devices)?;
         let device = replicas.main().clone().autodiff();
-        let network = RotationNetwork::new(&config.encoder, IMAGE, config.seed, &device);
+        let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
         Ok(Self {
             network: Some(network),
             optimizer: Optimizer::new(&config.pretrain.optimizer)
@@ -233,5 +234,18 @@ fn measure(effort: Effort, batches: &mut Batches<'_>, mut work: impl FnMut(Batch
             repeats: rates.len(),
         },
         gflops,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn larger_images_are_fewer_and_as_many_pixels() {
+        let images = [32, 64, 256].map(|side| (made_up_images(side), side));
+        for (images, side) in images {
+            assert_eq!((images.height, images.width, images.pixels.len()), (side, side, IMAGES * 3_072));
+        }
     }
 }

@@ -267,7 +267,7 @@ fn a_loss_that_is_not_finite_ends_the_training_and_names_the_step() {
 
 /// Parameters after two epochs on turned and moved images, made on the host or by the device, on `count` replicas.
 fn trained_on_images(resident: bool, count: usize) -> Parameters {
-    let images = made_up_images();
+    let images = made_up_images(32);
     let augment = AugmentConfig::default();
     let samples = RotatedImages::new(&images, (0..12).collect(), Rotations::All, &Pixels::Scaled, 5);
     let samples = samples.augmented(Some(&augment));

@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn probes_are_chosen_on_what_pretraining_held_out_and_fitted_to_the_rest() {
-        let dataset = Dataset::made_up(made_up_images());
+        let dataset = Dataset::made_up(made_up_images(32));
         let config = Config::default();
         let held_out = [1, 4, 5, 40];
         let split = probe_split(&dataset, Some(&held_out), &config, 8).unwrap();

@@ -103,7 +103,7 @@ struct Step {
 
 impl Step {
     fn make(config: &Config, device: &Device) -> Self {
-        let images = made_up_images();
+        let images = made_up_images(32);
         let indices: Vec<u32> = (0..SAMPLES as u32).collect();
         let pixels = Pixels::new(&config.data, &images, &indices);
         let samples = RotatedImages::new(&images, indices, config.pretrain.rotations, &pixels, config.seed);

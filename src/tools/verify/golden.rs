@@ -46,7 +46,7 @@ fn muon() -> OptimizerConfig {
 }
 
 fn train(encoder: &EncoderConfig, optimizer: &OptimizerConfig) -> Result<Parameters> {
-    let images = made_up_images();
+    let images = made_up_images(32);
     let indices: Vec<u32> = (0..STEPS * IMAGES).collect();
     let pixels = Pixels::new(&DataConfig { scale_pixels: true, ..DataConfig::default() }, &images, &indices);
     let samples = RotatedImages::new(&images, indices, Rotations::All, &pixels, 0);

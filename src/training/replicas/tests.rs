@@ -40,7 +40,7 @@ fn network(encoder: &EncoderConfig) -> RotationNetwork {
 
 /// All rotations of the images `first` to `first + images`.
 fn batch(first: u32, images: u32) -> Batch {
-    let all = made_up_images();
+    let all = made_up_images(IMAGE[0]);
     let indices: Vec<u32> = (first..first + images).collect();
     let pixels = Pixels::new(&DataConfig { scale_pixels: true, ..DataConfig::default() }, &all, &indices);
     let samples = RotatedImages::new(&all, indices, Rotations::All, &pixels, 0);
