@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use rand::seq::SliceRandom;
+
 use super::facts::Facts;
 use super::picture;
 use crate::config::Config;
@@ -14,6 +16,7 @@ use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
 use crate::judge::knn;
 use crate::math::logits::{argmax, softmax};
+use crate::math::random::{Purpose, generator};
 use crate::model::{Encoder, FeatureMoments, ROTATIONS, Readout, RotationNetwork};
 use crate::progress::{Event, Reporter, Stage};
 use crate::ranks::Alone;
@@ -136,7 +139,7 @@ fn fill(
     if !dataset.train.is_empty() {
         indices.retain(|&index| (index as usize) < dataset.train.len());
     }
-    let images = pool.subset(&spread(&indices, POOL));
+    let images = pool.subset(&drawn(indices, POOL));
     let pixels = &checkpoint.header.pixels;
     let network = load_rotation_network(encoder.clone(), &path, &checkpoint)?;
     look.turns = network.map(|network| turns(&network, pixels, &images));
@@ -168,10 +171,12 @@ fn open(config: &Config, data: Option<&Path>, home: &Path, reporter: &mut dyn Re
     data::open(&section, home, reporter)
 }
 
-/// At most so many of the indices, evenly spaced.
-fn spread(indices: &[u32], most: usize) -> Vec<u32> {
-    let count = indices.len().min(most);
-    (0..count).map(|place| indices[place * indices.len() / count]).collect()
+/// At most so many of the indices, drawn at random, always the same: of images whose classes take turns, evenly spaced ones
+/// would be of some classes only.
+fn drawn(mut indices: Vec<u32>, most: usize) -> Vec<u32> {
+    indices.shuffle(&mut generator(0, Purpose::Shuffle, 0, 0));
+    indices.truncate(most);
+    indices
 }
 
 /// What the network answers to images in all four rotations.
@@ -279,4 +284,20 @@ fn mistakes(look: &mut Look, facts: &Facts, dataset: &Dataset) -> Result<()> {
         })
         .collect();
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_whose_classes_take_turns_are_drawn_from_every_class() {
+        let chosen = drawn((0..5_000).collect(), POOL);
+        assert_eq!((chosen.len(), drawn((0..30).collect(), POOL).len()), (POOL, 30));
+        for class in 0..10 {
+            let count = chosen.iter().filter(|&&index| index % 10 == class).count();
+            assert!((150..250).contains(&count), "{class}: {count}");
+        }
+        assert!((chance(&[0, 0, 1, 1, 1], &[0, 2]) - (1.0 / 4.0 + 2.0 / 4.0) / 2.0).abs() < 1e-12);
+    }
 }
