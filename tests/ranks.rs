@@ -26,9 +26,9 @@ const COMPACT: &str = "run --config compact --data data --seed 3 --quiet --set d
                        --set save.every_steps=1 --set finetune.mode=full --set finetune.epochs=2 \
                        --set finetune.batch_size=32 --set extract.views=1";
 /// The paper's network.
-const NIN: &str = "run --data data --seed 3 --quiet --set data.kind=cifar10 --set data.train_images=8 \
+const NIN: &str = "run --data data --seed 3 --quiet --set data.kind=cifar10 --set data.train_images=16 \
                    --set encoder.kind=rotnet-nin --set encoder.blocks=3 --set extract.layers=[\"block2\"] \
-                   --set extract.pool=2x2 --set pretrain.epochs=1 --set pretrain.batch_size=4 \
+                   --set extract.pool=2x2 --set pretrain.epochs=1 --set pretrain.batch_size=16 \
                    --set pretrain.optimizer={\"kind\":\"sgd\",\"learning_rate\":0.01,\"momentum\":0.9} \
                    --set finetune.epochs=1 --set finetune.batch_size=8";
 /// What is added: gradients over several views of an image are not those of shares of a batch, so each process makes all steps.
