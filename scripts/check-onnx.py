@@ -50,7 +50,7 @@ RUNS = {
         "encoder.kind=patches", "encoder.patches=60", "encoder.activation=triangle", "encoder.dictionary=kmeans",
         "pretrain.epochs=0", "extract.layers=block1", "extract.pool=4x4", "finetune.head=ridge", "finetune.hidden=[]"],
 }
-SHARED = [f"data.image_size={SIDE}", "data.train_images=60", "pretrain.batch_size=32", "pretrain.epochs=1",
+SHARED = ["data.kind=folder", f"data.image_size={SIDE}", "data.train_images=60", "pretrain.batch_size=32", "pretrain.epochs=1",
           "finetune.epochs=3", "finetune.batch_size=16"]
 
 
