@@ -122,7 +122,10 @@ class OnARun(unittest.TestCase):
 
     @unittest.skipUnless(os.name == "posix", "signals")
     def test_an_interruption_saves_the_state(self) -> None:
-        code = "import rotnet; rotnet.run(out='runs/long', data={'train_images': 300}, pretrain={'epochs': 100000})"
+        # In the background of a shell without job control SIGINT is ignored; here it must not be.
+        listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        run = "import rotnet; rotnet.run(out='runs/long', data={'train_images': 300}, pretrain={'epochs': 3000})"
+        code = listening + run
         words = [sys.executable, "-c", code]
         for all_of_the_group in (False, True):
             with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
