@@ -29,19 +29,18 @@ pub fn config(folder: &Path, mut overrides: Overrides, reporter: &mut dyn Report
     let Some(found) = survey(folder, asked.data.labels.as_deref()) else {
         return Ok(asked);
     };
-    let plain = recipe.config(&Overrides::default())?;
-    let side = match asked.data.image_size == plain.data.image_size {
-        true => suitable_side(found.side),
-        false => asked.data.image_size,
+    let side = match overrides.names("data.image_size") {
+        true => asked.data.image_size,
+        false => suitable_side(found.side),
     };
     overrides.set("data.image_size", side);
     if let Some((_, sizes)) = SIDES.iter().find(|(known, _)| *known == side)
-        && asked.pretrain.sizes == plain.pretrain.sizes
+        && !overrides.names("pretrain.sizes")
     {
         let sizes = sizes.iter().map(|(until, size)| serde_json::json!({ "until": until, "size": size }));
         overrides.set("pretrain.sizes", sizes.collect::<Vec<_>>());
     }
-    if asked.pretrain.epochs == plain.pretrain.epochs && asked.pretrain.steps.is_none() {
+    if !overrides.names("pretrain.epochs") && asked.pretrain.steps.is_none() {
         overrides.set("pretrain.epochs", epochs(found.images));
     }
     let config = recipe.config(&overrides)?;

@@ -23,6 +23,14 @@ impl Overrides {
         self.set_by("", key, value);
     }
 
+    /// Whether a key is set, in part or as a part of another.
+    pub fn names(&self, key: &str) -> bool {
+        let within = |inner: &str, outer: &str| {
+            inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        self.0.iter().any(|set| within(&set.key, key) || within(key, &set.key))
+    }
+
     /// Sets one key; messages have `origin` in front of it.
     pub fn set_by(&mut self, origin: &str, key: impl Into<String>, value: impl Into<Value>) {
         self.0.push(Override { key: key.into(), value: value.into(), origin: origin.into() });

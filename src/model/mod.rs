@@ -220,6 +220,16 @@ impl FeatureMoments {
         })
     }
 
+    /// Gives every feature of `values` `[samples, width]` mean 0 and deviation 1.
+    pub fn standardise(&self, values: &mut [f32]) {
+        let factors = self.factors();
+        for row in values.chunks_exact_mut(factors.len().max(1)) {
+            for ((value, mean), factor) in row.iter_mut().zip(&self.mean).zip(&factors) {
+                *value = (*value - mean) * factor;
+            }
+        }
+    }
+
     /// Factors that scale each feature to deviation 1; features that hardly vary keep their scale.
     pub fn factors(&self) -> Vec<f32> {
         let inverse = |&deviation: &f32| if deviation < LEAST_DEVIATION { 1.0 } else { 1.0 / deviation };

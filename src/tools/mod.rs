@@ -4,6 +4,7 @@ pub mod apply;
 pub mod bench;
 pub mod comparison;
 pub mod export;
+mod html;
 pub mod ranks_model;
 pub mod report;
 pub mod sweep;

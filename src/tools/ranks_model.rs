@@ -59,7 +59,7 @@ impl RanksModel {
         let (running, trained): (Vec<_>, Vec<_>) = parameters.iter().partition(|(name, _)| is_running(name));
         // A mean and a variance each.
         let norms = running.len() / 2;
-        let trained: usize = trained.iter().map(|(_, data)| data.shape().iter().product::<usize>()).sum();
+        let trained: usize = trained.iter().map(|(_, data)| data.num_elements()).sum();
         // The gradient twice, sums of each norm forward and backward, and whether to stop.
         let messages = 2 + 2 * norms + 1;
         let most = units(batch_size).len();

@@ -139,13 +139,7 @@ impl<'a> Teacher<'a> {
         let needed = knn::memory(images, 0, width, 0) + self.graph_memory();
         memory::require(&format!("self-training on {images} x {width} features"), needed, LESS, reporter)?;
         let (mut features, _) = encode::features(encoder, self.readout, &self.images, &Alone);
-        let moments = FeatureMoments::of(&features, width);
-        let factors = moments.factors();
-        for row in features.chunks_exact_mut(width) {
-            for ((value, mean), factor) in row.iter_mut().zip(&moments.mean).zip(&factors) {
-                *value = (*value - mean) * factor;
-            }
-        }
+        FeatureMoments::of(&features, width).standardise(&mut features);
         Ok((features, width))
     }
 

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use burn::tensor::{DType, TensorData};
+use burn::tensor::TensorData;
 use safetensors::Dtype;
 
 use super::{FEATURES, FORMAT, LABELS, NAMES, Origin, SEPARATOR};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::labels::to_tensor;
-use crate::store::tensor_file::Writer;
+use crate::store::tensor_file::{Writer, dtype};
 
 /// Writes a file of features image by image: `features` (f32 `[images, features]`), `labels` (u8 `[images]`, u16 where
 /// one is above 255) and, if images have names, `names` (u8, UTF-8, with a zero between them).
@@ -32,7 +32,7 @@ impl FeatureWriter {
     ) -> Result<Self> {
         let names = names.join(SEPARATOR).into_bytes();
         let stored = to_tensor(labels);
-        let dtype = if stored.dtype() == DType::U8 { Dtype::U8 } else { Dtype::U16 };
+        let dtype = dtype(&stored).map_err(|problem| Error::checkpoint(path, problem, FORMAT.hint))?;
         let mut tensors = vec![
             (FEATURES.to_owned(), Dtype::F32, vec![labels.len(), width]),
             (LABELS.to_owned(), dtype, vec![labels.len()]),

@@ -383,7 +383,11 @@ fn read_pairs(source: &mut impl Read, bytes: u64, hasher: &mut Sha256) -> io::Re
     Ok(pairs.iter().map(|&pair| u16::from_le_bytes(pair)).collect())
 }
 
-fn dtype(data: &TensorData) -> Result<Dtype, String> {
+/// How a tensor is stored.
+///
+/// # Errors
+/// That tensors of its type are not.
+pub fn dtype(data: &TensorData) -> Result<Dtype, String> {
     match data.dtype() {
         DType::F32 => Ok(Dtype::F32),
         DType::U8 => Ok(Dtype::U8),

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use super::orient::{Orientation, Orientations};
 use super::plan::Action;
 use crate::error::Result;
 use crate::files::write_atomically;
+use crate::tools::html::head;
 
 const STYLE: &str = "
 body { font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 76em; padding: 0 1em }
@@ -18,8 +19,6 @@ li { border: 1px solid #8886; border-radius: 6px; padding: .7em }
 figure { align-items: center; display: flex; gap: .6em; justify-content: center; margin: 0; min-height: 160px }
 p { margin: .4em 0; overflow-wrap: anywhere } .why { color: #b30 }
 @media (prefers-color-scheme: dark) { .why { color: #fa6 } }";
-/// The page loads nothing from outside.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The images of a page, the surest first.
 #[derive(Default)]
@@ -83,14 +82,7 @@ impl Review {
         let html = html! {
             (DOCTYPE)
             html lang="en" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="color-scheme" content="light dark";
-                    meta http-equiv="Content-Security-Policy" content=(POLICY);
-                    title { "Which way up – rotnet" }
-                    style { (PreEscaped(STYLE)) }
-                }
+                (head("Which way up", STYLE))
                 body {
                     h1 { (self.entries.len() + self.left_out) " of " (images) " images are not upright" }
                     p {

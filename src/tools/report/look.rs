@@ -160,7 +160,8 @@ fn features(
 ) -> Result<()> {
     let width = encoder.read_width(readout)?;
     let (mut values, _) = stages::features(encoder, readout, &PlainImages::all(images, pixels), &Alone);
-    standardise(&mut values, width);
+    // So that no feature outweighs the others.
+    FeatureMoments::of(&values, width).standardise(&mut values);
     look.neighbours = Some(neighbours(&values, images, width));
     Ok(())
 }
@@ -209,16 +210,6 @@ fn filters(checkpoint: &Checkpoint) -> Vec<String> {
         return Vec::new();
     };
     data.as_slice::<f32>().map_or(Vec::new(), |weights| picture::filters(weights, height, width, filters))
-}
-
-/// Gives every feature mean 0 and deviation 1, so that none outweighs the others.
-fn standardise(values: &mut [f32], width: usize) {
-    let moments = FeatureMoments::of(values, width);
-    let factors = moments.factors();
-    for row in values.chunks_exact_mut(width) {
-        let scales = moments.mean.iter().zip(&factors);
-        row.iter_mut().zip(scales).for_each(|(value, (mean, factor))| *value = (*value - mean) * factor);
-    }
 }
 
 /// Neighbours by standardised features `values`, `[images, width]`.

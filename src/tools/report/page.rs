@@ -1,16 +1,15 @@
 //! The frame of the page: head, overview, order of the sections.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use super::facts::Training;
 use super::figure::{duration, percent};
 use super::{Shown, WITH_PICTURES, curves, gallery, labels, tables};
 use crate::judge::statistics::wilson;
 use crate::progress::Stage;
+use crate::tools::html::head;
 
 const STYLE: &str = include_str!("style.css");
-/// The page loads nothing from outside.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
 
 /// The whole page. All text that comes from files is escaped.
 pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
@@ -19,14 +18,7 @@ pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
     let html = html! {
         (DOCTYPE)
         html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport" content="width=device-width, initial-scale=1";
-                meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { (names.join(", ")) " – rotnet" }
-                style { (PreEscaped(STYLE)) }
-            }
+            (head(&names.join(", "), STYLE))
             body {
                 header {
                     h1 { @if several { (runs.len()) " runs" } @else { (names.concat()) } }
