@@ -14,6 +14,7 @@ mod golden; // digests that every processor and instruction set must give
 #[cfg(feature = "wgpu")]
 mod gpu; // graphics cards, on a software renderer and without drivers
 mod images; // image files as a data set; predict, data check
+mod included; // the network in the program, encoders taken over
 mod joint; // classes and rotations learned at once
 mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form

@@ -43,7 +43,7 @@ fn sideways_images_are_found_and_turned_upright() {
     let text = folder.succeed("orient a album --out fixed --sure 0.3").stdout;
     assert!(text.contains("album/down.png: upside down"), "{text}");
     assert!(text.contains("upright in fixed/trip/counter.jpg"), "{text}");
-    assert!(text.ends_with("3 of 5 images are not upright\n"), "{text}");
+    assert!(text.contains("3 of 5 images are not upright; 3 were turned, of which about "), "{text}");
     assert!(!folder.path("fixed/upright.png").exists() && !folder.path("fixed/camera.jpg").exists());
     let fixed = image::open(folder.path("fixed/trip/clockwise.png")).unwrap().into_rgb8();
     assert_eq!(fixed, upright);
@@ -128,9 +128,9 @@ fn orient_refuses_to_write_over_an_image_before_it_writes_anything() {
 
     // What is written is written beside the images, and copies below their folder are not taken for more of them.
     let text = folder.succeed("orient a album --out album/upright --sure 0.3").stdout;
-    assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
+    assert!(text.contains("3 of 4 images are not upright"), "{text}");
     let text = folder.succeed("orient a album --out album/upright --sure 0.3 --force").stdout;
-    assert!(text.ends_with("3 of 4 images are not upright\n"), "{text}");
+    assert!(text.contains("3 of 4 images are not upright"), "{text}");
     folder.succeed("orient a album/trip/counter.jpg --out taken/trip --sure 0.3 --force");
     let after = contents(&folder, "album");
     assert!(
@@ -165,7 +165,7 @@ fn images_are_turned_in_place_once_and_every_byte_comes_back() {
     fs::remove_dir(folder.path("album/trip/clockwise.png.orig")).unwrap();
     let text = folder.succeed(&format!("{command} --log second.jsonl")).stdout;
     let kept = "turned, the original is album/trip/clockwise.png.orig";
-    assert!(text.contains(kept) && text.ends_with("1 of 4 images are not upright\n"), "{text}");
+    assert!(text.contains(kept) && text.contains("1 of 4 images are not upright; 1 were turned"), "{text}");
 
     let after = states(&folder, "album");
     assert_eq!(after.len(), 6, "a JPEG file needs no copy of its original");

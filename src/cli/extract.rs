@@ -20,7 +20,7 @@ pub struct ExtractArguments {
     #[command(flatten)]
     run: RunArguments,
     /// Checkpoint, or the directory that holds it, instead of OUT/pretrain
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "from")]
     checkpoint: Option<PathBuf>,
     /// Blocks to read, concatenated (extract.layers)
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]

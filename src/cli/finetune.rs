@@ -22,13 +22,13 @@ pub struct FinetuneArguments {
     #[command(flatten)]
     pub run: RunArguments,
     /// Pretrained checkpoint, or the directory that holds it, instead of OUT/pretrain (mode full)
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", conflicts_with = "from")]
     pub checkpoint: Option<PathBuf>,
     /// Directory of features instead of OUT/features (mode frozen)
     #[arg(long, value_name = "DIR")]
     pub features: Option<PathBuf>,
     /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
-    #[arg(long, conflicts_with_all = ["checkpoint", "features"])]
+    #[arg(long, conflicts_with_all = ["checkpoint", "features", "from"])]
     pub from_scratch: bool,
     /// Leave the test set closed
     #[arg(long)]

@@ -5,14 +5,14 @@ use clap::Args;
 use super::options::TableArguments;
 use crate::config::{self, Overrides};
 use crate::device::DeviceName;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::Failure;
 
 /// Options of the commands on image files, apart from those.
 #[derive(Args, Debug)]
 pub struct ComputeArguments {
-    /// Device to compute on (default: as in the run's config)
+    /// Device to compute on (default: as in the run's config; flex without a run)
     #[arg(long, value_name = "NAME")]
     pub device: Option<String>,
     /// Number of threads (default: one per processor); results do not depend on it
@@ -23,6 +23,17 @@ pub struct ComputeArguments {
 }
 
 impl ComputeArguments {
+    /// The device asked for, or else that of processors: for networks that come with the program.
+    pub fn device_without_run(&self) -> Result<DeviceName> {
+        let Some(name) = &self.device else {
+            return Ok(DeviceName::Flex);
+        };
+        name.parse().map_err(|problem| Error::Usage {
+            problem: format!("--device: {problem}"),
+            hint: "`rotnet devices` lists them".into(),
+        })
+    }
+
     /// The device asked for, or the run's own.
     pub fn device(&self, run: &RunDirectory) -> Result<DeviceName> {
         let mut overrides = Overrides::default();

@@ -9,7 +9,8 @@ use super::{display, note, suitable};
 use crate::config::{self, Config, Document, Overrides};
 use crate::data::{self, DataKind};
 use crate::error::{Error, Result};
-use crate::progress::Event;
+use crate::progress::{Event, Stage};
+use crate::store::encoder_source::EncoderSource;
 
 /// The folder that `--data` names.
 ///
@@ -72,8 +73,30 @@ pub struct RunArguments {
     /// The run directory (default: runs/ and the name of the config)
     #[arg(long, value_name = "RUN")]
     pub out: Option<PathBuf>,
+    /// Take the pretrained encoder of another run, or `photos`, the network of this program for photographs, instead of
+    /// training one
+    #[arg(long, value_name = "RUN|NAME")]
+    pub from: Option<String>,
     #[command(flatten)]
     pub existing: ExistingArguments,
+}
+
+impl RunArguments {
+    /// Where the encoder is taken from, if it is not trained here.
+    ///
+    /// # Errors
+    /// Those of [`EncoderSource::named`].
+    pub fn source(&self) -> Result<Option<EncoderSource>> {
+        self.from.as_deref().map(EncoderSource::named).transpose()
+    }
+}
+
+/// The config that goes with an encoder taken from elsewhere.
+pub fn config_of(source: &EncoderSource) -> PathBuf {
+    match source {
+        EncoderSource::Run(run) => run.config(Stage::Pretrain),
+        EncoderSource::Included(included) => included.name.into(),
+    }
 }
 
 /// What to do about existing results.

@@ -1,6 +1,7 @@
 //! `rotnet orient`: which way up image files are, and upright versions of those that are not, made without loss.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use clap::{ArgGroup, Args};
@@ -9,12 +10,14 @@ use super::images::{ComputeArguments, finish};
 use super::options::TableFormat;
 use super::shell::quoted;
 use super::table::Table;
-use super::{on_threads, print_json, print_line};
+use super::{display, on_threads, print_json, print_line};
 use crate::device::guarded;
 use crate::error::{Error, Result};
+use crate::progress::Stage;
+use crate::store::encoder_source::{EncoderSource, PHOTOS};
 use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::{
-    self, Action, Applied, Fix, How, OrientRequest, Orientation, Orientations, Undone,
+    self, Action, Applied, Expected, Fix, How, OrientRequest, Orientation, Orientations, Undone,
 };
 
 /// Options of `orient`.
@@ -25,14 +28,16 @@ use crate::tools::apply::{
     group = ArgGroup::new("logged").args(["in_place", "apply"]).multiple(true),
     after_help = "\
 Without --out, --in-place, --apply and --undo nothing is changed: a list is printed, of folders only what is not upright. \
+The network in the program is for ordinary photographs; for other images train your own and name its run first. \
 JPEG and WebP files are turned by their orientation tag, PNG files with their pixels; nothing else in them changes, and \
 files that are not turned are not touched. --in-place writes a log, by which --undo brings back every byte.
 
 Examples:
-  rotnet orient runs/a ~/photos --review look.html
-  rotnet orient runs/a ~/photos --format json > plan.json && rotnet orient --apply plan.json
-  rotnet orient runs/a ~/photos --out ~/upright --sure 0.95
-  rotnet orient runs/a ~/photos --in-place --log turned.jsonl && rotnet orient --undo turned.jsonl"
+  rotnet orient ~/photos --review look.html
+  rotnet orient ~/photos --format json > plan.json && rotnet orient --apply plan.json
+  rotnet orient ~/photos --out ~/upright --sure 0.95
+  rotnet orient ~/photos --in-place --log turned.jsonl && rotnet orient --undo turned.jsonl
+  rotnet orient runs/a ~/xrays"
 )]
 pub struct OrientArguments {
     #[command(flatten)]
@@ -46,13 +51,13 @@ pub struct OrientArguments {
     #[arg(long)]
     pub in_place: bool,
     /// Carry out a plan that --format json printed, in place or into --out; files that changed since are left alone
-    #[arg(long, value_name = "PLAN", conflicts_with_all = ["review", "sure", "all"])]
+    #[arg(long, value_name = "PLAN", conflicts_with_all = ["review", "sure", "expect", "all"])]
     pub apply: Option<PathBuf>,
     /// Bring back what was turned in place, as this log tells; files that changed since are left alone
     #[arg(
         long,
         value_name = "LOG",
-        conflicts_with_all = ["apply", "out", "in_place", "log", "review", "sure", "all", "force"]
+        conflicts_with_all = ["apply", "out", "in_place", "log", "review", "sure", "expect", "all", "force"]
     )]
     pub undo: Option<PathBuf>,
     /// File for the log of what is turned in place (default: rotnet-orient-TIME.jsonl here)
@@ -64,6 +69,9 @@ pub struct OrientArguments {
     /// Turn only images that are not upright with at least this probability
     #[arg(long, value_name = "P", default_value_t = 0.95)]
     pub sure: f64,
+    /// Share of the images that lie wrong, as far as you know (default: as the images themselves say)
+    #[arg(long, value_name = "SHARE")]
+    pub expect: Option<f64>,
     /// Replace copies that are already in --out, but never one of the images; replace the page of --review
     #[arg(long, requires = "written")]
     pub force: bool,
@@ -75,12 +83,35 @@ pub struct OrientArguments {
 /// What is looked at; a plan and a log name their files themselves.
 #[derive(Args, Debug)]
 pub struct LookArguments {
-    /// The run directory
-    #[arg(value_name = "RUN", required_unless_present_any = ["apply", "undo"], conflicts_with_all = ["apply", "undo"])]
-    pub run: Option<PathBuf>,
-    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth
-    #[arg(value_name = "IMAGE", required_unless_present_any = ["apply", "undo"])]
+    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth; a run directory in front of
+    /// them is asked instead of the network for photographs that comes with the program
+    #[arg(
+        value_name = "[RUN] IMAGE",
+        required_unless_present_any = ["apply", "undo"],
+        conflicts_with_all = ["apply", "undo"]
+    )]
     pub paths: Vec<PathBuf>,
+}
+
+impl LookArguments {
+    /// The network to ask, and the paths of images.
+    fn parts(&self) -> Result<(EncoderSource, &[PathBuf])> {
+        let Some((first, rest)) = self.paths.split_first() else {
+            return Ok((EncoderSource::Included(&PHOTOS), &[]));
+        };
+        let run = RunDirectory::new(first);
+        run.settle();
+        if !run.record().is_file() && !run.result(Stage::Pretrain).is_file() {
+            return Ok((EncoderSource::Included(&PHOTOS), &self.paths));
+        }
+        if rest.is_empty() {
+            return Err(Error::Usage {
+                problem: format!("{} is a run, and no images are named", first.display()),
+                hint: "name image files or folders behind it".into(),
+            });
+        }
+        Ok((EncoderSource::Run(run), rest))
+    }
 }
 
 impl OrientArguments {
@@ -109,22 +140,37 @@ pub(super) fn execute(arguments: &OrientArguments) -> Result<()> {
 }
 
 fn look(fix: Option<Fix>, arguments: &OrientArguments) -> Result<()> {
-    if !(0.0..=1.0).contains(&arguments.sure) {
-        return Err(Error::Usage {
-            problem: format!("--sure {}: not a probability", arguments.sure),
-            hint: "give a number from 0 to 1".into(),
-        });
+    for (option, value) in [("sure", Some(arguments.sure)), ("expect", arguments.expect)] {
+        if let Some(value) = value.filter(|value| !(0.0..=1.0).contains(value)) {
+            return Err(Error::Usage {
+                problem: format!("--{option} {value}: not a share of one"),
+                hint: "give a number from 0 to 1".into(),
+            });
+        }
     }
     if let Some(path) = arguments.review.as_ref().filter(|path| path.exists() && !arguments.force) {
         return Err(Error::OutputExists { path: path.clone() });
     }
     let (look, compute) = (&arguments.look, &arguments.compute);
-    let listing = apply::list(&look.paths, arguments.out.as_deref())?;
+    let (source, paths) = look.parts()?;
+    let listing = apply::list(paths, arguments.out.as_deref())?;
     let kinds = listing.unread_kinds();
-    let run = RunDirectory::new(look.run.as_deref().unwrap_or(Path::new("")));
-    let request = OrientRequest { fix, sure: arguments.sure, review: arguments.review.clone() };
-    let device = compute.device(&run)?;
-    let work = || guarded(std::slice::from_ref(&device), || apply::orient(&run, &device, listing, &request));
+    let request = OrientRequest {
+        fix,
+        sure: arguments.sure,
+        expect: arguments.expect,
+        review: arguments.review.clone(),
+    };
+    let device = match &source {
+        EncoderSource::Run(run) => compute.device(run)?,
+        EncoderSource::Included(_) => compute.device_without_run()?,
+    };
+    let quiet = compute.output.quiet;
+    let work = || {
+        let mut reporter = display::reporter(quiet);
+        let look = || apply::orient(&source, &device, listing, &request, reporter.as_mut());
+        guarded(std::slice::from_ref(&device), look)
+    };
     let found = on_threads(compute.threads, work)??;
     match compute.output.format() {
         TableFormat::Json => print_json(&found)?,
@@ -198,8 +244,20 @@ fn show(
             .try_for_each(|unread| print_line(&format!("{}: {}", unread.file.text(), unread.why)))?,
         false => unread.into_iter().try_for_each(|line| print_line(&line))?,
     }
+    print_line(&summary(found, writes))
+}
+
+/// How many images are not upright, and how many of the turns are mistakes.
+fn summary(found: &Orientations, writes: bool) -> String {
     let sideways = found.images.iter().filter(|image| image.turns.turns != 0).count();
-    print_line(&format!("{sideways} of {} images are not upright", found.images.len()))
+    let not_upright = format!("{sideways} of {} images are not upright", found.images.len());
+    let Expected { turns, mistakes, .. } = found.expected;
+    if turns == 0 {
+        return not_upright;
+    }
+    let are = if writes { "were" } else { "would be" };
+    let about = if mistakes < 9.95 { format!("{mistakes:.1}") } else { format!("{mistakes:.0}") };
+    format!("{not_upright}; {turns} {are} turned, of which about {about} by mistake")
 }
 
 fn line(image: &Orientation, writes: bool) -> String {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::finetune::FinetuneArguments;
-use super::options::RunArguments;
+use super::options::{RunArguments, config_of};
 use super::plan::{self, PretrainArguments};
 use super::ranks::{leads, world};
 use super::signals::Stoppable;
@@ -13,9 +13,11 @@ use super::{display, on_threads, print_json, print_line, resolve, suitable};
 use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
+use crate::files::read_json;
 use crate::progress::{Reporter, Stage};
 use crate::ranks::barrier;
 use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
+use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
 
@@ -33,17 +35,18 @@ struct RunResult {
 }
 
 pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
-    let Some(context) = planned(arguments, true)? else {
+    let source = source_of_run(&arguments.run)?;
+    let Some(context) = planned(arguments, source.as_ref(), true)? else {
         return Ok(());
     };
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
         if context.ranks.size() == 1 {
-            stages::forecast(&context, reporter);
+            stages::forecast(&context, stages_of_run(source.as_ref(), true), reporter);
         }
         Ok(RunResult {
             run: context.run.root().to_path_buf(),
-            pretrain: stages::pretrain(&context, reporter)?,
+            pretrain: encoder(source.as_ref(), &context, reporter)?,
             extract: stages::extract(&context, None, reporter)?,
             finetune: stages::finetune(&context, &Sources::default(), reporter)?,
         })
@@ -57,21 +60,67 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
 }
 
 pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
-    let Some(context) = planned(arguments, false)? else {
+    let source = arguments.run.source()?;
+    let Some(context) = planned(arguments, source.as_ref(), false)? else {
         return Ok(());
     };
     let arguments = &arguments.run;
-    let summary = with_stage(arguments, &context, |reporter| stages::pretrain(&context, reporter))?;
+    let summary = with_stage(arguments, &context, |reporter| encoder(source.as_ref(), &context, reporter))?;
     match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_pretrain(&summary),
     }
 }
 
+/// Where `run` takes its encoder from, if it does not train one: what `--from` says, or what suits the folder.
+fn source_of_run(arguments: &RunArguments) -> Result<Option<EncoderSource>> {
+    let settings = &arguments.settings;
+    let (None, Some(folder)) = (&arguments.from, settings.folder()) else {
+        return arguments.source();
+    };
+    // What a run has, resumed or refused, is not chosen once more.
+    let begun = run_directory(arguments)?.files(Stage::Pretrain);
+    let summary: Option<PretrainSummary> = read_json(&begun.summary()).ok();
+    if begun.to_resume().holds_results()
+        && !arguments.existing.force
+        && summary.is_none_or(|s| s.from.is_none())
+    {
+        return Ok(None);
+    }
+    suitable::encoder(folder, settings, &mut *display::reporter(settings.output.quiet))
+}
+
+/// The stages that train.
+fn stages_of_run(source: Option<&EncoderSource>, all: bool) -> &'static [Stage] {
+    match (source, all) {
+        (None, true) => &[Stage::Pretrain, Stage::Finetune],
+        (None, false) => &[Stage::Pretrain],
+        (Some(_), true) => &[Stage::Finetune],
+        (Some(_), false) => &[],
+    }
+}
+
+/// Trains the run's encoder, or takes it over.
+fn encoder(
+    source: Option<&EncoderSource>,
+    context: &Context,
+    reporter: &mut dyn Reporter,
+) -> Result<PretrainSummary> {
+    match source {
+        Some(source) => stages::take_over(context, source, reporter),
+        None => stages::pretrain(context, reporter),
+    }
+}
+
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
+    let source = arguments.source()?;
     let context = later_context(arguments, |run| run.files(Stage::Extract), |_| Vec::new())?;
-    let summary =
-        with_stage(arguments, &context, |reporter| stages::extract(&context, checkpoint, reporter))?;
+    let summary = with_stage(arguments, &context, |reporter| {
+        if let Some(source) = &source {
+            stages::take_over(&context, source, reporter)?;
+        }
+        stages::extract(&context, checkpoint, reporter)
+    })?;
     match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_extract(&summary),
@@ -96,11 +145,17 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
         }
         more
     };
+    let source = arguments.source()?;
     let context = later_context(&arguments, |run| run.files(Stage::Finetune), more)?;
     stages::refuse_too_many_ranks(&context, &[Stage::Finetune])?;
-    let summary = with_stage(&arguments, &context, |reporter| match no_test {
-        true => stages::train_classifier(&context, &sources, reporter),
-        false => stages::finetune(&context, &sources, reporter),
+    let summary = with_stage(&arguments, &context, |reporter| {
+        if let Some(source) = &source {
+            stages::take_over(&context, source, reporter)?;
+        }
+        match no_test {
+            true => stages::train_classifier(&context, &sources, reporter),
+            false => stages::finetune(&context, &sources, reporter),
+        }
     })?;
     match arguments.settings.output.json() {
         true => print_json(&summary),
@@ -126,6 +181,10 @@ pub(super) fn later_context(
     let begun =
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
+    let path = match path {
+        None => arguments.source()?.as_ref().map(config_of),
+        path => path,
+    };
     // Without what is added it may be no config yet.
     let mode = || Some(arguments.settings.load(path.as_deref(), overrides.clone()).ok()?.finetune.mode);
     let more = more(&mode);
@@ -134,14 +193,23 @@ pub(super) fn later_context(
 }
 
 /// The context of a run, with its budget as steps; `None` after a dry run.
-fn planned(arguments: &PretrainArguments, all_stages: bool) -> Result<Option<Context>> {
+fn planned(
+    arguments: &PretrainArguments,
+    source: Option<&EncoderSource>,
+    all_stages: bool,
+) -> Result<Option<Context>> {
     plan::check(arguments)?;
     let PretrainArguments { run, budget, dry_run } = arguments;
-    let mut context = context(run, resolve(&run.settings)?)?;
-    let stages = if all_stages { &[Stage::Pretrain, Stage::Finetune][..] } else { &[Stage::Pretrain] };
+    let config_of_source = source.map(config_of);
+    let config = match run.settings.config.as_deref().or(config_of_source.as_deref()) {
+        None => resolve(&run.settings)?,
+        path => run.settings.load(path, run.settings.overrides()?)?,
+    };
+    let mut context = context(run, config)?;
+    let stages = stages_of_run(source, all_stages);
     stages::refuse_too_many_ranks(&context, stages)?;
     if *dry_run {
-        let result = with_stage(run, &context, |reporter| stages::dry_run(&context, all_stages, reporter))?;
+        let result = with_stage(run, &context, |reporter| stages::dry_run(&context, stages, reporter))?;
         plan::show(&result, run.settings.output.json())?;
         return Ok(None);
     }

@@ -17,7 +17,7 @@ pub struct PretrainArguments {
     pub run: RunArguments,
     /// Pretrain for this long (90s, 12m, 1.5h) instead of the config's epochs; the number of steps, from the measured
     /// time of one, goes into the run's config
-    #[arg(long, value_name = "TIME", value_parser = duration)]
+    #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
     pub budget: Option<Duration>,
     /// Measure a few steps and show what the run would take (parameters, operations, time, memory, disk); train and
     /// write nothing

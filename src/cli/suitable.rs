@@ -1,11 +1,14 @@
-//! Which recipe suits a folder of images that is trained on without a config.
+//! What suits a folder of images that is trained on without a config: a recipe, or an encoder that is there already.
 
 use std::path::Path;
 
+use super::options::Settings;
 use crate::config::{Config, Document, Overrides};
 use crate::data::{Survey, survey};
 use crate::error::Result;
 use crate::progress::{Event, Reporter};
+use crate::store::encoder_source::{EncoderSource, PHOTOS};
+use crate::tools::apply;
 
 /// The recipe of folders.
 pub const RECIPE: &str = "photos";
@@ -18,6 +21,49 @@ const EPOCHS: [usize; 2] = [6, 60];
 /// used, as measured for `cpu-10min` (24 of 32 pixels).
 const SIDES: [(usize, &[(f64, usize)]); 3] =
     [(32, &[(0.4, 24)]), (48, &[(0.45, 32)]), (64, &[(0.45, 32), (0.75, 48)])];
+
+/// With fewer images than this, a folder does not teach its own encoder more than the included one knows of photographs.
+const ENOUGH: usize = 10_000;
+/// Share of images that the included network has to see upright to be of use; chance is 0.25.
+const KNOWN: f64 = 0.5;
+/// Settings that only matter where an encoder is trained.
+const OF_TRAINING: [&str; 3] = ["pretrain.", "encoder.", "data.image_size="];
+
+/// The included encoder, where that suits the folder better than one of its own: few images, which it knows the right way
+/// up. Two lines say so. Settings of the training ask for an encoder of the folder's own.
+///
+/// # Errors
+/// Those of the included network.
+pub fn encoder(
+    folder: &Path,
+    settings: &Settings,
+    reporter: &mut dyn Reporter,
+) -> Result<Option<EncoderSource>> {
+    let of_training = |set: &String| OF_TRAINING.iter().any(|key| set.trim_start().starts_with(key));
+    let Some(found) = survey(folder, settings.labels.as_deref()) else {
+        return Ok(None);
+    };
+    if found.images >= ENOUGH || settings.set.iter().any(of_training) {
+        return Ok(None);
+    }
+    let source = EncoderSource::Included(&PHOTOS);
+    let upright = apply::share_upright(&source, &found.sample)?.unwrap_or(0.0);
+    if upright < KNOWN {
+        return Ok(None);
+    }
+    reporter.report(Event::Note(&format!(
+        "{}: {} images are few to learn from, and the network `{}` of this program sees {:.0} % of {} upright: its \
+         encoder is taken (--from {})",
+        folder.display(),
+        found.images,
+        PHOTOS.name,
+        100.0 * upright,
+        found.sample.len(),
+        PHOTOS.name,
+    )));
+    reporter.report(Event::Note(&format!("--config {RECIPE} trains an encoder on the folder instead")));
+    Ok(Some(source))
+}
 
 /// The config for the folder, with what `overrides` set; two lines say what was chosen and why.
 ///
@@ -58,7 +104,7 @@ fn epochs(images: usize) -> usize {
     (SEEN / images.max(1)).clamp(least, most)
 }
 
-fn say(folder: &Path, Survey { images, side }: Survey, config: &Config, reporter: &mut dyn Reporter) {
+fn say(folder: &Path, Survey { images, side, .. }: Survey, config: &Config, reporter: &mut dyn Reporter) {
     let (size, epochs) = (config.data.image_size, config.pretrain.epochs);
     reporter.report(Event::Note(&format!(
         "{}: {images} images of {side} pixels on their shorter side (median); recipe `{RECIPE}` at {size}x{size} for {epochs} \

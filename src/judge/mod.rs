@@ -7,6 +7,7 @@ pub mod knn;
 pub mod pseudo;
 pub mod ridge;
 pub mod statistics;
+pub mod turns;
 
 use crate::math::logits::argmax;
 

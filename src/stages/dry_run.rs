@@ -76,16 +76,16 @@ pub struct Part {
     pub disk_bytes: u64,
 }
 
-/// Measures the given stages on a few steps; writes nothing.
+/// Measures the given stages, extraction and fine-tuning together, on a few steps; writes nothing.
 ///
 /// The data set must exist, except for the generated scenes, which noise replaces.
 ///
 /// # Errors
 /// Those of reading the data and building the networks.
-pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter) -> Result<DryRun> {
+pub fn dry_run(context: &Context, stages: &[Stage], reporter: &mut dyn Reporter) -> Result<DryRun> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     reporter.report(Event::Note("measuring; nothing is kept"));
-    let Measured { stages, held, .. } = measure(context, &dataset, all_stages, LIMIT)?;
+    let Measured { stages, held, .. } = measure(context, &dataset, stages, LIMIT)?;
     Ok(DryRun {
         environment: context.environment(),
         dataset: label(&dataset),
@@ -98,17 +98,17 @@ pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter)
 
 /// Reports how long each stage of a run is expected to take, from shorter measurements than those of [`dry_run`], if the
 /// time is shown at all. What cannot be measured is for the stages to refuse.
-pub fn forecast(context: &Context, reporter: &mut dyn Reporter) {
+pub fn forecast(context: &Context, stages: &[Stage], reporter: &mut dyn Reporter) {
     if reporter.shows_time()
-        && let Ok(forecast) = forecasts(context, reporter)
+        && let Ok(forecast) = forecasts(context, stages, reporter)
     {
         reporter.report(Event::Forecast(&forecast));
     }
 }
 
-fn forecasts(context: &Context, reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
+fn forecasts(context: &Context, stages: &[Stage], reporter: &mut dyn Reporter) -> Result<Vec<Forecast>> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
-    let Measured { stages, pretraining, .. } = measure(context, &dataset, true, SHORT_LIMIT)?;
+    let Measured { stages, pretraining, .. } = measure(context, &dataset, stages, SHORT_LIMIT)?;
     let forecast = |part: &Part| Forecast {
         stage: part.stage,
         epochs: match part.stage {
@@ -128,14 +128,18 @@ struct Measured {
     held: Held,
 }
 
-fn measure(context: &Context, dataset: &Dataset, all_stages: bool, limit: Duration) -> Result<Measured> {
+fn measure(context: &Context, dataset: &Dataset, asked: &[Stage], limit: Duration) -> Result<Measured> {
     let config = &context.config;
     let image = dataset.image_shape();
     let device = context.device.clone().autodiff();
     let network = RotationNetwork::new(&config.encoder, image, config.seed, &device);
-    let (part, pretraining) = pretrain(context, dataset, &network, limit)?;
-    let (mut stages, mut held) = (vec![part], Held::default());
-    if all_stages {
+    let (mut stages, mut pretraining, mut held) = (Vec::new(), Vec::new(), Held::default());
+    if asked.contains(&Stage::Pretrain) {
+        let (part, by_epoch) = pretrain(context, dataset, &network, limit)?;
+        stages.push(part);
+        pretraining = by_epoch;
+    }
+    if asked.contains(&Stage::Finetune) {
         dataset.refuse_no_labels()?;
         let (part, width) = extract(context, dataset, &network, limit)?;
         held = Held::new(context, dataset, width)?;

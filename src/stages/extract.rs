@@ -195,7 +195,7 @@ pub(super) fn check_data(
         return Err(Error::data(
             &dataset.directory,
             format!("images are {found:?} (height, width, channels), the encoder takes {expected:?}"),
-            "pretrain on this data set, or choose another with --data",
+            "pretrain on this data set, choose another with --data, or the size with --set data.image_size=...",
         ));
     }
     let trained = json!(header.architecture().unwrap_or_default().arithmetic);
@@ -220,6 +220,9 @@ pub(super) fn check_data(
         "holds {} (fingerprint {:.12}), the checkpoint was trained on {} (fingerprint {:.12})",
         dataset.name, dataset.fingerprint, header.dataset.name, header.dataset.fingerprint
     );
+    if context.has_taken_over() {
+        return Ok(());
+    }
     if context.allow_data_mismatch {
         let text = format!("{}: {problem}", dataset.directory.display());
         reporter.report(Event::Warning(&text));

@@ -1,6 +1,7 @@
 //! The stages of the pipeline. Each reads top to bottom as a recipe; they pass on files, never values.
 
 mod budget;
+mod calibration;
 mod dry_run;
 mod encode;
 mod evaluate;
@@ -14,6 +15,7 @@ mod pretrain;
 mod probe;
 mod record;
 mod resume;
+mod take_over;
 mod training_stage;
 mod warnings;
 
@@ -39,6 +41,7 @@ use crate::store::run_record::Execution;
 use crate::store::stage_directory::StageDirectory;
 
 pub use budget::within_budget;
+pub use calibration::Calibration;
 pub use dry_run::{DryRun, Part, dry_run, forecast};
 pub(crate) use encode::features;
 pub use evaluate::{
@@ -52,6 +55,7 @@ pub use finetune::{
 };
 pub(crate) use held_out::pretraining_split;
 pub use pretrain::{PretrainSummary, pretrain};
+pub use take_over::take_over;
 
 /// What a stage needs to know besides its section of the config.
 #[derive(Clone)]

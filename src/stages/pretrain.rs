@@ -1,7 +1,10 @@
 //! Trains an encoder on images without labels, by predicting how they were rotated.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
+use super::calibration::{Calibration, calibrate};
 use super::pretext::Pretext;
 use super::probe::Probe;
 use super::training_stage::{self, Material, Trained};
@@ -31,11 +34,17 @@ pub struct PretrainSummary {
     pub last_epoch: Option<EpochMetrics>,
     /// Wall time of all epochs, in seconds.
     pub seconds: f64,
+    /// How sure the rotation head may be; absent without held-out images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
     /// Reasons not to trust these numbers; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
     /// SHA-256 of the checkpoint file.
     pub checkpoint: String,
+    /// The run or the network of this program that the encoder was taken over from; absent where it was trained here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<PathBuf>,
 }
 
 impl PretrainSummary {
@@ -97,6 +106,9 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
     )?;
 
     context.conclude(work, |work| {
+        let result = work.directory().result();
+        let held_out = pretext.validation.as_ref().filter(|samples| samples.len() > 0);
+        let calibration = held_out.map(|held_out| calibrate(&result, held_out, &context.device));
         let summary = PretrainSummary {
             protocol: "4-way rotation prediction; accuracy while training, on the images trained on".into(),
             dataset: label(&dataset),
@@ -106,7 +118,9 @@ pub fn pretrain(context: &Context, reporter: &mut dyn Reporter) -> Result<Pretra
             epochs: history.len(),
             last_epoch: history.last().cloned(),
             seconds: training_stage::seconds(&history),
-            checkpoint: sha256_file(&work.directory().result())?,
+            calibration: calibration.transpose()?.flatten(),
+            checkpoint: sha256_file(&result)?,
+            from: None,
         };
         context.run.record_run(context.environment(), label(&dataset), None)?;
         write_json(&work.directory().summary(), &summary)?;

@@ -169,7 +169,18 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`], or [`Error::Checkpoint`] if it is damaged or of another version.
     pub fn load(path: &Path) -> Result<Self> {
-        let (header, tensors) = tensor_file::read(path, &FORMAT)?;
+        Self::of(path, tensor_file::read(path, &FORMAT)?)
+    }
+
+    /// Reads and checks a checkpoint in memory, which errors call `path`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is damaged or of another version.
+    pub fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
+        Self::of(path, tensor_file::read_in_memory(bytes, path, &FORMAT)?)
+    }
+
+    fn of(path: &Path, (header, tensors): (Header, Parameters)) -> Result<Self> {
         let mut checkpoint = Self { header, parameters: Parameters::new(), optimizer: Parameters::new() };
         for (name, data) in tensors {
             let (group, name) = match (name.strip_prefix(MODEL), name.strip_prefix(OPTIMIZER)) {

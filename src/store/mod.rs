@@ -2,6 +2,7 @@
 //! numbers are covered by a digest.
 
 pub mod checkpoint;
+pub mod encoder_source;
 pub mod features;
 mod labels;
 pub(crate) mod networks;

@@ -32,15 +32,25 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
         ));
     }
     let checkpoint = Checkpoint::load(&path)?;
+    let encoder = encoder_of(device, &path, &checkpoint)?;
+    let digest = sha256_file(&path)?;
+    Ok((encoder, checkpoint, digest))
+}
+
+/// The encoder of a checkpoint, which errors call `path`, on the plain device.
+///
+/// # Errors
+/// [`Error::Checkpoint`] if it holds none, or one that is not what its header says.
+pub fn encoder_of(device: &Device, path: &Path, checkpoint: &Checkpoint) -> Result<Encoder> {
+    let refuse = |problem: String| Checkpoint::refuse(path, problem);
     let Some(architecture) = checkpoint.header.architecture() else {
-        return Err(Checkpoint::refuse(&path, "holds a classifier without an encoder"));
+        return Err(refuse("holds a classifier without an encoder".into()));
     };
     let [height, width, channels] = checkpoint.header.image;
     if !SIDES.contains(&height) || !SIDES.contains(&width) || !CHANNELS.contains(&channels) {
         let problem = format!("its images are {height}x{width} with {channels} channels");
-        return Err(Checkpoint::refuse(&path, problem));
+        return Err(refuse(problem));
     }
-    let refuse = |problem: String| Checkpoint::refuse(&path, problem);
     architecture.validate().map_err(|error| refuse(error.to_string()))?;
     let stored = checkpoint.part("encoder").values().map(|data| data.num_elements()).sum();
     if architecture.weights(channels) > stored {
@@ -48,10 +58,7 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
     }
     let mut initialiser = Initialiser::new(checkpoint.header.seed, architecture.scheme(), device);
     let encoder = Encoder::new(&architecture, checkpoint.header.image, &mut initialiser);
-    let encoder = model::load(encoder, checkpoint.part("encoder"))
-        .map_err(|problem| Checkpoint::refuse(&path, problem))?;
-    let digest = sha256_file(&path)?;
-    Ok((encoder, checkpoint, digest))
+    model::load(encoder, checkpoint.part("encoder")).map_err(refuse)
 }
 
 /// The pretraining network of a checkpoint, from its `encoder` and its rotation head; `None` if it has no head.

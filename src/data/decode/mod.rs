@@ -28,6 +28,8 @@ const MAX_FILE: u64 = 320 << 20;
 const MAX_SIDE: u32 = 32_768;
 /// Most bytes of decoded pixels: 89 megapixels of 24 bits. Turning an image as its EXIF tag says takes them twice.
 const MAX_PIXELS: u64 = 256 << 20;
+/// Images that are so many times as long as wide are shown to the network in three squares. Photographs of 4:3 and 3:2 are.
+const LONG: f64 = 1.2;
 /// Quality of small pictures, of 100.
 const JPEG_QUALITY: u8 = 80;
 const HINT: &str = "save it again as PNG or JPEG with another program, or remove it";
@@ -148,6 +150,35 @@ impl Photo {
         };
         debug_assert_eq!(square.len(), (side * side) as usize * CHANNELS);
         square.into_raw()
+    }
+
+    /// Squares of `side x side x 3` bytes that show the image along its longer side: the middle, and where the image is
+    /// [`LONG`] both ends as well, up to one square from the middle. Unlike [`square`](Self::square), which training
+    /// sees, they are cut after resizing: the image is resized once.
+    pub fn squares(self, side: usize) -> Vec<Vec<u8>> {
+        let [width, height] = self.size();
+        let cut = width.min(height);
+        let longer = width.max(height);
+        if f64::from(longer) < LONG * f64::from(cut) {
+            return vec![self.square(side)];
+        }
+        let image = over_white(self.image);
+        let shown = longer.min(2 * cut);
+        let long = (side as u64 * u64::from(shown) / u64::from(cut)) as u32;
+        let (side, wide) = (side as u32, width > height);
+        let from = (longer - shown) / 2;
+        let strip = match wide {
+            true => imageops::crop_imm(&image, from, 0, shown, cut),
+            false => imageops::crop_imm(&image, 0, from, cut, shown),
+        };
+        let [columns, rows] = if wide { [long, side] } else { [side, long] };
+        let strip = imageops::resize(&*strip, columns, rows, FilterType::Triangle);
+        let places = [0, (long - side) / 2, long - side];
+        let square = |place: u32| match wide {
+            true => imageops::crop_imm(&strip, place, 0, side, side).to_image().into_raw(),
+            false => imageops::crop_imm(&strip, 0, place, side, side).to_image().into_raw(),
+        };
+        places.map(square).into()
     }
 
     /// The pixels themselves.

@@ -66,6 +66,22 @@ fn every_format_and_odd_sizes_become_a_square_of_the_middle() {
 }
 
 #[test]
+fn a_long_image_is_seen_in_three_squares_along_its_longer_side() {
+    let seen = |width, height| -> Vec<[usize; 4]> {
+        let squares = decode(&picture(width, height, ImageFormat::Png)).unwrap().squares(32);
+        squares.iter().map(|square| corners(square, 32).map(colour)).collect()
+    };
+    assert_eq!(seen(64, 60), [[0, 1, 2, 3]]);
+    let along = [[0, 0, 2, 2], [0, 1, 2, 3], [1, 1, 3, 3]];
+    assert_eq!(seen(128, 64), along);
+    // What lies further out is not seen.
+    assert_eq!(seen(640, 64), along);
+    assert_eq!(seen(64, 128), [[0, 1, 0, 1], [0, 1, 2, 3], [2, 3, 2, 3]]);
+    assert_eq!(seen(96, 64)[1], [0, 1, 2, 3]);
+    assert!(seen(30_000, 1).len() == 3 && seen(1, 1).len() == 1);
+}
+
+#[test]
 fn a_square_of_the_right_size_is_taken_as_it_is() {
     let image = RgbImage::from_fn(32, 32, |x, y| Rgb([x as u8 * 3, y as u8 * 5, (x * y) as u8]));
     let png = encoded(image.clone().into(), ImageFormat::Png);

@@ -206,6 +206,19 @@ pub fn read<H: DeserializeOwned>(path: &Path, format: &Format) -> Result<(H, Par
     open(path, format, |_, _| true).map(|opened| (opened.content.header, opened.content.kept))
 }
 
+/// [`read`] of a file in memory, which errors call `path`.
+///
+/// # Errors
+/// Those of [`read`].
+pub fn read_in_memory<H: DeserializeOwned>(
+    bytes: &[u8],
+    path: &Path,
+    format: &Format,
+) -> Result<(H, Parameters)> {
+    let content = parse(&mut &*bytes, bytes.len() as u64, format, |_, _| true);
+    content.map(|content| (content.header, content.kept)).map_err(|problem| problem.at(path, format))
+}
+
 /// A file whose content matches its digest.
 pub struct Opened<H> {
     /// Its content.
@@ -249,10 +262,7 @@ pub fn open<H: DeserializeOwned>(
         let content = parse(&mut file, length, format, keep)?;
         Ok(Opened { content, file: file.into() })
     };
-    attempt().map_err(|problem| match problem {
-        Problem::Io(error) => Error::io("read", path)(error),
-        Problem::Content(problem) => Error::checkpoint(path, problem, format.hint),
-    })
+    attempt().map_err(|problem| problem.at(path, format))
 }
 
 /// Why a file is unusable.
@@ -260,6 +270,15 @@ pub fn open<H: DeserializeOwned>(
 enum Problem {
     Io(io::Error),
     Content(String),
+}
+
+impl Problem {
+    fn at(self, path: &Path, format: &Format) -> Error {
+        match self {
+            Self::Io(error) => Error::io("read", path)(error),
+            Self::Content(problem) => Error::checkpoint(path, problem, format.hint),
+        }
+    }
 }
 
 impl From<io::Error> for Problem {

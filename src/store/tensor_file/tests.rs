@@ -43,6 +43,19 @@ fn every_nan_is_written_alike() {
     assert_eq!(written(0x7fc0_0123), written(0x7fc0_0000));
 }
 
+#[test]
+fn a_file_in_memory_is_checked_like_one_on_disk() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("x.safetensors");
+    write(&path, &FORMAT, &"header", &sample(vec![1.0, 2.0])).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let (header, tensors): (String, _) = read_in_memory(&bytes, &path, &FORMAT).unwrap();
+    assert!(header == "header" && same(&tensors, &sample(vec![1.0, 2.0])));
+    *bytes.last_mut().unwrap() ^= 1;
+    let refused = read_in_memory::<String>(&bytes, "included".as_ref(), &FORMAT).err().unwrap();
+    assert!(refused.to_string().starts_with("included: damaged"), "{refused}");
+}
+
 proptest! {
     #[test]
     fn what_is_written_is_read(values in proptest::collection::vec(any::<f32>(), 0..50)) {

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use walkdir::{DirEntry, WalkDir};
 
 use super::Failure;
-use crate::data::{Images, is_image, read_photo};
+use crate::data::{Images, Photo, is_image, read_photo};
 use crate::error::{Error, Result};
 
 /// Images read at once: enough for all threads and a batch of the network.
@@ -128,8 +128,10 @@ fn unlisted(folder: &Path, error: walkdir::Error) -> Failure {
 
 /// Files that were read.
 pub struct Read {
-    /// The images, as squares.
+    /// The images, as squares; those of one image follow each other.
     pub images: Images,
+    /// How many squares each image has.
+    pub squares: Vec<usize>,
     /// Where the file of each lies among those asked for.
     pub places: Vec<usize>,
     /// SHA-256 of the file of each.
@@ -138,27 +140,28 @@ pub struct Read {
     pub failed: Vec<Failure>,
 }
 
-/// Reads files with all threads, as squares of `side`.
-pub fn read(files: &[ImageFile], side: usize) -> Read {
+/// Reads files with all threads; `cut` makes squares of `side` of each.
+pub fn read(files: &[ImageFile], side: usize, cut: impl Fn(Photo) -> Vec<Vec<u8>> + Sync) -> Read {
     let read = |file: &ImageFile| {
         let mut photo = read_photo(&file.path)?;
         let digest = std::mem::take(&mut photo.digest);
-        Ok((photo.square(side), digest))
+        Ok((cut(photo), digest))
     };
-    let squares: Vec<Result<(Vec<u8>, String)>> = files.par_iter().map(read).collect();
+    let cut: Vec<Result<(Vec<Vec<u8>>, String)>> = files.par_iter().map(read).collect();
     let mut pixels = Vec::new();
-    let (mut places, mut digests, mut failed) = (Vec::new(), Vec::new(), Vec::new());
-    for (place, square) in squares.into_iter().enumerate() {
-        match square {
-            Ok((square, digest)) => {
-                pixels.extend(square);
+    let (mut squares, mut places, mut digests, mut failed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for (place, image) in cut.into_iter().enumerate() {
+        match image {
+            Ok((of_image, digest)) => {
+                squares.push(of_image.len());
+                pixels.extend(of_image.into_iter().flatten());
                 places.push(place);
                 digests.push(digest);
             }
             Err(error) => failed.push(Failure::new(&files[place].path, error)),
         }
     }
-    let labels = vec![0; places.len()];
+    let labels = vec![0; squares.iter().sum()];
     let images = Images { pixels: pixels.into(), labels, height: side, width: side };
-    Read { images, places, digests, failed }
+    Read { images, squares, places, digests, failed }
 }

@@ -25,7 +25,7 @@ use serde::Serialize;
 
 pub use files::{ImageFile, Listing, list};
 pub use lossless::How;
-pub use orient::{OrientRequest, Orientation, Orientations, Unread, orient};
+pub use orient::{Expected, OrientRequest, Orientation, Orientations, ToldBy, Unread, orient, share_upright};
 pub use paths::PathText;
 pub use plan::{Action, Applied, Turned, carry_out};
 pub use predict::{ImagePredictions, Prediction, predict};

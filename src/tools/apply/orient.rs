@@ -12,15 +12,20 @@ use super::log::Log;
 use super::lossless::{self, How, Way};
 use super::paths::{PathText, shown, shown_if_there};
 use super::plan::{Action, VERSION};
-use super::predict::preparation;
 use super::review::Review;
-use super::run::pretrained;
+use super::run::{Pretrained, pretrained};
 use super::targets::{Fix, Targets, Written};
-use super::turns::Turns;
+use super::turns::{EVEN, Turns};
 use crate::data::decode_photo;
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
-use crate::store::run_directory::RunDirectory;
+use crate::judge::turns::{self, TURNS};
+use crate::math::logits::argmax;
+use crate::progress::{Event, Reporter, Silent, Unit};
+use crate::store::encoder_source::EncoderSource;
+
+/// No rotation is ruled out before an image is looked at.
+const LEAST_SHARE: f64 = 1e-6;
 
 /// What to do about images that are not upright.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct OrientRequest {
     pub sure: f64,
     /// The page of pictures before and after; absent: none.
     pub review: Option<PathBuf>,
+    /// The share of images that are expected not to be upright, in 0..=1; absent: as the images themselves say.
+    pub expect: Option<f64>,
 }
 
 /// What `rotnet orient` shows; as JSON, a plan.
@@ -40,13 +47,15 @@ pub struct Orientations {
     pub plan: u32,
     /// Where relative paths begin.
     pub directory: PathText,
-    /// The run.
+    /// The run, or the name of the network that comes with the program.
     #[serde(serialize_with = "shown")]
     pub run: PathBuf,
     /// What is done to an image before it is looked at.
     pub preparation: String,
     /// Images are turned if that is at least so likely.
     pub sure: f64,
+    /// What is expected of images and turns.
+    pub expected: Expected,
     /// The images, in the order they were named in.
     pub images: Vec<Orientation>,
     /// Photographs of kinds that are not read.
@@ -56,6 +65,56 @@ pub struct Orientations {
     /// The log that undoes what was turned in place.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown_if_there")]
     pub log: Option<PathBuf>,
+}
+
+/// What is expected of images before they are looked at one by one, and of the turns that follow.
+#[derive(Clone, Debug, Serialize)]
+pub struct Expected {
+    /// Share of images that are not upright, in 0..=1.
+    pub not_upright: f64,
+    /// Share of images in each rotation: what probabilities count with.
+    pub shares: [f64; TURNS],
+    /// Who says so.
+    pub told_by: ToldBy,
+    /// How many images are turned, or to be turned.
+    pub turns: usize,
+    /// How many of these turns are mistakes, by their probabilities.
+    pub mistakes: f64,
+}
+
+/// Who says how many images are not upright.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ToldBy {
+    /// The images themselves.
+    Images,
+    /// `--expect`.
+    Option,
+    /// Nobody: every rotation counts as likely as another.
+    Nobody,
+}
+
+impl Expected {
+    /// Before any image is turned. A share that is given is spread evenly over the three wrong rotations; the images
+    /// themselves are asked only by a network that knows how sure it may be.
+    fn new(likelihoods: &[[f64; TURNS]], given: Option<f64>, calibrated: bool) -> Self {
+        let (shares, told_by) = match given {
+            Some(wrong) => {
+                let wrong = wrong.clamp(LEAST_SHARE, 1.0 - LEAST_SHARE);
+                ([1.0 - wrong, wrong / 3.0, wrong / 3.0, wrong / 3.0], ToldBy::Option)
+            }
+            None if calibrated => (turns::shares(likelihoods), ToldBy::Images),
+            None => (EVEN, ToldBy::Nobody),
+        };
+        Self { not_upright: 1.0 - shares[0], shares, told_by, turns: 0, mistakes: 0.0 }
+    }
+
+    fn count(&mut self, image: &Orientation) {
+        if image.action == Action::Turn {
+            self.turns += 1;
+            self.mistakes += 1.0 - image.turns.probability;
+        }
+    }
 }
 
 /// A photograph of a kind that is not read.
@@ -104,50 +163,54 @@ pub struct Orientation {
     pub original: Option<PathBuf>,
 }
 
-/// Says which way up image files are, by the rotation head of a run.
+/// Says which way up image files are, by the rotation head of a run or of the network that comes with the program. All
+/// images are looked at before the first is decided upon: how most of them lie counts for each.
 ///
 /// # Errors
 /// Whatever [`crate::Error`] names, of the run and of the places to write to, which are checked before anything is
 /// written. What is wrong with single images is in the result.
 pub fn orient(
-    run: &RunDirectory,
+    source: &EncoderSource,
     device: &DeviceName,
     listing: Listing,
     request: &OrientRequest,
+    reporter: &mut dyn Reporter,
 ) -> Result<Orientations> {
     let Listing { files, unread, failed } = listing;
     let targets = request.fix.as_ref().map(|fix| Targets::plan(&files, fix)).transpose()?;
-    let pretrained = pretrained(run, &device::open(device)?)?;
+    let pretrained = pretrained(source, &device::open(device)?)?;
     let log = request.fix.as_ref().map(Fix::log).transpose()?.flatten();
     let mut work = Work { request, targets, log, review: request.review.as_ref().map(|_| Review::default()) };
+    let Looks { seen, failed: unreadable } = look_at_all(&pretrained, &files, reporter);
+    let likelihoods: Vec<_> = seen.iter().map(|seen| seen.likelihoods).collect();
     let unread = unread
         .into_iter()
         .map(|(path, kind)| Unread { file: PathText::new(&path), why: format!("{kind} files are not read") });
     let mut found = Orientations {
         plan: VERSION,
         directory: PathText::new(&std::env::current_dir().map_err(Error::io("read", "."))?),
-        run: run.root().to_path_buf(),
-        preparation: preparation(pretrained.side),
+        run: source.name(),
+        preparation: format!(
+            "EXIF orientation applied, squares along the longer side resized to {0}x{0}",
+            pretrained.side
+        ),
         sure: request.sure,
-        images: Vec::with_capacity(files.len()),
+        expected: Expected::new(&likelihoods, request.expect, pretrained.calibrated),
+        images: Vec::with_capacity(seen.len()),
         unread: unread.collect(),
         failed,
         log: None,
     };
-    for (chunk, chunk_files) in files.chunks(READ_AT_ONCE).enumerate() {
-        let Read { images, places, digests, failed } = read(chunk_files, pretrained.side);
-        found.failed.extend(failed);
-        if images.is_empty() {
-            continue;
-        }
-        let turns = pretrained.finder.find(&images);
-        let seen: Vec<Seen> = places.into_iter().zip(digests).zip(turns).map(Seen::new).collect();
-        let looked: Vec<_> = seen.par_iter().map(|seen| work.look(&chunk_files[seen.place], seen)).collect();
-        for (seen, looked) in seen.into_iter().zip(looked) {
-            let file = &chunk_files[seen.place];
-            let index = chunk * READ_AT_ONCE + seen.place;
-            match looked.and_then(|looked| work.act(file, index, seen, looked)) {
+    found.failed.extend(unreadable);
+    let shares = found.expected.shares;
+    for seen in seen.chunks(READ_AT_ONCE) {
+        let look = |seen: &Seen| work.look(&files[seen.index], seen, seen.turns(&shares));
+        let looked: Vec<_> = seen.par_iter().map(look).collect();
+        for (seen, looked) in seen.iter().zip(looked) {
+            let file = &files[seen.index];
+            match looked.and_then(|looked| work.act(file, seen, seen.turns(&shares), looked)) {
                 Ok((image, error)) => {
+                    found.expected.count(&image);
                     found.images.push(image);
                     found.failed.extend(error.map(|error| Failure::new(&file.path, error)));
                 }
@@ -164,15 +227,57 @@ pub fn orient(
 
 /// What the network said of an image.
 struct Seen {
-    place: usize,
+    /// Which of the files it is.
+    index: usize,
     digest: String,
-    turns: Turns,
+    likelihoods: [f64; TURNS],
 }
 
 impl Seen {
-    fn new(((place, digest), turns): ((usize, String), Turns)) -> Self {
-        Self { place, digest, turns }
+    fn turns(&self, shares: &[f64; TURNS]) -> Turns {
+        Turns::new(turns::probabilities(&self.likelihoods, shares))
     }
+}
+
+/// Share of these files, taken to be upright, that a network says are, in 0..=1; `None` if none of them can be read.
+///
+/// # Errors
+/// Those of loading the network.
+pub fn share_upright(source: &EncoderSource, files: &[PathBuf]) -> Result<Option<f64>> {
+    let pretrained = pretrained(source, &device::open(&DeviceName::Flex)?)?;
+    let named = |path: &PathBuf| ImageFile { path: path.clone(), name: path.clone(), named: true };
+    let files: Vec<ImageFile> = files.iter().map(named).collect();
+    let Looks { seen, .. } = look_at_all(&pretrained, &files, &mut Silent);
+    let upright = seen.iter().filter(|seen| argmax(&seen.likelihoods) == 0).count();
+    Ok((!seen.is_empty()).then(|| upright as f64 / seen.len() as f64))
+}
+
+/// What was seen of all files.
+struct Looks {
+    seen: Vec<Seen>,
+    failed: Vec<Failure>,
+}
+
+fn look_at_all(pretrained: &Pretrained, files: &[ImageFile], reporter: &mut dyn Reporter) -> Looks {
+    let mut looks = Looks { seen: Vec::with_capacity(files.len()), failed: Vec::new() };
+    reporter.report(Event::TaskStarted { label: "orient", total: files.len() as u64, unit: Unit::Images });
+    for (chunk, files) in files.chunks(READ_AT_ONCE).enumerate() {
+        let Read { images, squares, places, digests, failed } =
+            read(files, pretrained.side, |photo| photo.squares(pretrained.side));
+        looks.failed.extend(failed);
+        if !images.is_empty() {
+            let likelihoods = pretrained.finder.likelihoods(&images, &squares);
+            let seen = places.into_iter().zip(digests).zip(likelihoods);
+            looks.seen.extend(seen.map(|((place, digest), likelihoods)| Seen {
+                index: chunk * READ_AT_ONCE + place,
+                digest,
+                likelihoods,
+            }));
+        }
+        reporter.report(Event::TaskAdvanced(files.len() as u64));
+    }
+    reporter.report(Event::TaskFinished);
+    looks
 }
 
 /// What the file of an image that is not upright allows.
@@ -197,8 +302,7 @@ impl Work<'_> {
     }
 
     /// Looks at the file of an image that is not upright once more.
-    fn look(&self, file: &ImageFile, seen: &Seen) -> Result<Looked> {
-        let turns = seen.turns;
+    fn look(&self, file: &ImageFile, seen: &Seen, turns: Turns) -> Result<Looked> {
         let shown = self.review.is_some() && turns.turns != 0;
         if !shown && !self.sure(turns) {
             return Ok(Looked::default());
@@ -218,11 +322,10 @@ impl Work<'_> {
     fn act(
         &mut self,
         file: &ImageFile,
-        index: usize,
-        seen: Seen,
+        seen: &Seen,
+        turns: Turns,
         looked: Looked,
     ) -> Result<(Orientation, Option<Error>)> {
-        let Seen { digest, turns, .. } = seen;
         let (how, why, warning) = match looked.way {
             Some(Ok(Way { how, warning })) => (Some(how), None, warning),
             Some(Err(why)) => (None, Some(why), None),
@@ -233,7 +336,7 @@ impl Work<'_> {
             file: PathText::new(&file.path),
             depth: file.name.components().count(),
             named: file.named,
-            sha256: digest,
+            sha256: seen.digest.clone(),
             turns,
             action: if how.is_some() { Action::Turn } else { Action::Leave },
             how,
@@ -244,7 +347,7 @@ impl Work<'_> {
         };
         let mut failure = None;
         if let Some(targets) = self.targets.as_ref().filter(|_| how.is_some()) {
-            let place = (index, self.log.as_mut());
+            let place = (seen.index, self.log.as_mut());
             match fix(file, &image.sha256, turns.rotation(), targets, place) {
                 Ok(Written { fixed, original }) => (image.fixed, image.original) = (fixed, original),
                 Err(error) => failure = Some(error),

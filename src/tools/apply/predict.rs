@@ -13,6 +13,7 @@ use crate::device::{self, DeviceName};
 use crate::error::Result;
 use crate::math::logits::{argmax, softmax};
 use crate::progress::Stage;
+use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::RunDirectory;
 
 /// What `rotnet predict` shows.
@@ -61,7 +62,8 @@ pub fn predict(
     let device = device::open(device)?;
     let classes = finetuned(run, encoder, &device)?;
     let pretrained = match run.result(Stage::Pretrain).exists() {
-        true => Some(pretrained(run, &device)?).filter(|pretrained| pretrained.side == classes.side),
+        true => Some(pretrained(&EncoderSource::Run(run.clone()), &device)?)
+            .filter(|pretrained| pretrained.side == classes.side),
         false => None,
     };
     let mut predictions = ImagePredictions {
@@ -72,7 +74,8 @@ pub fn predict(
         classes: classes.classes.clone(),
     };
     for files in files.chunks(READ_AT_ONCE) {
-        let Read { images, places, failed, .. } = read(files, classes.side);
+        let Read { images, places, failed, .. } =
+            read(files, classes.side, |photo| vec![photo.square(classes.side)]);
         predictions.failed.extend(failed);
         if images.is_empty() {
             continue;

@@ -13,10 +13,11 @@ use crate::model::{ClassifierShape, ImageClassifier, Mode, Network};
 use crate::progress::Stage;
 use crate::samples::Batch;
 use crate::samples::PlainImages;
-use crate::stages::{FinetuneSummary, describe};
+use crate::stages::{FinetuneSummary, PretrainSummary, describe};
 use crate::store::checkpoint::{Checkpoint, Header};
+use crate::store::encoder_source::EncoderSource;
 use crate::store::networks::{
-    classifier_shape, load_classifier, load_encoder, load_image_classifier, load_rotation_network,
+    classifier_shape, encoder_of, load_classifier, load_encoder, load_image_classifier, load_rotation_network,
 };
 use crate::store::run_directory::RunDirectory;
 use crate::store::stage_directory::checkpoint_in;
@@ -26,17 +27,30 @@ pub(super) struct Pretrained {
     pub finder: TurnFinder,
     /// Rows and columns of the images that it takes.
     pub side: usize,
+    /// Whether it knows from held-out images how sure it may be.
+    pub calibrated: bool,
 }
 
-/// Loads what `pretrain` left in a run.
-pub(super) fn pretrained(run: &RunDirectory, device: &Device) -> Result<Pretrained> {
-    let path = run.result(Stage::Pretrain);
-    let (encoder, checkpoint, _) = load_encoder(device, path.clone())?;
-    let Some(network) = load_rotation_network(encoder, &path, &checkpoint)? else {
-        return Err(Checkpoint::refuse(&path, "holds no rotation head"));
+/// Loads what `pretrain` left.
+pub(super) fn pretrained(source: &EncoderSource, device: &Device) -> Result<Pretrained> {
+    let files = source.files()?;
+    let (path, checkpoint) = (&files.place, files.load()?);
+    let refuse = |problem: String| Checkpoint::refuse(path, problem);
+    let encoder = encoder_of(device, path, &checkpoint)?;
+    let Some(network) = load_rotation_network(encoder, path, &checkpoint)? else {
+        return Err(refuse("holds no rotation head".into()));
     };
-    let side = side(&path, &checkpoint)?;
-    Ok(Pretrained { finder: TurnFinder { network, pixels: checkpoint.header.pixels }, side })
+    let summary = files.summary.as_deref().map(serde_json::from_str::<PretrainSummary>).transpose();
+    let summary = summary.map_err(|error| refuse(format!("its summary is damaged: {error}")))?;
+    let calibration = summary.and_then(|summary| summary.calibration);
+    let calibrated = calibration.is_some();
+    let temperature = calibration.map_or(1.0, |calibration| calibration.temperature);
+    let side = side(path, &checkpoint)?;
+    Ok(Pretrained {
+        finder: TurnFinder { network, pixels: checkpoint.header.pixels, temperature },
+        side,
+        calibrated,
+    })
 }
 
 /// The side of the square images that a checkpoint is for.

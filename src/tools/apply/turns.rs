@@ -3,7 +3,8 @@
 use serde::Serialize;
 
 use crate::data::{Images, Pixels, Rotation};
-use crate::math::logits::{argmax, log_softmax, softmax};
+use crate::judge::turns::{TURNS, combine, probabilities};
+use crate::math::logits::argmax;
 use crate::model::{Mode, Network, ROTATIONS, RotationNetwork};
 use crate::samples::{Batch, Samples};
 use crate::samples::{RotatedImages, Rotations};
@@ -18,11 +19,11 @@ pub struct Turns {
     /// How likely that is.
     pub probability: f64,
     /// How likely each number of turns is.
-    pub probabilities: [f64; ROTATIONS],
+    pub probabilities: [f64; TURNS],
 }
 
 impl Turns {
-    fn new(probabilities: [f64; ROTATIONS]) -> Self {
+    pub(super) fn new(probabilities: [f64; TURNS]) -> Self {
         let best = argmax(&probabilities);
         Self { turns: best as u8, degrees: 90 * best as u16, probability: probabilities[best], probabilities }
     }
@@ -37,49 +38,34 @@ impl Turns {
 pub(super) struct TurnFinder {
     pub network: RotationNetwork,
     pub pixels: Pixels,
+    /// What likelihoods are divided by.
+    pub temperature: f64,
 }
 
 impl TurnFinder {
-    /// How each image lies. All four rotations of an image are shown to the network; what it says of one tells about
-    /// the others, and the mean of the four logarithms is what counts.
-    pub fn find(&self, images: &Images) -> Vec<Turns> {
+    /// The likelihoods of each image's turns, from its squares: the next `squares[image]` of `images`.
+    pub fn likelihoods(&self, images: &Images, squares: &[usize]) -> Vec<[f64; TURNS]> {
         let indices = (0..images.len() as u32).collect();
         let samples = RotatedImages::new(images, indices, Rotations::All, &self.pixels, 0);
         let all: Vec<u32> = (0..samples.len() as u32).collect();
         let (inputs, _) = Batch::new(&samples, 0, &all).into_tensors(&self.network.encoder.device());
-        let logits = self.network.logits(inputs, Mode::Evaluate).into_data();
-        let mut logarithms: Vec<f64> = logits.iter::<f64>().collect();
-        log_softmax(&mut logarithms, ROTATIONS);
-        logarithms.chunks(ROTATIONS * ROTATIONS).map(|views| Turns::new(combine(views))).collect()
+        let logits: Vec<f64> =
+            self.network.logits(inputs, Mode::Evaluate).into_data().iter::<f64>().collect();
+        let mut left = &logits[..];
+        let of_image = |&squares: &usize| {
+            let (views, rest) = left.split_at(squares * ROTATIONS * TURNS);
+            left = rest;
+            combine(views).map(|likelihood| likelihood / self.temperature)
+        };
+        squares.iter().map(of_image).collect()
+    }
+
+    /// How each image lies, if one rotation is as likely as another.
+    pub fn find(&self, images: &Images) -> Vec<Turns> {
+        let likelihoods = self.likelihoods(images, &vec![1; images.len()]);
+        likelihoods.iter().map(|image| Turns::new(probabilities(image, &EVEN))).collect()
     }
 }
 
-/// `views[shown * 4 + said]` to the probabilities of the image's own turns: one shown with `shown` more turns has
-/// `own + shown` of them.
-fn combine(views: &[f64]) -> [f64; ROTATIONS] {
-    let mean = |own: usize| {
-        let terms = (0..ROTATIONS).map(|shown| views[shown * ROTATIONS + (own + shown) % ROTATIONS]);
-        terms.sum::<f64>() / ROTATIONS as f64
-    };
-    let mut probabilities = [0, 1, 2, 3].map(mean);
-    softmax(&mut probabilities, ROTATIONS);
-    probabilities
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn four_views_of_one_image_agree_on_its_own_turns() {
-        // An image that lies turned by one quarter, seen without doubt in three views and missed in the last.
-        let mut views = [-10.0; 16];
-        for (shown, said) in [1, 2, 3, 2].into_iter().enumerate() {
-            views[shown * 4 + said] = 0.0;
-        }
-        let turns = Turns::new(combine(&views));
-        assert_eq!((turns.turns, turns.degrees, turns.rotation()), (1, 90, Rotation::Quarter));
-        assert!(turns.probability > 0.9);
-        assert!((turns.probabilities.iter().sum::<f64>() - 1.0).abs() < 1e-12);
-    }
-}
+/// Each rotation as likely as another.
+pub(super) const EVEN: [f64; TURNS] = [1.0 / TURNS as f64; TURNS];

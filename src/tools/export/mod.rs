@@ -31,6 +31,8 @@ pub enum What {
     Rotation,
     /// The features of every image, as `extract` wrote them
     Features,
+    /// What pretraining left, without what only training needs: for `--from` and `--checkpoint` of this program
+    Checkpoint,
 }
 
 /// How to write it.
@@ -54,14 +56,16 @@ impl What {
             Self::Classifier => "classifier",
             Self::Rotation => "rotation",
             Self::Features => "features",
+            Self::Checkpoint => "checkpoint",
         }
     }
 
     /// The formats it can be written in; the first where none is asked for.
-    fn formats(self) -> [Format; 2] {
+    fn formats(self) -> &'static [Format] {
         match self {
-            Self::Features => [Format::Npy, Format::Csv],
-            Self::Encoder | Self::Classifier | Self::Rotation => [Format::Safetensors, Format::Onnx],
+            Self::Features => &[Format::Npy, Format::Csv],
+            Self::Encoder | Self::Classifier | Self::Rotation => &[Format::Safetensors, Format::Onnx],
+            Self::Checkpoint => &[Format::Safetensors],
         }
     }
 }
@@ -88,7 +92,7 @@ impl Request {
     fn formats(&self, what: What) -> Vec<Format> {
         let possible = what.formats();
         let asked: Vec<Format> =
-            possible.into_iter().filter(|format| self.formats.contains(format)).collect();
+            possible.iter().copied().filter(|format| self.formats.contains(format)).collect();
         if asked.is_empty() { possible[..1].to_vec() } else { asked }
     }
 
@@ -133,6 +137,9 @@ pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportRe
         )));
     }
     let mut files = Files::new(request)?;
+    if request.what.contains(&What::Checkpoint) {
+        networks::write_checkpoint(request, &mut files)?;
+    }
     let kinds = [What::Encoder, What::Classifier, What::Rotation, What::Features];
     for what in kinds.into_iter().filter(|what| request.what.contains(what)) {
         let formats = request.formats(what);

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Request, What};
+use super::{Files, Request, What};
 use crate::config::{self, Overrides};
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ impl Network {
             What::Encoder => Self::pretrained(request, extracted(request)?).map(|(network, _)| Some(network)),
             What::Classifier => Self::classifier(request).map(Some),
             What::Rotation => Self::rotation(request).map(Some),
-            What::Features => Ok(None),
+            What::Features | What::Checkpoint => Ok(None),
         }
     }
 
@@ -130,6 +130,16 @@ impl Network {
             }
         })
     }
+}
+
+/// Writes `checkpoint.safetensors`: encoder and rotation head in this program's own format, without the optimizer's state.
+pub(super) fn write_checkpoint(request: &Request, files: &mut Files<'_>) -> Result<()> {
+    let place = request.checkpoint.clone().unwrap_or_else(|| request.run.stage(Stage::Pretrain));
+    let (_, checkpoint, _) = load_encoder(&device::open(&DeviceName::Flex)?, checkpoint_in(&place))?;
+    let checkpoint = Checkpoint { optimizer: Parameters::new(), ..checkpoint };
+    let content = "encoder and rotation head, for this program".to_owned();
+    files
+        .add(&format!("{}.safetensors", What::Checkpoint.stem()), content, |path| checkpoint.save_alone(path))
 }
 
 fn architecture(path: &std::path::Path, header: &Header) -> Result<EncoderConfig> {

@@ -11,7 +11,7 @@ use super::shared::shared;
 use super::task::{Sweep, Tested};
 use crate::error::{Error, Result};
 use crate::files::create_directory;
-use crate::progress::{Event, Reporter};
+use crate::progress::{Event, Reporter, Stage};
 use crate::stages;
 
 /// Time between two looks at what other processes have done.
@@ -81,7 +81,8 @@ fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut d
         reporter.report(Event::RunStarted { left: waiting - 1 });
         // The first piece is forecast; those after it are expected to take as long as those before them.
         if !std::mem::replace(&mut forecast, true) {
-            stages::forecast(&context(sweep, &sweep.run(planned), planned.config.clone())?, reporter);
+            let context = context(sweep, &sweep.run(planned), planned.config.clone())?;
+            stages::forecast(&context, &[Stage::Pretrain, Stage::Finetune], reporter);
         }
         if let Some(failure) = piece.perform(sweep, reporter)? {
             reporter.report(Event::Warning(&format!("sweep: {}: {failure}", sweep.place(planned))));

@@ -10,8 +10,9 @@ use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
-use crate::stages::{self, Context, Sources};
+use crate::stages::{self, Context, PretrainSummary, Sources};
 use crate::store::checkpoint::Checkpoint;
+use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::run_record::RunRecord;
 use crate::store::run_results::{ResultFile, differences, results};
@@ -92,7 +93,7 @@ impl Repetition {
         let again = RunDirectory::new(directory.path());
         let predictions = self.original.predictions();
         let tested = self.expected.iter().any(|file| self.original.root().join(&file.file) == predictions);
-        run_stages(&again, &self.configs, tested, data_home, reporter)?;
+        run_stages(&self.original, &again, &self.configs, tested, data_home, reporter)?;
         let found = results(&again)?;
         compare(&self.original, &again, &self.expected, &found, self.left_out.clone())
     }
@@ -106,6 +107,9 @@ fn stages_to_repeat(run: &RunDirectory, results: &[ResultFile]) -> Result<(Vec<S
     if finished(Stage::Pretrain) {
         encoder = Some(sha256_file(&run.result(Stage::Pretrain))?);
         stages.push(Stage::Pretrain);
+        if is_taken_over(run) {
+            left_out.push("pretrain: its encoder was taken over, and is here as it was".to_owned());
+        }
     }
     if finished(Stage::Extract) {
         match Some(run.features().read_manifest()?.origin.checkpoint) == encoder {
@@ -142,8 +146,14 @@ fn why_not_repeated(
     Ok((!same).then_some("its features are not those of the run any more"))
 }
 
+fn is_taken_over(run: &RunDirectory) -> bool {
+    let summary = read_json::<PretrainSummary>(&run.summary(Stage::Pretrain));
+    summary.is_ok_and(|summary| summary.from.is_some())
+}
+
 /// Runs the stages; the test set is opened where it was.
 fn run_stages(
+    original: &RunDirectory,
     run: &RunDirectory,
     configs: &[(Stage, Config)],
     tested: bool,
@@ -156,6 +166,9 @@ fn run_stages(
         // Other data shows in the results, with the reason.
         context.allow_data_mismatch = true;
         match stage {
+            Stage::Pretrain if is_taken_over(original) => {
+                stages::take_over(&context, &EncoderSource::Run(original.clone()), reporter)?;
+            }
             Stage::Pretrain => drop(stages::pretrain(&context, reporter)?),
             Stage::Extract => drop(stages::extract(&context, None, reporter)?),
             Stage::Finetune if tested => drop(stages::finetune(&context, &sources, reporter)?),

@@ -1,6 +1,6 @@
 //! What the images of a folder are like, by their headers alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::ImageReader;
 
@@ -10,12 +10,14 @@ use super::tree::Tree;
 const LOOKED_AT: usize = 200;
 
 /// What the images of a folder are like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Survey {
     /// Images to train on.
     pub images: usize,
     /// Median of their shorter sides, in pixels.
     pub side: usize,
+    /// The files of some of the images: a fair sample.
+    pub sample: Vec<PathBuf>,
 }
 
 /// Looks at a folder; `labels` is a table of classes, if it is not the folder's own. `None` where it cannot be opened, or no
@@ -27,10 +29,14 @@ pub fn survey(root: &Path, labels: Option<&Path>) -> Option<Survey> {
         let (width, height) = reader.into_dimensions().ok()?;
         Some(width.min(height) as usize)
     };
-    let mut sides: Vec<usize> =
-        tree.train.iter().take(LOOKED_AT).filter_map(|entry| side(&entry.path)).collect();
+    let sample = &tree.train[..tree.train.len().min(LOOKED_AT)];
+    let mut sides: Vec<usize> = sample.iter().filter_map(|entry| side(&entry.path)).collect();
     sides.sort_unstable();
-    Some(Survey { images: tree.train.len(), side: *sides.get(sides.len() / 2)? })
+    Some(Survey {
+        images: tree.train.len(),
+        side: *sides.get(sides.len() / 2)?,
+        sample: sample.iter().map(|entry| root.join(&entry.path)).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -51,7 +57,9 @@ mod tests {
             // The header is there, most of the pixels are not.
             home.write(&format!("{number}.jpg"), &jpeg[..jpeg.len() * 3 / 4]);
         }
-        assert_eq!(survey(&home.root(), None), Some(Survey { images: 5, side: 80 }));
+        let found = survey(&home.root(), None).unwrap();
+        assert_eq!((found.images, found.side, found.sample.len()), (5, 80, 5));
+        assert!(found.sample.iter().all(|file| file.is_file()));
         assert_eq!(survey(&home.root().join("nowhere"), None), None);
         let empty = Home::new();
         empty.write("0.png", b"no image");
