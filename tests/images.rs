@@ -328,9 +328,9 @@ fn a_folder_without_a_config_gets_the_recipe_the_size_and_the_epochs_that_suit_i
     assert_eq!((&config["data"]["image_size"], &config["pretrain"]["epochs"]), (&32.into(), &3.into()));
     assert_eq!(config["pretrain"]["sizes"], serde_json::json!([{ "until": 0.4, "size": 24 }]));
     // What is asked for is done, also where the recipe says the same.
-    let asked = "config show --data photos --quiet --set data.image_size=64 --set pretrain.epochs=8";
+    let asked = "config show --data photos --quiet --set data.image_size=64 --set pretrain.epochs=10";
     let config = json(&folder.succeed(asked).stdout);
-    assert_eq!((&config["data"]["image_size"], &config["pretrain"]["epochs"]), (&64.into(), &8.into()));
+    assert_eq!((&config["data"]["image_size"], &config["pretrain"]["epochs"]), (&64.into(), &10.into()));
     // As asked for by name, whatever the folder is like.
     let named = json(&folder.succeed("config show photos --data photos --quiet").stdout);
     assert_eq!(named["data"]["image_size"], 64);
