@@ -7,7 +7,6 @@ use clap::{ArgGroup, Args};
 
 use super::images::{ComputeArguments, finish};
 use super::options::TableFormat;
-use super::shell::quoted;
 use super::table::Table;
 use super::{on_threads, print_json, print_line};
 use crate::device::guarded;
@@ -16,6 +15,7 @@ use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::{
     self, Action, Applied, Fix, How, OrientRequest, Orientation, Orientations, Undone,
 };
+use crate::tools::shell::quoted;
 
 /// Options of `orient`.
 #[derive(Args, Debug)]
