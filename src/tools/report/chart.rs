@@ -43,7 +43,7 @@ pub(super) struct Axes<'a> {
 pub(super) enum Scale {
     /// Whole numbers.
     Count,
-    /// Whole numbers, each step a factor.
+    /// Numbers above 0, each step a factor; those of the points are written.
     Logarithmic,
     /// 0..=1, shown as percent.
     Percent,
@@ -63,7 +63,10 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> Drawing {
         // Drawing into a string does not fail.
         let _ = match axes.x_kind {
             Scale::Logarithmic => {
-                draw(&root, axes, axes.x_range.clone().log_scale(), |chart| draw_lines(chart, series))
+                let coordinates: LogCoord<f64> = axes.x_range.clone().log_scale().into();
+                draw(&root, axes, coordinates.with_key_points(marks(series)), |chart| {
+                    draw_lines(chart, series)
+                })
             }
             _ => draw(&root, axes, axes.x_range.clone(), |chart| draw_lines(chart, series)),
         };
@@ -71,6 +74,22 @@ pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> Drawing {
     let entry =
         |series: &Series| Entry { name: series.name.clone(), colour: series.colour, dashed: series.dashed };
     Drawing::new(axes.title, SIZE, svg, series.iter().map(entry).collect())
+}
+
+/// The numbers that are written at a logarithmic axis: those of the points, as far as there is room.
+fn marks(series: &[Series]) -> Vec<f64> {
+    let mut all: Vec<f64> = series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
+    all.sort_by(f64::total_cmp);
+    let [Some(least), Some(most)] = [all.first(), all.last()] else { return all };
+    // The eighth root: an eighth of the axis.
+    let apart = (most / least).sqrt().sqrt().sqrt();
+    let mut marks: Vec<f64> = Vec::new();
+    for x in all {
+        if marks.last().is_none_or(|last| x > *last && x >= last * apart) {
+            marks.push(x);
+        }
+    }
+    marks
 }
 
 /// The points that are drawn.
@@ -183,7 +202,6 @@ fn label(value: f64, kind: Scale) -> String {
     match kind {
         Scale::Percent => format!("{:.0} %", 100.0 * value),
         Scale::Count if value.fract().abs() > 1e-9 => String::new(),
-        Scale::Logarithmic if value > 1.0 && value.fract().abs() > 1e-9 => String::new(),
         Scale::Count => format!("{value:.0}"),
         Scale::Logarithmic | Scale::Number if value == 0.0 || (0.01..1_000_000.0).contains(&value.abs()) => {
             let text = format!("{value:.2}");
@@ -262,6 +280,25 @@ mod tests {
         );
         let percent = Axes { y_kind: Scale::Percent, ..axes(Scale::Count) };
         assert!(sheet(&percent, "line", ["low", "high"], &[]).text().contains("loss (nats) (share, 0 to 1)"));
+    }
+
+    #[test]
+    fn a_logarithmic_axis_names_the_numbers_of_its_points() {
+        let over = |numbers: &[f64]| Series {
+            points: numbers.iter().map(|x| (*x, 0.5)).collect(),
+            spread: Vec::new(),
+            ..series()
+        };
+        let two = [over(&[5_000.0, 20.0, 400.0]), over(&[400.0, 100.0, 1_000.0])];
+        assert_eq!(marks(&two), [20.0, 100.0, 400.0, 1_000.0, 5_000.0]);
+        let axes = Axes { x_range: 17.0..5_750.0, ..axes(Scale::Logarithmic) };
+        let drawn = lines(&axes, &two).alone();
+        for mark in ["20", "100", "400", "1000", "5000"] {
+            assert!(drawn.contains(&format!("\n{mark}\n")), "{mark}: {drawn}");
+        }
+        let many: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert!((4..=9).contains(&marks(&[over(&many)]).len()), "{:?}", marks(&[over(&many)]));
+        assert!(marks(&[]).is_empty());
     }
 
     #[test]

@@ -82,7 +82,7 @@ impl Counts<'_> {
 }
 
 /// Most letters of a name in a pair.
-const HALF: usize = 15;
+const HALF: usize = 13;
 
 /// How often each class was taken for which.
 pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {

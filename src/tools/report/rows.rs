@@ -51,12 +51,12 @@ pub(super) struct Rows<'a> {
     pub gap: Option<(usize, String)>,
 }
 
-const WIDTH: usize = 560;
-/// Height of a row; text is 14 high and about 7 wide.
+const WIDTH: usize = 600;
+/// Height of a row; text is 14 high and at most about 8 wide.
 const ROW: usize = 24;
-const LETTER: usize = 7;
+const LETTER: usize = 8;
 /// Most letters of a name.
-const LETTERS: usize = 34;
+const LETTERS: usize = 30;
 /// Room for a share, in front of its detail.
 const SHARE: usize = 64;
 const AXIS: usize = 40;
@@ -158,7 +158,7 @@ impl Scale {
         let width = self.range.end - self.range.start;
         let steps = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2];
         let step = steps.into_iter().find(|step| width / step <= 6.0).unwrap_or(0.5);
-        let first = (self.range.start / step).ceil() as i64;
+        let first = (self.range.start / step - 1e-9).ceil() as i64;
         let all = (first..first + 8).map(|index| index as f64 * step);
         all.filter(|tick| *tick <= self.range.end + 1e-9).collect()
     }

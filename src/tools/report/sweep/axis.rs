@@ -19,7 +19,9 @@ pub(super) enum Layout {
 }
 
 /// The key of the number of labels.
-const LABELS: &str = "data.labels_per_class";
+const LABELS_KEY: &str = "data.labels_per_class";
+/// How the names of axes begin that count labels.
+pub(super) const LABELS: &str = "labels ";
 
 /// Decides it for all groups, whose order it keeps.
 pub(super) fn layout(summary: &SweepSummary) -> Layout {
@@ -50,7 +52,7 @@ fn by_key(groups: &[Group], varying: &[&String], key: &str) -> Option<Layout> {
         let name = name(group, group.variant.as_deref(), varying, key);
         Some((name, group.values.get(key)?.as_f64()?))
     };
-    let x = if key == LABELS { "labels a class".to_owned() } else { key.to_owned() };
+    let x = if key == LABELS_KEY { "labels a class".to_owned() } else { key.to_owned() };
     Some(Layout::Lines { x, points: groups.iter().map(point).collect::<Option<_>>()? })
 }
 
@@ -69,7 +71,7 @@ fn by_labels(summary: &SweepSummary, varying: &[&String]) -> Option<Layout> {
         Some(labels) => ("labels a class", labels),
         None => ("labels in all", of(|row| row.labels)?),
     };
-    let arm = |group: &Group| name(group, group.variant.as_deref().map(stem), varying, LABELS);
+    let arm = |group: &Group| name(group, group.variant.as_deref().map(stem), varying, LABELS_KEY);
     let points: Vec<(String, f64)> = summary.groups.iter().map(arm).zip(labels).collect();
     let distinct: BTreeSet<(&str, u64)> = points.iter().map(|(arm, x)| (&arm[..], x.to_bits())).collect();
     let arms: BTreeSet<&str> = points.iter().map(|(arm, _)| &arm[..]).collect();
@@ -134,7 +136,7 @@ mod tests {
             (Some("v"), values(0.1, "y"), None),
         ]));
         assert_eq!(found, lines("a.rate", &[("v, kind x", 0.1), ("v, kind x", 0.2), ("v, kind y", 0.1)]));
-        let alone = [(None, json!({LABELS: 1}), None), (None, json!({LABELS: 4}), None)];
+        let alone = [(None, json!({LABELS_KEY: 1}), None), (None, json!({LABELS_KEY: 4}), None)];
         assert_eq!(layout(&sweep(&alone)), lines("labels a class", &[("all runs", 1.0), ("all runs", 4.0)]));
     }
 
@@ -149,7 +151,7 @@ mod tests {
         let expected = [("frozen", 20.0), ("frozen", 100.0), ("plain-scratch", 20.0)];
         assert_eq!(layout(&sweep(&arms)), lines("labels a class", &expected));
         // Two numeric keys, one of them the labels.
-        let values = |epochs: u64, labels: u64| json!({"finetune.epochs": epochs, LABELS: labels});
+        let values = |epochs: u64, labels: u64| json!({"finetune.epochs": epochs, LABELS_KEY: labels});
         let grid = [(1, 2), (1, 3), (2, 2)];
         let grid: Vec<_> =
             grid.map(|(epochs, labels)| (None, values(epochs, labels), Some(labels as usize))).into();

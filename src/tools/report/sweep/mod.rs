@@ -5,7 +5,7 @@ mod axis;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use self::axis::{Layout, layout};
+use self::axis::{LABELS, Layout, layout};
 use super::chart::{Axes, Scale, Series, around, lines};
 use super::drawing::{COLOURS, Drawing};
 use super::figure::{drawn, figure, percent};
@@ -104,8 +104,8 @@ fn over(x: &str, summary: &SweepSummary, points: Vec<(String, f64)>, measure: Me
     let values = series.iter().flat_map(|series| &series.spread).flat_map(|&(low, high)| [low, high]);
     let (least, most) =
         numbers().fold((f64::INFINITY, 0.0_f64), |(least, most), x| (least.min(x), most.max(x)));
-    // Steps that are factors rather than sums.
-    let logarithmic = least > 0.0 && most >= 8.0 * least;
+    // Labels, and whatever grows by factors rather than by sums.
+    let logarithmic = least > 0.0 && (x.starts_with(LABELS) || most >= 8.0 * least);
     let axes = Axes {
         title: "Accuracy by settings",
         x,
