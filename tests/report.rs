@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::pipeline::SHORT;
 use crate::support::{Folder, assert_same_results};
 
@@ -16,6 +19,26 @@ fn page(folder: &Folder, name: &str, parts: &[&str]) -> String {
         assert!(html.contains(part), "`{part}` is not in {name}");
     }
     html
+}
+
+/// The files that the links of a page hold, by the names under which they are saved. No link leads elsewhere.
+fn saved(html: &str) -> Vec<(String, String)> {
+    let link = |link: &str| {
+        let name = link.split_once("download=\"").unwrap().1.split_once('"').unwrap().0;
+        let address = link.split_once("href=\"").unwrap().1.split_once('"').unwrap().0;
+        let (kind, encoded) = address.split_once(";charset=utf-8;base64,").unwrap();
+        assert_eq!(kind, if name.ends_with(".svg") { "data:image/svg+xml" } else { "data:text/csv" });
+        (name.to_owned(), String::from_utf8(STANDARD.decode(encoded).unwrap()).unwrap())
+    };
+    html.split("<a ").skip(1).map(link).collect()
+}
+
+/// The lines of a CSV file on the page, cells separated.
+fn table(html: &str, name: &str) -> Vec<Vec<String>> {
+    let files = saved(html);
+    let (_, text) = files.iter().find(|(file, _)| file == name).unwrap_or_else(|| panic!("{name}"));
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(text.as_bytes());
+    reader.records().map(|line| line.unwrap().iter().map(str::to_owned).collect()).collect()
 }
 
 #[test]
@@ -39,8 +62,46 @@ fn a_finished_run_is_shown_with_pictures_and_its_protocol() {
         "First layer",
         "The test set was used once",
         "a&lt;b&gt;",
+        "Pretraining: learning rate",
+        "Classifier: speed",
+        "Accuracy beside baselines",
+        "<code>rotnet evaluate 'a&lt;b&gt;'</code>",
+        "Where it comes from",
     ];
     let html = page(&folder, "a<b>/report.html", &parts);
+    // Every drawing can be saved as it is, every figure with numbers as a table.
+    let files = saved(&html);
+    let drawings = files.iter().filter(|(name, _)| name.ends_with(".svg"));
+    assert_eq!(drawings.clone().count(), html.matches("<svg role=\"img\"").count());
+    assert!(drawings.clone().all(|(_, text)| text.starts_with("<svg xmlns=") && !text.contains("var(")));
+    assert_eq!(files.len() - drawings.count(), html.matches("<figure>").count() - 1);
+    let metrics = String::from_utf8(folder.read("a<b>/pretrain/metrics.jsonl")).unwrap();
+    let epochs: Vec<serde_json::Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (key, name, title) in [
+        ("learning_rate", "learning-rate", "learning rate of the last step"),
+        ("images_per_second", "speed", "images trained on per second"),
+    ] {
+        let lines = table(&html, &format!("pretraining-{name}.csv"));
+        assert_eq!(lines[0], ["line", "epoch", title]);
+        for (line, epoch) in lines[1..].iter().zip(&epochs) {
+            assert_eq!(line[2].parse::<f64>().unwrap(), epoch[key].as_f64().unwrap());
+        }
+    }
+    let beside = table(&html, "accuracy-beside-baselines.csv");
+    assert_eq!(
+        beside.iter().map(|line| &line[0][..]).collect::<Vec<_>>(),
+        ["classifier", "this run", "chance"]
+    );
+    assert_eq!(beside[2][1], "0.1");
+    let record = folder.json("a<b>/run.json");
+    let execution = &record["history"][0];
+    for part in
+        [&record["dataset"]["fingerprint"], &execution["started"], &execution["environment"]["rotnet"]]
+    {
+        assert!(html.contains(part.as_str().unwrap()), "{part}");
+    }
+    assert!(html.contains("--out 'a&lt;b&gt;'"));
     assert!(!html.contains("a<b>"));
     assert!(html.matches("data:image/png").count() > 60);
     assert!(folder.temporary_files().is_empty());
@@ -88,7 +149,90 @@ fn verdict_and_probes_of_an_evaluated_run_are_shown() {
     let sentence = folder.json("a/evaluate/summary.json")["verdict"]["sentence"].clone();
     let sentence = sentence.as_str().unwrap().split('`').next().unwrap();
     let parts = ["Accuracy by labels", "labels in all (logarithmic)", "Probes by layer", "block3", sentence];
-    page(&folder, "a/report.html", &parts);
+    let html = page(&folder, "a/report.html", &parts);
+    let beside = table(&html, "accuracy-beside-baselines.csv");
+    let summary = folder.json("a/evaluate/summary.json");
+    let counts = summary["verdict"]["counts"].as_array().unwrap();
+    let untrained = &counts.last().unwrap()["arms"][1];
+    assert_eq!((&beside[1][0][..], &beside[2][0][..]), ("this run", "this encoder, as evaluated"));
+    assert_eq!((&beside[3][0][..], &untrained["name"]), ("untrained encoder", &"random".into()));
+    assert_eq!(beside[3][1].parse::<f64>().unwrap(), untrained["test_accuracy"].as_f64().unwrap());
+    assert!(!html.contains("is not known yet"));
+}
+
+/// A sweep that is quick, from `sweep.json` as given, with two images a class held out.
+fn sweep(folder: &Folder, file: &str, options: &str) {
+    let settings = SHORT.replace("--data data", "").replace("--seed 3", "");
+    let base = folder.succeed(&format!("config show {settings}")).stdout;
+    fs::write(folder.path("base.json"), base).unwrap();
+    fs::write(folder.path("sweep.json"), file).unwrap();
+    let held_out = "--set data.validation_images=10 --quiet";
+    folder.succeed(&format!("sweep sweep.json --data data --out s {held_out} {options}"));
+}
+
+#[test]
+fn a_sweep_is_drawn_over_the_numbers_it_varies() {
+    let folder = Folder::with_data();
+    sweep(
+        &folder,
+        r#"{"description": "labels <and> arms", "config": "base.json", "label_draws": [0, 1], "variants": {
+            "ridge, <b>-1": {"data.labels_per_class": 1, "finetune.head": "ridge", "finetune.hidden": null},
+            "ridge, <b>-3": {"like": "ridge, <b>-1", "data.labels_per_class": 3},
+            "linear-1": {"data.labels_per_class": 1}, "linear-3": {"data.labels_per_class": 3}}}"#,
+        "--test",
+    );
+    let result: serde_json::Value =
+        serde_json::from_str(&folder.succeed("report s --json --quiet").stdout).unwrap();
+    assert_eq!((&result["notes"], result["runs"].as_array().unwrap().len()), (&serde_json::json!([]), 8));
+    let parts = [
+        "labels &lt;and&gt; arms",
+        "8 of 8 runs are done",
+        "labels a class (logarithmic)",
+        "test accuracy (%)",
+        "ridge, &lt;b&gt;",
+        "All settings",
+        "Where it comes from",
+        "finetune (16 times)",
+        "What differs",
+    ];
+    let html = page(&folder, "s/report.html", &parts);
+    assert!(!html.contains("<b>"));
+    let summary = folder.json("s/summary.json");
+    let lines = table(&html, "accuracy-by-settings.csv");
+    assert_eq!(lines[0][..3], ["line", "labels a class", "test accuracy (share, 0 to 1)"]);
+    let names: Vec<(&str, &str)> = lines[1..].iter().map(|line| (&line[0][..], &line[1][..])).collect();
+    assert_eq!(names, [("ridge, <b>", "1"), ("ridge, <b>", "3"), ("linear", "1"), ("linear", "3")]);
+    for (line, group) in lines[1..].iter().zip(summary["groups"].as_array().unwrap()) {
+        for (cell, key) in [(2, "mean"), (3, "deviation"), (4, "runs")] {
+            assert_eq!(line[cell].parse::<f64>().unwrap(), group["test"][key].as_f64().unwrap());
+        }
+    }
+    folder.succeed("report s --quiet --threads 1 --out again.html");
+    assert_eq!(folder.read("again.html"), folder.read("s/report.html"));
+    // A single run of it is a run like others, and a summary that cannot be read does not hide the runs.
+    let run = summary["runs"][0]["name"].as_str().unwrap().to_owned();
+    folder.succeed(&format!("report s/{run} --quiet --out run.html"));
+    page(&folder, "run.html", &["Confusion"]);
+    fs::write(folder.path("s/summary.json"), "{").unwrap();
+    folder.succeed("report s --quiet --out runs.html");
+    page(&folder, "runs.html", &["8 runs", "Note: ", "summary.json"]);
+}
+
+#[test]
+fn a_sweep_without_numbers_is_a_line_of_dots_each() {
+    let folder = Folder::with_data();
+    sweep(
+        &folder,
+        r#"{"config": "base.json", "seeds": [1, 2], "variants": {"frozen": {},
+            "wild": {"finetune.optimizer.kind": "sgd", "finetune.optimizer.learning_rate": 10}}}"#,
+        "",
+    );
+    folder.succeed("report s --quiet");
+    let html =
+        page(&folder, "s/report.html", &["validation accuracy (%)", "(2 failed)", "Warning: ", "2 runs"]);
+    let lines = table(&html, "accuracy-by-settings.csv");
+    assert_eq!((lines.len(), &lines[1][0][..], &lines[1][3][..]), (2, "frozen", "2"));
+    assert!(html.contains("1 of the settings have no result"));
 }
 
 #[test]

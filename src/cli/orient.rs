@@ -8,7 +8,6 @@ use clap::{ArgGroup, Args};
 
 use super::images::{ComputeArguments, finish};
 use super::options::TableFormat;
-use super::shell::quoted;
 use super::table::Table;
 use super::{display, on_threads, print_json, print_line};
 use crate::device::guarded;
@@ -19,6 +18,7 @@ use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::{
     self, Action, Applied, Expected, Fix, How, OrientRequest, Orientation, Orientations, Undone,
 };
+use crate::tools::shell::quoted;
 
 /// Options of `orient`.
 #[derive(Args, Debug)]

@@ -13,14 +13,16 @@ use crate::tools::report::{self, Request};
 /// Options of `report`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One file that needs no network. A run that is unfinished or still going is shown as far as it has come; the directory \
-of a sweep is shown with all its runs. Nothing is trained, and no number on the page is chosen on the test set.
+One file that needs no network; each drawing can be saved from it as SVG, the data of each figure as CSV. A run that is \
+unfinished or still going is shown as far as it has come; of a sweep, accuracy over what it varies is drawn. Nothing is \
+trained, and no number on the page is chosen on the test set.
 
 Examples:
   rotnet report runs/quickstart --open
-  rotnet report runs/a runs/b --out both.html")]
+  rotnet report runs/a runs/b --out both.html
+  rotnet report runs/labels")]
 pub struct ReportArguments {
-    /// Run directories; several are shown side by side
+    /// Directories of runs, or of a sweep; several runs are shown side by side
     #[arg(value_name = "RUN", required = true)]
     pub runs: Vec<PathBuf>,
     /// The file to write (default: RUN/report.html; report.html here for several runs)

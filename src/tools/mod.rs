@@ -7,6 +7,7 @@ pub mod export;
 mod html;
 pub mod ranks_model;
 pub mod report;
+pub(crate) mod shell;
 pub mod sweep;
 pub mod verify;
 #[cfg(feature = "remote")]

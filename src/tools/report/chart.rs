@@ -1,11 +1,13 @@
-//! Charts as inline SVG whose colours are variables of the page, so that they follow its light or dark theme.
+//! Lines through points over two axes.
 
 use std::ops::Range;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{AsRangedCoord, Ranged, ValueFormatter};
 use plotters::prelude::*;
-use plotters::style::text_anchor::{HPos, Pos, VPos};
+
+use super::drawing::{Drawing, Entry, GRID, INK, colour};
+use super::sheet::{Sheet, share};
 
 /// Points that belong together.
 #[derive(Clone, Debug)]
@@ -27,6 +29,7 @@ pub(super) struct Series {
 pub(super) struct Axes<'a> {
     /// What the chart shows, for those who cannot see it.
     pub title: &'a str,
+    /// Without units that the scale says.
     pub x: &'a str,
     pub y: &'a str,
     pub x_range: Range<f64>,
@@ -40,7 +43,7 @@ pub(super) struct Axes<'a> {
 pub(super) enum Scale {
     /// Whole numbers.
     Count,
-    /// Whole numbers, each step a factor.
+    /// Numbers above 0, each step a factor; those of the points are written.
     Logarithmic,
     /// 0..=1, shown as percent.
     Percent,
@@ -48,35 +51,80 @@ pub(super) enum Scale {
     Number,
 }
 
-/// Number of colours before they repeat; `style.css` has as many.
-pub(super) const COLOURS: usize = 10;
-
 /// Width and height of a chart before the page scales it; text is 15 high.
 const SIZE: (u32, u32) = (480, 300);
 const TEXT: u32 = 15;
 
-/// Stand for colours of the page until [`themed`] puts their names in place.
-const INK: RGBColor = RGBColor(1, 1, 1);
-const GRID: RGBColor = RGBColor(2, 2, 2);
-
-fn colour(index: usize) -> RGBColor {
-    RGBColor(3, (index % COLOURS) as u8, 3)
-}
-
 /// Lines through points, with a mark at each.
-pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> String {
+pub(super) fn lines(axes: &Axes<'_>, series: &[Series]) -> Drawing {
     let mut svg = String::new();
     {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         // Drawing into a string does not fail.
         let _ = match axes.x_kind {
             Scale::Logarithmic => {
-                draw(&root, axes, axes.x_range.clone().log_scale(), |chart| draw_lines(chart, series))
+                let coordinates: LogCoord<f64> = axes.x_range.clone().log_scale().into();
+                draw(&root, axes, coordinates.with_key_points(marks(series)), |chart| {
+                    draw_lines(chart, series)
+                })
             }
             _ => draw(&root, axes, axes.x_range.clone(), |chart| draw_lines(chart, series)),
         };
     }
-    themed(svg, axes.title)
+    let entry =
+        |series: &Series| Entry { name: series.name.clone(), colour: series.colour, dashed: series.dashed };
+    Drawing::new(axes.title, SIZE, svg, series.iter().map(entry).collect())
+}
+
+/// The numbers that are written at a logarithmic axis: those of the points, as far as there is room.
+fn marks(series: &[Series]) -> Vec<f64> {
+    let mut all: Vec<f64> = series.iter().flat_map(|series| &series.points).map(|point| point.0).collect();
+    all.sort_by(f64::total_cmp);
+    let [Some(least), Some(most)] = [all.first(), all.last()] else { return all };
+    // The eighth root: an eighth of the axis.
+    let apart = (most / least).sqrt().sqrt().sqrt();
+    let mut marks: Vec<f64> = Vec::new();
+    for x in all {
+        if marks.last().is_none_or(|last| x > *last && x >= last * apart) {
+            marks.push(x);
+        }
+    }
+    marks
+}
+
+/// The points that are drawn.
+pub(super) fn sheet(axes: &Axes<'_>, lines: &str, ends: [&str; 2], series: &[Series]) -> Sheet {
+    let spread = series.iter().any(|series| !series.spread.is_empty());
+    let mut titles = vec![lines.to_owned(), column(axes.x, axes.x_kind), column(axes.y, axes.y_kind)];
+    if spread {
+        titles.extend(ends.map(|end| column(end, axes.y_kind)));
+    }
+    let mut sheet = Sheet::new(titles);
+    for series in series {
+        for (index, (x, y)) in series.points.iter().enumerate() {
+            let mut cells = vec![series.name.clone(), x.to_string(), y.to_string()];
+            match series.spread.get(index) {
+                Some((low, high)) => cells.extend([low.to_string(), high.to_string()]),
+                None if spread => cells.extend([String::new(), String::new()]),
+                None => {}
+            }
+            sheet.line(cells);
+        }
+    }
+    sheet
+}
+
+/// The name of an axis with what its scale says.
+fn named(axis: &str, kind: Scale) -> String {
+    match kind {
+        Scale::Percent => format!("{axis} (%)"),
+        Scale::Logarithmic => format!("{axis} (logarithmic)"),
+        Scale::Count | Scale::Number => axis.to_owned(),
+    }
+}
+
+fn column(axis: &str, kind: Scale) -> String {
+    if kind == Scale::Percent { share(axis) } else { axis.to_owned() }
 }
 
 type Chart<'a, 'b, X> =
@@ -104,12 +152,17 @@ where
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_desc(axes.x)
-        .y_desc(axes.y)
+        .x_desc(named(axes.x, axes.x_kind))
+        .y_desc(named(axes.y, axes.y_kind))
         .x_labels(8)
         .y_labels(6)
         .x_label_formatter(&|value| label(*value, axes.x_kind))
-        .y_label_formatter(&|value| label(*value, axes.y_kind))
+        .y_label_formatter(&|value| match axes.y_kind {
+            Scale::Percent if axes.y_range.end - axes.y_range.start < 0.05 => {
+                format!("{:.1} %", 100.0 * value)
+            }
+            kind => label(*value, kind),
+        })
         .label_style(text.clone())
         .axis_desc_style(text)
         .axis_style(INK.mix(0.4))
@@ -148,90 +201,14 @@ const MARKED: usize = 40;
 fn label(value: f64, kind: Scale) -> String {
     match kind {
         Scale::Percent => format!("{:.0} %", 100.0 * value),
-        Scale::Count | Scale::Logarithmic if value.fract().abs() > 1e-9 => String::new(),
-        Scale::Count | Scale::Logarithmic => format!("{value:.0}"),
-        Scale::Number if value == 0.0 || (0.01..10_000.0).contains(&value.abs()) => {
+        Scale::Count if value.fract().abs() > 1e-9 => String::new(),
+        Scale::Count => format!("{value:.0}"),
+        Scale::Logarithmic | Scale::Number if value == 0.0 || (0.01..1_000_000.0).contains(&value.abs()) => {
             let text = format!("{value:.2}");
             text.trim_end_matches('0').trim_end_matches('.').to_owned()
         }
-        Scale::Number => format!("{value:.0e}"),
+        Scale::Logarithmic | Scale::Number => format!("{value:.1e}").replace(".0e", "e"),
     }
-}
-
-/// A square matrix of shares of its rows, coloured by the root of the share, so that small ones are seen; `names` by
-/// row and column where there is room.
-pub(super) fn matrix(title: &str, axes: &str, shares: &[Vec<f64>], names: &[String]) -> String {
-    let mut svg = String::new();
-    let count = shares.len().max(1);
-    let room = count <= MOST_NAMED;
-    let (left, top) = if room { (112, 96) } else { (36, 36) };
-    let cell = ((SIZE.0 - left - 8) / count as u32).max(1);
-    let side = cell * count as u32;
-    {
-        let root = SVGBackend::with_string(&mut svg, (left + side + 8, top + side + 30)).into_drawing_area();
-        let _ = draw_matrix(&root, (shares, axes), names, Grid { left, top, cell, room });
-    }
-    themed(svg, title)
-}
-
-/// Most classes for which names and shares are written.
-pub(super) const MOST_NAMED: usize = 12;
-
-struct Grid {
-    left: u32,
-    top: u32,
-    cell: u32,
-    room: bool,
-}
-
-fn draw_matrix<'b>(
-    root: &DrawingArea<SVGBackend<'b>, Shift>,
-    (shares, axes): (&[Vec<f64>], &str),
-    names: &[String],
-    Grid { left, top, cell, room }: Grid,
-) -> Drawn<'b> {
-    let at = |index: usize| cell as i32 * index as i32;
-    let (left, top, cell) = (left as i32, top as i32, cell as i32);
-    let text = |size: u32, horizontal, vertical| {
-        ("sans-serif", size).into_font().color(&INK).pos(Pos::new(horizontal, vertical))
-    };
-    let side = at(shares.len());
-    for (row, line) in shares.iter().enumerate() {
-        for (column, &share) in line.iter().enumerate() {
-            let corner = (left + at(column), top + at(row));
-            let index = if row == column { 0 } else { 2 };
-            let fill = colour(index).mix(0.04 + 0.7 * share.clamp(0.0, 1.0).sqrt());
-            let far = (corner.0 + cell - 1, corner.1 + cell - 1);
-            root.draw(&Rectangle::new([corner, far], fill.filled()))?;
-            if room && share >= 0.005 {
-                let middle = (corner.0 + cell / 2, corner.1 + cell / 2);
-                let share = format!("{:.0}", 100.0 * share);
-                root.draw(&Text::new(share, middle, text(TEXT - 1, HPos::Center, VPos::Center)))?;
-            }
-        }
-        if room {
-            let name = names.get(row).cloned().unwrap_or_default();
-            let place = (left - 6, top + at(row) + cell / 2);
-            root.draw(&Text::new(name.clone(), place, text(TEXT, HPos::Right, VPos::Center)))?;
-            let place = (left + at(row) + cell / 2, top - 6);
-            let upwards = ("sans-serif", TEXT).into_font().color(&INK).transform(FontTransform::Rotate270);
-            let upwards = upwards.pos(Pos::new(HPos::Left, VPos::Center));
-            root.draw(&Text::new(name, place, upwards))?;
-        }
-    }
-    let below = (left + side / 2, top + side + 8);
-    root.draw(&Text::new(axes, below, text(TEXT, HPos::Center, VPos::Top)))
-}
-
-/// The SVG with the page's colours in place of those it was drawn with, as wide as the space it is given.
-fn themed(mut svg: String, title: &str) -> String {
-    let hexadecimal = |RGBColor(red, green, blue)| format!("#{red:02X}{green:02X}{blue:02X}");
-    svg = svg.replace(&hexadecimal(INK), "var(--ink)").replace(&hexadecimal(GRID), "var(--grid)");
-    for index in 0..COLOURS {
-        svg = svg.replace(&hexadecimal(colour(index)), &format!("var(--c{index})"));
-    }
-    let title = maud::html! { (title) }.into_string().replace('"', "&quot;");
-    svg.replacen("<svg ", &format!("<svg role=\"img\" aria-label=\"{title}\" "), 1)
 }
 
 /// A range around numbers, with a twentieth to spare on both sides; `0..1` if there are none.
@@ -251,6 +228,8 @@ pub(super) fn around(numbers: impl Iterator<Item = f64>) -> Range<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::drawing::tests::assert_xml;
+    use super::super::sheet::tests::cells;
     use super::*;
 
     fn axes(x_kind: Scale) -> Axes<'static> {
@@ -265,30 +244,61 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_chart_has_its_axes_and_the_pages_colours_only() {
-        let series = Series {
-            name: "run".into(),
+    fn series() -> Series {
+        Series {
+            name: "run, \"a\" <b>".into(),
             points: vec![(1.0, 1.5), (2.0, 1.0), (3.0, 0.5)],
             spread: vec![(1.4, 1.6)],
             colour: 1,
             dashed: true,
-        };
-        for kind in [Scale::Count, Scale::Logarithmic] {
-            let svg = lines(&axes(kind), std::slice::from_ref(&series));
-            assert!(svg.contains("epoch") && svg.contains("loss (nats)"), "{svg}");
-            assert!(svg.contains("var(--c1)") && svg.contains("var(--ink)"), "{svg}");
-            assert!(!svg.contains("\"#"), "a colour of its own: {svg}");
-            assert!(svg.contains("aria-label=\"loss &quot;by&quot; epoch\""), "{svg}");
         }
     }
 
     #[test]
-    fn a_matrix_names_its_classes_where_there_is_room() {
-        let names: Vec<String> = (0..13).map(|class| format!("class{class}")).collect();
-        let square = |side: usize| vec![vec![0.5; side]; side];
-        assert!(matrix("m", "a", &square(3), &names).contains("class2"));
-        assert!(!matrix("m", "a", &square(13), &names).contains("class2"));
+    fn a_chart_has_its_axes_and_the_pages_colours_only() {
+        for kind in [Scale::Count, Scale::Logarithmic] {
+            let drawing = lines(&axes(kind), &[series(), series()]);
+            let page = drawing.on_the_page().into_string();
+            assert!(page.contains("epoch") && page.contains("loss (nats)"), "{page}");
+            assert!(page.contains("var(--c1)") && page.contains("var(--ink)"), "{page}");
+            assert!(!page.contains("\"#"), "a colour of its own: {page}");
+            assert!(page.contains("aria-label=\"loss &quot;by&quot; epoch\""), "{page}");
+            assert_xml(&drawing.alone());
+            assert!(drawing.alone().matches("run, &quot;a&quot; &lt;b&gt;").count() == 2);
+        }
+    }
+
+    #[test]
+    fn the_numbers_are_those_that_are_drawn() {
+        let read = cells(&sheet(&axes(Scale::Count), "line", ["low", "high"], &[series()]).text());
+        assert_eq!(read[0], ["line", "epoch", "loss (nats)", "low", "high"]);
+        let points = read[1..].iter().map(|line| (line[1].parse().unwrap(), line[2].parse().unwrap()));
+        assert_eq!(points.collect::<Vec<(f64, f64)>>(), series().points);
+        assert_eq!(
+            (read[1][0].as_str(), &read[1][3..]),
+            ("run, \"a\" <b>", &["1.4".to_owned(), "1.6".into()][..])
+        );
+        let percent = Axes { y_kind: Scale::Percent, ..axes(Scale::Count) };
+        assert!(sheet(&percent, "line", ["low", "high"], &[]).text().contains("loss (nats) (share, 0 to 1)"));
+    }
+
+    #[test]
+    fn a_logarithmic_axis_names_the_numbers_of_its_points() {
+        let over = |numbers: &[f64]| Series {
+            points: numbers.iter().map(|x| (*x, 0.5)).collect(),
+            spread: Vec::new(),
+            ..series()
+        };
+        let two = [over(&[5_000.0, 20.0, 400.0]), over(&[400.0, 100.0, 1_000.0])];
+        assert_eq!(marks(&two), [20.0, 100.0, 400.0, 1_000.0, 5_000.0]);
+        let axes = Axes { x_range: 17.0..5_750.0, ..axes(Scale::Logarithmic) };
+        let drawn = lines(&axes, &two).alone();
+        for mark in ["20", "100", "400", "1000", "5000"] {
+            assert!(drawn.contains(&format!("\n{mark}\n")), "{mark}: {drawn}");
+        }
+        let many: Vec<f64> = (1..=100).map(f64::from).collect();
+        assert!((4..=9).contains(&marks(&[over(&many)]).len()), "{:?}", marks(&[over(&many)]));
+        assert!(marks(&[]).is_empty());
     }
 
     #[test]
@@ -304,6 +314,11 @@ mod tests {
         assert_eq!(label(1.5, Scale::Count), "");
         assert_eq!(label(2.0, Scale::Count), "2");
         assert_eq!(label(1.50, Scale::Number), "1.5");
-        assert_eq!(label(123_456.0, Scale::Number), "1e5");
+        assert_eq!(label(12_500.0, Scale::Number), "12500");
+        assert_eq!(label(1_234_567.0, Scale::Number), "1.2e6");
+        assert_eq!(
+            (label(0.0015, Scale::Number), label(0.002, Scale::Logarithmic)),
+            ("1.5e-3".into(), "2e-3".into())
+        );
     }
 }

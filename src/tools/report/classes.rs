@@ -2,11 +2,14 @@
 
 use std::cmp::Reverse;
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
-use super::chart::{MOST_NAMED, matrix};
-use super::figure::{figure, percent};
+use super::drawing::shortened;
+use super::figure::{drawn, percent};
 use super::look::NearestImages;
+use super::matrix::{MOST_NAMED, matrix, sheet};
+use super::rows::{Mark, Row, Rows};
+use super::sheet::{Sheet, share};
 use crate::training::Evaluation;
 
 /// Pairs that are listed where a matrix would have no room for names.
@@ -49,32 +52,41 @@ impl Counts<'_> {
         pairs.into_iter().take(most).map(named).collect()
     }
 
-    /// A matrix where there is room for the names of its classes, else its largest entries beside the diagonal.
-    fn drawn(&self, title: &str, axes: &str, [one, other]: [&str; 2]) -> Markup {
+    /// A matrix where there is room for the names of its classes, else its largest entries beside the diagonal, each as
+    /// one name, what `between` says, and the other. `sides` are the titles of the two.
+    fn figure(&self, title: &str, axes: &str, sides: [&str; 2], between: &str, caption: Markup) -> Markup {
+        let names: Vec<String> = (0..self.counts.len()).map(|label| name(self.classes, label)).collect();
         if self.counts.len() <= MOST_NAMED {
-            return html! { div.matrix { (PreEscaped(matrix(title, axes, &self.shares(), self.classes))) } };
+            let shares = self.shares();
+            let corner = format!("{}, and in columns: {}", sides[0], sides[1]);
+            return drawn(
+                title,
+                &matrix(title, axes, &shares, &names),
+                &sheet(&corner, &shares, &names),
+                caption,
+            );
         }
-        html! {
-            div.wide { table {
-                thead { tr { th { (one) } th { (other) } th.number { "images" } th.number { "of the class" } } }
-                tbody {
-                    @for (one, other, count, share) in self.pairs(PAIRS) {
-                        tr { td { (one) } td { (other) } td.number { (count) } td.number { (percent(share)) } }
-                    }
-                }
-            } }
+        let mut data =
+            Sheet::new([sides[0].to_owned(), sides[1].to_owned(), "images".into(), share("of the class")]);
+        let mut rows = Vec::new();
+        for (one, other, count, share) in self.pairs(PAIRS) {
+            data.line([one.clone(), other.clone(), count.to_string(), share.to_string()]);
+            let name = format!("{} {between} {}", shortened(&one, HALF), shortened(&other, HALF));
+            rows.push(Row { name, value: share, detail: count.to_string(), colour: 2, ..Row::default() });
         }
+        let (names, value) = ("pair", "of the class");
+        let rows =
+            Rows { title, names, value, detail: "images", ends: ["", ""], mark: Mark::Bar, rows, gap: None };
+        drawn(title, &rows.drawing(), &data, caption)
     }
 }
+
+/// Most letters of a name in a pair.
+const HALF: usize = 13;
 
 /// How often each class was taken for which.
 pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
     let counts = Counts { counts: &test.confusion, classes };
-    let body = counts.drawn(
-        "Confusion of classes",
-        "rows: true class, columns: answer; % of the row",
-        ["images of", "taken for"],
-    );
     let caption = match test.confusion.len() <= MOST_NAMED {
         true => html! {
             "Of the test images of a class (row), the share that got each answer (column), in percent; the diagonal is "
@@ -86,55 +98,44 @@ pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
             "."
         },
         false => html! {
-            "The " (PAIRS) " most frequent mistakes on the test images: a class, what its images were taken for, how many, "
-            "and how many of all of its images that is."
+            "The " (PAIRS) " most frequent mistakes on the test images: a class, what its images were taken for, the share of "
+            "its images, and how many these are."
         },
     };
-    figure("Confusion", body, caption)
+    let axes = "rows: true class, columns: answer; % of the row";
+    counts.figure("Confusion", axes, ["true class", "answer"], "→", caption)
 }
 
 /// How right the classifier is on each class.
 pub(super) fn accuracies(test: &Evaluation, classes: &[String]) -> Markup {
-    let mut known: Vec<(String, f64, u64)> = Vec::new();
+    let mut rows = Vec::new();
     for (label, accuracy) in test.per_class_accuracy.iter().enumerate() {
-        let images = test.confusion.get(label).map_or(0, |row| row.iter().sum());
-        known.extend(accuracy.map(|accuracy| (name(classes, label), accuracy, images)));
+        let images: u64 = test.confusion.get(label).map_or(0, |row| row.iter().sum());
+        let row =
+            |value| Row { name: name(classes, label), value, detail: images.to_string(), ..Row::default() };
+        rows.extend(accuracy.map(row));
     }
-    known.sort_by(|one, other| one.1.total_cmp(&other.1));
-    let all = known.len();
-    if all > 2 * ENDS {
-        known.drain(ENDS..all - ENDS);
+    rows.sort_by(|one, other| one.value.total_cmp(&other.value));
+    let all = rows.len();
+    let middle = all.saturating_sub(2 * ENDS);
+    if middle > 0 {
+        rows.drain(ENDS..all - ENDS);
     }
-    let body = html! {
-        div.wide { table.bars {
-            tbody {
-                @for (place, (class, accuracy, images)) in known.iter().enumerate() {
-                    @if all > 2 * ENDS && place == ENDS {
-                        tr { td colspan="4" { "… " (all - 2 * ENDS) " classes between …" } }
-                    }
-                    tr {
-                        th scope="row" { (class) }
-                        td.number { (percent(*accuracy)) }
-                        td.bar { div style=(format!("width:{:.1}%", 100.0 * accuracy)) {} }
-                        td.number { (images) " images" }
-                    }
-                }
-            }
-        } }
-    };
+    let gap = (middle > 0).then(|| (ENDS, format!("{middle} classes between")));
+    let (title, names, value) = ("Accuracy by class", "class", "accuracy");
+    let rows = Rows { title, names, value, detail: "images", ends: ["", ""], mark: Mark::Bar, rows, gap };
     let chance = 1.0 / all.max(1) as f64;
     let caption = html! {
         "Share of the test images of each class that the classifier got right, the hardest class first. Guessing gets "
         (percent(chance)) "."
     };
-    figure("Accuracy by class", body, caption)
+    drawn(title, &rows.drawing(), &rows.sheet(), caption)
 }
 
 /// Whose images are neighbours: what the features hold of classes, without a classifier.
 pub(super) fn neighbours(found: &NearestImages, classes: &[String]) -> Markup {
     let counts = Counts { counts: &found.by_class, classes };
     let axes = "rows: class, columns: class of its neighbours; % of the row";
-    let body = counts.drawn("Classes of neighbours", axes, ["neighbours of", "of class"]);
     let caption = html! {
         "Of the images nearest to those of a class, the share that is of each class. "
         @if found.by_class.len() <= MOST_NAMED {
@@ -144,11 +145,14 @@ pub(super) fn neighbours(found: &NearestImages, classes: &[String]) -> Markup {
             "Listed are the pairs of classes that the encoder, which has seen no label, mixes most."
         }
     };
-    figure("Classes of neighbours", body, caption)
+    counts.figure("Classes of neighbours", axes, ["class", "class of neighbours"], "near", caption)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::drawing::tests::assert_xml;
+    use super::super::figure::tests::files;
+    use super::super::sheet::tests::cells;
     use super::*;
 
     fn evaluation(classes: usize) -> (Evaluation, Vec<String>) {
@@ -177,12 +181,24 @@ mod tests {
             page.contains("<svg") && page.contains("&lt;kind 3&gt; taken for &lt;kind 0&gt; (2×)"),
             "{page}"
         );
+        let [(_, drawing), (_, table)] = &files(&page)[..] else { panic!("{page}") };
+        assert_xml(drawing);
+        let read = cells(table);
+        assert_eq!(read[0][1..], names);
+        assert_eq!(read[4], ["<kind 3>", "0.4", "0", "0", "0.6"]);
+
         let (many, names) = evaluation(200);
         let page = confusion(&many, &names).into_string();
-        assert!(!page.contains("<svg") && page.len() < 4_000, "{}", page.len());
-        let first = page.find("<td>&lt;kind 199&gt;</td><td>&lt;kind 0&gt;</td>").unwrap();
-        assert!(first < page.find("<td>&lt;kind 0&gt;</td><td>&lt;kind 1&gt;</td>").unwrap());
-        assert!(page.contains("40.0\u{a0}%") && page.matches("<tr>").count() == 1 + PAIRS);
+        assert!(page.len() < 20_000, "{}", page.len());
+        let [(_, drawing), (_, table)] = &files(&page)[..] else { panic!("{page}") };
+        assert_xml(drawing);
+        let read = cells(table);
+        assert_eq!(read.len(), 1 + PAIRS);
+        assert_eq!(read[1], ["<kind 199>", "<kind 0>", "2", "0.4"]);
+        assert_eq!(read[2][..3], ["<kind 0>", "<kind 1>", "1"]);
+        let first = page.find("&lt;kind 199&gt; → &lt;kind 0&gt;").unwrap();
+        assert!(first < page.find("&lt;kind 0&gt; → &lt;kind 1&gt;").unwrap());
+        assert!(page.contains("40.0\u{a0}%") && page.contains("2 images"));
     }
 
     #[test]
@@ -191,8 +207,10 @@ mod tests {
         let page = accuracies(&few, &names).into_string();
         assert!(page.find("kind 3").unwrap() < page.find("kind 0").unwrap(), "{page}");
         assert!(page.contains("60.0\u{a0}%") && page.contains("5 images") && page.contains("25.0\u{a0}%"));
+        assert_eq!(cells(&files(&page)[1].1)[1], ["<kind 3>", "0.6", "5"]);
         let (many, names) = evaluation(200);
         let page = accuracies(&many, &names).into_string();
-        assert!(page.contains("184 classes between") && page.matches("scope=\"row\"").count() == 2 * ENDS);
+        assert!(page.contains("184 classes between"));
+        assert_eq!(cells(&files(&page)[1].1).len(), 1 + 2 * ENDS);
     }
 }

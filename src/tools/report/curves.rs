@@ -1,10 +1,11 @@
-//! Loss and accuracy by epoch, for every stage, with all runs in the same charts.
+//! Loss, accuracy, learning rate and speed by epoch, for every stage, with all runs in the same charts.
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::Shown;
-use super::chart::{Axes, COLOURS, Scale, Series, around, lines};
-use super::figure::figure;
+use super::chart::{Axes, Scale, Series, around, lines, sheet};
+use super::drawing::COLOURS;
+use super::figure::drawn;
 use crate::progress::{EpochMetrics, Stage};
 
 /// Most runs in one chart; of more, only the first are drawn.
@@ -18,6 +19,8 @@ struct Quantity {
     name: &'static str,
     axis: &'static str,
     scale: Scale,
+    /// Whether the axis begins at zero.
+    from_zero: bool,
     /// Name and value of the solid line, and of the dashed one.
     parts: [(&'static str, Value); 2],
     /// What to see in the solid line alone, and in both.
@@ -28,6 +31,7 @@ const LOSS: Quantity = Quantity {
     name: "loss",
     axis: "loss (nats)",
     scale: Scale::Number,
+    from_zero: false,
     parts: [("training", |epoch| Some(epoch.loss)), ("validation", |epoch| epoch.validation_loss)],
     captions: [
         "It should fall and level off; a jump is a learning rate too high.",
@@ -36,8 +40,9 @@ const LOSS: Quantity = Quantity {
 };
 const ACCURACY: Quantity = Quantity {
     name: "accuracy",
-    axis: "accuracy (%)",
+    axis: "accuracy",
     scale: Scale::Percent,
+    from_zero: false,
     parts: [("training", |epoch| Some(epoch.accuracy)), ("validation", |epoch| epoch.validation_accuracy)],
     captions: [
         "A curve that still rises at its end asks for more epochs.",
@@ -49,10 +54,33 @@ const READ: &str = "Classes read from the features on validation images, by ridg
                     images: what pretraining is for. It may level off or fall while rotations are still learned.";
 const FEATURES: Quantity = Quantity {
     name: "features",
-    axis: "accuracy (%)",
+    axis: "accuracy",
     scale: Scale::Percent,
+    from_zero: false,
     parts: [("ridge", |epoch| epoch.ridge_accuracy), ("k nearest", |epoch| epoch.knn_accuracy)],
     captions: [READ; 2],
+};
+
+/// No second line.
+const NONE: (&str, Value) = ("", |_| None);
+const RATE: Quantity = Quantity {
+    name: "learning rate",
+    axis: "learning rate of the last step",
+    scale: Scale::Number,
+    from_zero: true,
+    // Files that are older than schedules say 0.
+    parts: [("training", |epoch| Some(epoch.learning_rate).filter(|rate| *rate > 0.0)), NONE],
+    captions: ["As the schedule set it. Compare with the loss: where the rate falls, the loss should fall once more.";
+        2],
+};
+const SPEED: Quantity = Quantity {
+    name: "speed",
+    axis: "images trained on per second",
+    scale: Scale::Number,
+    from_zero: true,
+    parts: [("training", |epoch| Some(epoch.images_per_second).filter(|speed| speed.is_finite())), NONE],
+    captions: ["Rotated copies count as images. A dip is another program at work on the machine, or a resumed epoch.";
+        2],
 };
 
 /// The curves of every stage that at least one run has begun.
@@ -79,6 +107,8 @@ pub(super) fn section(runs: &[Shown]) -> Markup {
                             (curve(runs, stage, title, meaning, &LOSS))
                             (curve(runs, stage, title, meaning, &ACCURACY))
                             (curve(runs, stage, title, "", &FEATURES))
+                            (curve(runs, stage, title, "", &RATE))
+                            (curve(runs, stage, title, "", &SPEED))
                         }
                     }
                 }
@@ -117,12 +147,13 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     let title = format!("{title}: {}", quantity.name);
     let all = || series.iter().flat_map(|series| &series.points);
     let last = all().map(|(epoch, _)| *epoch).fold(1.0, f64::max);
+    let values = around(all().map(|(_, value)| *value));
     let axes = Axes {
         title: &format!("{title} by epoch"),
         x: "epoch",
         y: quantity.axis,
         x_range: if last > 1.0 { 1.0..last } else { 0.5..1.5 },
-        y_range: around(all().map(|(_, value)| *value)),
+        y_range: if quantity.from_zero { 0.0..values.end } else { values },
         x_kind: Scale::Count,
         y_kind: quantity.scale,
     };
@@ -131,20 +162,5 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
         (meaning) " " (quantity.captions[usize::from(both)])
         @if runs.len() > DRAWN { " Only the first " (DRAWN) " runs are drawn." }
     };
-    let body = html! {
-        @if series.len() > 1 { (legend(series.iter().map(|series| (series.name.as_str(), series.colour, series.dashed)))) }
-        (PreEscaped(lines(&axes, &series)))
-    };
-    figure(&title, body, caption)
-}
-
-/// Names with the colours of their lines or points.
-pub(super) fn legend<'a>(entries: impl Iterator<Item = (&'a str, usize, bool)>) -> Markup {
-    html! {
-        ul.legend {
-            @for (name, colour, dashed) in entries {
-                li { i.dashed[dashed] style=(format!("--c: var(--c{})", colour % COLOURS)) {} (name) }
-            }
-        }
-    }
+    drawn(&title, &lines(&axes, &series), &sheet(&axes, "line", ["", ""], &series), caption)
 }

@@ -15,6 +15,7 @@ use crate::progress::{EpochMetrics, Stage};
 use crate::stages::{EvaluateSummary, ExtractSummary, FinetuneSummary, PretrainSummary};
 use crate::store::run_directory::RunDirectory;
 use crate::store::run_record::RunRecord;
+use crate::tools::sweep::SweepSummary;
 use crate::training::Evaluation;
 
 /// What the files of a run say.
@@ -172,6 +173,12 @@ fn epochs(path: &Path, notes: &mut Vec<String>) -> Vec<EpochMetrics> {
 /// Whether a directory holds at least the beginning of a run.
 pub(super) fn is_run(directory: &Path) -> bool {
     RunDirectory::new(directory).exists()
+}
+
+/// The summary of the sweep in a directory; nothing if that is of a run, of no sweep, or of one that cannot be read, which
+/// is noted.
+pub(super) fn sweep(directory: &Path, notes: &mut Vec<String>) -> Option<SweepSummary> {
+    if is_run(directory) { None } else { document(&directory.join("summary.json"), notes) }
 }
 
 /// The runs that a directory stands for: itself, or those below it if it is that of a sweep.

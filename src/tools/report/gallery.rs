@@ -3,9 +3,10 @@
 use maud::{Markup, html};
 
 use super::Shown;
-use super::classes::{accuracies, confusion, name, neighbours as class_neighbours};
-use super::figure::{figure, percent};
+use super::classes::{confusion, name, neighbours as class_neighbours};
+use super::figure::{bare, figure, percent};
 use super::look::{NearestImages, TurnedImages};
+use super::sheet::{Sheet, share};
 use crate::model::ROTATIONS;
 
 const DEGREES: [&str; ROTATIONS] = ["0°", "90°", "180°", "270°"];
@@ -23,7 +24,7 @@ pub(super) fn section(run: &Shown) -> Markup {
             section {
                 h2 { "What the classifier gets wrong" }
                 div.pair {
-                    @if let Some(test) = test { (confusion(test, &classes)) (accuracies(test, &classes)) }
+                    @if let Some(test) = test { (confusion(test, &classes)) }
                     @if !look.mistakes.is_empty() { (mistakes(run, &classes)) }
                 }
             }
@@ -70,7 +71,19 @@ fn rotations(turns: &TurnedImages, source: &str) -> Markup {
         }
         ". Look for what it goes by: ground, sky, faces, light from above. Images without an upright are those it misses."
     };
-    figure("Rotations and answers", body, caption)
+    let mut data = Sheet::new(
+        ["image", "turned by (degrees)", "answer (degrees)"]
+            .map(str::to_owned)
+            .into_iter()
+            .chain([share("confidence")]),
+    );
+    for (image, row) in turns.shown.iter().enumerate() {
+        for (truth, turn) in row.iter().enumerate() {
+            let numbers = [image + 1, 90 * truth, 90 * turn.answer].map(|number| number.to_string());
+            data.line(numbers.into_iter().chain([turn.confidence.to_string()]));
+        }
+    }
+    figure("Rotations and answers", body, &data, caption)
 }
 
 fn mistakes(run: &Shown, classes: &[String]) -> Markup {
@@ -92,7 +105,13 @@ fn mistakes(run: &Shown, classes: &[String]) -> Markup {
         "confidence. Look for labels that are arguable, and for what the answer has in common with the image: "
         "background, colour, pose."
     };
-    figure("Most confident mistakes", body, caption)
+    let titles = ["test image", "true class", "answer"].map(str::to_owned);
+    let mut data = Sheet::new(titles.into_iter().chain([share("confidence")]));
+    for mistake in mistakes {
+        let [truth, answer] = [mistake.truth, mistake.predicted].map(|label| name(classes, label.into()));
+        data.line([mistake.index.to_string(), truth, answer, mistake.confidence.to_string()]);
+    }
+    figure("Most confident mistakes", body, &data, caption)
 }
 
 fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Markup {
@@ -117,7 +136,13 @@ fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Mark
         "Of the nearest " (count) " of " (neighbours.queries) " images, " strong { (percent(neighbours.same_class)) }
         " are of the same class, which the encoder was never told; by chance it would be " (percent(neighbours.chance)) "."
     };
-    figure("Nearest neighbours", body, caption)
+    let mut data = Sheet::new(["image", "place (0: the image itself)", "class"]);
+    for (image, row) in neighbours.rows.iter().enumerate() {
+        for (place, (_, label)) in row.iter().enumerate() {
+            data.line([(image + 1).to_string(), place.to_string(), name(classes, usize::from(*label))]);
+        }
+    }
+    figure("Nearest neighbours", body, &data, caption)
 }
 
 fn filters(filters: &[String]) -> Markup {
@@ -132,5 +157,5 @@ fn filters(filters: &[String]) -> Markup {
         "The " (filters.len()) " filters of the first convolution, each scaled to its largest weight; grey is zero. Edges "
         "and pairs of opposite colours are what a trained layer looks for; noise without any order is what it starts from."
     };
-    figure("First layer", body, caption)
+    bare("First layer", body, caption)
 }

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use maud::{Markup, PreEscaped, html};
+use maud::{Markup, html};
 use serde_json::Value;
 
 use super::Shown;
-use super::chart::{Axes, Scale, Series, around, lines};
-use super::curves::legend;
-use super::figure::{figure, percent};
+use super::chart::{Axes, Scale, Series, around, lines, sheet};
+use super::figure::{drawn, figure, percent};
+use super::sheet::{Sheet, share};
 use crate::stages::{EvaluateSummary, FinetuneSummary, ProbeResult, Verdict};
 use crate::tools::comparison::differing;
 
@@ -49,7 +49,7 @@ fn verdict_curve(verdict: &Verdict) -> Markup {
         "with; bars are 95 % intervals over the test images. Where the upper line leaves the lower one, pretraining is "
         "worth its time; where they meet, labels have caught up. " (verdict.protocol)
     };
-    curve(&series, caption)
+    curve(&series, "encoder", ["lower end of the interval", "upper end of the interval"], caption)
 }
 
 /// Accuracy by settings over several runs, and by number of labels if they differ in it; nothing if no runs belong
@@ -90,25 +90,35 @@ fn spread(results: &[f64]) -> (f64, f64, f64) {
 }
 
 fn label_curve(groups: &Groups) -> Markup {
-    let mut drawn = Vec::new();
+    let mut curves = Vec::new();
     for (name, by_labels) in groups {
-        let mut series = empty(name.clone(), drawn.len());
+        let mut series = empty(name.clone(), curves.len());
         for (&labels, results) in by_labels {
             let (mean, low, high) = spread(results);
             series.points.push((labels as f64, mean));
             series.spread.push((low, high));
         }
-        drawn.push(series);
+        curves.push(series);
     }
     let caption = html! {
         "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in seed "
         "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few "
         "labels."
     };
-    curve(&drawn, caption)
+    curve(&curves, "settings", ["worst", "best"], caption)
 }
 
 fn means(groups: &Groups) -> Markup {
+    let titles = ["mean test accuracy", "worst", "best"].map(share);
+    let mut data = Sheet::new(["settings", "labels", "runs"].map(str::to_owned).into_iter().chain(titles));
+    for (name, by_labels) in groups {
+        for (labels, results) in by_labels {
+            let (mean, low, high) = spread(results);
+            let numbers = [mean, low, high].map(|number| number.to_string());
+            let counts = [labels.to_string(), results.len().to_string()];
+            data.line(std::iter::once(name.clone()).chain(counts).chain(numbers));
+        }
+    }
     let body = html! {
         div.wide { table {
             thead { tr {
@@ -135,32 +145,28 @@ fn means(groups: &Groups) -> Markup {
         "Test accuracy of the runs with the same settings; they differ in seed or label draw alone. Settings whose ranges "
         "overlap are not told apart by these runs."
     };
-    figure("Means", body, caption)
+    figure("Means", body, &data, caption)
 }
 
 fn empty(name: String, colour: usize) -> Series {
     Series { name, points: Vec::new(), spread: Vec::new(), colour, dashed: false }
 }
 
-fn curve(series: &[Series], caption: Markup) -> Markup {
+fn curve(series: &[Series], arm: &str, ends: [&str; 2], caption: Markup) -> Markup {
     let points = || series.iter().flat_map(|series| &series.points);
-    let ends = series.iter().flat_map(|series| &series.spread).flat_map(|&(low, high)| [low, high]);
+    let bars = series.iter().flat_map(|series| &series.spread).flat_map(|&(low, high)| [low, high]);
     let (least, most) = points()
         .fold((f64::INFINITY, 0.0_f64), |(least, most), &(labels, _)| (least.min(labels), most.max(labels)));
     let axes = Axes {
         title: "Test accuracy by number of labels",
-        x: "labels in all (logarithmic)",
-        y: "test accuracy (%)",
+        x: "labels in all",
+        y: "test accuracy",
         x_range: least.max(1.0) * 0.85..most.max(2.0) * 1.15,
-        y_range: around(points().map(|point| point.1).chain(ends)),
+        y_range: around(points().map(|point| point.1).chain(bars)),
         x_kind: Scale::Logarithmic,
         y_kind: Scale::Percent,
     };
-    let body = html! {
-        (legend(series.iter().map(|series| (series.name.as_str(), series.colour, false))))
-        (PreEscaped(lines(&axes, series)))
-    };
-    figure("Accuracy by labels", body, caption)
+    drawn("Accuracy by labels", &lines(&axes, series), &sheet(&axes, arm, ends, series), caption)
 }
 
 /// Settings that do not make a curve of their own.
@@ -218,5 +224,11 @@ fn matrix(probes: &[ProbeResult], protocol: &str) -> Markup {
         "Test accuracy (with its 95 % interval) of simple heads on the features of each layer. The best layer is rarely the "
         "last one: that one knows about rotation. " (protocol)
     };
-    figure("Probes by layer", body, caption)
+    let titles = ["test accuracy", "lower end of the interval", "upper end of the interval"].map(share);
+    let mut data = Sheet::new(["layer", "features", "head"].map(str::to_owned).into_iter().chain(titles));
+    for ProbeResult { layer, features, head, test_accuracy, test_interval: [low, high], .. } in probes {
+        let numbers = [test_accuracy, low, high].map(|number| number.to_string());
+        data.line([layer.clone(), features.to_string(), head.clone()].into_iter().chain(numbers));
+    }
+    figure("Probes by layer", body, &data, caption)
 }

@@ -1,21 +1,30 @@
 //! `rotnet report`: one HTML file about one or more runs that needs nothing but a browser.
 //!
 //! `facts` reads what the runs left behind, `look` computes what their encoders make of images, and the rest lays it
-//! out: `curves`, `labels`, `gallery` and `tables` are the sections, `chart` and `picture` draw, `figure` adds title
-//! and caption, `page` is the frame.
+//! out: `baselines`, `curves`, `labels`, `gallery`, `tables`, `origin` and `sweep` are the sections, `chart`, `matrix`,
+//! `rows` and `picture` draw, `figure` adds title, caption and what can be saved (`drawing` and `sheet`), `page` is the
+//! frame.
 
+mod baselines;
 mod chart;
 mod classes;
 mod curves;
+mod drawing;
 mod facts;
 mod figure;
 mod gallery;
 mod labels;
 mod look;
+mod matrix;
+mod origin;
 mod page;
 mod picture;
+mod rows;
+mod sheet;
+mod sweep;
 mod tables;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -23,6 +32,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::files::write_atomically;
 use crate::progress::Reporter;
+use crate::tools::sweep::SweepSummary;
 
 use facts::Facts;
 use look::Look;
@@ -69,6 +79,12 @@ const WITH_PICTURES: usize = 4;
 /// [`crate::Error::Data`] if a directory holds no run; [`crate::Error::Io`] if the page cannot be written. What cannot
 /// be read or computed is left out, with a note.
 pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFile> {
+    let mut notes = Vec::new();
+    if let [only] = &request.runs[..]
+        && let Some(summary) = facts::sweep(only, &mut notes)
+    {
+        return of_sweep(request, only, &summary);
+    }
     let mut directories = Vec::new();
     for named in &request.runs {
         directories.extend(facts::runs_in(named)?);
@@ -84,7 +100,6 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
         };
         runs.push(Shown { facts, look });
     }
-    let mut notes = Vec::new();
     for Shown { facts, look } in &runs {
         let name = if several { format!("{}: ", facts.name) } else { String::new() };
         notes.extend(facts.notes.iter().chain(&look.notes).map(|note| format!("{name}{note}")));
@@ -96,12 +111,36 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
         ));
     }
     let html = page::page(&runs, &notes);
+    write(request, &html, directories, notes)
+}
+
+/// Writes the page about the sweep in a directory.
+fn of_sweep(request: &Request, directory: &Path, summary: &SweepSummary) -> Result<ReportFile> {
+    // A name that leads elsewhere is none that a sweep gives.
+    let plain = |name: &&str| Path::new(name).file_name().is_some_and(|last| last == OsStr::new(name));
+    let planned = summary.runs.iter().map(|run| run.name.as_str()).filter(plain);
+    let places = planned.map(|name| (directory.join(name), name));
+    let (directories, runs): (Vec<PathBuf>, Vec<Shown>) = places
+        .filter(|(run, _)| facts::is_run(run))
+        .map(|(run, name)| {
+            let facts = Facts::read(&run, name.to_owned());
+            (run, Shown { facts, look: Look::default() })
+        })
+        .unzip();
+    let of_run =
+        |facts: &Facts| facts.notes.iter().map(|note| format!("{}: {note}", facts.name)).collect::<Vec<_>>();
+    let notes: Vec<String> = runs.iter().flat_map(|run| of_run(&run.facts)).collect();
+    let name = names(&[directory.to_path_buf()]).concat();
+    write(request, &page::sweep_page(&name, summary, &runs, &notes), directories, notes)
+}
+
+fn write(request: &Request, html: &str, runs: Vec<PathBuf>, notes: Vec<String>) -> Result<ReportFile> {
     let file = request.out.clone().unwrap_or_else(|| match &request.runs[..] {
         [only] => only.join("report.html"),
         _ => "report.html".into(),
     });
     write_atomically(&file, |out| out.write_all(html.as_bytes()))?;
-    Ok(ReportFile { file, bytes: html.len(), runs: directories, notes })
+    Ok(ReportFile { file, bytes: html.len(), runs, notes })
 }
 
 /// A short name for each directory: its last part, and as many of those before it as it takes to tell them apart.

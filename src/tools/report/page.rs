@@ -4,44 +4,70 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::facts::Training;
 use super::figure::{duration, percent};
-use super::{Shown, WITH_PICTURES, curves, gallery, labels, tables};
+use super::{Shown, WITH_PICTURES, baselines, curves, gallery, labels, origin, sweep, tables};
 use crate::judge::statistics::wilson;
 use crate::progress::Stage;
+use crate::store::run_record::RunRecord;
 use crate::tools::html::head;
+use crate::tools::sweep::SweepSummary;
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 
-/// The whole page. All text that comes from files is escaped.
+/// The page about runs. All text that comes from files is escaped.
 pub(super) fn page(runs: &[Shown], notes: &[String]) -> String {
     let names: Vec<&str> = runs.iter().map(|run| run.facts.name.as_str()).collect();
     let several = runs.len() > 1;
+    let heading = html! {
+        h1 { @if several { (runs.len()) " runs" } @else { (names.concat()) } }
+        p.lead {
+            "Features learned from images without labels, by predicting how they were rotated, and judged by a classifier "
+            "on top of them."
+        }
+    };
+    let main = html! {
+        (overview(runs))
+        (remarks(&warnings(runs), notes))
+        @if let [run] = runs { (baselines::section(run)) }
+        (curves::section(runs))
+        @if several { (labels::sweep(runs)) (tables::differences(runs)) }
+        @for run in runs.iter().filter(|_| runs.len() <= WITH_PICTURES) {
+            @if several { h2.run { (run.facts.name) } (baselines::section(run)) }
+            (labels::evaluation(run))
+            (gallery::section(run))
+            (tables::section(run))
+        }
+    };
+    let chance = "Chance is 25 % for rotations and one in the number of classes for classes.";
+    frame(&names.join(", "), heading, main, chance)
+}
+
+/// The page about a sweep of that name, whose runs are `runs`.
+pub(super) fn sweep_page(name: &str, summary: &SweepSummary, runs: &[Shown], notes: &[String]) -> String {
+    let heading = html! {
+        h1 { (name) }
+        p.lead { (summary.description) " " (summary.done) " of " (summary.planned) " runs are done." }
+    };
+    let records: Vec<&RunRecord> = runs.iter().filter_map(|run| run.facts.record.as_ref()).collect();
+    let main = html! {
+        (remarks(&sweep::remarks(summary), notes))
+        (sweep::section(summary))
+        (origin::section(&records))
+        @if runs.len() > 1 { (tables::differences(runs)) }
+    };
+    frame(name, heading, main, "")
+}
+
+fn frame(title: &str, heading: Markup, main: Markup, remark: &str) -> String {
     let html = html! {
         (DOCTYPE)
         html lang="en" {
-            (head(&names.join(", "), STYLE))
+            (head(title, STYLE))
             body {
-                header {
-                    h1 { @if several { (runs.len()) " runs" } @else { (names.concat()) } }
-                    p.lead {
-                        "Features learned from images without labels, by predicting how they were rotated, and "
-                        "judged by a classifier on top of them."
-                    }
-                }
-                main {
-                    (overview(runs))
-                    (remarks(runs, notes))
-                    (curves::section(runs))
-                    @if several { (labels::sweep(runs)) (tables::differences(runs)) }
-                    @for run in runs.iter().filter(|_| runs.len() <= WITH_PICTURES) {
-                        @if several { h2.run { (run.facts.name) } }
-                        (labels::evaluation(run))
-                        (gallery::section(run))
-                        (tables::section(run))
-                    }
-                }
+                header { (heading) }
+                main { (main) }
                 footer {
-                    "Made by rotnet " (env!("CARGO_PKG_VERSION")) "; this file needs no network. Chance is 25 % for "
-                    "rotations and one in the number of classes for classes."
+                    "Made by rotnet " (env!("CARGO_PKG_VERSION")) "; this file needs no network, and neither do the files "
+                    "that it can be saved as. " (remark)
                 }
             }
         }
@@ -93,7 +119,8 @@ fn figures(run: &Shown) -> [(&'static str, String, String); 4] {
     });
     let test = run.facts.test().map_or_else(none, |test| {
         let [low, high] = wilson(test.accuracy, test.samples as f64);
-        let detail = format!("95 %: {} to {}; {} images", percent(low), percent(high), test.samples);
+        let beside = baselines::remark(&run.facts, test);
+        let detail = format!("95 %: {} to {}; {beside}", percent(low), percent(high));
         (percent(test.accuracy), detail)
     });
     let seconds: f64 =
@@ -123,16 +150,24 @@ fn state(training: &Training) -> String {
     }
 }
 
-/// Warnings of the stages, and what is missing from the page.
-fn remarks(runs: &[Shown], notes: &[String]) -> Markup {
-    let warnings = runs.iter().flat_map(|run| {
-        run.facts.warnings().map(|(stage, text)| format!("{}, {}: {text}", run.facts.name, stage.name()))
-    });
-    let warnings: Vec<String> = warnings.collect();
+/// Warnings of the stages.
+fn warnings(runs: &[Shown]) -> Vec<String> {
+    let of_run = |run: &Shown| {
+        let name = run.facts.name.clone();
+        run.facts
+            .warnings()
+            .map(move |(stage, text)| format!("{name}, {}: {text}", stage.name()))
+            .collect::<Vec<_>>()
+    };
+    runs.iter().flat_map(of_run).collect()
+}
+
+/// Warnings, and what is missing from the page.
+fn remarks(warnings: &[String], notes: &[String]) -> Markup {
     html! {
         @if !warnings.is_empty() || !notes.is_empty() {
             section.remarks {
-                @for warning in &warnings { p.warning { strong { "Warning: " } (warning) } }
+                @for warning in warnings { p.warning { strong { "Warning: " } (warning) } }
                 @for note in notes { p { strong { "Note: " } (note) } }
             }
         }

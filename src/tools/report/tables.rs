@@ -4,9 +4,9 @@ use maud::{Markup, html};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Shown;
 use super::facts::Facts;
 use super::figure::{duration, percent};
+use super::{Shown, origin};
 use crate::judge::statistics::{Interval, wilson};
 use crate::progress::Stage;
 use crate::stages::{ExtractSummary, FinetuneSummary};
@@ -17,6 +17,7 @@ use crate::tools::comparison::differing;
 pub(super) fn section(run: &Shown) -> Markup {
     html! {
         section { h2 { "What the numbers are" } (protocol(&run.facts)) }
+        (origin::section(&run.facts.record.iter().collect::<Vec<_>>()))
         section {
             h2 { "How it was made" }
             (environment(&run.facts))
@@ -128,22 +129,12 @@ fn lines(facts: &Facts) -> Vec<Line> {
 
 fn environment(facts: &Facts) -> Markup {
     let mut rows = vec![("Directory", facts.run.root().display().to_string())];
-    if let Some(RunRecord { dataset, .. }) = &facts.record {
-        rows.push(("Data set", dataset.name.clone()));
-        rows.push(("Fingerprint", dataset.fingerprint.chars().take(16).collect()));
-    }
     let first = facts.trainings.first().and_then(|training| training.config.as_ref());
     if let Some(config) = first.or(facts.config.as_ref()) {
         rows.push(("Seed", config.seed.to_string()));
         rows.push(("Encoder", serde_name(&config.encoder.kind)));
     }
-    if let Some(RunRecord { environment, history, .. }) = &facts.record {
-        let source = environment.source.as_ref().map(|source| format!(" ({source})"));
-        rows.push(("rotnet", environment.rotnet.clone() + &source.unwrap_or_default()));
-        if let Some(execution) = history.last() {
-            rows.push(("Command", execution.command.join(" ")));
-            rows.push(("Finished", execution.ended.clone()));
-        }
+    if let Some(RunRecord { environment, .. }) = &facts.record {
         rows.push(("Processor", environment.processor.clone()));
         rows.push(("Kernels", environment.kernels.clone() + environment.rounding()));
         rows.push(("Threads", environment.threads.to_string()));

@@ -80,6 +80,9 @@ pub struct Row {
     pub label_draw: u64,
     /// Labels that the classifier was shown.
     pub labels: Option<usize>,
+    /// Labels a class that the config asks for; absent for all there are.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub labels_per_class: Option<usize>,
     /// Accuracy of the classifier that was kept on the validation split; absent if nothing is held out.
     pub validation_accuracy: Option<f64>,
     /// Accuracy on the test set; absent until it is opened.
@@ -130,6 +133,7 @@ impl Row {
             seed: planned.config.seed,
             label_draw: planned.config.data.label_draw,
             labels: finetune.map(|summary| summary.labels),
+            labels_per_class: planned.config.data.labels_per_class,
             validation_accuracy: finetune.and_then(|summary| summary.validation_accuracy),
             test_accuracy: finetune.and_then(|summary| summary.test_accuracy),
             test_interval: statistics.map(|statistics| statistics.accuracy_interval),
@@ -255,6 +259,7 @@ mod tests {
             seed,
             label_draw: 0,
             labels: None,
+            labels_per_class: None,
             validation_accuracy: accuracy.map(|accuracy| accuracy + 0.125),
             test_accuracy: accuracy,
             test_interval: accuracy.map(|accuracy| [accuracy, accuracy]),
