@@ -171,8 +171,7 @@ mod tests {
 
     #[test]
     fn settings_win_and_strings_need_no_quotes() {
-        let config =
-            keras(&["pretrain.epochs=3", "finetune.mode=full", "pretrain.augment.crop_padding=2"]);
+        let config = keras(&["pretrain.epochs=3", "finetune.mode=full", "pretrain.augment.crop_padding=2"]);
         assert_eq!(config.pretrain.epochs, 3);
         assert_eq!(config.finetune.mode, super::super::FinetuneMode::Full);
         assert_eq!(config.pretrain.augment.unwrap().crop_padding, 2);

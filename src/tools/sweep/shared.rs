@@ -46,7 +46,7 @@ pub(super) fn pretraining(config: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, KERAS, resolve};
+    use crate::config::{KERAS, Overrides, resolve};
 
     #[test]
     fn labels_and_classifiers_share_encoder_and_features_and_read_outs_the_encoder() {

@@ -161,7 +161,7 @@ fn worse(a: f64, b: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, KERAS, resolve};
+    use crate::config::{KERAS, Overrides, resolve};
 
     #[test]
     fn flex_agrees_with_itself_to_the_bit() {
