@@ -151,21 +151,30 @@ impl Settings {
     ///
     /// # Errors
     /// Those of [`Document::named`] and [`Document::config`].
-    pub fn load(&self, path: Option<&Path>, mut overrides: Overrides) -> Result<Config> {
+    pub fn load(&self, path: Option<&Path>, overrides: Overrides) -> Result<Config> {
+        self.load_saying(path, overrides, self.output.quiet)
+    }
+
+    /// [`load`](Self::load), which says nothing of what it chose if it is to be `quiet`.
+    pub(super) fn load_saying(
+        &self,
+        path: Option<&Path>,
+        mut overrides: Overrides,
+        quiet: bool,
+    ) -> Result<Config> {
         if let (None, Some(folder)) = (path, self.folder()) {
-            return suitable::config(folder, overrides, &mut *display::reporter(self.output.quiet));
+            return suitable::config(folder, overrides, &mut *display::reporter(quiet));
         }
         let document = match path {
             Some(name) => Document::named(name),
             None => {
                 let why = suitable::why(self.recipe());
-                display::reporter(self.output.quiet).report(Event::Note(&why));
+                display::reporter(quiet).report(Event::Note(&why));
                 Document::recipe(self.recipe())
             }
         }?;
         let alone = || (path, document.config(&Overrides::default()));
-        let other =
-            self.data.as_ref().and_then(|data| other_kind(data, &self.set, alone(), self.output.quiet));
+        let other = self.data.as_ref().and_then(|data| other_kind(data, &self.set, alone(), quiet));
         if let Some(kind) = other {
             overrides.set("data.kind", kind.name());
         }

@@ -151,7 +151,8 @@ pub(super) fn later_context(
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
     // Without what is added it may be no config yet.
-    let mode = || Some(arguments.settings.load(path.as_deref(), overrides.clone()).ok()?.finetune.mode);
+    let mode =
+        || Some(arguments.settings.load_saying(path.as_deref(), overrides.clone(), true).ok()?.finetune.mode);
     let more = more(&mode);
     more.into_iter().try_for_each(|assignment| overrides.parse(assignment))?;
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)

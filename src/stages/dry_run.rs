@@ -85,6 +85,9 @@ pub struct Part {
 pub fn dry_run(context: &Context, all_stages: bool, reporter: &mut dyn Reporter) -> Result<DryRun> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     reporter.report(Event::Note("measuring; nothing is kept"));
+    if all_stages && context.config.evaluate.after_run {
+        reporter.report(Event::Note("the comparison at the end (evaluate.after_run) is not counted"));
+    }
     let Measured { stages, held, .. } = measure(context, &dataset, all_stages, LIMIT)?;
     Ok(DryRun {
         environment: context.environment(),
