@@ -86,7 +86,7 @@ def torch(arguments, net, batch, *switches):
 
 def rotnet(arguments, settings, *options):
     settings = [word for setting in settings for word in ("--set", setting)]
-    out, _ = run([arguments.rotnet, "bench", "--json", "--repeats", "3", "--seconds", "1", *settings, *options])
+    out, _ = run([arguments.rotnet, "bench", "--config", "keras-scaled", "--json", "--repeats", "3", "--seconds", "1", *settings, *options])
     result = json.loads(out)
     return {kind: result[kind]["images_per_second"]["median"] for kind in ("train", "extract")} | {
         "memory": result["peak_memory_bytes"] / 2**20, "environment": result["environment"]}

@@ -66,8 +66,10 @@ fn a_config_with_a_typo_a_wrong_type_or_range_is_refused_before_any_work() {
         &["pretrain.batch_size: must be at least 1, got 0"],
     );
     folder.refuse("run --set finetune.epochs=ten --out a", 2, &["finetune.epochs", "ten"]);
-    folder.refuse("run --set pretrain.optimizer.beta_1=1 --out a", 2, &["pretrain.optimizer.beta_1"]);
-    let wrong = "run --set pretrain.optimizer.kind=sgd --set pretrain.optimizer.beta_1=0.9 --out a";
+    let adam = "run --config keras --set pretrain.optimizer.beta_1=1 --out a";
+    folder.refuse(adam, 2, &["pretrain.optimizer.beta_1"]);
+    let wrong =
+        "run --config keras --set pretrain.optimizer.kind=sgd --set pretrain.optimizer.beta_1=0.9 --out a";
     folder.refuse(wrong, 2, &["pretrain.optimizer", "`beta_1` is not a key of sgd"]);
     folder.refuse(
         "run --set pretrain.augment.flip=after-rotation --out a",

@@ -14,7 +14,7 @@ const NO_DRIVER: &str =
 #[test]
 fn one_step_on_the_software_renderer_agrees_with_flex() {
     let folder = Folder::new();
-    folder.succeed(&format!("verify device {SOFTWARE} --set pretrain.batch_size=8"));
+    folder.succeed(&format!("verify device {SOFTWARE} --config keras-scaled --set pretrain.batch_size=8"));
     folder
         .succeed(&format!("verify device {SOFTWARE} --set encoder.kind=compact --set pretrain.batch_size=8"));
 }

@@ -23,6 +23,7 @@ mod orient; // which way up images are; no image is ever lost
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod precision; // bf16: recorded, shown, kept
 mod probe; // looks at the features during pretraining
+mod quickstart; // what `run` does without a config, and its comparison at the end
 #[cfg(feature = "mpi")]
 mod ranks; // processes that mpirun started, and what is wrong with one of them
 mod readme; // the commands of the README

@@ -220,10 +220,10 @@ fn what_is_wrong_with_one_process_ends_all_with_one_line() {
     fs::write(folder.path("other"), program).unwrap();
     fs::create_dir(folder.path("elsewhere")).unwrap();
     folder.write_data("elsewhere/data");
-    fs::write(folder.path("config.json"), r#"{"extends": "quickstart"}"#).unwrap();
+    fs::write(folder.path("config.json"), r#"{"extends": "keras-scaled"}"#).unwrap();
     fs::write(
         folder.path("elsewhere/config.json"),
-        r#"{"extends": "quickstart", "pretrain": {"clip_norm": 1}}"#,
+        r#"{"extends": "keras-scaled", "pretrain": {"clip_norm": 1}}"#,
     )
     .unwrap();
     let here = env!("CARGO_BIN_EXE_rotnet");

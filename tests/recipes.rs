@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::support::Folder;
 
-const TINY: &str = r#"{"extends": "quickstart", "data": {"train_images": 40},
+const TINY: &str = r#"{"extends": "keras-scaled", "data": {"kind": "scenes", "train_images": 40},
     "pretrain": {"epochs": 1}, "finetune": {"epochs": 1}}"#;
 
 #[test]

@@ -203,7 +203,7 @@ impl Folder {
     }
 
     /// The JSON documents in a file, one a line or one in all, without wall times and what follows from them.
-    fn without_times(&self, name: &str) -> Vec<Value> {
+    pub fn without_times(&self, name: &str) -> Vec<Value> {
         let bytes = self.read(name);
         let documents = serde_json::Deserializer::from_slice(&bytes).into_iter();
         let mut documents: Vec<Value> = documents.collect::<Result<_, _>>().unwrap();
@@ -221,9 +221,13 @@ impl Folder {
 }
 
 fn remove_times(document: &mut Value) {
-    if let Value::Object(map) = document {
-        map.retain(|key, _| key != "seconds" && key != "images_per_second");
-        map.values_mut().for_each(remove_times);
+    match document {
+        Value::Object(map) => {
+            map.retain(|key, _| key != "seconds" && key != "images_per_second");
+            map.values_mut().for_each(remove_times);
+        }
+        Value::Array(list) => list.iter_mut().for_each(remove_times),
+        _ => {}
     }
 }
 

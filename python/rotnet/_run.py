@@ -25,8 +25,8 @@ def run(
 ) -> Path:
     """Trains, as `rotnet run` does, and returns the directory of the run.
 
-    `config`: the name of a recipe (`rotnet config list`), a file, or a dictionary; if absent, the quickstart. `out` and
-    `data` are the options of that name; `data` may also be settings of its section of the config. `command`: `run`, or one stage, which needs `out`: `pretrain`, `extract`, `finetune`. `existing`:
+    `config`: the name of a recipe (`rotnet config list`), a file, or a dictionary; if absent, what suits `data`, and
+    without that the quickstart. `out` and `data` are the options of that name; `data` may also be settings of its section of the config. `command`: `run`, or one stage, which needs `out`: `pretrain`, `extract`, `finetune`. `existing`:
     `resume` or `force`; if absent, results that are there are an error. With `progress`, what the program says while it
     works goes to sys.stderr. `settings` change the config: `seed=5`, `pretrain={"epochs": 3}`,
     `encoder={"kind": "compact"}`.

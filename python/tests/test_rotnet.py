@@ -1,4 +1,4 @@
-"""The package on a run of quickstart's size; `python -m unittest discover python/tests`.
+"""The package on a run of seconds; `python -m unittest discover python/tests`.
 
 Tests the installed package, or this one with PYTHONPATH=python ROTNET_BINARY=target/release/rotnet.
 """
@@ -22,9 +22,10 @@ import numpy as np
 import rotnet
 
 HAS_TORCH = all(importlib.util.find_spec(name) for name in ("torch", "safetensors"))
-#: Fewer images and epochs than the quickstart has.
+#: The Keras program on a few generated images.
 SMALL = {
-    "data": {"train_images": 300},
+    "config": "keras-scaled",
+    "data": {"kind": "scenes", "train_images": 300},
     "pretrain": {"epochs": 1, "batch_size": 64},
     "finetune": {"epochs": 2},
     "seed": 3,
@@ -112,8 +113,8 @@ class OnARun(unittest.TestCase):
         self.assertEqual(rotnet.run(command="pretrain", out="runs/parts", **settings), Path("runs/parts"))
         rotnet.run(command="extract", out="runs/parts", progress=False)
         self.assertEqual(list(rotnet.metrics("runs/parts")), ["pretrain", "extract"])
-        self.assertEqual(rotnet.run(**settings), Path("runs/quickstart"))
-        self.assertTrue((Path("runs/quickstart") / "finetune" / "summary.json").exists())
+        self.assertEqual(rotnet.run(**settings), Path("runs/keras-scaled"))
+        self.assertTrue((Path("runs/keras-scaled") / "finetune" / "summary.json").exists())
 
     def test_a_finished_run_goes_on_without_work(self) -> None:
         before = (self.run_directory / "finetune" / "checkpoint.safetensors").read_bytes()

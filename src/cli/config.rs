@@ -24,7 +24,7 @@ Examples:
   rotnet config show cpu-10min
   rotnet config show cpu-10min --set finetune.hidden=512,256 > mine.json")]
     Show {
-        /// A recipe or a file (default: quickstart)
+        /// A recipe or a file (default: what `run` would take)
         #[arg(value_name = "NAME|FILE", conflicts_with = "config", value_parser = config_name, value_hint = ValueHint::FilePath)]
         name: Option<PathBuf>,
         #[command(flatten)]

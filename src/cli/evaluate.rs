@@ -8,6 +8,7 @@ use super::options::{ExistingArguments, RunArguments, Settings};
 use super::pipeline::{QUICKSTART_RUN, later_context, with_stage};
 use super::table::Table;
 use super::{print_json, print_line};
+use crate::config::Baseline;
 use crate::error::Result;
 use crate::judge::statistics::Interval;
 use crate::stages::{self, EvaluateSummary, LeftOut, RotationAccuracy, Verdict};
@@ -112,6 +113,31 @@ fn chosen(value: &serde_json::Value) -> String {
 
 pub(super) fn interval([low, high]: Interval) -> String {
     format!("{low:.4} to {high:.4}")
+}
+
+/// The verdict in a few lines, for the end of a run.
+pub(super) fn show_comparison(verdict: &Verdict) -> Result<()> {
+    let mut table = Table::new(["encoder", "labels", "test accuracy", "95 % interval"]);
+    for count in &verdict.counts {
+        for arm in &count.arms {
+            let name = in_words(&arm.name).to_owned();
+            let accuracy = format!("{:.4}", arm.test_accuracy);
+            table.row([name, count.labels.to_string(), accuracy, interval(arm.test_interval)]);
+        }
+    }
+    print_line(&table.to_string())?;
+    print_line(&verdict.sentence)
+}
+
+fn in_words(arm: &str) -> &str {
+    let is = |baseline: Baseline| arm == baseline.name();
+    match arm {
+        "pretrained" => "pretrained on rotations",
+        _ if is(Baseline::Random) => "the same network, untrained (`random`)",
+        _ if is(Baseline::Patches) => "whitened patches (`patches`)",
+        _ if is(Baseline::Scratch) => "the same network, trained on these labels alone (`scratch`)",
+        other => other,
+    }
 }
 
 fn show_verdict(verdict: &Verdict) -> Result<()> {

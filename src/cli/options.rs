@@ -169,30 +169,53 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The named recipe or file, by default what suits a folder of images or else the quickstart, with `overrides` applied;
-    /// the kind of data set is detected in `--data`, unless `--set` names it.
+    /// The named recipe or file, or else the [recipe](Self::recipe) that suits, with `overrides` applied; the kind of data
+    /// set is detected in `--data`, unless `--set` names it.
     ///
     /// # Errors
     /// Those of [`Document::named`] and [`Document::config`].
-    pub fn load(&self, path: Option<&Path>, mut overrides: Overrides) -> Result<Config> {
+    pub fn load(&self, path: Option<&Path>, overrides: Overrides) -> Result<Config> {
+        self.load_saying(path, overrides, self.output.quiet)
+    }
+
+    /// [`load`](Self::load), which says nothing of what it chose if it is to be `quiet`.
+    pub(super) fn load_saying(
+        &self,
+        path: Option<&Path>,
+        mut overrides: Overrides,
+        quiet: bool,
+    ) -> Result<Config> {
         if let (None, Some(folder)) = (path, self.folder()) {
-            return suitable::config(folder, overrides, &mut *display::reporter(self.output.quiet));
+            return suitable::config(folder, overrides, &mut *display::reporter(quiet));
         }
-        let load = |overrides: &Overrides| match path {
-            Some(name) => Document::named(name)?.config(overrides),
-            None => config::resolve(config::QUICKSTART, "recipe quickstart", overrides),
-        };
-        let alone = || (path, load(&Overrides::default()));
-        let other =
-            self.data.as_ref().and_then(|data| other_kind(data, &self.set, alone(), self.output.quiet));
+        let document = match path {
+            Some(name) => Document::named(name),
+            None => {
+                let why = suitable::why(self.recipe());
+                display::reporter(quiet).report(Event::Note(&why));
+                Document::recipe(self.recipe())
+            }
+        }?;
+        let alone = || (path, document.config(&Overrides::default()));
+        let other = self.data.as_ref().and_then(|data| other_kind(data, &self.set, alone(), quiet));
         if let Some(kind) = other {
             overrides.set("data.kind", kind.name());
         }
-        load(&overrides)
+        document.config(&overrides)
+    }
+
+    /// The recipe for a command line without a config: what suits the data that it names.
+    pub(super) fn recipe(&self) -> &'static str {
+        let says = |key: &str| self.set.iter().any(|set| set.starts_with(key));
+        match self.folder() {
+            Some(_) => suitable::FOLDER,
+            None if self.data.is_some() || says("data.kind=") || says("data.directory=") => suitable::OTHER,
+            None => suitable::NOTHING,
+        }
     }
 
     /// The folder of images in `--data` that a recipe is to be chosen for: neither `--config` nor `--set` speaks of one.
-    pub(super) fn folder(&self) -> Option<&Path> {
+    fn folder(&self) -> Option<&Path> {
         let named = self.config.is_some() || self.set.iter().any(|set| set.starts_with("data.kind="));
         let folder = self.data.as_deref().filter(|_| !named)?;
         (data::detect(folder) == Some(DataKind::Folder)).then_some(folder)

@@ -9,19 +9,21 @@ use super::options::{RunArguments, config_of};
 use super::plan::{self, PretrainArguments};
 use super::ranks::{leads, world};
 use super::signals::Stoppable;
-use super::{display, on_threads, print_json, print_line, resolve, suitable};
+use super::{display, evaluate, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
 use crate::files::read_json;
-use crate::progress::{Reporter, Stage};
+use crate::progress::{Event, Reporter, Stage};
 use crate::ranks::barrier;
-use crate::stages::{self, Context, ExtractSummary, FinetuneSummary, PretrainSummary, Sources};
+use crate::stages::{
+    self, Context, EvaluateSummary, ExtractSummary, FinetuneSummary, PretrainSummary, Sources,
+};
 use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::{Existing, RunDirectory};
 use crate::store::stage_directory::StageDirectory;
 
-/// Where `run` without `--out` and `--config` leaves its files.
+/// Where `run` leaves its files if no option names anything: in the folder of the quickstart.
 pub(super) const QUICKSTART_RUN: &str = "runs/quickstart";
 /// Parent directory of runs without `--out`.
 const RUNS: &str = "runs";
@@ -32,6 +34,8 @@ struct RunResult {
     pretrain: PretrainSummary,
     extract: ExtractSummary,
     finetune: FinetuneSummary,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    evaluate: Option<EvaluateSummary>,
 }
 
 pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
@@ -49,6 +53,7 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
             pretrain: encoder(source.as_ref(), &context, reporter)?,
             extract: stages::extract(&context, None, reporter)?,
             finetune: stages::finetune(&context, &Sources::default(), reporter)?,
+            evaluate: evaluated(&context, reporter)?,
         })
     })?;
     if arguments.settings.output.json() {
@@ -56,7 +61,26 @@ pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
     }
     show_pretrain(&result.pretrain)?;
     show_extract(&result.extract)?;
-    show_finetune(&result.finetune)
+    show_protocol(&result.finetune)?;
+    if let Some(verdict) = result.evaluate.and_then(|summary| summary.verdict) {
+        evaluate::show_comparison(&verdict)?;
+    }
+    show_accuracy(&result.finetune)
+}
+
+/// The evaluation that the config wants behind the stages. Ranks do not share it.
+fn evaluated(context: &Context, reporter: &mut dyn Reporter) -> Result<Option<EvaluateSummary>> {
+    if !context.config.evaluate.after_run {
+        return Ok(None);
+    }
+    if context.ranks.size() > 1 {
+        let run = context.run.root().display();
+        reporter.report(Event::Note(&format!("one process compares: `rotnet evaluate {run}` does")));
+        return Ok(None);
+    }
+    // The forecast is of the stages alone.
+    reporter.report(Event::Forecast(&[]));
+    stages::evaluate(context, reporter).map(Some)
 }
 
 pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
@@ -186,7 +210,8 @@ pub(super) fn later_context(
         path => path,
     };
     // Without what is added it may be no config yet.
-    let mode = || Some(arguments.settings.load(path.as_deref(), overrides.clone()).ok()?.finetune.mode);
+    let mode =
+        || Some(arguments.settings.load_saying(path.as_deref(), overrides.clone(), true).ok()?.finetune.mode);
     let more = more(&mode);
     more.into_iter().try_for_each(|assignment| overrides.parse(assignment))?;
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
@@ -248,13 +273,12 @@ fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
     Ok(context)
 }
 
-/// The directory that `--out` names, else one named after the config, so that two recipes never share one.
+/// The directory that `--out` names, else one named after the config or the recipe in its place, so that two recipes never share one.
 fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
     let path = match (&arguments.out, &arguments.settings.config) {
         (Some(out), _) => out.clone(),
         (None, Some(config)) => Path::new(RUNS).join(config::run_name(config)?),
-        (None, None) if arguments.settings.folder().is_some() => Path::new(RUNS).join(suitable::RECIPE),
-        (None, None) => QUICKSTART_RUN.into(),
+        (None, None) => Path::new(RUNS).join(arguments.settings.recipe()),
     };
     Ok(RunDirectory::new(&path))
 }
@@ -302,11 +326,19 @@ fn show_extract(summary: &ExtractSummary) -> Result<()> {
 }
 
 fn show_finetune(summary: &FinetuneSummary) -> Result<()> {
+    show_protocol(summary)?;
+    show_accuracy(summary)
+}
+
+fn show_protocol(summary: &FinetuneSummary) -> Result<()> {
     print_line(&format!(
         "finetune: {}; {} labels of {}",
         summary.protocol, summary.labels, summary.dataset.name
     ))?;
-    show_warnings(&summary.warnings)?;
+    show_warnings(&summary.warnings)
+}
+
+fn show_accuracy(summary: &FinetuneSummary) -> Result<()> {
     print_line(&match (summary.test_accuracy, summary.validation_accuracy) {
         (Some(accuracy), _) => format!("Test accuracy: {accuracy:.4}"),
         (None, Some(accuracy)) => format!("Validation accuracy: {accuracy:.4}"),

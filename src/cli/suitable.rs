@@ -1,4 +1,4 @@
-//! What suits a folder of images that is trained on without a config: a recipe, or an encoder that is there already.
+//! What suits where the command line names no config: a recipe, or for a folder an encoder that is there already.
 
 use std::path::Path;
 
@@ -10,8 +10,12 @@ use crate::progress::{Event, Reporter};
 use crate::store::encoder_source::{EncoderSource, PHOTOS};
 use crate::tools::apply;
 
-/// The recipe of folders.
-pub const RECIPE: &str = "photos";
+/// The recipe of folders of images.
+pub const FOLDER: &str = "photos";
+/// The recipe of other data: the Keras program, whose values every key has that a config leaves out.
+pub const OTHER: &str = "keras-scaled";
+/// The recipe where no data is named.
+pub const NOTHING: &str = "quickstart";
 /// Images that training is to see, each in four rotations, however few there are: as many as `cpu-10min` does (6 epochs of
 /// 50,000).
 const SEEN: usize = 300_000;
@@ -61,8 +65,18 @@ pub fn encoder(
         found.sample.len(),
         PHOTOS.name,
     )));
-    reporter.report(Event::Note(&format!("--config {RECIPE} trains an encoder on the folder instead")));
+    reporter.report(Event::Note(&format!("--config {FOLDER} trains an encoder on the folder instead")));
     Ok(Some(source))
+}
+
+/// What is said where `recipe` was chosen for data that is no folder of images.
+pub fn why(recipe: &str) -> String {
+    match recipe {
+        NOTHING => "no --config and no --data: recipe `quickstart`, few labels of generated images (`rotnet config list` lists \
+                    the others)"
+            .into(),
+        other => format!("no --config: recipe `{other}` (`rotnet config list` lists the others)"),
+    }
 }
 
 /// The config for the folder, with what `overrides` set; two lines say what was chosen and why.
@@ -70,7 +84,7 @@ pub fn encoder(
 /// # Errors
 /// Those of [`Document::config`].
 pub fn config(folder: &Path, mut overrides: Overrides, reporter: &mut dyn Reporter) -> Result<Config> {
-    let recipe = Document::named(Path::new(RECIPE))?;
+    let recipe = Document::recipe(FOLDER)?;
     let asked = recipe.config(&overrides)?;
     let Some(found) = survey(folder, asked.data.labels.as_deref()) else {
         return Ok(asked);
@@ -107,7 +121,7 @@ fn epochs(images: usize) -> usize {
 fn say(folder: &Path, Survey { images, side, .. }: Survey, config: &Config, reporter: &mut dyn Reporter) {
     let (size, epochs) = (config.data.image_size, config.pretrain.epochs);
     reporter.report(Event::Note(&format!(
-        "{}: {images} images of {side} pixels on their shorter side (median); recipe `{RECIPE}` at {size}x{size} for {epochs} \
+        "{}: {images} images of {side} pixels on their shorter side (median); recipe `{FOLDER}` at {size}x{size} for {epochs} \
          epochs (--config chooses another)",
         folder.display()
     )));

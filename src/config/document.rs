@@ -36,6 +36,16 @@ impl Document {
         Self::read(recipes::named(name)?)
     }
 
+    /// The recipe of that name, whatever files there are.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is none.
+    pub fn recipe(name: &str) -> Result<Self> {
+        let hint = "`rotnet config list` lists the recipes".into();
+        let source = Source::find(Path::new(name), None);
+        Self::read(source.map_err(|problem| Error::Usage { problem, hint })?)
+    }
+
     pub(super) fn read(source: Source) -> Result<Self> {
         let text = source.text()?;
         Self::parse(&text, &source.to_string(), Some(source))

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::finetune::{MAX_HIDDEN, MAX_LAYERS};
-use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range};
+use super::{MAX_BATCH_SIZE, MAX_EPOCHS, in_range, is_false};
 use crate::error::{Error, Result};
 use crate::judge::{knn, ridge};
 use crate::model::{Pool, Views};
@@ -82,7 +82,7 @@ pub struct EvaluateConfig {
     pub pool: Pool,
     /// Views of an image, as in section `extract`.
     pub views: Views,
-    /// Classifiers to probe with.
+    /// Classifiers to probe with; empty: no probes, and no features but those of the verdict.
     pub heads: Vec<ProbeHead>,
     /// `knn`: numbers of neighbours to choose from.
     #[schemars(length(min = 1, max = MAX_CHOICES), inner(range(min = 1, max = MAX_NUMBER)))]
@@ -114,6 +114,10 @@ pub struct EvaluateConfig {
     pub most_epochs: usize,
     /// Labels per class at which the verdict compares; 0: all of them. Larger counts than there are, are left out.
     pub labels_per_class: Vec<usize>,
+    /// `rotnet run` goes on to evaluate what it has trained, and shows the verdict beside its test accuracy. Results do not
+    /// depend on it.
+    #[serde(skip_serializing_if = "is_false")]
+    pub after_run: bool,
 }
 
 impl Default for EvaluateConfig {
@@ -136,6 +140,7 @@ impl Default for EvaluateConfig {
             baselines: vec![Baseline::Random, Baseline::Patches, Baseline::Scratch],
             most_epochs: 400,
             labels_per_class: vec![20, 100, 0],
+            after_run: false,
         }
     }
 }

@@ -3,12 +3,13 @@
 use std::path::Path;
 
 use super::document::Document;
-use super::recipes::{RECIPES, Source};
+use super::recipes::Source;
 use super::{Config, Overrides};
 use crate::error::{Error, Result};
 
-/// The config of `rotnet run` without arguments.
-pub const QUICKSTART: &str = RECIPES[0].text;
+/// The config that tests change: the Keras program with scaled pixels.
+#[cfg(test)]
+pub(crate) const KERAS: &str = include_str!("../../configs/keras-scaled.json");
 
 /// Reads a config file and lays the overrides over it.
 ///
@@ -85,7 +86,7 @@ mod tests {
 
     #[test]
     fn settings_are_laid_over_a_config() {
-        let config = resolve(QUICKSTART, "quickstart", &Overrides::default()).unwrap();
+        let config = resolve(KERAS, "keras-scaled", &Overrides::default()).unwrap();
         let mut overrides = Overrides::default();
         overrides.set("pretrain.epochs", 0);
         let changed = config.with(&overrides).unwrap();
@@ -97,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_resolved_config_reads_back_as_itself() {
-        let config = resolve(QUICKSTART, "quickstart", &Overrides::default()).unwrap();
+        let config = resolve(KERAS, "keras-scaled", &Overrides::default()).unwrap();
         let text = serde_json::to_string(&config).unwrap();
         assert_eq!(resolve(&text, "again", &Overrides::default()).unwrap(), config);
     }

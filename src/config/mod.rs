@@ -39,7 +39,9 @@ pub use document::Document;
 pub use evaluate::{Baseline, EvaluateConfig, ProbeHead};
 pub use finetune::{FinetuneConfig, FinetuneMode};
 pub use joint::{JointConfig, JointRotations};
-pub use load::{QUICKSTART, load, resolve};
+#[cfg(test)]
+pub(crate) use load::KERAS;
+pub use load::{load, resolve};
 pub(crate) use messages::describe;
 pub use overrides::Overrides;
 pub use preface::Measured;

@@ -141,13 +141,12 @@ fn assign(sections: &mut Map<String, Value>, path: &str, value: Value) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load::QUICKSTART;
-    use crate::config::{Baseline, Config, ProbeHead, resolve};
+    use crate::config::{Baseline, Config, KERAS, ProbeHead, resolve};
 
-    fn quickstart(assignments: &[&str]) -> Config {
+    fn keras(assignments: &[&str]) -> Config {
         let mut overrides = Overrides::default();
         assignments.iter().for_each(|text| overrides.parse(text).unwrap());
-        resolve(QUICKSTART, "quickstart", &overrides).unwrap()
+        resolve(KERAS, "keras-scaled", &overrides).unwrap()
     }
 
     #[test]
@@ -172,8 +171,7 @@ mod tests {
 
     #[test]
     fn settings_win_and_strings_need_no_quotes() {
-        let config =
-            quickstart(&["pretrain.epochs=3", "finetune.mode=full", "pretrain.augment.crop_padding=2"]);
+        let config = keras(&["pretrain.epochs=3", "finetune.mode=full", "pretrain.augment.crop_padding=2"]);
         assert_eq!(config.pretrain.epochs, 3);
         assert_eq!(config.finetune.mode, super::super::FinetuneMode::Full);
         assert_eq!(config.pretrain.augment.unwrap().crop_padding, 2);
@@ -183,10 +181,10 @@ mod tests {
     #[test]
     fn a_list_needs_neither_brackets_nor_quotes() {
         for text in ["ridge,mlp", "ridge, mlp", r#""ridge","mlp""#, r#"["ridge", "mlp"]"#] {
-            let config = quickstart(&[&format!("evaluate.heads={text}")]);
+            let config = keras(&[&format!("evaluate.heads={text}")]);
             assert_eq!(config.evaluate.heads, [ProbeHead::Ridge, ProbeHead::Mlp], "{text}");
         }
-        let config = quickstart(&[
+        let config = keras(&[
             "evaluate.baselines=random",
             "evaluate.labels_per_class=20",
             "finetune.hidden=512,256",
@@ -205,8 +203,8 @@ mod tests {
         assert_eq!(config.pretrain.probe.unwrap().layers, ["block2"]);
         assert!(config.extract.layers.is_empty());
         assert_eq!(config.encoder.pools.unwrap()[..2], [true, false]);
-        assert_eq!(quickstart(&["finetune.hidden=null"]).finetune.hidden, None);
-        assert_eq!(quickstart(&["description=a, b"]).description, "a, b");
+        assert_eq!(keras(&["finetune.hidden=null"]).finetune.hidden, None);
+        assert_eq!(keras(&["description=a, b"]).description, "a, b");
     }
 
     #[test]
@@ -214,7 +212,7 @@ mod tests {
         let rate = "pretrain.optimizer.learning_rate=0.5";
         let kind = "pretrain.optimizer.kind=sgd";
         for [first, second] in [[rate, kind], [kind, rate]] {
-            let config = quickstart(&[first, second, "finetune.optimizer.kind=adam"]);
+            let config = keras(&[first, second, "finetune.optimizer.kind=adam"]);
             let sgd = json!({"kind": "sgd", "learning_rate": 0.5, "momentum": 0.9, "nesterov": true, "weight_decay": 5e-4});
             assert_eq!(json!(config.pretrain.optimizer), sgd);
             assert_eq!(config.finetune.optimizer, Default::default());

@@ -10,7 +10,6 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::*;
-use crate::config::QUICKSTART;
 use crate::data::{Pixels, picture, unpack_seed, with_orientation};
 use crate::model::{EncoderConfig, RotationNetwork, collect};
 use crate::progress::Stage;
@@ -103,7 +102,7 @@ fn attack(name: &str, target: fn(&[u8], &Path), seeds: &[Vec<u8>]) {
 #[test]
 fn hostile_configs() {
     let seeds = [
-        QUICKSTART.into(),
+        include_bytes!("../../configs/quickstart.json").to_vec(),
         include_bytes!("../../configs/keras.json").to_vec(),
         b"{\"pretrain\": {\"optimizer\": {\"learning_rate\": 1e308}}}".to_vec(),
     ];

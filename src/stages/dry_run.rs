@@ -85,6 +85,9 @@ pub struct Part {
 pub fn dry_run(context: &Context, stages: &[Stage], reporter: &mut dyn Reporter) -> Result<DryRun> {
     let dataset = data::open_or_stand_in(&context.config.data, &context.data_home, reporter)?;
     reporter.report(Event::Note("measuring; nothing is kept"));
+    if stages.contains(&Stage::Finetune) && context.config.evaluate.after_run {
+        reporter.report(Event::Note("the comparison at the end (evaluate.after_run) is not counted"));
+    }
     let Measured { stages, held, .. } = measure(context, &dataset, stages, LIMIT)?;
     Ok(DryRun {
         environment: context.environment(),

@@ -47,9 +47,9 @@ pub struct EvaluateSummary {
     /// Accuracy of the pretext task; absent if the checkpoint holds no rotation head.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rotation: Option<RotationReport>,
-    /// What the probes were fitted to and chosen on, and how the test set was used.
+    /// What the probes were fitted to and chosen on, and how the test set was used; empty without probes.
     pub protocol: String,
-    /// Digest of the indices of the images that probes are fitted to and chosen on; empty in older files.
+    /// Digest of the indices of the images that probes are fitted to and chosen on; empty without, and in older files.
     #[serde(default)]
     pub split: String,
     /// Every block, and all blocks concatenated, with every head.
@@ -89,10 +89,10 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
     let record: RunRecord = read_json(&context.run.record())?;
     let summary = EvaluateSummary {
         dataset: label(&prepared.dataset),
-        classes: chosen.manifest.classes,
+        classes: prepared.dataset.class_names,
         rotation,
-        protocol: protocol(&prepared.split),
-        split: prepared.split.digest(),
+        protocol: prepared.split.as_ref().map(protocol).unwrap_or_default(),
+        split: prepared.split.as_ref().map(Split::digest).unwrap_or_default(),
         best: probes::best(&probes).cloned(),
         probes,
         verdict,
@@ -108,17 +108,47 @@ pub fn evaluate(context: &Context, reporter: &mut dyn Reporter) -> Result<Evalua
 }
 
 /// Everything that was fitted and chosen; the test set is still closed.
-struct Chosen {
-    manifest: Manifest,
-    probes: probes::Chosen,
-    convolutions: Vec<convolution::Trained>,
+struct Chosen<'a> {
+    matrix: Option<Matrix<'a>>,
     candidates: Option<verdict::Candidates>,
 }
 
-/// Extracts the features of every block, fits all probes and trains the classifiers of the verdict; `own` is the run
-/// itself, `sub` the run in its directory `evaluate`.
-fn choose(own: &Context, sub: &Context, prepared: &Prepared, reporter: &mut dyn Reporter) -> Result<Chosen> {
-    let Prepared { encoder, layers, dataset, split, comparison, .. } = prepared;
+/// The probes.
+struct Matrix<'a> {
+    split: &'a Split,
+    manifest: Manifest,
+    probes: probes::Chosen,
+    convolutions: Vec<convolution::Trained>,
+}
+
+/// Fits all probes and trains the classifiers of the verdict; `own` is the run itself, `sub` the run in its directory
+/// `evaluate`.
+fn choose<'a>(
+    own: &Context,
+    sub: &Context,
+    prepared: &'a Prepared,
+    reporter: &mut dyn Reporter,
+) -> Result<Chosen<'a>> {
+    let Prepared { dataset, split, comparison, .. } = prepared;
+    let matrix = match split {
+        Some(split) => Some(probe(own, sub, prepared, split, reporter)?),
+        None => None,
+    };
+    let candidates = match comparison {
+        Some(comparison) => Some(verdict::train(own, &sub.run, dataset, comparison, reporter)?),
+        None => None,
+    };
+    Ok(Chosen { matrix, candidates })
+}
+
+/// Extracts the features of every block and fits all probes.
+fn probe<'a>(
+    own: &Context,
+    sub: &Context,
+    Prepared { encoder, layers, .. }: &Prepared,
+    split: &'a Split,
+    reporter: &mut dyn Reporter,
+) -> Result<Matrix<'a>> {
     reporter.report(Event::Note("evaluate: features of every block"));
     extract(sub, Some(own.run.stage(Stage::Pretrain)), reporter)?;
     let files = sub.run.features();
@@ -131,11 +161,7 @@ fn choose(own: &Context, sub: &Context, prepared: &Prepared, reporter: &mut dyn 
         true => convolution::train(own, sub, layers, split, reporter)?,
         false => Vec::new(),
     };
-    let candidates = match comparison {
-        Some(comparison) => Some(verdict::train(own, &sub.run, dataset, comparison, reporter)?),
-        None => None,
-    };
-    Ok(Chosen { manifest, probes, convolutions, candidates })
+    Ok(Matrix { split, manifest, probes, convolutions })
 }
 
 /// The results on the test set.
@@ -145,7 +171,7 @@ struct Tested {
     verdict: Option<Verdict>,
 }
 
-impl Chosen {
+impl Chosen<'_> {
     /// Opens the test set; every number taken on it is counted in `run.json` first.
     fn test(
         &self,
@@ -155,7 +181,7 @@ impl Chosen {
         prepared: &Prepared,
         reporter: &mut dyn Reporter,
     ) -> Result<Tested> {
-        let Prepared { checkpoint, digest, dataset, held_out, split, .. } = prepared;
+        let Prepared { checkpoint, digest, dataset, held_out, .. } = prepared;
         let record = |opening| context.run.record_run(context.environment(), label(dataset), Some(opening));
         let opened = |decided_by: String, purpose: String| {
             record(Opening { digest: sha256(format!("{digest} {decided_by}").as_bytes()), purpose })
@@ -168,18 +194,20 @@ impl Chosen {
         let rotation =
             rotation::report(sub, checkpoint, encoder, dataset, held_out.clone(), &test_images, reporter)?;
         drop(test_images);
-        let files = sub.run.features();
-        let (origin, classes) = (&self.manifest.origin, self.manifest.classes.len());
-        let test = Features::load(&files.test(), origin, classes)?;
-        let train = Features::load(&files.train(), origin, classes)?;
-        for (layer, head, chosen) in self.probes.names() {
-            opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
-        }
-        let mut probes = self.probes.test(sub, &train, split, &test)?;
-        for trained in &self.convolutions {
-            let (probe, opening) = trained.test(reporter)?;
-            record(opening)?;
-            probes.push(probe);
+        let mut probes = Vec::new();
+        if let Some(Matrix { split, manifest, probes: chosen, convolutions }) = &self.matrix {
+            let (files, classes) = (sub.run.features(), manifest.classes.len());
+            let test = Features::load(&files.test(), &manifest.origin, classes)?;
+            let train = Features::load(&files.train(), &manifest.origin, classes)?;
+            for (layer, head, chosen) in chosen.names() {
+                opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
+            }
+            probes = chosen.test(sub, &train, split, &test)?;
+            for trained in convolutions {
+                let (probe, opening) = trained.test(reporter)?;
+                record(opening)?;
+                probes.push(probe);
+            }
         }
         let candidates = self.candidates.as_ref();
         let verdict = candidates.map(|candidates| candidates.test(own, dataset, reporter)).transpose()?;

@@ -29,8 +29,8 @@ pub(super) struct Prepared {
     pub dataset: Dataset,
     /// The images that pretraining held out.
     pub held_out: Option<Vec<u32>>,
-    /// The labeled images that probes are fitted to and chosen on.
-    pub split: Split,
+    /// The labeled images that probes are fitted to and chosen on; `None` without probes.
+    pub split: Option<Split>,
     /// What the verdict compares; `None` if nothing was asked for or nothing is left.
     pub comparison: Option<Comparison>,
     pub left_out: Vec<LeftOut>,
@@ -58,9 +58,12 @@ pub(super) fn prepare(context: &Context, reporter: &mut dyn Reporter) -> Result<
     let held_out = pretrained_on.and_then(|split| split.validation);
     let probed = probed_config(&config, layers.clone(), dataset.train.len());
     let limit = probed.data.train_images.unwrap_or(dataset.train.len());
-    let split = probe_split(&dataset, held_out.as_deref(), &config, limit)?;
-    if config.evaluate.heads.contains(&ProbeHead::Conv) {
-        layers.iter().try_for_each(|layer| convolution::config(&probed, layer, &split).map(drop))?;
+    let split = match config.evaluate.heads.is_empty() {
+        true => None,
+        false => Some(probe_split(&dataset, held_out.as_deref(), &config, limit)?),
+    };
+    if let (Some(split), true) = (&split, config.evaluate.heads.contains(&ProbeHead::Conv)) {
+        layers.iter().try_for_each(|layer| convolution::config(&probed, layer, split).map(drop))?;
     }
     let (comparison, left_out) = Comparison::prepare(&config, &context.run, seed, &dataset, reporter)?;
     for LeftOut { name, reason } in &left_out {

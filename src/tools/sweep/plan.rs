@@ -224,7 +224,7 @@ mod tests {
     fn planned(text: &str) -> Result<Vec<Planned>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("base.json");
-        fs::write(&path, config::QUICKSTART).unwrap();
+        fs::write(&path, config::KERAS).unwrap();
         plan(&SweepFile { config: path, ..file(text) }, &Overrides::default())
     }
 

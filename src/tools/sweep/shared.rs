@@ -46,14 +46,14 @@ pub(super) fn pretraining(config: &Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, QUICKSTART, resolve};
+    use crate::config::{KERAS, Overrides, resolve};
 
     #[test]
     fn labels_and_classifiers_share_encoder_and_features_and_read_outs_the_encoder() {
         let places = |settings: &[&str]| {
             let mut overrides = Overrides::default();
             settings.iter().for_each(|setting| overrides.parse(setting).unwrap());
-            let shared = shared(Path::new("sweep"), &resolve(QUICKSTART, "quickstart", &overrides).unwrap());
+            let shared = shared(Path::new("sweep"), &resolve(KERAS, "keras-scaled", &overrides).unwrap());
             (shared.pretrain.root().to_path_buf(), shared.features.root().to_path_buf())
         };
         let base = places(&[]);

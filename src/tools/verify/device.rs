@@ -161,14 +161,14 @@ fn worse(a: f64, b: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Overrides, QUICKSTART, resolve};
+    use crate::config::{KERAS, Overrides, resolve};
 
     #[test]
     fn flex_agrees_with_itself_to_the_bit() {
         for kind in ["keras", "compact"] {
             let mut overrides = Overrides::default();
             overrides.set("encoder.kind", kind);
-            let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
+            let config = resolve(KERAS, "keras-scaled", &overrides).unwrap();
             let check = check(&config, &DeviceName::Flex).unwrap();
             assert!(check.agrees && check.gradient_difference == 0.0, "{check:?}");
             assert!(check.gradients.len() >= 4 && check.loss[0] > 0.5, "{check:?}");
@@ -182,7 +182,7 @@ mod tests {
             overrides.set("encoder.kind", kind);
             overrides.set("precision", "bf16");
             overrides.set("pretrain.batch_size", 4);
-            let config = resolve(QUICKSTART, "quickstart", &overrides).unwrap();
+            let config = resolve(KERAS, "keras-scaled", &overrides).unwrap();
             let check = check(&config, &DeviceName::Flex).unwrap();
             assert!(check.agrees && check.gradient_difference > 1e-2, "{kind}: {check:?}");
             let last = check.gradients.iter().filter(|(name, _)| name.starts_with("head"));

@@ -116,6 +116,7 @@ fn shorten(config: &mut Config) {
     config.pretrain.epochs = config.pretrain.epochs.min(EPOCHS);
     config.pretrain.steps = None;
     config.finetune.epochs = config.finetune.epochs.min(EPOCHS);
+    config.evaluate.after_run = false;
     config.save.every_steps = Some(2);
 }
 
