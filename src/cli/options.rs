@@ -79,7 +79,7 @@ pub struct RunArguments {
 /// What to do about existing results.
 #[derive(Args, Debug)]
 pub struct ExistingArguments {
-    /// Resume the run where it ended; start afresh if there is none
+    /// Continue where the run stopped; start it if there is nothing to continue
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Replace existing results
@@ -114,7 +114,7 @@ pub struct Settings {
     /// Folder of the data set: image files (train/CLASS, test/CLASS, unlabeled) or CIFAR's binary files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Table of the images' classes, `file,label` (default: labels.csv in the folder, if there is one)
+    /// CSV file with the images' classes, columns file,label (default: labels.csv in the folder, if there is one)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
     pub labels: Option<PathBuf>,
     /// Fail on an image file that cannot be read, instead of skipping it
@@ -132,7 +132,7 @@ pub struct Settings {
         hide_short_help = true
     )]
     pub devices: Vec<String>,
-    /// f32, or bf16: factors of products rounded; faster with AVX-512 BF16
+    /// Precision of products: f32, or bf16, which is faster on processors with AVX-512 BF16
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub precision: Option<Rounding>,
     /// Random seed
@@ -239,7 +239,7 @@ pub struct OutputArguments {
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Short for --format json
+    /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
@@ -253,9 +253,9 @@ impl OutputArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Plain text
     Text,
-    /// One document
+    /// One JSON document
     Json,
 }
 
@@ -268,7 +268,7 @@ pub struct TableArguments {
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: TableFormat,
-    /// Short for --format json
+    /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
@@ -283,10 +283,10 @@ impl TableArguments {
 /// Formats of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
-    /// For people
+    /// Plain text
     Text,
-    /// One document
+    /// One JSON document
     Json,
-    /// Comma-separated values, titles first
+    /// Comma-separated values, with a header line
     Csv,
 }
