@@ -6,6 +6,7 @@ mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams
 mod devices; // names of devices, several in a step, listing and checking them
 mod disk; // full disks, directories that cannot be written or went away
+mod docs; // README and docs/: commands run, outputs compared, options, links and the list of pages
 mod encoders; // every encoder, read-out and head through the stages
 mod export; // networks and features for other programs
 mod fairness; // every config goes through `evaluate`, no baseline is held back, the test set is opened last
@@ -26,8 +27,8 @@ mod probe; // looks at the features during pretraining
 mod quickstart; // what `run` does without a config, and its comparison at the end
 #[cfg(feature = "mpi")]
 mod ranks; // processes that mpirun started, and what is wrong with one of them
-mod readme; // the commands of the README
 mod recipes; // configs by name, extended, listed, shown
+mod reference; // the pages about environment variables and files of a run
 #[cfg(feature = "remote")]
 mod relay; // a connection that is listened to
 mod replacing; // old results while new ones are made

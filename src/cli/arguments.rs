@@ -24,8 +24,8 @@ use super::worker::{self, WorkerArguments};
 
 const EXAMPLES: &str = "\
 Examples:
-  rotnet run                                     all three stages on generated images, offline
-  rotnet data fetch                              download CIFAR-10
+  rotnet run                                     # all three stages on generated images, offline
+  rotnet data fetch                              # download CIFAR-10
   rotnet run --config keras-scaled --out runs/cifar
   rotnet pretrain --out runs/a --set pretrain.epochs=2
   rotnet extract --out runs/a && rotnet finetune --out runs/a
@@ -79,19 +79,19 @@ Example:
     Pretrain(PretrainArguments),
     /// Write the features of every image, computed by a pretrained encoder
     Extract(ExtractArguments),
-    /// Train and test a classifier: on frozen features, or together with the encoder
+    /// Train and test a classifier, on frozen features or together with the encoder
     Finetune(FinetuneArguments),
-    /// Judge a run's encoder: every block with every head, and the verdict
+    /// Judge a run's encoder: probes of every block, and whether pretraining helped
     Evaluate(EvaluateArguments),
-    /// Run a grid of configs and seeds, with mean and deviation
+    /// Run a grid of settings and seeds; report means and standard deviations
     Sweep(SweepArguments),
-    /// Compare runs side by side, and say whether they differ by more than chance
+    /// Compare runs, and test whether they differ by more than chance
     Compare(CompareArguments),
-    /// Write one HTML page about runs: curves, pictures, mistakes, protocol
+    /// Write an HTML page about runs: curves, pictures, mistakes, protocol
     Report(ReportArguments),
     /// Classify images with a trained run
     Predict(PredictArguments),
-    /// Say which way up image files are, and write upright copies
+    /// Find images that are not upright, and write upright copies
     Orient(OrientArguments),
     /// Write a run's networks and features for other programs
     Export(ExportArguments),
@@ -105,7 +105,7 @@ Example:
         #[command(subcommand)]
         command: ConfigCommand,
     },
-    /// Check promises on this machine: resuming, repeating a run, a device
+    /// Check on this machine that resuming is exact, a run repeats, a device is right
     Verify {
         #[command(subcommand)]
         command: VerifyCommand,

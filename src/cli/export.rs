@@ -29,7 +29,7 @@ pub struct ExportArguments {
     /// What to write
     #[arg(long, value_enum, value_delimiter = ',', default_value = "encoder")]
     pub what: Vec<What>,
-    /// How to write it; each format goes with networks or with features [default: safetensors and npy]
+    /// File formats: safetensors and onnx are for networks, npy and csv for features [default: safetensors and npy]
     #[arg(long, value_enum, value_delimiter = ',')]
     pub format: Vec<Format>,
     /// Checkpoint of the encoder, or the directory that holds it, instead of RUN/pretrain

@@ -9,8 +9,8 @@ use super::options::RunArguments;
 /// Options of `extract`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The checkpoint says \
-which encoder it holds; without --config, that of the stage finished last says which data.
+Leaves OUT/features/{train.safetensors, test.safetensors, manifest.json, summary.json}. The encoder is \
+the one in the checkpoint. Without --config, the config of the stage finished last is used.
 
 Examples:
   rotnet extract --out runs/a

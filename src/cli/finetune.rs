@@ -9,10 +9,10 @@ use super::options::RunArguments;
 /// Options of `finetune`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Mode frozen (the default) trains a classifier on the features that `extract` wrote; mode full trains the encoder \
-on with it, mode joint on rotations of unlabeled images too. Leaves OUT/finetune/{checkpoint.safetensors, \
-metrics.jsonl, summary.json} and ends with the test accuracy, or with --no-test with the validation accuracy, by which \
-settings are chosen; later --resume tests what was trained.
+Mode frozen (the default) trains a classifier on the features that `extract` wrote. Mode full trains the encoder \
+as well; mode joint does too, and goes on predicting rotations of unlabeled images. Leaves OUT/finetune/{checkpoint.safetensors, \
+metrics.jsonl, summary.json} and prints the test accuracy; with --no-test the validation accuracy instead, by which \
+settings should be chosen.
 
 Examples:
   rotnet finetune --out runs/a
@@ -30,7 +30,7 @@ pub struct FinetuneArguments {
     /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
     #[arg(long, conflicts_with_all = ["checkpoint", "features", "from"])]
     pub from_scratch: bool,
-    /// Leave the test set closed
+    /// Do not open the test set; --resume without this option tests the classifier later
     #[arg(long)]
     pub no_test: bool,
 }

@@ -20,6 +20,8 @@ mod pipeline;
 mod plan;
 mod predict;
 mod ranks;
+#[cfg(test)]
+mod reference;
 mod report;
 mod shell;
 mod signals;

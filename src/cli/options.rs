@@ -102,7 +102,7 @@ pub fn config_of(source: &EncoderSource) -> PathBuf {
 /// What to do about existing results.
 #[derive(Args, Debug)]
 pub struct ExistingArguments {
-    /// Resume the run where it ended; start afresh if there is none
+    /// Continue where the run stopped; start it if there is nothing to continue
     #[arg(long, conflicts_with = "force")]
     pub resume: bool,
     /// Replace existing results
@@ -137,7 +137,7 @@ pub struct Settings {
     /// Folder of the data set: image files (train/CLASS, test/CLASS, unlabeled) or CIFAR's binary files
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// Table of the images' classes, `file,label` (default: labels.csv in the folder, if there is one)
+    /// CSV file with the images' classes, columns file,label (default: labels.csv in the folder, if there is one)
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
     pub labels: Option<PathBuf>,
     /// Fail on an image file that cannot be read, instead of skipping it
@@ -155,7 +155,7 @@ pub struct Settings {
         hide_short_help = true
     )]
     pub devices: Vec<String>,
-    /// f32, or bf16: factors of products rounded; faster with AVX-512 BF16
+    /// Precision of products: f32, or bf16, which is faster on processors with AVX-512 BF16
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub precision: Option<Rounding>,
     /// Random seed
@@ -285,7 +285,7 @@ pub struct OutputArguments {
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-    /// Short for --format json
+    /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
@@ -299,9 +299,9 @@ impl OutputArguments {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// For people
+    /// Plain text
     Text,
-    /// One document
+    /// One JSON document
     Json,
 }
 
@@ -314,7 +314,7 @@ pub struct TableArguments {
     /// How to print the result
     #[arg(long, value_enum, default_value = "text")]
     format: TableFormat,
-    /// Short for --format json
+    /// The same as --format json
     #[arg(long, conflicts_with = "format")]
     json: bool,
 }
@@ -329,10 +329,10 @@ impl TableArguments {
 /// Formats of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum TableFormat {
-    /// For people
+    /// Plain text
     Text,
-    /// One document
+    /// One JSON document
     Json,
-    /// Comma-separated values, titles first
+    /// Comma-separated values, with a header line
     Csv,
 }

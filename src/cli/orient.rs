@@ -47,7 +47,7 @@ pub struct OrientArguments {
     /// Write upright copies of the images that are not upright into this folder
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Turn the images that are not upright in place; of PNG files the original is kept as NAME.orig
+    /// Turn the images that are not upright in place; the original of a PNG file is kept as NAME.orig
     #[arg(long)]
     pub in_place: bool,
     /// Carry out a plan that --format json printed, in place or into --out; files that changed since are left alone
@@ -66,7 +66,7 @@ pub struct OrientArguments {
     /// Write an HTML page with small pictures before and after, the surest first
     #[arg(long, value_name = "FILE")]
     pub review: Option<PathBuf>,
-    /// Turn only images that are not upright with at least this probability
+    /// Turn an image only if it is not upright with at least this probability
     #[arg(long, value_name = "P", default_value_t = 0.95)]
     pub sure: f64,
     /// Share of the images that lie wrong, as far as you know (default: as the images themselves say)

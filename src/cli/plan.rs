@@ -15,12 +15,12 @@ use crate::stages::{DryRun, Part};
 pub struct PretrainArguments {
     #[command(flatten)]
     pub run: RunArguments,
-    /// Pretrain for this long (90s, 12m, 1.5h) instead of the config's epochs; the number of steps, from the measured
-    /// time of one, goes into the run's config
+    /// Pretrain for about this long (90s, 12m, 1.5h) instead of the config's epochs; the number of steps is worked out
+    /// from a few timed ones, and recorded in the run's config
     #[arg(long, value_name = "TIME", value_parser = duration, conflicts_with = "from")]
     pub budget: Option<Duration>,
-    /// Measure a few steps and show what the run would take (parameters, operations, time, memory, disk); train and
-    /// write nothing
+    /// Show what the run would take (parameters, operations, time, memory, disk), from a few timed steps, without
+    /// training or writing anything
     #[arg(long)]
     pub dry_run: bool,
 }

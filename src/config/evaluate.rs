@@ -44,7 +44,7 @@ impl ProbeHead {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Baseline {
-    /// The same network, untrained, with the same features and head.
+    /// The same network untrained, with the same choice of features and the same head.
     Random,
     /// Whitened random patches (Coates and Ng 2011), untrained, with the same head; in mode `frozen` only, and not with
     /// the head `conv`.
@@ -66,15 +66,16 @@ impl Baseline {
     }
 }
 
-/// Section `evaluate`: how good the features are.
+/// Section `evaluate`: how the encoder's features are judged.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// Use only this many training images (the first ones) to fit and choose the probes; null: all. Bounds the time,
-    /// memory and disk that the probe matrix takes.
+    /// Use at most this many training images (the first ones) to fit and choose the probes; null: all. This bounds the
+    /// time, memory and disk space of the probe matrix.
     #[schemars(range(min = 2))]
     pub train_images: Option<usize>,
-    /// How many of them to hold out for choosing hyperparameters, if pretraining held none out; otherwise its own are used.
+    /// How many of those images to hold out for choosing hyperparameters. Ignored if pretraining held out validation
+    /// images: then those are used.
     pub validation_images: usize,
     /// Blocks to probe, each alone and all concatenated; empty: every block.
     pub layers: Vec<String>,
@@ -93,7 +94,8 @@ pub struct EvaluateConfig {
     /// `ridge`: penalties to choose from, per sample, on standardised features.
     #[schemars(length(min = 1, max = MAX_CHOICES), transform = over_0)]
     pub ridge_penalties: Vec<f64>,
-    /// `linear`, `mlp`: learning rates to choose from; otherwise optimizer and schedule are those of `finetune`.
+    /// `linear`, `mlp`: learning rates to choose from. Everything else about optimizer and schedule is taken from
+    /// `finetune`.
     #[schemars(length(min = 1, max = MAX_CHOICES), transform = over_0)]
     pub learning_rates: Vec<f64>,
     /// `linear`, `mlp`: passes over the training images.
@@ -105,14 +107,15 @@ pub struct EvaluateConfig {
     /// `mlp`: widths of the hidden layers.
     #[schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_HIDDEN)))]
     pub hidden: Vec<usize>,
-    /// Baselines that the verdict compares the encoder with; one that does not apply is named with the reason. Empty: no
-    /// verdict.
+    /// Baselines that the verdict compares the encoder with. One that does not apply is left out, and the reason is
+    /// given. Empty: no verdict.
     pub baselines: Vec<Baseline>,
-    /// With few labels, the verdict's classifiers are trained for more epochs, up to this many, so that they take as many
-    /// steps as with all labels.
+    /// With few labels the verdict's classifiers train for more epochs, so as to take as many steps as with all labels,
+    /// but for no more epochs than this.
     #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub most_epochs: usize,
-    /// Labels per class at which the verdict compares; 0: all of them. Larger counts than there are, are left out.
+    /// Numbers of labels per class at which the verdict compares; 0 means all. Numbers larger than the data set has are
+    /// skipped.
     pub labels_per_class: Vec<usize>,
     /// `rotnet run` goes on to evaluate what it has trained, and shows the verdict beside its test accuracy. Results do not
     /// depend on it.

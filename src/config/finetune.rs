@@ -21,8 +21,8 @@ pub enum FinetuneMode {
     /// Encoder and classifier together, on images, starting from the pretrained encoder. The classifier sees the
     /// features that section `extract` names.
     Full,
-    /// The same, and in every step the rotations of images without labels, as section `finetune.joint` says, through the
-    /// same encoder: its rotation head goes on where pretraining left it.
+    /// The same, and every step also trains the encoder to predict rotations of unlabeled images, as section
+    /// `finetune.joint` says. The rotation head starts as pretraining left it.
     Joint,
 }
 
@@ -41,48 +41,51 @@ impl FinetuneMode {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct FinetuneConfig {
-    /// `frozen` trains a classifier on frozen features; `full` trains encoder and classifier together; `joint` as well, with
-    /// the rotations of images without labels beside.
+    /// What is trained: `frozen` a classifier on frozen features, `full` encoder and classifier together, `joint` the
+    /// same while the encoder also goes on predicting rotations of unlabeled images.
     pub mode: FinetuneMode,
-    /// Passes over the labelled training images; in mode `joint` over those without labels, during which the labelled ones
-    /// come as often as it takes.
+    /// Passes over the labelled training images. In mode `joint`: passes over the unlabeled images; the labelled ones
+    /// are repeated as often as needed.
     #[schemars(range(min = 1, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// Samples per training step; in mode `joint` labelled ones, which others join.
+    /// Samples per training step. In mode `joint` only labelled ones are counted, and unlabeled ones are added.
     #[schemars(range(min = 1, max = MAX_BATCH_SIZE))]
     pub batch_size: usize,
-    /// What mode `joint` learns of images without labels; absent or null: the defaults.
+    /// For mode `joint`: how it uses unlabeled images. Absent or null: the defaults.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub joint: Option<JointConfig>,
-    /// Where the encoder is trained: go on with images that are given labels; absent or null: no.
+    /// Modes `full` and `joint`: self-training, rounds of training on images that a teacher has labelled. Absent or
+    /// null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub self_training: Option<SelfTrainingConfig>,
-    /// The classifier: `linear`; `mlp`, dense layers; `ridge` (mode `frozen` only), linear and solved in closed form, so
-    /// that epochs, optimizer and schedule do not matter; `conv`, convolutions on the feature map of the one block that
-    /// section `extract` names, in one view (where the encoder is trained the last block if it names none).
+    /// The classifier. `linear`: one dense layer. `mlp`: several. `ridge`: ridge regression, solved in closed form, so
+    /// that epochs, optimizer and schedule have no effect; mode `frozen` only. `conv`: convolutions on the feature map
+    /// of one block, named in `extract.layers`, with one view; modes `full` and `joint` take the last block if none is
+    /// named.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = HeadKind::default()))]
     pub head: HeadKind,
-    /// Widths of the classifier's hidden layers. `mlp`: default 64; an empty list makes it linear. `conv`: the
-    /// convolutions, the first 3x3 and the others 1x1; default 192, 192, 192.
+    /// Widths of the classifier's hidden layers. For `mlp` the default is 64, and an empty list makes it linear. For
+    /// `conv` they are convolutions, the first 3x3 and the others 1x1; the default is 192, 192, 192.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = MAX_LAYERS), inner(range(min = 1, max = MAX_HIDDEN)))]
     pub hidden: Option<Vec<usize>>,
     /// Batch normalisation in the hidden layers of `mlp`; `conv` always has it.
     #[serde(skip_serializing_if = "is_false")]
     pub batch_norm: bool,
-    /// In mode `frozen`: standardise each feature by its mean and standard deviation over the training images.
+    /// Mode `frozen`: standardise each feature by its mean and standard deviation over the training images.
     #[serde(skip_serializing_if = "is_false")]
     pub standardise: bool,
-    /// Where the encoder is trained: start from a freshly initialised encoder in place of the pretrained one (the supervised baseline).
+    /// Modes `full` and `joint`: start from a freshly initialised encoder, not the pretrained one (the supervised
+    /// baseline).
     #[serde(skip_serializing_if = "is_false")]
     pub from_scratch: bool,
-    /// Where the encoder is trained: factor of its learning rate. 0 freezes its weights, but not the running statistics of
-    /// its batch norms. Must be 1 with `from_scratch`.
+    /// Modes `full` and `joint`: what the encoder's learning rate is multiplied by. 0 freezes its weights, but not the
+    /// running statistics of its batch norms. Must be 1 with `from_scratch`.
     #[serde(skip_serializing_if = "is_one")]
     #[schemars(range(min = 0, max = MAX_RATE), extend("default" = 1.0))]
     pub encoder_rate: f64,
-    /// Where the encoder is trained: data augmentation; absent or null: none.
+    /// Modes `full` and `joint`: data augmentation. Absent or null: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
     /// Optimizer.
@@ -96,8 +99,8 @@ pub struct FinetuneConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Keep a moving average of the weights with this decay per step, and validate and test with it; early steps average
-    /// less. Absent or null: no average.
+    /// Keep a moving average of the weights with this decay per step (less in early steps), and use it for validation
+    /// and testing. Absent or null: no average.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub weight_average: Option<f64>,

@@ -7,7 +7,7 @@ use super::{MAX_BATCH_SIZE, in_range};
 use crate::data::AugmentConfig;
 use crate::error::{Error, Result};
 
-/// In which rotations images without labels are shown.
+/// The rotations in which unlabeled images are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum JointRotations {
@@ -32,17 +32,17 @@ impl JointRotations {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JointConfig {
-    /// Weight of the rotation loss beside the loss of the classifier, each a mean over its images. 0: images without
-    /// labels are left out, and only what an epoch is stays as it was.
+    /// Weight of the rotation loss relative to the classifier's loss; each is a mean over its images. 0 leaves the
+    /// unlabeled images out; an epoch has as many steps as with them.
     #[schemars(range(min = 0, max = MAX_WEIGHT))]
     pub weight: f64,
-    /// Images without labels that join every labelled image of a batch. They are all training images that are not held
-    /// out, those with labels too; no label of theirs is looked at.
+    /// Number of unlabeled images added to a batch per labelled image. All training images that are not held out serve
+    /// as unlabeled ones, also those that have labels; their labels are not used.
     #[schemars(range(min = 1, max = MAX_UNLABELED))]
     pub unlabeled: usize,
-    /// Show them in `all` four rotations, or each in one at `random`.
+    /// Show each unlabeled image in `all` four rotations, or in one chosen at `random`.
     pub rotations: JointRotations,
-    /// Their augmentation; absent or null: as `finetune.augment`.
+    /// Augmentation of the unlabeled images. Absent or null: that of `finetune.augment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
 }

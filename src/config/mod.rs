@@ -60,12 +60,12 @@ pub struct Config {
     pub description: String,
     /// Random seed for initial weights, the order of samples and splits.
     pub seed: u64,
-    /// Device to compute on: `flex` (default); with the cargo feature of that name `ndarray`, `wgpu[:n|:cpu]`,
-    /// `vulkan[:n]`, `metal[:n]`, `cuda[:n]` or `rocm[:n]`; with the feature `remote` `ws://host:port[/n]` or
-    /// `iroh:ID[/n]`, the n-th device of a `rotnet worker`.
+    /// Device to compute on. `flex` is this machine's processor. `ndarray`, `wgpu[:n|:cpu]`, `vulkan[:n]`, `metal[:n]`,
+    /// `cuda[:n]` and `rocm[:n]` need a build with the cargo feature of the same name; `ws://host:port[/n]` and
+    /// `iroh:ID[/n]`, the n-th device of a `rotnet worker`, need the feature `remote`.
     pub device: DeviceName,
-    /// Devices that share every training step, in place of `device`; the same one may be named twice. The first one keeps
-    /// the parameters and does everything else. Empty: only `device`.
+    /// Devices that share every training step, in place of `device`. The same one may be named twice. The first one
+    /// keeps the parameters and does all other work. Empty: use `device`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = MAX_DEVICES))]
     pub devices: Vec<DeviceName>,
@@ -73,15 +73,17 @@ pub struct Config {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_THREADS))]
     pub threads: Option<usize>,
-    /// How convolutions are computed: `fast`, by Winograd's minimal filtering where a layer's shape makes that faster, or
-    /// `direct`, product by product, which is more exact in the last bits and slower. Kept with the encoder.
+    /// How convolutions are computed. `fast` uses Winograd's minimal filtering where a layer's shape makes that faster;
+    /// `direct` computes every product, which is slower and more exact in the last bits. Recorded with the encoder:
+    /// later stages must use the same value.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Convolution::default()))]
     pub convolution: Convolution,
-    /// What the encoder and the rotation head round factors of products to: `f32`, nothing, or `bf16`, bfloat16 in
-    /// convolutions of 1x1, dense layers and others that `convolution` does not compute by Winograd's filtering: about twice
-    /// as fast there on processors with AVX-512 BF16, slower on others, with the same results. Sums, weights, normalisation
-    /// and optimizer have 32 bits. For device `flex`. Kept with the encoder.
+    /// Precision of the factors of products in the encoder and the rotation head: `f32`, or `bf16`, which rounds them
+    /// to bfloat16 in dense layers, 1x1 convolutions and all others that are not computed by Winograd's filtering. On
+    /// processors with AVX-512 BF16 these layers run about twice as fast; other processors give the same results, more
+    /// slowly. Sums, weights, normalisation and optimizer keep 32 bits. For device `flex` only. Recorded with the
+    /// encoder: later stages must use the same value.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Precision::default()))]
     pub precision: Precision,
@@ -110,7 +112,7 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
-/// Section `extract`: which features of the encoder classifiers see, in both modes of `finetune`.
+/// Section `extract`: which features of the encoder the classifier sees, in every mode of `finetune`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ExtractConfig {
@@ -124,8 +126,9 @@ pub struct ExtractConfig {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Pool::default()))]
     pub pool: Pool,
-    /// 1: the image as it is; 4: the features of its four rotations, concatenated; "flip": averaged over the image and
-    /// its mirror image; "4+flip": the four rotations, each averaged with its mirror image.
+    /// Which views of an image are encoded. 1: the image as it is. 4: its four rotations, features concatenated.
+    /// "flip": the image and its mirror image, features averaged. "4+flip": the four rotations, each averaged with its
+    /// mirror image.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Views::default()))]
     pub views: Views,

@@ -10,14 +10,14 @@ pub(super) struct Preface {
     /// The JSON schema, for editors.
     #[serde(rename = "$schema")]
     _schema: String,
-    /// A recipe by name, or a file relative to this one, with which this config begins: sections are merged key by key,
-    /// all other values replace those before.
+    /// The recipe (by name) or file (path relative to this one) to start from. Sections are merged key by key; any
+    /// other value replaces the inherited one.
     pub(super) extends: Option<String>,
-    /// What runs of it took and came to; shown by `rotnet config list`.
+    /// Measured time and accuracy, shown by `rotnet config list`.
     pub(super) measured: Measured,
 }
 
-/// What runs of a config took and came to; only what was measured.
+/// Time and accuracy of a config, as far as they were measured.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Measured {

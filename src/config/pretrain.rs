@@ -18,8 +18,8 @@ pub struct PretrainConfig {
     /// Passes over the training images; 0 leaves the encoder as initialised.
     #[schemars(range(min = 0, max = MAX_EPOCHS))]
     pub epochs: usize,
-    /// Number of training steps, in place of `epochs`; the last epoch may end early. `--budget` sets it. Absent or
-    /// null: `epochs` decides.
+    /// Number of training steps, in place of `epochs`; the last epoch may end early. Set by `--budget`. Absent or null:
+    /// train for `epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: Option<u64>,
@@ -28,7 +28,8 @@ pub struct PretrainConfig {
     pub batch_size: usize,
     /// How rotated copies are put into batches.
     pub rotations: Rotations,
-    /// Train on smaller images at first, phase by phase; then at full size. For encoders that take images of any size.
+    /// Begin training on smaller images, phase by phase, and end at full size. Only for encoders that take images of
+    /// any size.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sizes: Vec<SizePhase>,
     /// Data augmentation, applied before the rotation; absent or null: none.
@@ -45,8 +46,8 @@ pub struct PretrainConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub clip_norm: Option<f64>,
-    /// Keep a moving average of the weights with this decay per step, and validate, extract and test with it; early
-    /// steps average less. Absent or null: no average.
+    /// Keep a moving average of the weights with this decay per step (less in early steps), and use it for validation,
+    /// extraction and testing. Absent or null: no average.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
     pub weight_average: Option<f64>,
@@ -55,11 +56,11 @@ pub struct PretrainConfig {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Keep::Last))]
     pub keep: Keep,
-    /// The accuracy that `keep` and `patience` go by: `task` (predicting rotations) or `probe`.
+    /// The accuracy that `keep` and `patience` compare: of the `task` (predicting rotations), or of the `probe`.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = KeepBy::Task))]
     pub keep_by: KeepBy,
-    /// Probe the features during training, with the labels of the validation images; absent or null: never.
+    /// Measure the features during training, using the labels of the validation images. Absent or null: never.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probe: Option<ProbeConfig>,
     /// Stop early after this many epochs without a new best accuracy on the validation images. Absent or null: never.
@@ -68,12 +69,12 @@ pub struct PretrainConfig {
     pub patience: Option<usize>,
 }
 
-/// A phase of training on smaller images, which are scaled down by averaging over areas, after the augmentation and
-/// before the rotation.
+/// A phase of training on smaller images. They are scaled down, by averaging over areas, after augmentation and before
+/// rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SizePhase {
-    /// Share of all steps at which the phase ends; ascending.
+    /// Where the phase ends, as a share of all steps; later phases have larger values.
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     pub until: f64,
     /// Height and width in pixels.
@@ -85,10 +86,10 @@ pub struct SizePhase {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeConfig {
-    /// Epochs from one probe to the next.
+    /// Probe after every this many epochs.
     #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub every: usize,
-    /// Number of training images to compare with, taken evenly from those trained on.
+    /// Number of training images to compare with, spread evenly over those trained on.
     #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub images: usize,
     /// Blocks to read, as in section `extract`; empty: the encoder's last layer.
@@ -98,13 +99,14 @@ pub struct ProbeConfig {
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Pool::default()))]
     pub pool: Pool,
-    /// Number of nearest neighbours (by cosine) that vote.
+    /// Number of nearest neighbours (by cosine similarity) that vote.
     #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub k: usize,
-    /// Temperature: a vote weighs exp(cosine / temperature).
+    /// Temperature: a neighbour's vote has weight exp(cosine / temperature).
     #[schemars(range(max = 10), extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
-    /// Also fit ridge regression, with this penalty per sample on the weights of standardised features. Absent or null: no.
+    /// Also fit ridge regression on standardised features, with this penalty per sample. Absent or null: no ridge
+    /// regression.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub ridge: Option<f64>,

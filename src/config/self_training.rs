@@ -15,24 +15,25 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelfTrainingConfig {
-    /// For every round the number of images of each class, at most, that are given a label.
+    /// The largest number of images per class that are given a label, for each round.
     #[schemars(length(min = 1, max = MAX_ROUNDS), inner(range(min = 1, max = MAX_IMAGES)))]
     pub rounds: Vec<usize>,
-    /// Divide the teacher's probabilities by their mean over all images first, so that no class is preferred.
+    /// First divide the teacher's probabilities by their mean over all images, so that no class is preferred.
     pub balance: bool,
-    /// Mix an image's probabilities with those of so many neighbours, by cosine of standardised features: those that
-    /// section `extract` names of the pretrained encoder, or of the network trained last where there is none. The search
-    /// compares all images with each other. 0: no.
+    /// Average an image's probabilities with those of this many nearest neighbours, by cosine similarity of
+    /// standardised features. The features are those of the pretrained encoder that section `extract` names, or with
+    /// `from_scratch` those of the network trained last. All images are compared with each other, which takes time. 0:
+    /// no averaging.
     #[schemars(range(max = MAX_NEIGHBOURS))]
     pub neighbours: usize,
-    /// Images with such a label that join every labelled image of a batch.
+    /// Number of images with such a label added to a batch per labelled image.
     #[schemars(range(min = 1, max = MAX_JOINING))]
     pub joining: usize,
-    /// Training steps of every student; absent or null: as many as the first network makes.
+    /// Training steps of every student. Absent or null: as many as for the first network.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = MAX_STEPS))]
     pub steps: Option<u64>,
-    /// Augmentation of the images with such a label; absent or null: as `finetune.augment`.
+    /// Augmentation of the images with such a label. Absent or null: that of `finetune.augment`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub augment: Option<AugmentConfig>,
 }

@@ -16,20 +16,20 @@ use crate::math::random::{Purpose, generator};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
-    /// Random crop: pixels of padding on each side, from which a part of the image's size is cut; 0: no crop.
+    /// Random crop: pad each side by this many pixels, then cut out a window of the image's size. 0: no crop.
     #[schemars(range(min = 0, max = MAX_PADDING))]
     pub crop_padding: usize,
     /// Padding: `zero` (black) or `reflect` (the image mirrored at its edge).
     pub padding: Padding,
     /// Mirror half of the images left to right, at random: `none` or `before-rotation` (in `finetune`: before the network).
     pub flip: Flip,
-    /// Brightness is multiplied by a random factor in 1 ± this.
+    /// Multiply brightness by a random factor within 1 ± this.
     #[schemars(range(min = 0, max = 1))]
     pub brightness: f64,
-    /// Contrast (distance from the image's mean grey) is multiplied by a random factor in 1 ± this.
+    /// Multiply contrast (distance from the image's mean grey) by a random factor within 1 ± this.
     #[schemars(range(min = 0, max = 1))]
     pub contrast: f64,
-    /// Saturation (distance from the pixel's grey) is multiplied by a random factor in 1 ± this.
+    /// Multiply saturation (distance from the pixel's grey) by a random factor within 1 ± this.
     #[schemars(range(min = 0, max = 1))]
     pub saturation: f64,
 }

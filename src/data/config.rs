@@ -42,8 +42,8 @@ pub struct DataConfig {
     /// `cifar10` or `cifar100` (files in their binary layouts), `scenes` (generated when they are first needed) or
     /// `folder` (image files).
     pub kind: DataKind,
-    /// The folder of the files, or for the binary layouts the folder that holds it (`cifar-10-batches-bin`,
-    /// `cifar-100-binary`); absent or null: the data folder of the program, `scenes` in it for `scenes`.
+    /// Folder of the data set; for CIFAR's binary files also the folder that holds it (`cifar-10-batches-bin`,
+    /// `cifar-100-binary`). Absent or null: the program's data folder, or `scenes` in it for kind `scenes`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<PathBuf>,
     /// For `cifar100`: use its 20 coarse classes in place of the 100 fine ones.
@@ -53,34 +53,35 @@ pub struct DataConfig {
     #[serde(skip_serializing_if = "is_default_size")]
     #[schemars(range(min = *SIZES.start(), max = *SIZES.end()), extend("default" = DEFAULT_SIZE))]
     pub image_size: usize,
-    /// For `folder`: a table of the images' classes (`file,label`) in place of folders; absent or null: `labels.csv` in the
-    /// folder, if there is one.
+    /// For `folder`: a table of the images' classes (`file,label`), used instead of the names of subfolders. Absent or
+    /// null: `labels.csv` in the folder, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub labels: Option<PathBuf>,
-    /// For `folder`: stop at the first image file that cannot be read; otherwise such files are named and left out.
+    /// For `folder`: stop at the first image file that cannot be read. Otherwise such files are named and skipped.
     #[serde(skip_serializing_if = "is_false")]
     pub strict: bool,
-    /// For `folder`: where decoded images are kept; absent or null: `cache` in the data folder of the program.
+    /// For `folder`: folder for the cache of decoded images. Absent or null: `cache` in the program's data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<PathBuf>,
-    /// Use only this many training images (the first ones), and this many without labels; absent or null: all.
+    /// Use at most this many training images (the first ones), and at most this many unlabeled ones. Absent or null:
+    /// all.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub train_images: Option<usize>,
-    /// Give the classifier only this many labels per class, drawn by the seed; absent or null: all. Pretraining needs no
-    /// labels and uses all training images.
+    /// Train the classifier on only this many labels per class, drawn by the seed. Absent or null: all. Pretraining
+    /// needs no labels and always uses all training images.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub labels_per_class: Option<usize>,
-    /// Which draw of those labels to use; every number gives another draw from the same seed.
+    /// Which random draw of those labels to use: each number gives a different draw for the same seed.
     #[serde(skip_serializing_if = "is_zero")]
     pub label_draw: u64,
-    /// Number of training images to hold out for validation, drawn by the seed in equal shares of each class; 0: none.
+    /// Number of training images to hold out for validation, drawn by the seed, the same share of each class. 0: none.
     pub validation_images: usize,
     /// Divide pixels (0 to 255) by 255. The original Keras program does not.
     pub scale_pixels: bool,
-    /// Standardise each channel by its mean and standard deviation over the training images; `scale_pixels` then makes no
-    /// difference.
+    /// Standardise each colour channel: subtract its mean over the training images, divide by its standard deviation.
+    /// `scale_pixels` then makes no difference.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub normalise: bool,
 }

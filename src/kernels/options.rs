@@ -17,11 +17,11 @@ pub enum Convolution {
     Direct,
 }
 
-/// What factors of products are rounded to. Sums, weights, normalisation and optimizers have 32 bits with either.
+/// Precision of the factors of products. Sums, weights, normalisation and optimizers keep 32 bits with either.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
-    /// Nothing: 24 bits of precision.
+    /// 32-bit floats: nothing is rounded.
     #[default]
     F32,
     /// bfloat16, 8 bits of precision, where that is faster for a layer's shape: about twice as fast on processors with

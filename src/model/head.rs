@@ -15,8 +15,8 @@ pub enum HeadKind {
     /// Dense layers with ReLU between them; linear where `hidden` is empty.
     #[default]
     Mlp,
-    /// Ridge regression of one-hot labels in closed form on standardised features; the penalty is chosen on the
-    /// validation split, or by five folds of the training images where there is none.
+    /// Ridge regression of one-hot labels on standardised features, in closed form. The penalty is chosen on the
+    /// validation images, or by 5-fold cross-validation if there are none.
     Ridge,
     /// Convolutions on the map of one block, the mean over all places, one dense layer (the third block of Network in
     /// Network on the maps of the second, in Gidaris, Singh, Komodakis 2018).

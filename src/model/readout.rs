@@ -4,10 +4,10 @@ use burn::tensor::{Tensor, module::adaptive_avg_pool2d};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// How the places of a block's output are averaged.
+/// How a block's output is averaged over the image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Pool {
-    /// Every place is kept.
+    /// Not averaged: every place is kept.
     #[default]
     #[serde(rename = "none")]
     None,
@@ -61,7 +61,7 @@ impl Pool {
 pub struct Readout {
     /// Names of blocks (`block1`, ...), whose pooled outputs are put side by side; none: the encoder's last layer.
     pub layers: Vec<String>,
-    /// How the places of a block's output are averaged.
+    /// How a block's output is averaged over the image.
     pub pool: Pool,
     /// How an image is shown to the encoder.
     pub views: Views,

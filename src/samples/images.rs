@@ -24,7 +24,7 @@ pub enum Rotations {
     /// The images are shuffled and the four copies of an image share a batch; `batch_size` counts images
     /// (Gidaris, Singh, Komodakis 2018).
     All,
-    /// Each image once an epoch, turned at random; `batch_size` counts images.
+    /// Each image comes once per epoch, in a random rotation; `batch_size` counts images.
     Random,
 }
 

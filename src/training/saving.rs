@@ -11,10 +11,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SaveConfig {
-    /// Save every so many steps; null: not by steps.
+    /// Save after every this many steps; null: do not count steps.
     #[schemars(range(min = 1))]
     pub every_steps: Option<usize>,
-    /// Save when this many minutes have passed since the last save; null: not by time.
+    /// Save when this many minutes have passed since the last save; null: do not go by time.
     #[schemars(range(max = MAX_MINUTES), extend("exclusiveMinimum" = 0))]
     pub every_minutes: Option<f64>,
 }

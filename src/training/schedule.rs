@@ -49,7 +49,7 @@ pub enum Course {
     },
 }
 
-/// The courses by name.
+/// The shapes of a schedule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum ScheduleKind {
@@ -84,8 +84,8 @@ impl ScheduleKind {
 struct Keys {
     /// Shape: `constant`, `linear`, `cosine`, `one-cycle` or `steps`.
     kind: ScheduleKind,
-    /// Warm-up, as a share of all steps: the learning rate rises in a straight line from 0, with one-cycle from `start`.
-    /// Default: 0 (one-cycle: 0.3).
+    /// Length of the warm-up, as a share of all steps. The learning rate rises linearly from 0; with one-cycle from
+    /// `start`, along half a cosine. Default: 0 (one-cycle: 0.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     warmup: Option<f64>,
@@ -105,7 +105,7 @@ struct Keys {
         extend("items" = { "type": "number", "minimum": 0, "exclusiveMaximum": 1 })
     )]
     milestones: Option<Vec<f64>>,
-    /// steps: factor of the learning rate at each of them. Default: 0.2.
+    /// steps: what the learning rate is multiplied by at each milestone. Default: 0.2.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     decay: Option<f64>,

@@ -9,10 +9,10 @@ use crate::progress::EpochMetrics;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Keep {
-    /// Those of the last one.
+    /// Those of the last epoch.
     #[default]
     Last,
-    /// Those of the one with the highest accuracy on the validation split, the first where several are.
+    /// Those of the epoch with the highest accuracy on the validation images; of the first one if several have it.
     Best,
 }
 
@@ -20,10 +20,10 @@ pub enum Keep {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum KeepBy {
-    /// That of the task trained for.
+    /// Accuracy on the task trained for.
     #[default]
     Task,
-    /// That of the probe: of ridge regression where it is asked for, else of the nearest neighbours.
+    /// Accuracy of the probe: ridge regression if it is on, otherwise nearest neighbours.
     Probe,
 }
 

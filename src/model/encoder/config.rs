@@ -26,9 +26,9 @@ pub struct EncoderConfig {
     /// For `compact`: which blocks pool 2x2 after the convolution; the default is the first, second and fourth.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pools: Option<Vec<bool>>,
-    /// For `compact`: the first block is computed from the images (without their labels) before training and stays as
-    /// it is: the principal components of 3x3 patches, whitened, and their negatives. Its width must be 54, which is
-    /// the default then.
+    /// For `compact`: do not train the first block, but compute it from the images before training, without labels: the
+    /// whitened principal components of 3x3 patches, and their negatives. Its width must then be 54, which becomes the
+    /// default.
     #[serde(skip_serializing_if = "is_false")]
     pub whiten: bool,
     /// For `rotnet-nin`: number of blocks; the default is 4.
@@ -39,10 +39,10 @@ pub struct EncoderConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = patches::MOST))]
     pub patches: Option<usize>,
-    /// For `patches`: where they come from; the default is `random`.
+    /// For `patches`: where the patches come from; the default is `random`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dictionary: Option<Dictionary>,
-    /// For `patches`: what becomes of a comparison; the default is `two-sided`.
+    /// For `patches`: what is computed from the comparison of a place with a patch; the default is `two-sided`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub activation: Option<Activation>,
     /// How its layers compute: the keys `convolution` and so on at the top of the config, and what a checkpoint records.
@@ -58,7 +58,7 @@ pub enum EncoderKind {
     #[default]
     #[serde(alias = "seed")]
     Keras,
-    /// 3x3 convolutions with batch normalisation, then the mean over all places.
+    /// 3x3 convolutions with batch normalisation, then global average pooling.
     Compact,
     /// Network in Network of RotNet (Gidaris, Singh, Komodakis 2018): 3 to 5 blocks of a convolution and two of 1x1,
     /// then the mean over all places.

@@ -38,13 +38,13 @@ pub enum What {
 /// How to write it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Networks: weights with PyTorch's names and layout
+    /// For networks: weights with PyTorch's names and layout
     Safetensors,
-    /// Networks: for onnxruntime and others, from bytes of images on
+    /// For networks: ONNX, which takes images as bytes
     Onnx,
-    /// Features: NumPy's
+    /// For features: NumPy arrays
     Npy,
-    /// Features: text, a line an image
+    /// For features: text, one line per image
     Csv,
 }
 

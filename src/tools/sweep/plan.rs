@@ -272,6 +272,16 @@ mod tests {
     }
 
     #[test]
+    fn the_page_about_sweeps_names_every_key() {
+        let page = include_str!("../../../docs/reference/sweeps.md");
+        let rows = page.lines().skip_while(|line| !line.starts_with("| key |")).skip(2);
+        let named = rows.take_while(|line| line.starts_with("| `")).filter_map(|line| line.split('`').nth(1));
+        let refused = serde_json::from_str::<SweepFile>(r#"{"": 1}"#).unwrap_err().to_string();
+        let known = refused.split('`').skip(3).step_by(2);
+        assert_eq!(named.collect::<Vec<_>>(), known.collect::<Vec<_>>(), "{refused}");
+    }
+
+    #[test]
     fn bad_grids_are_refused_by_key() {
         let problem = |text: &str| planned(text).unwrap_err().to_string();
         assert!(problem(r#"{"config": "", "grid": {"pretrain.epoch": [1]}}"#).contains("epoch"));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// A rule and its step size.
+/// An optimizer and its settings.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "Keys", into = "Keys")]
 pub struct OptimizerConfig {
@@ -65,7 +65,7 @@ pub struct Momentum {
     pub nesterov: bool,
 }
 
-/// The rules by name.
+/// The optimizers there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum OptimizerKind {
@@ -95,7 +95,7 @@ impl OptimizerKind {
 #[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Keys {
-    /// The rule: `adam`, `adamw`, `sgd` or `muon`.
+    /// Optimizer: `adam`, `adamw`, `sgd` or `muon`.
     kind: OptimizerKind,
     /// Learning rate, before the schedule changes it. Default: 0.001 (adam, adamw), 0.1 (sgd), 0.02 (muon).
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +109,7 @@ struct Keys {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     beta_2: Option<f64>,
-    /// adam, adamw: added to the root of that mean. Default: 1e-7 (Keras').
+    /// adam, adamw: added to the square root of that mean. Default: 1e-7 (Keras').
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
     epsilon: Option<f64>,
@@ -117,15 +117,15 @@ struct Keys {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
     momentum: Option<f64>,
-    /// sgd, muon: Nesterov momentum. Default: true.
+    /// sgd, muon: whether to use Nesterov momentum. Default: true.
     #[serde(skip_serializing_if = "Option::is_none")]
     nesterov: Option<bool>,
-    /// adamw, sgd, muon: weight decay (not of biases and norm parameters): added to the gradient by sgd, decoupled and
-    /// scaled by the learning rate in the others. Default: 0.01 (adamw), 0.0005 (sgd), 0 (muon).
+    /// adamw, sgd, muon: weight decay, never applied to biases and norm parameters. sgd adds it to the gradient; in the
+    /// others it is decoupled and scaled by the learning rate. Default: 0.01 (adamw), 0.0005 (sgd), 0 (muon).
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1))]
     weight_decay: Option<f64>,
-    /// muon: the optimizer (not muon) of biases, norm parameters and the last layer. Default: adam.
+    /// muon: the optimizer for biases, norm parameters and the last layer; any kind but muon. Default: adam.
     #[serde(skip_serializing_if = "Option::is_none")]
     others: Option<Box<OptimizerConfig>>,
 }

@@ -40,21 +40,21 @@ const QUADRANTS: Pool = Pool::Two;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Dictionary {
-    /// Random places of random images, scaled to length 1.
+    /// Patches at random places of random images, scaled to length 1.
     #[default]
     Random,
     /// Means of patches that are near each other.
     Kmeans,
 }
 
-/// What becomes of a comparison.
+/// What is computed from the comparison of a place with a patch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Activation {
-    /// The product with the patch beyond a threshold of 0.25, positive and negative apart: two numbers a patch.
+    /// Two numbers per patch: how far the product with it is above 0.25, and how far it is below -0.25.
     #[default]
     TwoSided,
-    /// How much nearer the place is to the patch than to the average patch, or zero: one number a patch.
+    /// One number per patch: how much nearer the place is to it than to the patches on average, or zero.
     Triangle,
 }
 

@@ -18,7 +18,7 @@ pub(super) struct PatchShape {
     pub(super) count: usize,
     /// Where they come from.
     pub(super) dictionary: Dictionary,
-    /// What becomes of a comparison.
+    /// What is computed from the comparison of a place with a patch.
     pub(super) activation: Activation,
 }
 
