@@ -7,6 +7,7 @@ mod config;
 mod data;
 mod devices;
 mod display;
+mod encoder;
 mod evaluate;
 mod export;
 mod extract;

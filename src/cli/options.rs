@@ -215,7 +215,7 @@ impl Settings {
     }
 
     /// The folder of images in `--data` that a recipe is to be chosen for: neither `--config` nor `--set` speaks of one.
-    fn folder(&self) -> Option<&Path> {
+    pub(super) fn folder(&self) -> Option<&Path> {
         let named = self.config.is_some() || self.set.iter().any(|set| set.starts_with("data.kind="));
         let folder = self.data.as_deref().filter(|_| !named)?;
         (data::detect(folder) == Some(DataKind::Folder)).then_some(folder)

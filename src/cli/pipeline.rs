@@ -9,11 +9,10 @@ use super::options::{RunArguments, config_of};
 use super::plan::{self, PretrainArguments};
 use super::ranks::{leads, world};
 use super::signals::Stoppable;
-use super::{display, evaluate, on_threads, print_json, print_line, resolve};
+use super::{display, encoder, evaluate, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
 use crate::error::Result;
-use crate::files::read_json;
 use crate::progress::{Event, Reporter, Stage};
 use crate::ranks::barrier;
 use crate::stages::{
@@ -39,18 +38,18 @@ struct RunResult {
 }
 
 pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
-    let source = source_of_run(&arguments.run)?;
+    let source = encoder::of_run(&arguments.run)?;
     let Some(context) = planned(arguments, source.as_ref(), true)? else {
         return Ok(());
     };
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
         if context.ranks.size() == 1 {
-            stages::forecast(&context, stages_of_run(source.as_ref(), true), reporter);
+            stages::forecast(&context, encoder::stages_with(source.as_ref(), true), reporter);
         }
         Ok(RunResult {
             run: context.run.root().to_path_buf(),
-            pretrain: encoder(source.as_ref(), &context, reporter)?,
+            pretrain: encoder::provide(source.as_ref(), &context, reporter)?,
             extract: stages::extract(&context, None, reporter)?,
             finetune: stages::finetune(&context, &Sources::default(), reporter)?,
             evaluate: evaluated(&context, reporter)?,
@@ -89,50 +88,11 @@ pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
         return Ok(());
     };
     let arguments = &arguments.run;
-    let summary = with_stage(arguments, &context, |reporter| encoder(source.as_ref(), &context, reporter))?;
+    let summary =
+        with_stage(arguments, &context, |reporter| encoder::provide(source.as_ref(), &context, reporter))?;
     match arguments.settings.output.json() {
         true => print_json(&summary),
         false => show_pretrain(&summary),
-    }
-}
-
-/// Where `run` takes its encoder from, if it does not train one: what `--from` says, or what suits the folder.
-fn source_of_run(arguments: &RunArguments) -> Result<Option<EncoderSource>> {
-    let settings = &arguments.settings;
-    let (None, Some(folder)) = (&arguments.from, settings.folder()) else {
-        return arguments.source();
-    };
-    // What a run has, resumed or refused, is not chosen once more.
-    let begun = run_directory(arguments)?.files(Stage::Pretrain);
-    let summary: Option<PretrainSummary> = read_json(&begun.summary()).ok();
-    if begun.to_resume().holds_results()
-        && !arguments.existing.force
-        && summary.is_none_or(|s| s.from.is_none())
-    {
-        return Ok(None);
-    }
-    suitable::encoder(folder, settings, &mut *display::reporter(settings.output.quiet))
-}
-
-/// The stages that train.
-fn stages_of_run(source: Option<&EncoderSource>, all: bool) -> &'static [Stage] {
-    match (source, all) {
-        (None, true) => &[Stage::Pretrain, Stage::Finetune],
-        (None, false) => &[Stage::Pretrain],
-        (Some(_), true) => &[Stage::Finetune],
-        (Some(_), false) => &[],
-    }
-}
-
-/// Trains the run's encoder, or takes it over.
-fn encoder(
-    source: Option<&EncoderSource>,
-    context: &Context,
-    reporter: &mut dyn Reporter,
-) -> Result<PretrainSummary> {
-    match source {
-        Some(source) => stages::take_over(context, source, reporter),
-        None => stages::pretrain(context, reporter),
     }
 }
 
@@ -231,7 +191,7 @@ fn planned(
         path => run.settings.load(path, run.settings.overrides()?)?,
     };
     let mut context = context(run, config)?;
-    let stages = stages_of_run(source, all_stages);
+    let stages = encoder::stages_with(source, all_stages);
     stages::refuse_too_many_ranks(&context, stages)?;
     if *dry_run {
         let result = with_stage(run, &context, |reporter| stages::dry_run(&context, stages, reporter))?;
@@ -274,7 +234,7 @@ fn context(arguments: &RunArguments, mut config: Config) -> Result<Context> {
 }
 
 /// The directory that `--out` names, else one named after the config or the recipe in its place, so that two recipes never share one.
-fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
+pub(super) fn run_directory(arguments: &RunArguments) -> Result<RunDirectory> {
     let path = match (&arguments.out, &arguments.settings.config) {
         (Some(out), _) => out.clone(),
         (None, Some(config)) => Path::new(RUNS).join(config::run_name(config)?),

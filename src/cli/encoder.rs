@@ -1,0 +1,50 @@
+//! Where a run's encoder comes from: trained here, or taken over.
+
+use super::options::RunArguments;
+use super::pipeline::run_directory;
+use super::{display, suitable};
+use crate::error::Result;
+use crate::files::read_json;
+use crate::progress::{Reporter, Stage};
+use crate::stages::{self, Context, PretrainSummary};
+use crate::store::encoder_source::EncoderSource;
+
+/// Where `run` takes its encoder from, if it does not train one: what `--from` says, or what suits the folder.
+pub(super) fn of_run(arguments: &RunArguments) -> Result<Option<EncoderSource>> {
+    let settings = &arguments.settings;
+    let (None, Some(folder)) = (&arguments.from, settings.folder()) else {
+        return arguments.source();
+    };
+    // What a run has, resumed or refused, is not chosen once more.
+    let begun = run_directory(arguments)?.files(Stage::Pretrain);
+    let summary: Option<PretrainSummary> = read_json(&begun.summary()).ok();
+    if begun.to_resume().holds_results()
+        && !arguments.existing.force
+        && summary.is_none_or(|s| s.from.is_none())
+    {
+        return Ok(None);
+    }
+    suitable::encoder(folder, settings, &mut *display::reporter(settings.output.quiet))
+}
+
+/// The stages that train.
+pub(super) fn stages_with(source: Option<&EncoderSource>, all: bool) -> &'static [Stage] {
+    match (source, all) {
+        (None, true) => &[Stage::Pretrain, Stage::Finetune],
+        (None, false) => &[Stage::Pretrain],
+        (Some(_), true) => &[Stage::Finetune],
+        (Some(_), false) => &[],
+    }
+}
+
+/// Trains the run's encoder, or takes it over.
+pub(super) fn provide(
+    source: Option<&EncoderSource>,
+    context: &Context,
+    reporter: &mut dyn Reporter,
+) -> Result<PretrainSummary> {
+    match source {
+        Some(source) => stages::take_over(context, source, reporter),
+        None => stages::pretrain(context, reporter),
+    }
+}
