@@ -109,10 +109,8 @@ fn source() -> String {
 fn errors_that_are_explained_occur_in_the_source() {
     let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     let source = source();
-    let messages: Vec<&str> = page
-        .lines()
-        .filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`'))
-        .collect();
+    let messages: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     assert!(messages.len() > 30, "{} messages", messages.len());
     for message in messages {
         // What varies is written as `...`; a single letter says nothing.
