@@ -7,6 +7,7 @@ mod command_line; // help, config, output streams
 mod devices; // names of devices, several in a step, listing and checking them
 mod disk; // full disks, directories that cannot be written or went away
 mod docs; // README and docs/: commands run, outputs compared, options, links and the list of pages
+mod docs_links; // links of the pages, the errors they explain, the length of README
 mod encoders; // every encoder, read-out and head through the stages
 mod export; // networks and features for other programs
 mod fairness; // every config goes through `evaluate`, no baseline is held back, the test set is opened last
