@@ -28,8 +28,9 @@ fn the_first_command_shows_what_pretraining_is_worth() {
     assert_eq!(*lines.last().unwrap(), format!("Test accuracy: {pretrained:.4}"));
     assert!(lines[lines.len() - 2].starts_with("Pretraining helped: with all 100 labels"), "{lines:?}");
     let shown = |name: &str, accuracy: f64| {
-        let holds =
-            |line: &&&str| line.starts_with(name) && line.contains(&format!("  100     {accuracy:.4} "));
+        let holds = |line: &&&str| {
+            line.trim_start().starts_with(name) && line.contains(&format!("  100     {accuracy:.4} "))
+        };
         assert_eq!(lines.iter().filter(holds).count(), 1, "{name}: {lines:?}");
     };
     shown("pretrained on rotations", pretrained);
