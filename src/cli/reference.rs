@@ -61,14 +61,15 @@ fn the_page_about_commands_is_current() {
         let usage = (*command).clone().render_usage().to_string();
         writeln!(text, "```text\n{}\n```\n", usage.trim_start_matches("Usage: ")).unwrap();
         text += &options(command).filter(|option| !shared(option)).map(item).collect::<String>();
-        let also: Vec<String> = options(command).filter(|option| shared(option)).map(title).collect();
+        let also = options(command).filter(|option| shared(option)).filter_map(Arg::get_long);
+        let also: Vec<String> = also.map(|name| format!("`--{name}`")).collect();
         if !also.is_empty() {
             writeln!(text, "- [Shared options](#shared-options): {}", also.join(", ")).unwrap();
         }
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let (words, examples) = after.split_once("Example").unwrap_or((&after, ""));
         if !words.trim().is_empty() {
-            writeln!(text, "\n{}", words.trim()).unwrap();
+            writeln!(text, "\n{}", words.trim().replace("\n\n", "\n").replace('\n', "\n\n")).unwrap();
         }
         let examples: Vec<&str> = examples.lines().skip(1).map(str::trim).collect();
         if !examples.is_empty() {
@@ -116,9 +117,14 @@ fn item(option: &Arg) -> String {
     }
     text.push('\n');
     let values = option.get_possible_values().into_iter().filter(|_| option.get_action().takes_values());
-    for value in values.filter(|_| !option.is_hide_possible_values_set()) {
-        let help = value.get_help().map(|help| format!(": {help}")).unwrap_or_default();
-        writeln!(text, "  - `{}`{help}", value.get_name()).unwrap();
+    let values: Vec<_> = values.filter(|_| !option.is_hide_possible_values_set()).collect();
+    for value in values.iter().filter(|value| value.get_help().is_some()) {
+        writeln!(text, "  - `{}`: {}", value.get_name(), value.get_help().unwrap()).unwrap();
+    }
+    let plain = values.iter().filter(|value| value.get_help().is_none());
+    let plain: Vec<_> = plain.map(|value| format!("`{}`", value.get_name())).collect();
+    if !plain.is_empty() {
+        writeln!(text, "  - Values: {}", plain.join(", ")).unwrap();
     }
     text
 }
@@ -188,7 +194,7 @@ fn key_item(root: &Value, key: &str, property: &Value) -> String {
     for value in inner["oneOf"].as_array().into_iter().flatten() {
         let Some(name) = value.get("const") else { continue };
         let description = value["description"].as_str().unwrap_or_default();
-        writeln!(text, "  - `{name}`: {description}").unwrap();
+        writeln!(text, "  - `{}`: {description}", short(name)).unwrap();
     }
     text
 }
@@ -197,6 +203,7 @@ fn key_item(root: &Value, key: &str, property: &Value) -> String {
 fn default(property: &Value) -> Option<String> {
     match property.get("default")? {
         Value::Null | Value::Object(_) => None,
+        Value::String(text) if text.is_empty() => None,
         Value::Array(values) => {
             Some(format!("[{}]", values.iter().map(short).collect::<Vec<_>>().join(", ")))
         }
@@ -206,6 +213,9 @@ fn default(property: &Value) -> Option<String> {
 
 /// A value with the digits that it has as a number of 32 bits, if it is one.
 fn short(value: &Value) -> String {
+    if let Some(text) = value.as_str() {
+        return text.to_owned();
+    }
     let single =
         value.as_f64().map(|number| number as f32).filter(|&single| value.as_f64() == Some(single.into()));
     single.map_or_else(|| value.to_string(), |single| single.to_string())
@@ -222,7 +232,10 @@ fn kind(property: &Value, inner: &Value) -> String {
     let of = match inner["enum"].as_array() {
         Some(values) => values.iter().map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", "),
         None if inner["properties"].is_object() => "section".to_owned(),
-        None => names(&inner["type"]),
+        None => match inner["anyOf"].as_array() {
+            Some(any) => any.iter().map(|one| names(&one["type"])).collect::<Vec<_>>().join(" or "),
+            None => names(&inner["type"]),
+        },
     };
     match (list, inner["oneOf"].is_array()) {
         (false, _) => of,
@@ -233,8 +246,10 @@ fn kind(property: &Value, inner: &Value) -> String {
 
 /// The range of a number in words.
 fn range(schema: &Value) -> String {
-    let bound = |name: &str, words: &str| schema.get(name).map(|bound| format!("{words} {bound}"));
-    let low = bound("minimum", "at least").or_else(|| bound("exclusiveMinimum", "above"));
+    let bound = |name: &str, words: &str| schema.get(name).map(|bound| format!("{words} {}", short(bound)));
+    let natural = schema["type"] == "integer" && schema["minimum"] == 0;
+    let low =
+        bound("minimum", "at least").filter(|_| !natural).or_else(|| bound("exclusiveMinimum", "above"));
     let high = bound("maximum", "at most").or_else(|| bound("exclusiveMaximum", "below"));
     let bounds: Vec<String> = low.into_iter().chain(high).collect();
     if bounds.is_empty() { String::new() } else { format!(", {}", bounds.join(", ")) }

@@ -27,7 +27,7 @@ impl JointRotations {
     }
 }
 
-/// Section `finetune.joint`: what mode `joint` learns of images without labels, beside the classes (S4L: Zhai, Oliver,
+/// Section `finetune.joint`: how mode `joint` learns from unlabeled images beside the labelled ones (S4L: Zhai, Oliver,
 /// Kolesnikov, Beyer 2019).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]

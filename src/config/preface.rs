@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Preface {
-    /// The JSON schema, for editors.
+    /// Where editors find the JSON schema of this file.
     #[serde(rename = "$schema")]
     _schema: String,
     /// The recipe (by name) or file (path relative to this one) to start from. Sections are merged key by key; any

@@ -82,7 +82,8 @@ pub struct SizePhase {
     pub size: usize,
 }
 
-/// Section `pretrain.probe`: how good the features are, by the labels of the validation images.
+/// Section `pretrain.probe`: how good the features are, measured during training with the labels of the validation
+/// images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ProbeConfig {

@@ -42,7 +42,8 @@ fn add_defaults(schema: &mut Value) {
     if by_kind || schema["required"].is_array() {
         return;
     }
-    for property in schema["properties"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+    let properties = schema.get_mut("properties").and_then(Value::as_object_mut);
+    for property in properties.into_iter().flat_map(Map::values_mut) {
         let inner = follow(types(), property);
         if property["default"].is_null() && !is_of(inner, "object") {
             property["default"] = default(property, inner);

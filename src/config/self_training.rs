@@ -7,11 +7,11 @@ use super::{MAX_BATCH_SIZE, in_range};
 use crate::data::AugmentConfig;
 use crate::error::{Error, Result};
 
-/// Section `finetune.self_training`: images without labels are given those that a teacher is surest of, and a student is
-/// trained with them from the start, round after round.
+/// Section `finetune.self_training`: in each round a teacher labels the images that it is surest of, and a new student
+/// is trained from the start on these and the labelled ones.
 ///
-/// The teacher is the network trained last and, where that began with a pretrained encoder, ridge regression on the frozen
-/// features of that encoder: the mean of their probabilities.
+/// The teacher's probabilities are those of the network trained last; where that began with a pretrained encoder, their
+/// mean with those of ridge regression on the encoder's frozen features.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SelfTrainingConfig {

@@ -11,8 +11,8 @@ use super::images::{CHANNELS, Images};
 use crate::error::{Error, Result};
 use crate::math::random::{Purpose, generator};
 
-/// An `augment` section of the config. The defaults are those of Gidaris, Singh, Komodakis 2018 (their code:
-/// `RandomCrop(32, padding=4)`, `RandomHorizontalFlip`, then the rotation).
+/// Data augmentation. The defaults are those of Gidaris, Singh, Komodakis 2018 (their code: `RandomCrop(32,
+/// padding=4)`, `RandomHorizontalFlip`, then the rotation).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AugmentConfig {
@@ -52,7 +52,7 @@ pub enum Flip {
     None,
     /// Half of the images, at random.
     BeforeRotation,
-    /// Refused.
+    /// Refused: mirroring a rotated image swaps 90 and 270 degrees.
     AfterRotation,
 }
 
