@@ -1,7 +1,7 @@
 //! Where a run's encoder comes from: trained here, or taken over.
 
-use super::options::RunArguments;
 use super::pipeline::run_directory;
+use super::plan::PretrainArguments;
 use super::{display, suitable};
 use crate::error::Result;
 use crate::files::read_json;
@@ -10,11 +10,15 @@ use crate::stages::{self, Context, PretrainSummary};
 use crate::store::encoder_source::EncoderSource;
 
 /// Where `run` takes its encoder from, if it does not train one: what `--from` says, or what suits the folder.
-pub(super) fn of_run(arguments: &RunArguments) -> Result<Option<EncoderSource>> {
+pub(super) fn of_run(arguments: &PretrainArguments) -> Result<Option<EncoderSource>> {
+    let PretrainArguments { run: arguments, budget, .. } = arguments;
     let settings = &arguments.settings;
     let (None, Some(folder)) = (&arguments.from, settings.folder()) else {
         return arguments.source();
     };
+    if budget.is_some() {
+        return Ok(None);
+    }
     // What a run has, resumed or refused, is not chosen once more.
     let begun = run_directory(arguments)?.files(Stage::Pretrain);
     let summary: Option<PretrainSummary> = read_json(&begun.summary()).ok();

@@ -38,7 +38,7 @@ struct RunResult {
 }
 
 pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
-    let source = encoder::of_run(&arguments.run)?;
+    let source = encoder::of_run(arguments)?;
     let Some(context) = planned(arguments, source.as_ref(), true)? else {
         return Ok(());
     };
