@@ -52,7 +52,7 @@ fn every_file_of_a_run_is_on_its_page() {
     folder.succeed("report a");
     folder.succeed("export a --what encoder,classifier,rotation,features --format safetensors,onnx,npy,csv");
     folder.succeed(
-        "finetune --out a --force --set finetune.mode=full --set finetune.epochs=1 \
+        "finetune --out a --force --set data.labels_per_class=2 --set finetune.mode=full --set finetune.epochs=1 \
          --set finetune.self_training={\"rounds\":[1],\"steps\":2}",
     );
     let page = page("files.md");
