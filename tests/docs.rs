@@ -111,8 +111,8 @@ fn fits(shown: &[String], lines: &[String]) -> Result<(), String> {
 
 /// The lines of an output; a slow machine also prints how much time is left.
 fn lines(text: &str) -> Vec<String> {
-    let counts = |line: &String| !line.is_empty() && !(line.contains('%') && line.ends_with(" left"));
-    text.lines().map(masked).filter(counts).collect()
+    let progress = |line: &String| line.contains('%') && line.ends_with(" left");
+    text.lines().map(masked).filter(|line| !line.is_empty() && !progress(line)).collect()
 }
 
 #[test]
