@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes docs/report.png anew: the quickstart, `rotnet evaluate` and `rotnet report` of it, and the top of that page as it
-# looks 1,000 pixels wide, in the light theme. Half a minute of two cores.
+# looks 1,000 pixels wide, in the light theme.
 # Usage: scripts/report-picture.sh [FILE]; ROTNET names the program (default: target/release/rotnet), BROWSER the browser.
 #
 # Needs chromium or Google Chrome (Debian: chromium fonts-dejavu-core), and pngquant if the picture is to be a third of

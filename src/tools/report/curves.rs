@@ -148,12 +148,13 @@ fn curve(runs: &[Shown], stage: Stage, title: &str, meaning: &str, quantity: &Qu
     let all = || series.iter().flat_map(|series| &series.points);
     let last = all().map(|(epoch, _)| *epoch).fold(1.0, f64::max);
     let values = around(all().map(|(_, value)| *value));
+    let most = all().map(|(_, value)| *value).fold(f64::MIN_POSITIVE, f64::max);
     let axes = Axes {
         title: &format!("{title} by epoch"),
         x: "epoch",
         y: quantity.axis,
         x_range: if last > 1.0 { 1.0..last } else { 0.5..1.5 },
-        y_range: if quantity.from_zero { 0.0..values.end } else { values },
+        y_range: if quantity.from_zero { 0.0..1.05 * most } else { values },
         x_kind: Scale::Count,
         y_kind: quantity.scale,
     };
