@@ -76,7 +76,8 @@ fn every_recipe_goes_through_evaluate() {
             small += " --set finetune.self_training.steps=4";
         }
         folder.succeed(&format!("run {small} --out {name}"));
-        folder.succeed(&format!("evaluate {name} {VERDICT}"));
+        // The quickstart has compared already.
+        folder.succeed(&format!("evaluate {name} {VERDICT} --force"));
         let conv = finetune["head"] == "conv";
         let lacking: &[&str] = match (encoder["kind"] == "patches", conv || finetune["mode"] != "frozen") {
             (true, _) => &["random", "patches", "scratch"],

@@ -75,7 +75,7 @@ pub struct RunArguments {
     pub out: Option<PathBuf>,
     /// Take the pretrained encoder of another run, or `photos`, the network of this program for photographs, instead of
     /// training one
-    #[arg(long, value_name = "RUN|NAME")]
+    #[arg(long, value_name = "RUN|NAME", hide_short_help = true)]
     pub from: Option<String>,
     #[command(flatten)]
     pub existing: ExistingArguments,

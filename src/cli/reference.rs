@@ -179,7 +179,7 @@ fn inner<'a>(root: &'a Value, property: &'a Value) -> &'a Value {
     if let Some(any) = property["anyOf"].as_array() {
         return inner(root, &any[0]);
     }
-    property["$ref"].as_str().map_or(property, |to| &root.pointer(&to[1..]).unwrap())
+    property["$ref"].as_str().map_or(property, |to| root.pointer(&to[1..]).unwrap())
 }
 
 /// A key with its type, range and default, as an item of a list.

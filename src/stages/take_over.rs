@@ -33,10 +33,9 @@ pub fn take_over(
         return Err(Error::OutputExists { path: place.path().to_path_buf() });
     }
     reporter.report(Event::Note(&format!(
-        "encoder taken over from {}: trained on {} images of {}",
+        "encoder taken over from {}, trained on {} images",
         source.name().display(),
-        summary.images,
-        summary.dataset.name
+        summary.images
     )));
     let work = context.leads().then(|| context.begin(Stage::Pretrain)).transpose()?;
     context.conclude(work, |work| {
