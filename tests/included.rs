@@ -77,6 +77,7 @@ fn a_run_takes_over_the_included_encoder_and_holds_it_from_then_on() {
         assert_eq!(folder.read(&format!("a/{file}")), folder.read(&format!("b/{file}")), "{file}");
     }
     folder.succeed(&format!("run --from photos --data photos --out a --resume {CHEAP}"));
+    folder.succeed(&format!("run --config a/finetune/config.json --out a --resume {CHEAP}"));
     let checked = folder.succeed("verify run a --quiet").stdout;
     assert!(checked.contains("taken over"), "{checked}");
     folder.succeed("predict a photos/test/red/1.png --quiet");

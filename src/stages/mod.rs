@@ -55,7 +55,7 @@ pub use finetune::{
 };
 pub(crate) use held_out::pretraining_split;
 pub use pretrain::{PretrainSummary, pretrain};
-pub use take_over::take_over;
+pub use take_over::{take_over, taken_over};
 
 /// What a stage needs to know besides its section of the config.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use crate::files::{read_json, sha256, sha256_file, write_atomically, write_json}
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::encoder_source::{EncoderFiles, EncoderSource};
-use crate::store::run_directory::Existing;
+use crate::store::run_directory::{Existing, RunDirectory};
 
 /// Puts the encoder of `source` where [`pretrain`](super::pretrain()) would leave one; if it is there already, nothing is
 /// written.
@@ -60,12 +60,10 @@ fn summary(files: &EncoderFiles, source: &EncoderSource, checkpoint: String) -> 
     Ok(PretrainSummary { from: Some(from), checkpoint, ..summary })
 }
 
-impl Context {
-    /// Whether the encoder of the run was trained elsewhere, on other images than the run has.
-    pub(super) fn has_taken_over(&self) -> bool {
-        let summary = read_json::<PretrainSummary>(&self.run.summary(Stage::Pretrain));
-        summary.is_ok_and(|summary| summary.from.is_some())
-    }
+/// The summary of the run's encoder, if that was taken over.
+pub fn taken_over(run: &RunDirectory) -> Option<PretrainSummary> {
+    let summary: PretrainSummary = read_json(&run.summary(Stage::Pretrain)).ok()?;
+    summary.from.is_some().then_some(summary)
 }
 
 #[cfg(test)]

@@ -219,6 +219,12 @@ impl Checkpoint {
             .collect()
     }
 
+    /// The error where there is no checkpoint at `path`.
+    pub fn missing(path: &Path) -> Error {
+        let hint = "run `rotnet pretrain` first, or name one with --checkpoint";
+        Error::checkpoint(path, "there is no checkpoint", hint)
+    }
+
     /// The error for a checkpoint at `path` that does not fit.
     pub fn refuse(path: &Path, problem: impl Into<String>) -> Error {
         Error::checkpoint(path, problem, FORMAT.hint)

@@ -83,7 +83,7 @@ impl EncoderSource {
     /// Reads the files.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Checkpoint`] for a run without a pretrained encoder; [`Error::Io`].
     pub fn files(&self) -> Result<EncoderFiles> {
         match self {
             Self::Included(included) => Ok(EncoderFiles {
@@ -94,6 +94,9 @@ impl EncoderSource {
             }),
             Self::Run(run) => {
                 let place = run.result(Stage::Pretrain);
+                if !place.exists() {
+                    return Err(Checkpoint::missing(&place));
+                }
                 let read = |path: &Path| match path.exists() {
                     true => fs::read_to_string(path).map(Some).map_err(Error::io("read", path)),
                     false => Ok(None),

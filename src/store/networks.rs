@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::files::sha256_file;
 use crate::model::{
     self, Classifier, ClassifierShape, Dense, Encoder, FeatureMoments, ImageClassifier, Initialiser,
@@ -22,14 +22,10 @@ const CHANNELS: RangeInclusive<usize> = 1..=16;
 /// The encoder of a checkpoint on the plain device, the checkpoint, and the SHA-256 of its file.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Checkpoint`] if it is missing, damaged or without an encoder.
+/// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if it is missing, damaged or without an encoder.
 pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
     if !path.exists() {
-        return Err(Error::checkpoint(
-            &path,
-            "there is no checkpoint",
-            "run `rotnet pretrain` first, or name one with --checkpoint",
-        ));
+        return Err(Checkpoint::missing(&path));
     }
     let checkpoint = Checkpoint::load(&path)?;
     let encoder = encoder_of(device, &path, &checkpoint)?;
@@ -40,7 +36,7 @@ pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoi
 /// The encoder of a checkpoint, which errors call `path`, on the plain device.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if it holds none, or one that is not what its header says.
+/// [`crate::Error::Checkpoint`] if it holds none, or one that is not what its header says.
 pub fn encoder_of(device: &Device, path: &Path, checkpoint: &Checkpoint) -> Result<Encoder> {
     let refuse = |problem: String| Checkpoint::refuse(path, problem);
     let Some(architecture) = checkpoint.header.architecture() else {
@@ -64,7 +60,7 @@ pub fn encoder_of(device: &Device, path: &Path, checkpoint: &Checkpoint) -> Resu
 /// The pretraining network of a checkpoint, from its `encoder` and its rotation head; `None` if it has no head.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if the head does not fit the encoder.
+/// [`crate::Error::Checkpoint`] if the head does not fit the encoder.
 pub fn load_rotation_network(
     encoder: Encoder,
     path: &Path,
@@ -86,7 +82,7 @@ pub fn load_rotation_network(
 /// The shape of the classifier of a checkpoint.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if it has none.
+/// [`crate::Error::Checkpoint`] if it has none.
 pub fn classifier_shape<'a>(path: &Path, checkpoint: &'a Checkpoint) -> Result<&'a ClassifierShape> {
     let shape = checkpoint.header.classifier.as_ref();
     shape.ok_or_else(|| Checkpoint::refuse(path, "holds no classifier"))
@@ -95,7 +91,7 @@ pub fn classifier_shape<'a>(path: &Path, checkpoint: &'a Checkpoint) -> Result<&
 /// The encoder and classifier of a checkpoint that has both, on `device` as given.
 ///
 /// # Errors
-/// Those of [`load_encoder`]; [`Error::Checkpoint`] if the two do not fit together.
+/// Those of [`load_encoder`]; [`crate::Error::Checkpoint`] if the two do not fit together.
 pub fn load_image_classifier(
     device: &Device,
     path: &Path,
@@ -121,7 +117,7 @@ pub fn load_image_classifier(
 /// A classifier with its `parameters` from the checkpoint at `path`; it standardises features if these include moments.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] if they do not fit its shape.
+/// [`crate::Error::Checkpoint`] if they do not fit its shape.
 pub fn load_classifier(
     path: &Path,
     shape: &ClassifierShape,

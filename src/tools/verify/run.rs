@@ -10,7 +10,7 @@ use crate::device::DeviceName;
 use crate::error::{Error, Result};
 use crate::files::{read_json, sha256_file};
 use crate::progress::{Reporter, Stage};
-use crate::stages::{self, Context, PretrainSummary, Sources};
+use crate::stages::{self, Context, Sources};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::{Existing, RunDirectory};
@@ -107,7 +107,7 @@ fn stages_to_repeat(run: &RunDirectory, results: &[ResultFile]) -> Result<(Vec<S
     if finished(Stage::Pretrain) {
         encoder = Some(sha256_file(&run.result(Stage::Pretrain))?);
         stages.push(Stage::Pretrain);
-        if is_taken_over(run) {
+        if stages::taken_over(run).is_some() {
             left_out.push("pretrain: its encoder was taken over, and is here as it was".to_owned());
         }
     }
@@ -146,11 +146,6 @@ fn why_not_repeated(
     Ok((!same).then_some("its features are not those of the run any more"))
 }
 
-fn is_taken_over(run: &RunDirectory) -> bool {
-    let summary = read_json::<PretrainSummary>(&run.summary(Stage::Pretrain));
-    summary.is_ok_and(|summary| summary.from.is_some())
-}
-
 /// Runs the stages; the test set is opened where it was.
 fn run_stages(
     original: &RunDirectory,
@@ -166,7 +161,7 @@ fn run_stages(
         // Other data shows in the results, with the reason.
         context.allow_data_mismatch = true;
         match stage {
-            Stage::Pretrain if is_taken_over(original) => {
+            Stage::Pretrain if stages::taken_over(original).is_some() => {
                 stages::take_over(&context, &EncoderSource::Run(original.clone()), reporter)?;
             }
             Stage::Pretrain => drop(stages::pretrain(&context, reporter)?),
