@@ -13,7 +13,8 @@ const SMALL: &str = "--quiet --data data --set data.kind=cifar10 --set pretrain.
 /// A verdict with all baselines, and one probe.
 const VERDICT: &str = "--quiet --set evaluate.validation_images=10 --set evaluate.heads=[\"ridge\"] \
                        --set evaluate.layers=[\"block1\"] --set evaluate.labels_per_class=[2] \
-                       --set evaluate.most_epochs=1 --set evaluate.epochs=1";
+                       --set evaluate.most_epochs=1 --set evaluate.epochs=1 \
+                       --set evaluate.baselines=[\"random\",\"patches\",\"scratch\"]";
 
 /// What a checkpoint says of itself.
 fn header(folder: &Folder, file: &str) -> String {

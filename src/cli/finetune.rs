@@ -27,7 +27,7 @@ pub struct FinetuneArguments {
     /// Directory of features instead of OUT/features (mode frozen)
     #[arg(long, value_name = "DIR")]
     pub features: Option<PathBuf>,
-    /// Train a fresh encoder with the classifier: the supervised baseline (mode full)
+    /// Train a fresh encoder: the supervised baseline (mode full)
     #[arg(long, conflicts_with_all = ["checkpoint", "features", "from"])]
     pub from_scratch: bool,
     /// Do not open the test set; --resume without this option tests the classifier later

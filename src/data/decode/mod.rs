@@ -153,7 +153,7 @@ impl Photo {
     }
 
     /// Squares of `side x side x 3` bytes that show the image along its longer side: the middle, and where the image is
-    /// [`LONG`] both ends as well, up to one square from the middle. Unlike [`square`](Self::square), which training
+    /// at least 1.2 times as long as wide both ends as well, up to one square from the middle. Unlike [`square`](Self::square), which training
     /// sees, they are cut after resizing: the image is resized once.
     pub fn squares(self, side: usize) -> Vec<Vec<u8>> {
         let [width, height] = self.size();
