@@ -9,6 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::docs_links::files;
 use crate::support::Folder;
 
 /// A block of code: what stands behind its fence, where it begins, its text, and whether only blank lines stand between it
@@ -26,17 +27,8 @@ fn root() -> &'static Path {
 
 /// README.md and every page below docs, by the path in the repository.
 fn pages() -> BTreeMap<PathBuf, String> {
-    let mut folders = vec![root().join("docs")];
-    let mut paths = vec![root().join("README.md")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            match entry.is_dir() {
-                true => folders.push(entry),
-                false if entry.extension().is_some_and(|extension| extension == "md") => paths.push(entry),
-                false => {}
-            }
-        }
-    }
+    let mut paths = files(&root().join("docs"), "md");
+    paths.push(root().join("README.md"));
     let name = |path: &Path| path.strip_prefix(root()).unwrap().to_owned();
     paths.into_iter().map(|path| (name(&path), fs::read_to_string(&path).unwrap())).collect()
 }

@@ -35,7 +35,7 @@ pub struct EvaluateArguments {
 pub(super) fn execute(arguments: EvaluateArguments) -> Result<()> {
     let EvaluateArguments { run, settings, existing } = arguments;
     let arguments = RunArguments { settings, out: Some(run), from: None, existing };
-    let context = later_context(&arguments, RunDirectory::evaluation, |_| Vec::new())?;
+    let context = later_context(&arguments, None, RunDirectory::evaluation, |_| Vec::new())?;
     let summary = with_stage(&arguments, &context, |reporter| stages::evaluate(&context, reporter))?;
     match arguments.settings.output.json() {
         true => print_json(&summary),

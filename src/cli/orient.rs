@@ -1,7 +1,6 @@
 //! `rotnet orient`: which way up image files are, and upright versions of those that are not, made without loss.
 
-use std::path::Path;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use clap::{ArgGroup, Args};

@@ -98,7 +98,8 @@ pub(super) fn pretrain(arguments: &PretrainArguments) -> Result<()> {
 
 pub(super) fn extract(arguments: &RunArguments, checkpoint: Option<PathBuf>) -> Result<()> {
     let source = arguments.source()?;
-    let context = later_context(arguments, |run| run.files(Stage::Extract), |_| Vec::new())?;
+    let place = |run: &RunDirectory| run.files(Stage::Extract);
+    let context = later_context(arguments, source.as_ref(), place, |_| Vec::new())?;
     let summary = with_stage(arguments, &context, |reporter| {
         if let Some(source) = &source {
             stages::take_over(&context, source, reporter)?;
@@ -130,7 +131,8 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
         more
     };
     let source = arguments.source()?;
-    let context = later_context(&arguments, |run| run.files(Stage::Finetune), more)?;
+    let place = |run: &RunDirectory| run.files(Stage::Finetune);
+    let context = later_context(&arguments, source.as_ref(), place, more)?;
     stages::refuse_too_many_ranks(&context, &[Stage::Finetune])?;
     let summary = with_stage(&arguments, &context, |reporter| {
         if let Some(source) = &source {
@@ -148,11 +150,12 @@ pub(super) fn finetune(finetune: FinetuneArguments) -> Result<()> {
 }
 
 /// The context of a command that reads what an earlier one wrote: without `--config`, the run's own config applies:
-/// that of the stage to resume, or else of the stage finished last.
+/// that of the stage to resume, or else of the stage finished last, or else what goes with the encoder of `source`.
 ///
 /// `more` is set in addition to what the arguments set.
 pub(super) fn later_context(
     arguments: &RunArguments,
+    source: Option<&EncoderSource>,
     place: impl FnOnce(&RunDirectory) -> StageDirectory,
     more: impl FnOnce(&dyn Fn() -> Option<FinetuneMode>) -> Vec<&'static str>,
 ) -> Result<Context> {
@@ -165,10 +168,7 @@ pub(super) fn later_context(
     let begun =
         arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
     let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
-    let path = match path {
-        None => arguments.source()?.as_ref().map(config_of),
-        path => path,
-    };
+    let path = path.or_else(|| source.map(config_of));
     // Without what is added it may be no config yet.
     let mode =
         || Some(arguments.settings.load_saying(path.as_deref(), overrides.clone(), true).ok()?.finetune.mode);

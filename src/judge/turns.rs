@@ -7,6 +7,8 @@ use crate::math::logits::{argmax, log_softmax, softmax};
 
 /// Numbers of quarter turns.
 pub const TURNS: usize = 4;
+/// Each rotation as likely as another.
+pub const EVEN: [f64; TURNS] = [1.0 / TURNS as f64; TURNS];
 /// Images counted for each rotation on top of those of the album, so that a single photograph does not decide by itself
 /// what all albums look like: with one image the shares stay within 0.2 and 0.4.
 const COUNTED_BEFORE: f64 = 1.0;
@@ -47,7 +49,7 @@ pub fn probabilities(likelihoods: &[f64; TURNS], shares: &[f64; TURNS]) -> [f64;
 /// Decaestecker 2002, "Adjusting the outputs of a classifier to new a priori probabilities"), with one image of each
 /// rotation counted before.
 pub fn shares(likelihoods: &[[f64; TURNS]]) -> [f64; TURNS] {
-    let mut shares = [1.0 / TURNS as f64; TURNS];
+    let mut shares = EVEN;
     for _ in 0..MOST_ROUNDS {
         let mut sums = [COUNTED_BEFORE; TURNS];
         for image in likelihoods {
@@ -96,7 +98,7 @@ pub fn temperature(upright: &[[f64; TURNS]]) -> f64 {
 pub fn calibration_error(upright: &[[f64; TURNS]]) -> f64 {
     let mut bins = [(0.0, 0.0); BINS];
     for image in upright {
-        let found = probabilities(image, &[1.0 / TURNS as f64; TURNS]);
+        let found = probabilities(image, &EVEN);
         let best = argmax(&found);
         let bin = &mut bins[((found[best] * BINS as f64) as usize).min(BINS - 1)];
         bin.0 += found[best];

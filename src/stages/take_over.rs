@@ -52,12 +52,23 @@ pub fn take_over(
 /// The summary that the encoder came with, and where it came from; checks the checkpoint.
 fn summary(files: &EncoderFiles, source: &EncoderSource, checkpoint: String) -> Result<PretrainSummary> {
     files.load()?;
-    let refuse = |problem: String| Checkpoint::refuse(&files.place, problem);
-    let text = files.summary.as_ref().ok_or_else(|| refuse("its pretraining is not finished".into()))?;
-    let summary: PretrainSummary =
-        serde_json::from_str(text).map_err(|error| refuse(format!("its summary is damaged: {error}")))?;
+    let Some(summary) = PretrainSummary::of(files)? else {
+        return Err(Checkpoint::refuse(&files.place, "its pretraining is not finished"));
+    };
     let from = summary.from.clone().unwrap_or_else(|| source.name());
     Ok(PretrainSummary { from: Some(from), checkpoint, ..summary })
+}
+
+impl PretrainSummary {
+    /// What an encoder came with; `None` if its pretraining is not finished.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it is damaged.
+    pub fn of(files: &EncoderFiles) -> Result<Option<Self>> {
+        let summary = files.summary.as_deref().map(serde_json::from_str).transpose();
+        let damaged = |error| Checkpoint::refuse(&files.place, format!("its summary is damaged: {error}"));
+        summary.map_err(damaged)
+    }
 }
 
 /// The summary of the run's encoder, if that was taken over.
@@ -76,7 +87,7 @@ mod tests {
         let checkpoint = files.load().unwrap();
         assert!(checkpoint.optimizer.is_empty() && files.checkpoint.len() < 4_000_000);
         assert!(include_str!("../../models/photos/README.md").contains(&sha256(&files.checkpoint)));
-        let summary: PretrainSummary = serde_json::from_str(&files.summary.unwrap()).unwrap();
+        let summary = PretrainSummary::of(&files).unwrap().unwrap();
         assert_eq!(summary.epochs, files.metrics.lines().count());
         let calibration = summary.calibration.unwrap();
         assert!(calibration.temperature > 0.1 && calibration.error_after <= calibration.error_before);

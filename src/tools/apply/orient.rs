@@ -15,11 +15,11 @@ use super::plan::{Action, VERSION};
 use super::review::Review;
 use super::run::{Pretrained, pretrained};
 use super::targets::{Fix, Targets, Written};
-use super::turns::{EVEN, Turns};
+use super::turns::Turns;
 use crate::data::decode_photo;
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
-use crate::judge::turns::{self, TURNS};
+use crate::judge::turns::{self, EVEN, TURNS};
 use crate::math::logits::argmax;
 use crate::progress::{Event, Reporter, Silent, Unit};
 use crate::store::encoder_source::EncoderSource;
@@ -195,7 +195,7 @@ pub fn orient(
             pretrained.side
         ),
         sure: request.sure,
-        expected: Expected::new(&likelihoods, request.expect, pretrained.calibrated),
+        expected: Expected::new(&likelihoods, request.expect, pretrained.finder.temperature.is_some()),
         images: Vec::with_capacity(seen.len()),
         unread: unread.collect(),
         failed,

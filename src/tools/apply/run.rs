@@ -27,30 +27,20 @@ pub(super) struct Pretrained {
     pub finder: TurnFinder,
     /// Rows and columns of the images that it takes.
     pub side: usize,
-    /// Whether it knows from held-out images how sure it may be.
-    pub calibrated: bool,
 }
 
 /// Loads what `pretrain` left.
 pub(super) fn pretrained(source: &EncoderSource, device: &Device) -> Result<Pretrained> {
     let files = source.files()?;
     let (path, checkpoint) = (&files.place, files.load()?);
-    let refuse = |problem: String| Checkpoint::refuse(path, problem);
     let encoder = encoder_of(device, path, &checkpoint)?;
     let Some(network) = load_rotation_network(encoder, path, &checkpoint)? else {
-        return Err(refuse("holds no rotation head".into()));
+        return Err(Checkpoint::refuse(path, "holds no rotation head"));
     };
-    let summary = files.summary.as_deref().map(serde_json::from_str::<PretrainSummary>).transpose();
-    let summary = summary.map_err(|error| refuse(format!("its summary is damaged: {error}")))?;
-    let calibration = summary.and_then(|summary| summary.calibration);
-    let calibrated = calibration.is_some();
-    let temperature = calibration.map_or(1.0, |calibration| calibration.temperature);
+    let temperature =
+        PretrainSummary::of(&files)?.and_then(|summary| summary.calibration).map(|found| found.temperature);
     let side = side(path, &checkpoint)?;
-    Ok(Pretrained {
-        finder: TurnFinder { network, pixels: checkpoint.header.pixels, temperature },
-        side,
-        calibrated,
-    })
+    Ok(Pretrained { finder: TurnFinder { network, pixels: checkpoint.header.pixels, temperature }, side })
 }
 
 /// The side of the square images that a checkpoint is for.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::data::{Images, Pixels, Rotation};
-use crate::judge::turns::{TURNS, combine, probabilities};
+use crate::judge::turns::{EVEN, TURNS, combine, probabilities};
 use crate::math::logits::argmax;
 use crate::model::{Mode, Network, ROTATIONS, RotationNetwork};
 use crate::samples::{Batch, Samples};
@@ -38,8 +38,8 @@ impl Turns {
 pub(super) struct TurnFinder {
     pub network: RotationNetwork,
     pub pixels: Pixels,
-    /// What likelihoods are divided by.
-    pub temperature: f64,
+    /// What likelihoods are divided by; absent where no held-out images told.
+    pub temperature: Option<f64>,
 }
 
 impl TurnFinder {
@@ -51,11 +51,12 @@ impl TurnFinder {
         let (inputs, _) = Batch::new(&samples, 0, &all).into_tensors(&self.network.encoder.device());
         let logits: Vec<f64> =
             self.network.logits(inputs, Mode::Evaluate).into_data().iter::<f64>().collect();
+        let temperature = self.temperature.unwrap_or(1.0);
         let mut left = &logits[..];
         let of_image = |&squares: &usize| {
             let (views, rest) = left.split_at(squares * ROTATIONS * TURNS);
             left = rest;
-            combine(views).map(|likelihood| likelihood / self.temperature)
+            combine(views).map(|likelihood| likelihood / temperature)
         };
         squares.iter().map(of_image).collect()
     }
@@ -66,6 +67,3 @@ impl TurnFinder {
         likelihoods.iter().map(|image| Turns::new(probabilities(image, &EVEN))).collect()
     }
 }
-
-/// Each rotation as likely as another.
-pub(super) const EVEN: [f64; TURNS] = [1.0 / TURNS as f64; TURNS];

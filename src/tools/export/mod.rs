@@ -137,13 +137,11 @@ pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportRe
         )));
     }
     let mut files = Files::new(request)?;
-    if request.what.contains(&What::Checkpoint) {
-        networks::write_checkpoint(request, &mut files)?;
-    }
-    let kinds = [What::Encoder, What::Classifier, What::Rotation, What::Features];
+    let kinds = [What::Checkpoint, What::Encoder, What::Classifier, What::Rotation, What::Features];
     for what in kinds.into_iter().filter(|what| request.what.contains(what)) {
         let formats = request.formats(what);
         match Network::load(request, what)? {
+            None if what == What::Checkpoint => networks::write_checkpoint(request, &mut files)?,
             None => features::write(&request.run.features(), &formats, &mut files, reporter)?,
             Some(network) => {
                 if formats.contains(&Format::Safetensors) {

@@ -46,7 +46,7 @@ pub(super) enum Head {
 }
 
 impl Network {
-    /// The network that `what` names; `None` for features.
+    /// The network that `what` names; `None` for what is written without one.
     pub(super) fn load(request: &Request, what: What) -> Result<Option<Self>> {
         match what {
             What::Encoder => Self::pretrained(request, extracted(request)?).map(|(network, _)| Some(network)),
