@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes docs/report.png anew: the quickstart, `rotnet evaluate` and `rotnet report` of it, and the top of that page as it
+# Makes docs/report.png anew: the quickstart, `rotnet report` of it, and the top of that page as it
 # looks 1,000 pixels wide, in the light theme.
 # Usage: scripts/report-picture.sh [FILE]; ROTNET names the program (default: target/release/rotnet), BROWSER the browser.
 #
@@ -23,10 +23,9 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 cd "$work"
 "$rotnet" run --config quickstart --out quickstart --quiet
-"$rotnet" evaluate quickstart --quiet > /dev/null
 "$rotnet" report quickstart --quiet
 
-options=(--headless --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" --window-size=1000,1190)
+options=(--headless --disable-gpu --hide-scrollbars --user-data-dir="$work/profile" --window-size=1000,700)
 # Chrome's sandbox refuses the superuser, as in a container. The page has no scripts and loads nothing.
 if [ "$(id -u)" = 0 ]; then options+=(--no-sandbox); fi
 "$browser" "${options[@]}" --force-device-scale-factor=1.5 --screenshot="$work/report.png" \

@@ -89,6 +89,15 @@ fn a_resumed_run_equals_one_that_was_never_stopped() {
 }
 
 #[test]
+fn a_run_is_resumed_with_its_own_config_where_none_is_named() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out whole"));
+    folder.succeed(&format!("pretrain {} --out a", SHORT.replace("pretrain.epochs=2", "pretrain.epochs=1")));
+    folder.succeed("run --quiet --out a --resume --set pretrain.epochs=2");
+    assert_same_results(&folder, "whole", "a");
+}
+
+#[test]
 fn full_fine_tuning_trains_the_encoder_and_frozen_does_not() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out a"));

@@ -121,6 +121,13 @@ fn half_a_run_and_single_stages_are_shown() {
     folder.succeed("report half");
     page(&folder, "half/report.html", &["unfinished", "2 of 9 epochs so far", "Nearest neighbours"]);
 
+    let at_once =
+        format!("{SHORT} --set pretrain.epochs=0 --set finetune.head=ridge --set finetune.hidden=[]")
+            .replacen("--set pretrain.epochs=2 ", "", 1);
+    folder.succeed(&format!("run {at_once} --out at-once"));
+    folder.succeed("report at-once");
+    page(&folder, "at-once/report.html", &["pretrain: not trained; finetune: solved at once"]);
+
     // The classifier alone, on features that lie elsewhere; no data set within reach.
     folder.succeed(&format!("run {SHORT} --out a"));
     folder.succeed(&format!("finetune {SHORT} --features a/features --out classifier"));

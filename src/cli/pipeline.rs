@@ -165,9 +165,8 @@ pub(super) fn later_context(
     }
     barrier(&*world());
     let mut overrides = arguments.settings.overrides()?;
-    let begun =
-        arguments.existing.resume.then(|| place(&run).to_resume().config()).filter(|path| path.is_file());
-    let path = arguments.settings.config.clone().or(begun).or_else(|| run.latest_config());
+    let path = arguments.settings.config.clone();
+    let path = path.or_else(|| config_to_resume(arguments, &place(&run))).or_else(|| run.latest_config());
     let path = path.or_else(|| source.map(config_of));
     // Without what is added it may be no config yet.
     let mode =
@@ -175,6 +174,11 @@ pub(super) fn later_context(
     let more = more(&mode);
     more.into_iter().try_for_each(|assignment| overrides.parse(assignment))?;
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
+}
+
+/// The config of the stage in `place`, if the arguments resume it.
+fn config_to_resume(arguments: &RunArguments, place: &StageDirectory) -> Option<PathBuf> {
+    arguments.existing.resume.then(|| place.to_resume().config()).filter(|path| path.is_file())
 }
 
 /// The context of a run, with its budget as steps; `None` after a dry run.
@@ -185,8 +189,9 @@ fn planned(
 ) -> Result<Option<Context>> {
     plan::check(arguments)?;
     let PretrainArguments { run, budget, dry_run } = arguments;
-    let config_of_source = source.map(config_of);
-    let config = match run.settings.config.as_deref().or(config_of_source.as_deref()) {
+    let recorded = config_to_resume(run, &run_directory(run)?.files(Stage::Pretrain));
+    let path = run.settings.config.clone().or(recorded).or_else(|| source.map(config_of));
+    let config = match path.as_deref() {
         None => resolve(&run.settings)?,
         path => run.settings.load(path, run.settings.overrides()?)?,
     };

@@ -146,7 +146,10 @@ fn state(training: &Training) -> String {
         Some(planned) if done < planned && !training.finished => {
             format!("{}: {done} of {planned} epochs so far", training.stage.name())
         }
-        _ => format!("{}: {done} epochs", training.stage.name()),
+        _ if done > 0 => format!("{}: {done} epochs", training.stage.name()),
+        _ if training.stage == Stage::Pretrain => "pretrain: not trained".to_owned(),
+        // Ridge regression.
+        _ => "finetune: solved at once".to_owned(),
     }
 }
 
