@@ -57,7 +57,8 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn links_lead_to_files_and_headings_that_exist_also_in_the_book() {
+    let book = root().join("docs").canonicalize().unwrap();
     let mut followed = 0;
     let mut wrong = Vec::new();
     for page in pages() {
@@ -75,7 +76,9 @@ fn links_lead_to_files_and_headings_that_exist() {
             };
             followed += 1;
             if !exists {
-                wrong.push(format!("{}: {link}", page.display()));
+                wrong.push(format!("{}: `{link}` is not there", page.display()));
+            } else if page.starts_with(&book) && !target.canonicalize().unwrap().starts_with(&book) {
+                wrong.push(format!("{}: `{link}` is outside docs, so not in the book", page.display()));
             }
         }
     }
