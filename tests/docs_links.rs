@@ -77,7 +77,9 @@ fn links_lead_to_files_and_headings_that_exist_also_in_the_book() {
             followed += 1;
             if !exists {
                 wrong.push(format!("{}: `{link}` is not there", page.display()));
-            } else if page.starts_with(root().join("docs")) && !target.canonicalize().unwrap().starts_with(&book) {
+            } else if page.starts_with(root().join("docs"))
+                && !target.canonicalize().unwrap().starts_with(&book)
+            {
                 wrong.push(format!("{}: `{link}` is outside docs, so not in the book", page.display()));
             }
         }
