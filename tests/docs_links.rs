@@ -57,7 +57,8 @@ fn anchors(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn links_lead_to_files_and_headings_that_exist() {
+fn links_lead_to_files_and_headings_that_exist_also_in_the_book() {
+    let book = root().join("docs").canonicalize().unwrap();
     let mut followed = 0;
     let mut wrong = Vec::new();
     for page in pages() {
@@ -75,7 +76,11 @@ fn links_lead_to_files_and_headings_that_exist() {
             };
             followed += 1;
             if !exists {
-                wrong.push(format!("{}: {link}", page.display()));
+                wrong.push(format!("{}: `{link}` is not there", page.display()));
+            } else if page.starts_with(root().join("docs"))
+                && !target.canonicalize().unwrap().starts_with(&book)
+            {
+                wrong.push(format!("{}: `{link}` is outside docs, so not in the book", page.display()));
             }
         }
     }
@@ -120,5 +125,29 @@ fn errors_that_are_explained_occur_in_the_source() {
         for piece in pieces {
             assert!(source.contains(piece), "`{piece}` of `{message}` is in no source file");
         }
+    }
+}
+
+/// The messages of `src/error.rs` that have words of their own, with `...` for what varies, as the page writes them.
+fn kinds() -> Vec<String> {
+    let source = fs::read_to_string(root().join("src/error.rs")).unwrap();
+    let source: String = source.split("\\\n").map(str::trim_start).collect();
+    let messages = source.split("#[error(").skip(1).map(|rest| {
+        let message = rest.trim_start().trim_start_matches('"').split('"').next().unwrap();
+        let pieces = message.split('{').map(|piece| piece.split_once('}').map_or(piece, |(_, after)| after));
+        pieces.collect::<Vec<_>>().join("...").replace('`', "")
+    });
+    messages.filter(|message| message.chars().any(char::is_alphabetic)).collect()
+}
+
+#[test]
+fn every_kind_of_error_with_words_of_its_own_has_its_way_out() {
+    let page = fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
+    let explained: Vec<String> =
+        page.lines().filter_map(|line| Some(line.strip_prefix("### ")?.replace('`', ""))).collect();
+    let kinds = kinds();
+    assert!(kinds.len() > 7, "{kinds:?}");
+    for kind in kinds {
+        assert!(explained.contains(&kind), "`{kind}` is not in docs/troubleshooting.md");
     }
 }

@@ -264,8 +264,7 @@ fn mixed_tags(found: &Measures) -> Option<Finding> {
             "{turned} files carry a tag that turns them (EXIF), which is applied, and {absent} carry none: some of \
              these may have lost theirs and lie sideways"
         ),
-        advice: "look through the files without a tag; once a network is trained, `rotnet orient` lists those that lie \
-                 sideways",
+        advice: "look through the files without a tag; `rotnet orient FOLDER` lists those that lie sideways",
     })
 }
 

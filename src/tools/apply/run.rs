@@ -73,7 +73,12 @@ pub(in crate::tools) fn finetuned(
         let hint = "run `rotnet finetune` first, or ask `rotnet orient`, which needs no classes";
         return Err(Error::checkpoint(&path, "there is no checkpoint of a classifier", hint));
     }
-    let summary: FinetuneSummary = read_json(&run.summary(Stage::Finetune))?;
+    let summary = run.summary(Stage::Finetune);
+    if !summary.exists() {
+        let hint = "finish it first: repeat the command that began it, with --resume";
+        return Err(Error::checkpoint(&path, "this classifier is not finished", hint));
+    }
+    let summary: FinetuneSummary = read_json(&summary)?;
     summary.refuse_other(&path)?;
     let checkpoint = Checkpoint::load(&path)?;
     let shape = classifier_shape(&path, &checkpoint)?;
