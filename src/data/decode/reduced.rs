@@ -11,8 +11,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::{Decoder, Error, PixelFormat};
 
-/// Pixels along a side that become one. A half gains nothing over decoding all and scaling down (2 megapixels: 9.9 and 11.2
-/// ms of one Zen 4 core), an eighth little more than a quarter (12 megapixels: 28 and 36 of 99 ms), for four times the
+/// Pixels along a side that become one. A half gains little over decoding all and scaling down (2 megapixels: 9.2 and 10.6
+/// ms of one Zen 4 core), an eighth little more than a quarter (12 megapixels: 24 and 29 of 81 ms), for ten times the
 /// difference to the whole image scaled down (1.1 of 255 on average, 0.1).
 const REDUCTION: u32 = 4;
 /// Times the wanted side that the shorter side of the reduced image must have.
