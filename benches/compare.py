@@ -1,13 +1,20 @@
 #!/usr/bin/env python3
-"""Training and extraction speed of rotnet beside Keras and PyTorch, in turn, on the same machine, in one run.
+"""Training, extraction and use of rotnet beside Keras and PyTorch, in turn, on the same machine, in one run.
 
 Usage: compare.py --rotnet target/release/rotnet --data DIR --torch torch_step.py [--keras keras_seed.py]
                   [--python PYTHON] [--networks seed-32,seed-128,compact,nin] [--rounds 5] [--json FILE]
+       compare.py --rotnet target/release/rotnet --photographs FOLDER [--classifier RUN] [--large 64]
+                  [--python PYTHON] [--rounds 5] [--json FILE]
 
 DIR holds data_batch_1..5.bin and test_batch.bin. PYTHON is an interpreter with tensorflow-cpu and torch.
 keras_seed.py and torch_step.py are the reference programs: the first prints `... images/s` a pretraining epoch and
 `extract: ... images/s`, the second takes --net, --batch, --steps, --channels-last and --bf16, prints `... images/s` of
 training steps, and leaves its network as `net`, whose inference is measured here.
+
+--photographs measures `orient` with the network in the program, and `predict` with RUN, from files to answers: on the
+photographs in FOLDER, and on as many as --large says of them scaled up to 12 megapixels. benches/photographs.py is the
+other side and needs Pillow, torch and safetensors. rotnet's time is that of the whole process, PyTorch's begins after
+imports and loading.
 
 Each round runs every program once, one after the other, PyTorch in both memory layouts and both precisions. Ratios are
 taken within a round, between the fastest of each side; shown are medians over the rounds with the lowest and the highest.
@@ -21,6 +28,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 IMAGES_PER_SECOND = re.compile(r"([\d.]+) images/s")
 
@@ -135,17 +143,80 @@ def table(name, rounds):
         print(f"| **{label}** | " + " | ".join(cells) + " | |")
 
 
+def use(arguments):
+    """Rows of `orient` and `predict` on photographs, by name; in each a round after the other."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "photographs.py")
+    with tempfile.TemporaryDirectory() as scratch:
+        large = os.path.join(scratch, "large")
+        run([arguments.python, program, "enlarge", arguments.photographs, large, str(arguments.large)])
+        works = {"orient": (["orient"], ["--from", "photos"], "rotation")}
+        if arguments.classifier:
+            works["predict"] = (["predict", arguments.classifier], [arguments.classifier], "classifier")
+        networks = {work: export(arguments, os.path.join(scratch, work), *source)
+                    for work, (_, *source) in works.items()}
+        results = {}
+        for index in range(arguments.rounds):
+            for pixels, folder in (("as they are", arguments.photographs), ("12 megapixels", large)):
+                for work, (words, *_) in works.items():
+                    row = {"rotnet": measure_use([arguments.rotnet, *words, folder, "--json", "--quiet"])}
+                    for layout in ([], ["--channels-last"]):
+                        out, memory = run([arguments.python, program, work, networks[work], folder, *layout])
+                        label = " ".join(["PyTorch", *(word[2:] for word in layout)])
+                        row[label] = {"use": rates(out, "")[0], "memory": memory}
+                    name = f"{work}, {pixels}"
+                    results.setdefault(name, []).append(row)
+                    print(f"{name}, round {index + 1}: " + ", ".join(f"{who} {row[who]['use']:.1f}" for who in row),
+                          file=sys.stderr, flush=True)
+    return results
+
+
+def export(arguments, folder, source, what):
+    """The network of a command in PyTorch's form."""
+    if source[0] == "--from":
+        checkpoint = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models", "photos")
+        source = [folder, "--checkpoint", checkpoint]
+    run([arguments.rotnet, "export", *source, "--what", what, "--out", folder, "--quiet"])
+    return os.path.join(folder, f"{what}.safetensors")
+
+
+def measure_use(command):
+    start = time.perf_counter()
+    out, memory = run(command)
+    return {"use": len(json.loads(out)["images"]) / (time.perf_counter() - start), "memory": memory}
+
+
+def use_table(name, rounds):
+    print(f"\n{name}\n\n| | images/s | memory, MB |\n|---|---|---|")
+    for who in rounds[0]:
+        cells = [spread([row[who][kind] for row in rounds], form) for kind, form in (("use", ",.1f"), ("memory", ",.0f"))]
+        print(f"| {who} | " + " | ".join(cells) + " |")
+    ratios = [fastest(row, "use", "rotnet") / fastest(row, "use", "PyTorch") for row in rounds]
+    print(f"| **of the faster PyTorch** | {spread(ratios, '.2f')} | |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("rotnet", "data", "torch"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--keras")
+    parser.add_argument("--rotnet", required=True)
+    for name in ("data", "torch", "keras", "photographs", "classifier"):
+        parser.add_argument(f"--{name}")
+    parser.add_argument("--large", type=int, default=64)
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--keras-images", type=int, default=5000)
     parser.add_argument("--json", help="also write every single figure here")
     arguments = parser.parse_args()
+    if arguments.photographs:
+        results = use(arguments)
+        if arguments.json:
+            with open(arguments.json, "w") as file:
+                json.dump(results, file, indent=1)
+        print(f"{platform.system()}; medians of {arguments.rounds} rounds, lowest and highest in brackets")
+        for name, rounds in results.items():
+            use_table(name, rounds)
+        return
+    if not (arguments.data and arguments.torch):
+        parser.error("--data and --torch are needed, or --photographs")
 
     results = {}
     for index in range(arguments.rounds):

@@ -1,6 +1,7 @@
 //! Integration tests: the built binary on small generated data, as a user would run it.
 #![allow(clippy::disallowed_methods, reason = "tests compare with them")]
 
+mod bad_images; // damaged, odd and vanished image files: one line each, the rest done
 mod bad_input; // every refusal: one line, the right exit status, nothing lost
 mod budget; // steps, a time budget, sizes of images, dry runs
 mod command_line; // help, config, output streams

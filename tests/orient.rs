@@ -210,7 +210,7 @@ fn state(folder: &Folder, name: &str) -> (Vec<u8>, SystemTime) {
 }
 
 /// The same of every file below a folder.
-fn states(folder: &Folder, name: &str) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+pub fn states(folder: &Folder, name: &str) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
     let time = |path: &PathBuf| fs::metadata(path).unwrap().modified().unwrap();
     contents(folder, name).into_iter().map(|(path, bytes)| (path.clone(), (bytes, time(&path)))).collect()
 }

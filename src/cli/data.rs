@@ -7,7 +7,9 @@ use clap::Subcommand;
 use super::options::OutputArguments;
 use super::pipeline::data_home;
 use super::{display, on_threads, print_json, print_line};
-use crate::data::{self, CheckReport, DatasetInfo, Description, FetchReport, FetchRequest, SynthReport};
+use crate::data::{
+    self, CheckReport, DatasetInfo, Description, FetchReport, FetchRequest, Sizes, SynthReport,
+};
 use crate::error::{Error, Result};
 use crate::progress::Reporter;
 
@@ -174,7 +176,13 @@ fn show_info(info: &DatasetInfo) -> Result<()> {
 fn show_description(holds: &Description) -> Result<()> {
     print_line(&format!("fingerprint {}", holds.fingerprint))?;
     let [height, width, channels] = holds.image_shape;
-    print_line(&format!("images {height} x {width}, {channels} channels"))?;
+    let shape = format!("{height} x {width}, {channels} channels");
+    print_line(&match holds.file_sizes {
+        None => format!("images {shape}"),
+        Some(sizes) => {
+            format!("images {}; mean and deviation below are of squares of {shape}", in_words(sizes))
+        }
+    })?;
     print_line("class            train     test")?;
     let counts = holds.train.per_class.iter().zip(&holds.test.per_class);
     for (class, (train, test)) in holds.classes.iter().zip(counts) {
@@ -190,6 +198,17 @@ fn show_description(holds: &Description) -> Result<()> {
         print_line(&format!("{channel:<6} mean {mean:.4}, deviation {deviation:.4}"))?;
     }
     Ok(())
+}
+
+/// Sizes of image files in words.
+fn in_words(Sizes { smallest, median, largest }: Sizes) -> String {
+    let pixels = |[height, width]: [u32; 2]| format!("{height} x {width}");
+    match smallest == largest {
+        true => format!("of {} pixels", pixels(median)),
+        false => {
+            format!("of {} to {} pixels, {} in the middle", pixels(smallest), pixels(largest), pixels(median))
+        }
+    }
 }
 
 fn show_check(report: &CheckReport) -> Result<()> {

@@ -130,9 +130,18 @@ fn on_threads<T: Send>(threads: Option<usize>, work: impl FnOnce() -> T + Send) 
 
 /// Prints a result as one JSON document.
 fn print_json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|error| Error::io("write", "standard output")(error.into()))?;
-    print_line(&text)
+    if !ranks::leads() {
+        return Ok(());
+    }
+    // Not by way of a text, which takes the memory of the result several times.
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
+    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Error::io("write", "standard output")(error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints a line of the result; a closed pipe (`| head`) is not an error.

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::config::DataConfig;
 use super::dataset::{Dataset, Skipped};
 use super::images::{CHANNELS, Images};
-use super::kinds::{self, FileReport, Verification};
+use super::kinds::{self, FileReport, Sizes, Verification};
 use crate::error::Result;
 use crate::progress::Reporter;
 
@@ -40,8 +40,11 @@ pub struct DatasetInfo {
 pub struct Description {
     /// SHA-256 over the SHA-256 of the training files.
     pub fingerprint: String,
-    /// Height, width and channels of an image.
+    /// Height, width and channels of an image, as it is described here.
     pub image_shape: [usize; 3],
+    /// Of image files: how large they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_sizes: Option<Sizes>,
     /// By label; none in a folder without classes.
     pub classes: Vec<String>,
     /// The training images with labels.
@@ -76,7 +79,7 @@ pub struct PartInfo {
 /// [`crate::Error::Io`]. What is wrong with single files is part of the result.
 pub fn info(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Result<DatasetInfo> {
     let config = found(path);
-    let Verification { directory, checked, files, opens, hint } =
+    let Verification { directory, checked, files, opens, sizes, hint } =
         kinds::verify(&config, data_home, reporter)?;
     let ok = files.iter().all(|file| file.problem.is_none());
     let mut info = DatasetInfo {
@@ -94,7 +97,7 @@ pub fn info(path: &Path, data_home: &Path, reporter: &mut dyn Reporter) -> Resul
         let test = if dataset.train.is_empty() { None } else { Some(dataset.open_test()?) };
         info.test_images_in_train = test.as_ref().map(|test| shared(&dataset.pool, test));
         info.name = Some(dataset.name.clone());
-        info.description = Some(describe(dataset, &test.unwrap_or_default()));
+        info.description = Some(describe(dataset, &test.unwrap_or_default(), sizes));
     }
     Ok(info)
 }
@@ -105,11 +108,12 @@ pub(super) fn found(path: &Path) -> DataConfig {
     DataConfig { kind, directory: Some(path.to_path_buf()), ..DataConfig::default() }
 }
 
-fn describe(dataset: Dataset, test: &Images) -> Description {
+fn describe(dataset: Dataset, test: &Images, file_sizes: Option<Sizes>) -> Description {
     let classes = dataset.class_names.len();
     let [mean, deviation] = moments(&dataset.pool);
     Description {
         image_shape: dataset.image_shape(),
+        file_sizes,
         train: part(&dataset.train, classes),
         unlabeled: dataset.unlabeled(),
         test: part(test, classes),

@@ -68,8 +68,10 @@ pub fn archive(bytes: &[u8], scratch: &Path) {
 
 /// An image file; the decoders are called without what keeps their panics from the user.
 pub fn image(bytes: &[u8], _: &Path) {
-    if let Ok(photo) = decode(bytes) {
-        let _ = photo.square(32);
+    for side in [None, Some(1)] {
+        if let Ok(photo) = decode(bytes, side) {
+            let _ = photo.square(32);
+        }
     }
 }
 

@@ -60,8 +60,32 @@ pub struct Verification {
     pub files: Vec<FileReport>,
     /// Whether it can be opened in spite of its damaged files.
     pub opens: bool,
+    /// How large the images are; absent where all have one size by definition.
+    pub sizes: Option<Sizes>,
     /// How to mend a damaged file.
     pub hint: &'static str,
+}
+
+/// Sizes of image files: height and width in pixels, upright.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Sizes {
+    /// Of the fewest pixels.
+    pub smallest: [u32; 2],
+    /// With as many images of more pixels as of fewer.
+    pub median: [u32; 2],
+    /// Of the most pixels.
+    pub largest: [u32; 2],
+}
+
+impl Sizes {
+    /// Of images of these sizes; `None` without any.
+    pub fn of(mut sizes: Vec<[u32; 2]>) -> Option<Self> {
+        sizes.sort_unstable_by_key(|&[height, width]| (u64::from(height) * u64::from(width), height));
+        let [smallest, .., largest] = sizes[..] else {
+            return sizes.first().map(|&one| Self { smallest: one, median: one, largest: one });
+        };
+        Some(Self { smallest, median: sizes[sizes.len() / 2], largest })
+    }
 }
 
 /// What was found out about one file.
@@ -95,7 +119,7 @@ impl Verification {
     /// Of a data set that opens only if all of its files are as they should be.
     pub fn of_records(directory: PathBuf, files: Vec<FileReport>, hint: &'static str) -> Self {
         let opens = files.iter().all(|file| file.problem.is_none());
-        Self { directory, checked: files.len(), files, opens, hint }
+        Self { directory, checked: files.len(), files, opens, sizes: None, hint }
     }
 }
 

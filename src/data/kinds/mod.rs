@@ -22,7 +22,7 @@ pub(crate) use cifar10::{RECORD, TEST_FILE, load_test, unpack};
 #[cfg(test)]
 pub(crate) use cifar10::{RECORD_FILE, TRAIN_FILES, good_archive as unpack_seed};
 pub use folder::{Survey, survey};
-pub use kind::{FileReport, Known, Verification};
+pub use kind::{FileReport, Known, Sizes, Verification};
 pub use records::FileFacts;
 pub use scenes::{SCENES_SEED, SCENES_VERSION, SynthReport, generate};
 

@@ -143,7 +143,7 @@ pub struct Read {
 /// Reads files with all threads; `cut` makes squares of `side` of each.
 pub fn read(files: &[ImageFile], side: usize, cut: impl Fn(Photo) -> Vec<Vec<u8>> + Sync) -> Read {
     let read = |file: &ImageFile| {
-        let mut photo = read_photo(&file.path)?;
+        let mut photo = read_photo(&file.path, Some(side))?;
         let digest = std::mem::take(&mut photo.digest);
         Ok((cut(photo), digest))
     };

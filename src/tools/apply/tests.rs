@@ -7,7 +7,7 @@ use std::path::Path;
 use image::ImageFormat;
 use serde_json::json;
 
-use super::{Applied, Fix, carry_out, undo};
+use super::{Applied, Fix, carry_out, files, list, undo};
 use crate::data::{picture, read_photo, with_orientation};
 use crate::files::sha256;
 
@@ -65,13 +65,13 @@ impl Album {
 fn a_plan_is_carried_out_and_undone_to_the_byte_times_included() {
     let album = Album::new();
     let before = album.state();
-    let shown = NAMES.map(|name| read_photo(&album.path(name)).unwrap());
+    let shown = NAMES.map(|name| read_photo(&album.path(name), None).unwrap());
     let applied = album.carry_out();
     assert_eq!((applied.images.len(), applied.failed.len()), (4, 0), "{:?}", applied.failed);
     let after = album.state();
     for (name, shown) in NAMES.iter().zip(shown) {
         let expected = shown.turned_back(crate::data::Rotation::Quarter);
-        assert!(read_photo(&album.path(name)).unwrap().is_same_picture(&expected), "{name}");
+        assert!(read_photo(&album.path(name), None).unwrap().is_same_picture(&expected), "{name}");
         assert!(after[*name].0 != before[*name].0 && after[*name].1 == before[*name].1, "{name}");
     }
     assert_eq!(after.len(), 5, "one original: the others need none");
@@ -182,4 +182,15 @@ fn a_plan_that_is_none_is_refused_and_a_wrong_line_costs_only_itself() {
     let applied = album.carry_out();
     assert_eq!((applied.images.len(), applied.failed.len()), (0, 3), "{:?}", applied.failed);
     assert!(album.state() == before && !album.path("log.jsonl").exists());
+}
+
+#[test]
+fn a_file_that_goes_away_after_it_was_listed_costs_only_itself() {
+    let album = Album::new();
+    let listing = list(&[album.0.path().to_path_buf()], None).unwrap();
+    fs::remove_file(album.path("b.png")).unwrap();
+    let read = files::read(&listing.files, 8, |photo| vec![photo.square(8)]);
+    assert_eq!((read.images.len(), read.places), (3, vec![0, 2, 3]));
+    assert_eq!(read.failed.len(), 1);
+    assert!(read.failed[0].problem.contains("cannot read") && read.failed[0].problem.contains("b.png"));
 }

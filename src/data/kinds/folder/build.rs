@@ -49,14 +49,16 @@ impl Builder {
         entry: &Entry,
         photo: Result<Decoded<Vec<u8>>, String>,
     ) -> Result<Vec<u8>, Skipped> {
-        let Decoded { photo: square, tag, digest } = photo.map_err(|problem| {
+        let Decoded { photo: square, tag, reduced, digest } = photo.map_err(|problem| {
             let file = Skipped { name: name(&entry.path), problem };
             self.record.skipped.push(file.clone());
             file
         })?;
         self.pixels.update(&square);
         let label = entry.label.map_or("-".to_owned(), |label| label.to_string());
-        self.files.update(format!("{label} {digest}\n"));
+        // Other pixels than the whole image gives: another data set.
+        let reduced = if reduced { " reduced" } else { "" };
+        self.files.update(format!("{label} {digest}{reduced}\n"));
         self.record.tags[tag as usize] += 1;
         self.record.labels.push(entry.label.unwrap_or(0));
         self.record.unlabeled += usize::from(entry.label.is_none());
@@ -82,13 +84,15 @@ impl Builder {
 pub struct Decoded<T> {
     photo: T,
     tag: Tag,
+    reduced: bool,
     digest: String,
 }
 
-/// Decodes files with all threads and hands them on in order, a few at a time; asks in between whether to stop.
+/// Decodes files for squares of `side` pixels, or whole, with all threads and hands them on in order, a few at a time;
+/// asks in between whether to stop.
 pub fn decode_all<T: Send>(
     root: &Path,
-    entries: &[Entry],
+    (entries, side): (&[Entry], Option<usize>),
     reporter: &mut dyn Reporter,
     mut take: impl FnMut(&Entry, Result<Decoded<T>, String>) -> Result<()>,
     convert: impl Fn(Photo) -> T + Sync,
@@ -97,9 +101,9 @@ pub fn decode_all<T: Send>(
     reporter.report(Event::TaskStarted { label: "decode", total, unit: Unit::Images });
     for chunk in entries.chunks(DECODED_AT_ONCE) {
         let decode = |entry: &Entry| {
-            let photo = decode::read(&root.join(&entry.path)).map_err(problem)?;
-            let (tag, digest) = (photo.tag, photo.digest.clone());
-            Ok(Decoded { photo: convert(photo), tag, digest })
+            let photo = decode::read(&root.join(&entry.path), side).map_err(problem)?;
+            let (tag, reduced, digest) = (photo.tag, photo.reduced, photo.digest.clone());
+            Ok(Decoded { photo: convert(photo), tag, reduced, digest })
         };
         let decoded: Vec<_> = chunk.par_iter().map(decode).collect();
         for (entry, photo) in chunk.iter().zip(decoded) {
@@ -128,18 +132,23 @@ fn problem(error: Error) -> String {
     }
 }
 
-/// The files among `entries` that cannot be read.
+/// The files among `entries` that cannot be read, and height and width of the others.
 ///
 /// # Errors
 /// [`Error::Stopped`].
-pub fn check(root: &Path, entries: &[Entry], reporter: &mut dyn Reporter) -> Result<Vec<Skipped>> {
-    let mut broken = Vec::new();
-    let take = |entry: &Entry, photo: Result<Decoded<()>, String>| {
-        if let Err(problem) = photo {
-            broken.push(Skipped { name: name(&entry.path), problem });
+pub fn check(
+    root: &Path,
+    entries: &[Entry],
+    reporter: &mut dyn Reporter,
+) -> Result<(Vec<Skipped>, Vec<[u32; 2]>)> {
+    let (mut broken, mut sizes) = (Vec::new(), Vec::new());
+    let take = |entry: &Entry, photo: Result<Decoded<[u32; 2]>, String>| {
+        match photo {
+            Ok(Decoded { photo: [width, height], .. }) => sizes.push([height, width]),
+            Err(problem) => broken.push(Skipped { name: name(&entry.path), problem }),
         }
         Ok(())
     };
-    decode_all(root, entries, reporter, take, drop)?;
-    Ok(broken)
+    decode_all(root, (entries, None), reporter, take, |photo| photo.size())?;
+    Ok((broken, sizes))
 }

@@ -91,7 +91,7 @@ impl Cache<'_> {
     }
 
     /// The error that a broken file is in strict mode.
-    fn broken(&self, file: &Skipped) -> Error {
+    pub fn broken(&self, file: &Skipped) -> Error {
         Error::data(
             self.root.join(&file.name),
             &file.problem,
@@ -109,8 +109,9 @@ impl Cache<'_> {
                 Err(file) if self.strict => Err(self.broken(&file)),
                 Err(_) => Ok(()),
             };
+            let side = self.image_size;
             let result =
-                decode_all(self.root, entries, reporter, take, |photo| photo.square(self.image_size));
+                decode_all(self.root, (entries, Some(side)), reporter, take, |photo| photo.square(side));
             match result.and_then(|()| builder.finish(self.root)) {
                 Ok(ending) => out.write_all(&ending),
                 Err(error) => {

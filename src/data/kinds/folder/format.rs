@@ -20,7 +20,7 @@ const MAGIC: &[u8; 8] = b"rotnet\0i";
 /// Bytes behind the record.
 const TRAILER: usize = 8 + 32 + MAGIC.len();
 /// Raised whenever the same image files would give other bytes.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// What the file holds.
 pub struct Cached {

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use super::kind::{FileReport, Kind, Verification};
+use super::kind::{FileReport, Kind, Sizes, Verification};
 use crate::data::config::DataConfig;
 use crate::data::dataset::{Dataset, Names, Skipped, TestImages};
 use crate::data::images::Images;
@@ -61,6 +61,9 @@ impl Kind for Folder {
             image_size: config.image_size,
             strict: config.strict,
         };
+        if let (true, Some(file)) = (config.strict, tree.unlisted.first()) {
+            return Err(cache.broken(file));
+        }
         let train = cache.open(Part::Train, &tree.train, reporter)?;
         let test = match tree.test.is_empty() {
             true => None,
@@ -70,8 +73,8 @@ impl Kind for Folder {
             note_split(place, &tree, reporter);
             warn_untested(place, &tree.untested(), reporter);
         }
-        let skipped: Vec<Skipped> =
-            train.skipped.iter().chain(test.iter().flat_map(|part| &part.skipped)).cloned().collect();
+        let unread = train.skipped.iter().chain(test.iter().flat_map(|part| &part.skipped));
+        let skipped: Vec<Skipped> = tree.unlisted.iter().chain(unread).cloned().collect();
         warn_skipped(place, &skipped, reporter);
         warn_uneven(place, &tree, reporter);
         let labeled = train.images.len() - train.unlabeled;
@@ -99,14 +102,17 @@ impl Kind for Folder {
     fn verify(&self, place: &Path, reporter: &mut dyn Reporter) -> Result<Verification> {
         let tree = Tree::read(place, None)?;
         let entries = [tree.train, tree.test].concat();
-        let broken = build::check(place, &entries, reporter)?;
+        let (broken, sizes) = build::check(place, &entries, reporter)?;
+        let opens = broken.len() < entries.len();
+        let checked = entries.len() + tree.unlisted.len();
         let report =
             |Skipped { name, problem }| FileReport { name, facts: None, known: None, problem: Some(problem) };
         Ok(Verification {
             directory: place.to_path_buf(),
-            checked: entries.len(),
-            opens: broken.len() < entries.len(),
-            files: broken.into_iter().map(report).collect(),
+            checked,
+            opens,
+            sizes: Sizes::of(sizes),
+            files: tree.unlisted.into_iter().chain(broken).map(report).collect(),
             hint: "mend or remove the image files that cannot be read; training leaves them out",
         })
     }

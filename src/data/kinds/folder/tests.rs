@@ -227,6 +227,71 @@ fn trees_that_are_not_understood_are_refused_by_the_path() {
     assert!(home.problem().contains("none of its image files can be read"));
 }
 
+#[cfg(unix)]
+#[test]
+fn links_that_lead_nowhere_or_back_and_odd_names_are_left_out_or_in_and_the_rest_is_there() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::symlink;
+    let home = Home::new();
+    home.write_pictures("train/cat", 12);
+    home.write_pictures("train/dog", 12);
+    symlink(home.root().join("train"), home.root().join("train/dog/circle")).unwrap();
+    symlink(home.root(), home.root().join("train/circle")).unwrap();
+    symlink("nowhere", home.root().join("train/cat/lost.png")).unwrap();
+    let odd = home.root().join("train/cat").join(OsStr::from_bytes(b"odd\xff.png"));
+    fs::copy(home.root().join("train/cat/0.png"), odd).unwrap();
+    let mut log = Log::default();
+    let folder = home.open_with(&DataConfig::default(), &mut log).unwrap();
+    assert_eq!(folder.class_names, ["cat", "dog"]);
+    assert_eq!(folder.train.len() + folder.open_test().unwrap().len(), 25);
+    let problems: BTreeSet<String> =
+        folder.skipped.iter().map(|file| format!("{}: {}", file.name, file.problem)).collect();
+    let problems: Vec<String> = problems.into_iter().collect();
+    assert!(problems[0].starts_with("train/cat/lost.png: No such file"), "{problems:?}");
+    assert!(problems[1].starts_with("train/circle: is a link back to "), "{problems:?}");
+    assert!(problems[2].starts_with("train/dog/circle: is a link back to "), "{problems:?}");
+    assert_eq!(problems.len(), 3, "{problems:?}");
+    assert!(log.lines.concat().contains("3 image files cannot be read and are left out"), "{:?}", log.lines);
+    let checked = Folder.verify(&home.root(), &mut Silent).unwrap();
+    assert_eq!((checked.checked, checked.files.len(), checked.opens), (28, 3, true));
+    assert_eq!(checked.sizes.map(|sizes| [sizes.smallest, sizes.largest]), Some([[50, 40], [50, 51]]));
+    let strict = DataConfig { strict: true, ..DataConfig::default() };
+    let refused = home.open_with(&strict, &mut Log::default()).err().unwrap().to_string();
+    assert!(refused.contains("mend or remove the file") || refused.contains("train/"), "{refused}");
+}
+
+#[test]
+fn a_file_that_goes_away_after_it_was_listed_costs_only_itself() {
+    let home = Home::new();
+    home.write_pictures("a", 5);
+    /// Removes a file when decoding begins, after the folder was listed.
+    struct Thief(PathBuf);
+    impl Reporter for Thief {
+        fn report(&mut self, event: Event<'_>) {
+            if let Event::TaskStarted { .. } = event {
+                let _ = fs::remove_file(&self.0);
+            }
+        }
+    }
+    let folder = home.open_with(&DataConfig::default(), &mut Thief(home.root().join("a/3.png"))).unwrap();
+    assert_eq!((folder.pool.len(), folder.skipped.len()), (4, 1));
+    assert_eq!(folder.skipped[0].name, "a/3.png");
+}
+
+#[test]
+fn large_jpegs_are_decoded_at_a_quarter_and_change_the_fingerprint() {
+    let home = Home::new();
+    home.write("a.jpg", &picture(520, 700, ImageFormat::Jpeg));
+    let size = |image_size| DataConfig { image_size, ..DataConfig::default() };
+    let [small, large] = [32, 33].map(|side| home.open_with(&size(side), &mut Silent).unwrap());
+    assert!(small.fingerprint != large.fingerprint);
+    assert!(small.pool.image(0)[0] > 200 && small.pool.image(0)[2] < 60);
+    home.write("a.jpg", &picture(511, 700, ImageFormat::Jpeg));
+    let [small, large] = [32, 33].map(|side| home.open_with(&size(side), &mut Silent).unwrap());
+    assert!(small.fingerprint == large.fingerprint);
+}
+
 #[test]
 fn the_cache_is_used_until_a_file_changes_and_an_older_one_goes() {
     let home = Home::new();

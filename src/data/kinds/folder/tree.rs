@@ -14,6 +14,7 @@ use std::time::UNIX_EPOCH;
 use walkdir::WalkDir;
 
 use super::listed::{self, Labels, name_classes};
+use crate::data::dataset::Skipped;
 use crate::data::decode::is_image;
 use crate::error::{Error, Result};
 use crate::files::sha256;
@@ -50,12 +51,14 @@ pub struct Tree {
     pub test: Vec<Entry>,
     /// Whether the test images were held out from `train`.
     pub split: bool,
+    /// What could not be listed: links that lead nowhere or back, folders that may not be read, files that went away.
+    pub unlisted: Vec<Skipped>,
 }
 
 /// Whether a folder holds image files at any depth, or one of the folders that should.
 pub fn has_images(root: &Path) -> bool {
     let named = ["train", "unlabeled"].iter().any(|name| root.join(name).is_dir());
-    named || walk(root).any(|entry| entry.is_ok_and(|entry| is_image(entry.path())))
+    named || walk(root, "", usize::MAX).any(|entry| entry.is_ok_and(|entry| is_image(entry.path())))
 }
 
 impl Tree {
@@ -96,7 +99,8 @@ impl Tree {
     /// The images of a folder, with the classes of a table.
     fn listed(root: &Path, labels: &Labels) -> Result<Self> {
         let classes = labels.classes();
-        let mut all = images(root, "")?;
+        let mut unlisted = Vec::new();
+        let mut all = images(root, "", &mut unlisted)?;
         labels.refuse_absent(all.iter().map(|entry| entry.path.as_path()))?;
         for entry in &mut all {
             let place = labels
@@ -105,7 +109,7 @@ impl Tree {
             entry.label = place.map(|label| label as u16);
         }
         let (labeled, unlabeled): (Vec<_>, Vec<_>) = all.into_iter().partition(|entry| entry.label.is_some());
-        let mut tree = Self { classes, train: labeled, labeled: 0, test: Vec::new(), split: false };
+        let mut tree = Self { classes, train: labeled, labeled: 0, test: Vec::new(), split: false, unlisted };
         tree.hold_out(0);
         tree.refuse_untrained_classes(root)?;
         tree.labeled = tree.train.len();
@@ -115,8 +119,15 @@ impl Tree {
 
     /// The images of a folder, with the classes that their folders say.
     fn in_folders(root: &Path, [train, test, unlabeled]: [&Path; 3]) -> Result<Self> {
-        let classes = if train.is_dir() { classes(train)? } else { Vec::new() };
-        let mut tree = Self { classes, train: Vec::new(), labeled: 0, test: Vec::new(), split: false };
+        let classes = if train.is_dir() { classes(root)? } else { Vec::new() };
+        let mut tree = Self {
+            classes,
+            train: Vec::new(),
+            labeled: 0,
+            test: Vec::new(),
+            split: false,
+            unlisted: Vec::new(),
+        };
         if train.is_dir() {
             tree.train = tree.labeled(root, "train")?;
             tree.refuse_empty_classes(train)?;
@@ -130,16 +141,17 @@ impl Tree {
             tree.labeled = tree.train.len();
         }
         if unlabeled.is_dir() {
-            tree.train.extend(images(root, "unlabeled")?);
+            let found = images(root, "unlabeled", &mut tree.unlisted)?;
+            tree.train.extend(found);
         } else if !train.is_dir() {
-            tree.train = images(root, "")?;
+            tree.train = images(root, "", &mut tree.unlisted)?;
         }
         Ok(tree)
     }
 
     /// The images below `part`, which must lie in folders of known classes.
-    fn labeled(&self, root: &Path, part: &str) -> Result<Vec<Entry>> {
-        let mut entries = images(root, part)?;
+    fn labeled(&mut self, root: &Path, part: &str) -> Result<Vec<Entry>> {
+        let mut entries = images(root, part, &mut self.unlisted)?;
         for entry in &mut entries {
             let refuse = |problem: String| Error::data(root.join(&entry.path), problem, HINT);
             let mut parts = entry.path.components().skip(1);
@@ -213,11 +225,16 @@ pub(super) fn is_held_out(path: &Path, above: usize) -> bool {
 }
 
 /// Names of the folders in `train`, sorted.
-fn classes(train: &Path) -> Result<Vec<String>> {
+fn classes(root: &Path) -> Result<Vec<String>> {
     let mut classes = Vec::new();
-    for entry in walk_to(train, 1) {
-        let entry = entry.map_err(|error| unreadable(train, error))?;
-        if entry.file_type().is_dir() && entry.depth() == 1 {
+    for entry in walk(root, "train", 2) {
+        let entry = match entry {
+            Ok(entry) => entry,
+            // `images` says so.
+            Err(error) if error.depth() > 0 => continue,
+            Err(error) => return Err(unreadable(root, error)),
+        };
+        if entry.file_type().is_dir() && entry.depth() == 2 {
             classes.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
@@ -225,15 +242,27 @@ fn classes(train: &Path) -> Result<Vec<String>> {
     Ok(classes)
 }
 
-/// All images in a part of the folder, in the order of the SHA-256 of their paths.
-fn images(root: &Path, part: &str) -> Result<Vec<Entry>> {
+/// All images in a part of the folder, in the order of the SHA-256 of their paths. What cannot be listed below it costs
+/// only itself.
+fn images(root: &Path, part: &str, unlisted: &mut Vec<Skipped>) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
-    for entry in walk(&root.join(part)) {
-        let entry = entry.map_err(|error| unreadable(root, error))?;
-        if !entry.file_type().is_file() || !is_image(entry.path()) {
-            continue;
-        }
-        let facts = entry.metadata().map_err(|error| unreadable(root, error))?;
+    let inside = root.join(part);
+    for entry in walk(root, part, usize::MAX) {
+        let listed = entry.and_then(|entry| match entry.file_type().is_file() && is_image(entry.path()) {
+            true => entry.metadata().map(|facts| Some((entry, facts))),
+            false => Ok(None),
+        });
+        let (entry, facts) = match listed {
+            Ok(Some(listed)) => listed,
+            Ok(None) => continue,
+            Err(error) if error.depth() == 0 => return Err(unreadable(root, error)),
+            Err(error) => {
+                if error.path().is_some_and(|path| path.starts_with(&inside)) {
+                    unlisted.push(skipped(root, &error));
+                }
+                continue;
+            }
+        };
         let modified = facts.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let path = entry.path().strip_prefix(root).unwrap_or(entry.path()).to_path_buf();
         let modified = modified.map_or(0, |time| time.as_nanos());
@@ -249,17 +278,32 @@ pub fn name(path: &Path) -> String {
     parts.join("/")
 }
 
-fn walk(root: &Path) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> {
-    walk_to(root, usize::MAX)
+/// What lies in a part of the folder, or in all of it without a name. It is walked from the top, so that a link to the
+/// top is known as one that leads back.
+fn walk(
+    root: &Path,
+    part: &str,
+    depth: usize,
+) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> + use<> {
+    let part = part.to_owned();
+    let hidden = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+    WalkDir::new(root).max_depth(depth).follow_links(true).into_iter().filter_entry(move |entry| match entry
+        .depth()
+    {
+        0 => true,
+        1 if !part.is_empty() => entry.file_name() == part.as_str(),
+        _ => !hidden(entry),
+    })
 }
 
-fn walk_to(root: &Path, depth: usize) -> impl Iterator<Item = walkdir::Result<walkdir::DirEntry>> {
-    let hidden = |entry: &walkdir::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
-    WalkDir::new(root)
-        .max_depth(depth)
-        .follow_links(true)
-        .into_iter()
-        .filter_entry(move |entry| entry.depth() == 0 || !hidden(entry))
+fn skipped(root: &Path, error: &walkdir::Error) -> Skipped {
+    let path = error.path().unwrap_or(root);
+    let problem = match (error.loop_ancestor(), error.io_error()) {
+        (Some(above), _) => format!("is a link back to {}, in which it lies", above.display()),
+        (None, Some(error)) => error.to_string(),
+        (None, None) => error.to_string(),
+    };
+    Skipped { name: name(path.strip_prefix(root).unwrap_or(path)), problem }
 }
 
 fn unreadable(root: &Path, error: walkdir::Error) -> Error {

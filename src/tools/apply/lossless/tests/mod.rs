@@ -84,7 +84,7 @@ impl Exif {
 
 /// The pixels as a program shows them that honours the tag.
 fn shown(bytes: &[u8]) -> DynamicImage {
-    decode(bytes).unwrap().into_image()
+    decode(bytes, None).unwrap().into_image()
 }
 
 /// Turns a file and looks at its picture; gives the new bytes.
