@@ -82,8 +82,8 @@ pub struct OrientArguments {
 /// What is looked at; a plan and a log name their files themselves.
 #[derive(Args, Debug)]
 pub struct LookArguments {
-    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth; a run directory in front of
-    /// them is asked instead of the network for photographs that comes with the program
+    /// Image files (PNG, JPEG, WebP, BMP, GIF), or folders that contain some at any depth. A run directory in front of
+    /// them: use its network, not the one for photographs that comes with the program
     #[arg(
         value_name = "[RUN] IMAGE",
         required_unless_present_any = ["apply", "undo"],

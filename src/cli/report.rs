@@ -13,9 +13,9 @@ use crate::tools::report::{self, Request};
 /// Options of `report`.
 #[derive(Args, Debug)]
 #[command(after_help = "\
-One file that needs no network; each drawing can be saved from it as SVG, the data of each figure as CSV. A run that is \
-unfinished or still going is shown as far as it has come; of a sweep, accuracy over what it varies is drawn. Nothing is \
-trained, and no number on the page is chosen on the test set.
+The page is one file and works offline. Each drawing can be saved as SVG, the data of each figure as CSV. An unfinished run \
+is shown as far as it has come. Of a sweep, the page shows accuracy over what was varied. Nothing is trained, and no number \
+on the page is chosen on the test set.
 
 Examples:
   rotnet report runs/quickstart --open

@@ -69,16 +69,16 @@ fn beside(facts: &Facts, test: &Evaluation) -> Markup {
     let ends = ["lower end of the interval", "upper end of the interval"];
     let rows = Rows { title, names, value, detail: "", ends, mark: Mark::Bar, rows, gap: None };
     let caption = html! {
-        "Share of the " (test.samples) " test images that are classified rightly, with 95 % intervals over these images. "
-        "Chance is to answer the most frequent class always. "
+        "The share of the " (test.samples) " test images that are classified correctly, with 95 % intervals. 'Chance' always "
+        "answers the most frequent class. "
         @match comparison {
-            Some(_) => "The others see the same labels: what the run has over the untrained encoder is what it learned from \
-                        rotations; what it has over one trained from scratch is what labels alone would not have taught it.",
+            Some(_) => "All of them were shown the same labels. The lead over the untrained encoder comes from learning \
+                        rotations. The lead over the encoder trained from scratch is what these labels alone cannot teach.",
             None => {
-                "How much of it is owed to pretraining is not known yet: "
+                "How much of this comes from pretraining is not known yet: "
                 code { "rotnet evaluate " (quoted(facts.run.root().as_os_str())) }
                 @if facts.evaluation.is_some() {
-                    " found no comparison with as many labels as here (" code { "evaluate.labels_per_class" } ")."
+                    " made no comparison with this number of labels (" code { "evaluate.labels_per_class" } ")."
                 } @else {
                     " trains the same classifier on the untrained encoder and from scratch, and this figure then shows both."
                 }

@@ -89,8 +89,8 @@ pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
     let counts = Counts { counts: &test.confusion, classes };
     let caption = match test.confusion.len() <= MOST_NAMED {
         true => html! {
-            "Of the test images of a class (row), the share that got each answer (column), in percent; the diagonal is "
-            "right. Most frequent: "
+            "Each row is a class, each column an answer: what percentage of the test images of the class got that answer. "
+            "The diagonal is correct. Most frequent mistakes: "
             @for (place, (truth, answer, count, _)) in counts.pairs(3).iter().enumerate() {
                 @if place > 0 { ", " }
                 (truth) " taken for " (answer) " (" (count) "×)"
@@ -98,8 +98,8 @@ pub(super) fn confusion(test: &Evaluation, classes: &[String]) -> Markup {
             "."
         },
         false => html! {
-            "The " (PAIRS) " most frequent mistakes on the test images: a class, what its images were taken for, the share of "
-            "its images, and how many these are."
+            "The " (PAIRS) " most frequent mistakes on the test images: the true class, the answer, what share of the class got it, "
+            "and how many images that is."
         },
     };
     let axes = "rows: true class, columns: answer; % of the row";
@@ -126,7 +126,7 @@ pub(super) fn accuracies(test: &Evaluation, classes: &[String]) -> Markup {
     let rows = Rows { title, names, value, detail: "images", ends: ["", ""], mark: Mark::Bar, rows, gap };
     let chance = 1.0 / all.max(1) as f64;
     let caption = html! {
-        "Share of the test images of each class that the classifier got right, the hardest class first. Guessing gets "
+        "The share of each class's test images that the classifier got right, hardest class first. Guessing scores "
         (percent(chance)) "."
     };
     drawn(title, &rows.drawing(), &rows.sheet(), caption)
@@ -137,12 +137,12 @@ pub(super) fn neighbours(found: &NearestImages, classes: &[String]) -> Markup {
     let counts = Counts { counts: &found.by_class, classes };
     let axes = "rows: class, columns: class of its neighbours; % of the row";
     let caption = html! {
-        "Of the images nearest to those of a class, the share that is of each class. "
+        "For the images of each class (row): to which classes (columns) their nearest neighbours belong. "
         @if found.by_class.len() <= MOST_NAMED {
-            "A strong diagonal is a class that the encoder tells apart without having seen a label; what is bright beside it "
-            "looks alike to it."
+            "Where the diagonal is strong, the encoder tells the class from others without having seen a label. Bright cells "
+            "off the diagonal are classes that look alike to it."
         } @else {
-            "Listed are the pairs of classes that the encoder, which has seen no label, mixes most."
+            "These are the pairs of classes that look most alike to the encoder, which has seen no label."
         }
     };
     counts.figure("Classes of neighbours", axes, ["class", "class of neighbours"], "near", caption)

@@ -34,8 +34,8 @@ const LOSS: Quantity = Quantity {
     from_zero: false,
     parts: [("training", |epoch| Some(epoch.loss)), ("validation", |epoch| epoch.validation_loss)],
     captions: [
-        "It should fall and level off; a jump is a learning rate too high.",
-        "Dashed below solid is no error: validation is measured at the end of the epoch, on images as they are.",
+        "It should fall and level off. If it jumps, the learning rate is too high.",
+        "The dashed line may lie below the solid one: validation is measured after the epoch, on images without augmentation.",
     ],
 };
 const ACCURACY: Quantity = Quantity {
@@ -45,13 +45,13 @@ const ACCURACY: Quantity = Quantity {
     from_zero: false,
     parts: [("training", |epoch| Some(epoch.accuracy)), ("validation", |epoch| epoch.validation_accuracy)],
     captions: [
-        "A curve that still rises at its end asks for more epochs.",
-        "The gap between solid and dashed is what does not carry over to images that were not trained on.",
+        "If the curve still rises at its end, more epochs will help.",
+        "The gap between the lines is what the network learned about its training images only.",
     ],
 };
 /// What to see in the probes of pretraining.
-const READ: &str = "Classes read from the features on validation images, by ridge regression and by the nearest training \
-                    images: what pretraining is for. It may level off or fall while rotations are still learned.";
+const READ: &str = "How well classes of validation images can be read from the features, by ridge regression and by the nearest \
+                    training images. This is what pretraining is for. It may level off or fall while rotation accuracy rises.";
 const FEATURES: Quantity = Quantity {
     name: "features",
     axis: "accuracy",
@@ -70,7 +70,7 @@ const RATE: Quantity = Quantity {
     from_zero: true,
     // Files that are older than schedules say 0.
     parts: [("training", |epoch| Some(epoch.learning_rate).filter(|rate| *rate > 0.0)), NONE],
-    captions: ["As the schedule set it. Compare with the loss: where the rate falls, the loss should fall once more.";
+    captions: ["As set by the schedule. Where the rate falls, the loss should fall once more.";
         2],
 };
 const SPEED: Quantity = Quantity {

@@ -101,9 +101,8 @@ fn mistakes(run: &Shown, classes: &[String]) -> Markup {
         }
     };
     let caption = html! {
-        "The test images on which the classifier was most sure and wrong: its answer, what the image is, and its "
-        "confidence. Look for labels that are arguable, and for what the answer has in common with the image: "
-        "background, colour, pose."
+        "The mistakes on test images of which the classifier was surest: its answer, the true class, and how sure it "
+        "was. Look for labels that are arguable, and for what image and answer have in common: background, colour, pose."
     };
     let titles = ["test image", "true class", "answer"].map(str::to_owned);
     let mut data = Sheet::new(titles.into_iter().chain([share("confidence")]));
@@ -131,10 +130,10 @@ fn nearest(neighbours: &NearestImages, source: &str, classes: &[String]) -> Mark
     };
     let count = neighbours.rows.first().map_or(0, |row| row.len().saturating_sub(1));
     let caption = html! {
-        "Images of different classes (framed), and the " (count) " images whose features point the most alike (cosine of "
-        (neighbours.width) " standardised features), out of " (neighbours.pool) " " (source) "; faded ones are of another class. "
-        "Of the nearest " (count) " of " (neighbours.queries) " images, " strong { (percent(neighbours.same_class)) }
-        " are of the same class, which the encoder was never told; by chance it would be " (percent(neighbours.chance)) "."
+        "Each row starts with an image (framed), followed by the " (count) " of " (neighbours.pool) " " (source) " with the most "
+        "similar features (cosine of " (neighbours.width) " standardised features). Faded ones are of another class. "
+        "Over " (neighbours.queries) " images, " strong { (percent(neighbours.same_class)) } " of the nearest " (count)
+        " are of the same class; by chance it would be " (percent(neighbours.chance)) ". The encoder was never told a class."
     };
     let mut data = Sheet::new(["image", "place (0: the image itself)", "class"]);
     for (image, row) in neighbours.rows.iter().enumerate() {
@@ -154,8 +153,8 @@ fn filters(filters: &[String]) -> Markup {
         }
     };
     let caption = html! {
-        "The " (filters.len()) " filters of the first convolution, each scaled to its largest weight; grey is zero. Edges "
-        "and pairs of opposite colours are what a trained layer looks for; noise without any order is what it starts from."
+        "The " (filters.len()) " filters of the first convolution, each scaled to its largest weight; grey is zero. A "
+        "trained layer shows edges and pairs of opposite colours. Before training it is noise."
     };
     bare("First layer", body, caption)
 }

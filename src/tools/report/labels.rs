@@ -45,9 +45,9 @@ fn verdict_curve(verdict: &Verdict) -> Markup {
         }
     }
     let caption = html! {
-        "Accuracy of a classifier by the number of labels that it was shown, on this encoder and on those it is compared "
-        "with; bars are 95 % intervals over the test images. Where the upper line leaves the lower one, pretraining is "
-        "worth its time; where they meet, labels have caught up. " (verdict.protocol)
+        "Accuracy of a classifier by the number of labels that it was shown, on this encoder and on the baselines. Bars are "
+        "95 % intervals over the test images. Where the lines are apart, pretraining is worth its time. Where they meet, "
+        "labels have caught up. " (verdict.protocol)
     };
     curve(&series, "encoder", ["lower end of the interval", "upper end of the interval"], caption)
 }
@@ -101,9 +101,9 @@ fn label_curve(groups: &Groups) -> Markup {
         curves.push(series);
     }
     let caption = html! {
-        "Test accuracy by the number of labels shown to the classifier; a point is the mean of the runs that differ in seed "
-        "or label draw alone, its bar goes from the worst to the best of them. A curve that stays flat to the left needs few "
-        "labels."
+        "Test accuracy by the number of labels shown to the classifier. A point is the mean of runs that differ only in seed "
+        "or label draw; its bar reaches from the worst to the best of them. A curve that is already high on the left needs "
+        "few labels."
     };
     curve(&curves, "settings", ["worst", "best"], caption)
 }
@@ -142,8 +142,8 @@ fn means(groups: &Groups) -> Markup {
         } }
     };
     let caption = html! {
-        "Test accuracy of the runs with the same settings; they differ in seed or label draw alone. Settings whose ranges "
-        "overlap are not told apart by these runs."
+        "Test accuracy of runs with the same settings, which differ only in seed or label draw. Where the ranges of two "
+        "settings overlap, these runs do not tell which is better."
     };
     figure("Means", body, &data, caption)
 }
@@ -222,7 +222,7 @@ fn matrix(probes: &[ProbeResult], protocol: &str) -> Markup {
     };
     let caption = html! {
         "Test accuracy (with its 95 % interval) of simple heads on the features of each layer. The best layer is rarely the "
-        "last one: that one knows about rotation. " (protocol)
+        "last one, which is specialised in rotation. " (protocol)
     };
     let titles = ["test accuracy", "lower end of the interval", "upper end of the interval"].map(share);
     let mut data = Sheet::new(["layer", "features", "head"].map(str::to_owned).into_iter().chain(titles));

@@ -106,8 +106,8 @@ pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFi
     }
     if !pictures {
         notes.push(format!(
-            "With more than {WITH_PICTURES} runs, pictures and tables of single runs are left out; name fewer runs to \
-             see them."
+            "With more than {WITH_PICTURES} runs there are no pictures or tables of single runs; name fewer runs to see \
+             them."
         ));
     }
     let html = page::page(&runs, &notes);

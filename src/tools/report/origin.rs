@@ -54,8 +54,8 @@ pub(super) fn section(records: &[&RunRecord]) -> Markup {
                     }
                 }
                 p.caption {
-                    "The same command with the same program and data (the fingerprint is a SHA-256 of its files) gives the "
-                    "same numbers again, times aside."
+                    "The same command, with the same version of the program and the same data, gives the same numbers "
+                    "again, except for times. The fingerprint is a SHA-256 of the data."
                 }
             }
         }

@@ -66,8 +66,8 @@ fn frame(title: &str, heading: Markup, main: Markup, remark: &str) -> String {
                 header { (heading) }
                 main { (main) }
                 footer {
-                    "Made by rotnet " (env!("CARGO_PKG_VERSION")) "; this file needs no network, and neither do the files "
-                    "that it can be saved as. " (remark)
+                    "Made by rotnet " (env!("CARGO_PKG_VERSION")) ". This page and the files saved from it work "
+                    "offline. " (remark)
                 }
             }
         }

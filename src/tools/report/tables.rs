@@ -67,12 +67,12 @@ fn protocol(facts: &Facts) -> Markup {
             }
         } }
         p.caption {
-            "Intervals say how far a number could be off with other images of the same kind (Wilson), not with another "
-            "seed. "
+            "Intervals (Wilson) show how much a number could change with other test images of the same kind. They do not "
+            "cover other seeds. "
             @match opened {
                 Some(0) | None => "The test set has not been used for a number of this run.",
                 Some(1) => "The test set was used once for a number of this run, after all choices.",
-                Some(count) => { "The test set was used " strong { (count) } " times for numbers of this run: the more often, the less a choice between them is worth." }
+                Some(count) => { "The test set was used " strong { (count) } " times for numbers of this run. The more often it is used, the less a choice by these numbers is worth." }
             }
         }
         @if !purposes.is_empty() {

@@ -58,8 +58,8 @@ fn plot(summary: &SweepSummary) -> Markup {
     };
     let missing = summary.groups.iter().filter(|group| (measure.of)(group).is_none()).count();
     let caption = html! {
-        "Mean " (measure.name) " over seeds and draws of labels; bars are one standard deviation to both sides. Settings "
-        "whose bars overlap are not told apart by these runs."
+        "Mean " (measure.name) " over seeds and draws of labels. Bars reach one standard deviation up and down. Where the "
+        "bars of two settings overlap, these runs do not tell which is better."
         @if measure.name != "test accuracy" { " The test set is closed, or open for some of the settings only." }
         @if missing > 0 { " " (missing) " of the settings have no result and are left out." }
     };
@@ -203,8 +203,8 @@ fn table(summary: &SweepSummary) -> Markup {
         } }
     };
     let caption = html! {
-        "Mean ± standard deviation. The single runs are in " code { "sweep.csv" } " and " code { "summary.json" } " of the sweep; "
-        code { "rotnet report" } " with the directory of one of them shows it with its pictures."
+        "Mean ± standard deviation. Single runs are in " code { "sweep.csv" } " and " code { "summary.json" } " of the sweep. "
+        code { "rotnet report RUN" } " shows one of them with pictures."
     };
     figure("All settings", body, &data, caption)
 }
