@@ -70,8 +70,7 @@ const RATE: Quantity = Quantity {
     from_zero: true,
     // Files that are older than schedules say 0.
     parts: [("training", |epoch| Some(epoch.learning_rate).filter(|rate| *rate > 0.0)), NONE],
-    captions: ["As set by the schedule. Where the rate falls, the loss should fall once more.";
-        2],
+    captions: ["As set by the schedule. Where the rate falls, the loss should fall once more."; 2],
 };
 const SPEED: Quantity = Quantity {
     name: "speed",

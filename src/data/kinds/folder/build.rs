@@ -92,7 +92,8 @@ pub struct Decoded<T> {
 /// asks in between whether to stop.
 pub fn decode_all<T: Send>(
     root: &Path,
-    (entries, side): (&[Entry], Option<usize>),
+    entries: &[Entry],
+    side: Option<usize>,
     reporter: &mut dyn Reporter,
     mut take: impl FnMut(&Entry, Result<Decoded<T>, String>) -> Result<()>,
     convert: impl Fn(Photo) -> T + Sync,
@@ -149,6 +150,6 @@ pub fn check(
         }
         Ok(())
     };
-    decode_all(root, (entries, None), reporter, take, |photo| photo.size())?;
+    decode_all(root, entries, None, reporter, take, |photo| photo.size())?;
     Ok((broken, sizes))
 }

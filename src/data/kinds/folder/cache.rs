@@ -111,7 +111,7 @@ impl Cache<'_> {
             };
             let side = self.image_size;
             let result =
-                decode_all(self.root, (entries, Some(side)), reporter, take, |photo| photo.square(side));
+                decode_all(self.root, entries, Some(side), reporter, take, |photo| photo.square(side));
             match result.and_then(|()| builder.finish(self.root)) {
                 Ok(ending) => out.write_all(&ending),
                 Err(error) => {
