@@ -192,6 +192,6 @@ mod tests {
         let facts = facts(Some(8));
         let test = facts.test().unwrap();
         assert_eq!(untrained(&facts), None);
-        assert!(beside(&facts, test).into_string().contains("no comparison with as many labels"));
+        assert!(beside(&facts, test).into_string().contains("no comparison with this number of labels"));
     }
 }
