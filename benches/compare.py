@@ -145,11 +145,12 @@ def table(name, rounds):
 
 def use(arguments):
     """Rows of `orient` and `predict` on photographs, by name; in each a round after the other."""
-    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "photographs.py")
+    here = os.path.dirname(os.path.abspath(__file__))
+    program, photos = os.path.join(here, "photographs.py"), os.path.join(here, "..", "models", "photos")
     with tempfile.TemporaryDirectory() as scratch:
         large = os.path.join(scratch, "large")
         run([arguments.python, program, "enlarge", arguments.photographs, large, str(arguments.large)])
-        works = {"orient": (["orient"], ["--from", "photos"], "rotation")}
+        works = {"orient": (["orient"], [scratch, "--checkpoint", photos], "rotation")}
         if arguments.classifier:
             works["predict"] = (["predict", arguments.classifier], [arguments.classifier], "classifier")
         networks = {work: export(arguments, os.path.join(scratch, work), *source)
@@ -172,9 +173,6 @@ def use(arguments):
 
 def export(arguments, folder, source, what):
     """The network of a command in PyTorch's form."""
-    if source[0] == "--from":
-        checkpoint = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "models", "photos")
-        source = [folder, "--checkpoint", checkpoint]
     run([arguments.rotnet, "export", *source, "--what", what, "--out", folder, "--quiet"])
     return os.path.join(folder, f"{what}.safetensors")
 

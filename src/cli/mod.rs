@@ -136,20 +136,20 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     // Not by way of a text, which takes the memory of the result several times.
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = serde_json::to_writer_pretty(&mut out, value).map_err(io::Error::from);
-    match written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Error::io("write", "standard output")(error))
-        }
-        _ => Ok(()),
-    }
+    printed(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
-/// Prints a line of the result; a closed pipe (`| head`) is not an error.
+/// Prints a line of the result.
 fn print_line(text: &str) -> Result<()> {
     if !ranks::leads() {
         return Ok(());
     }
-    match writeln!(io::stdout(), "{text}") {
+    printed(writeln!(io::stdout(), "{text}"))
+}
+
+/// A closed pipe (`| head`) is not an error.
+fn printed(written: io::Result<()>) -> Result<()> {
+    match written {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Error::io("write", "standard output")(error))
         }

@@ -159,11 +159,7 @@ pub(super) fn later_context(
     place: impl FnOnce(&RunDirectory) -> StageDirectory,
     more: impl FnOnce(&dyn Fn() -> Option<FinetuneMode>) -> Vec<&'static str>,
 ) -> Result<Context> {
-    let run = run_directory(arguments)?;
-    if leads() {
-        run.settle();
-    }
-    barrier(&*world());
+    let run = settled(arguments)?;
     let mut overrides = arguments.settings.overrides()?;
     let path = arguments.settings.config.clone();
     let path = path.or_else(|| config_to_resume(arguments, &place(&run))).or_else(|| run.latest_config());
@@ -174,6 +170,16 @@ pub(super) fn later_context(
     let more = more(&mode);
     more.into_iter().try_for_each(|assignment| overrides.parse(assignment))?;
     context(arguments, arguments.settings.load(path.as_deref(), overrides)?)
+}
+
+/// The run's directory, as no command that was cut short left it.
+fn settled(arguments: &RunArguments) -> Result<RunDirectory> {
+    let run = run_directory(arguments)?;
+    if leads() {
+        run.settle();
+    }
+    barrier(&*world());
+    Ok(run)
 }
 
 /// The config of the stage in `place`, if the arguments resume it.
@@ -189,8 +195,8 @@ fn planned(
 ) -> Result<Option<Context>> {
     plan::check(arguments)?;
     let PretrainArguments { run, budget, dry_run } = arguments;
-    let recorded = config_to_resume(run, &run_directory(run)?.files(Stage::Pretrain));
-    let path = run.settings.config.clone().or(recorded).or_else(|| source.map(config_of));
+    let recorded = config_to_resume(run, &settled(run)?.files(Stage::Pretrain));
+    let path = run.settings.config.clone().or_else(|| recorded.clone()).or_else(|| source.map(config_of));
     let config = match path.as_deref() {
         None => resolve(&run.settings)?,
         path => run.settings.load(path, run.settings.overrides()?)?,
@@ -204,7 +210,7 @@ fn planned(
         return Ok(None);
     }
     if let Some(budget) = budget {
-        context.config.pretrain = match begun(&context)? {
+        context.config.pretrain = match recorded.as_deref().map(of_budget).transpose()?.flatten() {
             Some(begun) => {
                 PretrainConfig { steps: begun.steps, epochs: begun.epochs, ..context.config.pretrain }
             }
@@ -214,13 +220,9 @@ fn planned(
     Ok(Some(context))
 }
 
-/// The config of the run to resume, if its steps came from a budget.
-fn begun(context: &Context) -> Result<Option<PretrainConfig>> {
-    let path = context.run.files(Stage::Pretrain).to_resume().config();
-    if context.existing != Existing::Resume || !path.exists() {
-        return Ok(None);
-    }
-    let config = config::load(&path, &Overrides::default())?;
+/// The pretraining of a run's config, if its steps came from a budget.
+fn of_budget(recorded: &Path) -> Result<Option<PretrainConfig>> {
+    let config = config::load(recorded, &Overrides::default())?;
     Ok(Some(config.pretrain).filter(|pretrain| pretrain.steps.is_some()))
 }
 

@@ -131,9 +131,9 @@ pub fn decode(bytes: &[u8], side: Option<usize>) -> Result<Photo, String> {
     }
     let exif = decoder.exif_metadata().ok().flatten();
     let tagged = exif.and_then(|chunk| Orientation::from_exif_chunk(&chunk));
-    let small = match side.filter(|&side| is_jpeg && reduced::suffices([width, height], side)) {
-        Some(_) => reduced::decode(bytes, [width, height])?,
-        None => None,
+    let small = match side.is_some_and(|side| is_jpeg && reduced::suffices([width, height], side)) {
+        true => reduced::decode(bytes, [width, height])?,
+        false => None,
     };
     let reduced = small.is_some();
     let mut image = match small {
