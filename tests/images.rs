@@ -409,6 +409,9 @@ fn every_kind_of_image_is_predicted_and_a_broken_one_is_one_line() {
     assert_eq!(table.lines().nth(1).unwrap().split(',').count(), 8);
     folder.refuse("predict a nowhere.png", 1, &["nowhere.png"]);
     folder.refuse("predict b nowhere.png", 1, &["b", "is not a run"]);
+    // As where `finetune` was stopped.
+    fs::remove_file(folder.path("a/finetune/summary.json")).unwrap();
+    folder.refuse("predict a files/odd.jpg", 1, &["this classifier is not finished", "--resume"]);
 }
 
 #[test]

@@ -34,6 +34,12 @@ const NIN: &str = "run --data data --seed 3 --quiet --set data.kind=cifar10 --se
 /// What is added: gradients over several views of an image are not those of shares of a batch, so each process makes all steps.
 const VIEWS: &str = " --set extract.views=4+flip --set pretrain.epochs=1";
 
+/// Several networks, with labels that the first process gives in between.
+const TAUGHT: &str = " --set pretrain.epochs=1 --set finetune.mode=joint --set finetune.batch_size=4 \
+                      --set finetune.joint.unlabeled=2 --set data.labels_per_class=2 \
+                      --set finetune.self_training.rounds=[1,2] --set finetune.self_training.steps=4 \
+                      --set finetune.self_training.neighbours=3 --set finetune.self_training.joining=2";
+
 /// A command of so many processes, for any MPI; `None` where there is none.
 fn mpirun(program: &[&str], processes: usize) -> Option<Command> {
     let mut command = Command::new("mpirun");
@@ -104,6 +110,37 @@ fn any_number_of_processes_leaves_the_bytes_of_one() {
         assert_eq!(outcome.code, 0, "{}", outcome.stderr);
     }
     assert_same_results(&folder, "keras", "stages");
+}
+
+#[test]
+fn self_training_of_several_processes_goes_on_with_another_number_of_them() {
+    let folder = Folder::with_data();
+    let run_of =
+        |processes: usize, out: &str| run(&folder, processes, &format!("{COMPACT}{TAUGHT} --out {out}"));
+    folder.succeed(&format!("{COMPACT}{TAUGHT} --out one"));
+    for (out, processes) in [("two", 2), ("three", 3)] {
+        let Some(outcome) = run_of(processes, out) else { return };
+        assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    }
+    let command = format!("{COMPACT}{TAUGHT} --out cut");
+    let mut running = start(&folder, 3, &command).unwrap();
+    running.wait_for(&folder.path("cut/finetune/rounds/1/finetune/checkpoint.safetensors"));
+    running.signal("USR1");
+    running.finish();
+    let outcome = run(&folder, 2, &format!("{command} --resume")).unwrap();
+    assert_eq!(outcome.code, 0, "{}", outcome.stderr);
+    for out in ["two", "three", "cut"] {
+        assert_same_results(&folder, "one", out);
+        for file in [
+            "pseudo-labels-1.csv",
+            "pseudo-labels-2.csv",
+            "rounds/0/finetune/checkpoint.safetensors",
+            "rounds/1/finetune/checkpoint.safetensors",
+        ] {
+            let read = |run: &str| folder.read(&format!("{run}/finetune/{file}"));
+            assert!(read("one") == read(out), "{out}: {file}");
+        }
+    }
 }
 
 /// The living processes that a launcher started.

@@ -147,17 +147,22 @@ impl Context {
         work: Option<Work>,
         conclude: impl FnOnce(Work) -> Result<T>,
     ) -> Result<T> {
-        let Some(work) = work else {
+        self.lead(work.map(|work| || conclude(work)))
+    }
+
+    /// What the first rank makes, alone; the others have no `make`, wait for it and get the same.
+    fn lead<T: Serialize + DeserializeOwned>(&self, make: Option<impl FnOnce() -> Result<T>>) -> Result<T> {
+        let Some(make) = make else {
             return serde_json::from_slice(&self.ranks.broadcast(Vec::new())).map_err(|error| Error::Usage {
                 problem: format!("cannot read what rank 0 has found: {error}"),
                 hint: "give every rank the same program".into(),
             });
         };
-        let done = conclude(work)?;
+        let made = make()?;
         if self.ranks.size() > 1 {
-            self.ranks.broadcast(serde_json::to_vec(&done).unwrap_or_default());
+            self.ranks.broadcast(serde_json::to_vec(&made).unwrap_or_default());
         }
-        Ok(done)
+        Ok(made)
     }
 
     /// Locks the run and makes room for a stage's results, after all checks; writes the config first.
@@ -197,9 +202,6 @@ impl Context {
 /// [`Error::Usage`].
 pub fn refuse_too_many_ranks(context: &Context, stages: &[Stage]) -> Result<()> {
     let Config { pretrain, extract, finetune, .. } = &context.config;
-    if stages.contains(&Stage::Finetune) && finetune.self_training.is_some() {
-        finetune::refuse_ranks(context)?;
-    }
     for stage in stages {
         let copies = if pretrain.rotations == Rotations::All { ROTATIONS } else { 1 };
         match stage {

@@ -165,7 +165,8 @@ fn sentence(first: &str, second: &str, found: &Difference) -> String {
     )
 }
 
-/// The keys in which documents differ, apart from their descriptions.
+/// The keys in which documents differ, apart from their descriptions and from sections that some of them lack, as runs do that
+/// were not evaluated.
 pub fn differing(documents: &[&Value]) -> Vec<DifferingKey> {
     let flat: Vec<Vec<(String, Value)>> = documents.iter().copied().map(flatten).collect();
     let keys: BTreeSet<&String> = flat.iter().flatten().map(|(key, _)| key).collect();
@@ -173,8 +174,12 @@ pub fn differing(documents: &[&Value]) -> Vec<DifferingKey> {
         let found = pairs.iter().find(|(key, _)| key == wanted);
         found.map_or(Value::Null, |(_, value)| value.clone())
     };
+    let in_all = |key: &&String| match key.split_once('.') {
+        Some((section, _)) => documents.iter().all(|document| document[section].is_object()),
+        None => key.as_str() != "description",
+    };
     keys.into_iter()
-        .filter(|key| *key != "description")
+        .filter(in_all)
         .map(|key| DifferingKey {
             key: key.clone(),
             values: flat.iter().map(|pairs| value(pairs, key)).collect(),
@@ -202,6 +207,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_section_that_one_lacks_is_not_listed() {
+        let found = differing(&[&json!({"seed": 1}), &json!({"seed": 2, "evaluate": {"heads": ["ridge"]}})]);
+        assert_eq!(found, [DifferingKey { key: "seed".into(), values: vec![json!(1), json!(2)] }]);
+    }
 
     #[test]
     fn only_keys_with_other_values_are_listed() {

@@ -1,6 +1,8 @@
 //! What the classifier is trained on where its encoder is trained too: images with labels, and beside them images in
 //! rotations.
 
+use serde::{Deserialize, Serialize};
+
 use crate::config::{Config, JointRotations};
 use crate::data::{Dataset, Images, Pixels};
 use crate::error::{Error, Result};
@@ -39,6 +41,7 @@ impl<'a> Unlabeled<'a> {
 const MOST_LABELS: usize = u16::MAX as usize + 1;
 
 /// Labels that were given to images of [`Unlabeled`].
+#[derive(Serialize, Deserialize)]
 pub(in crate::stages) struct Pseudo {
     /// Which images of [`Unlabeled::images`].
     pub indices: Vec<u32>,

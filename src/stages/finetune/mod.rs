@@ -33,7 +33,6 @@ use crate::training::{self, Evaluation, Keep};
 pub(super) use full::full_readout;
 pub(super) use mixture::{Pseudo, Unlabeled, batches, mixture};
 pub(super) use ridge::bytes as ridge_bytes;
-pub(super) use self_training::refuse_ranks;
 pub use self_training::{Round, RoundClass};
 pub use testing::test_classifier;
 

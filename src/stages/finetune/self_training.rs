@@ -3,7 +3,8 @@
 //!
 //! All networks but the last have directories of their own in the stage's, `rounds/0`, `rounds/1`, ..., laid out like runs.
 //! What a round was made from stands beside the labels it gave, so that a resumed run knows it again. No label of an image
-//! that is not drawn is read here; whether the given ones are right is found out once all is trained.
+//! that is not drawn is read here; whether the given ones are right is found out once all is trained. Ranks share the
+//! training of every network; the first one alone gives labels.
 
 use std::path::{Path, PathBuf};
 
@@ -75,7 +76,6 @@ pub(super) fn run(
     basis: &Basis<'_>,
     reporter: &mut dyn Reporter,
 ) -> Result<(training_stage::Trained, Vec<Round>, f64)> {
-    refuse_ranks(context)?;
     let header = |round: usize, labels: Option<&Round>| {
         let mut header = basis.start.header.clone();
         header.recipe["round"] = json!(round);
@@ -88,8 +88,9 @@ pub(super) fn run(
     };
     refuse_others(context, &header(0, None))?;
     // The directory is this run's from here on.
-    let work = context.begin(Stage::Finetune)?;
-    let directory = work.directory().clone();
+    let work = context.leads().then(|| context.begin(Stage::Finetune)).transpose()?;
+    let directory = context.lead(work.as_ref().map(|work| || Ok(work.directory().path().to_path_buf())))?;
+    let directory = StageDirectory::new(directory);
     let last = Context { existing: Existing::Resume, ..context.clone() };
     let mut seconds = 0.0;
     let first = Network::new(context, &directory, 0);
@@ -102,7 +103,8 @@ pub(super) fn run(
     for (round, &count) in (1..).zip(&basis.config.rounds) {
         let labels = Labels { directory: &directory, round, count, predecessor: &before.result() };
         let began = std::time::Instant::now();
-        let (made, pseudo) = labels.make(context, basis, &header(round, None), &mut teacher, reporter)?;
+        let make = || labels.make(context, basis, &header(round, None), &mut teacher, reporter);
+        let (made, pseudo) = context.lead(context.leads().then_some(make))?;
         seconds += began.elapsed().as_secs_f64();
         let samples = basis.batches(context, Some(&pseudo));
         let header = header(round, Some(&made));
@@ -120,20 +122,6 @@ pub(super) fn run(
         before = student;
     }
     Err(Error::config("finetune.self_training.rounds", "must be at least 1, got 0"))
-}
-
-/// Refuses several ranks: the teachers' work is not shared.
-///
-/// # Errors
-/// [`Error::Usage`].
-pub(in crate::stages) fn refuse_ranks(context: &Context) -> Result<()> {
-    match context.ranks.size() {
-        1 => Ok(()),
-        ranks => Err(Error::Usage {
-            problem: format!("self-training is done by one process, there are {ranks}"),
-            hint: "start one, or leave finetune.self_training out".into(),
-        }),
-    }
 }
 
 /// Refuses to resume with other settings, before anything is written.
