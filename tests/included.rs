@@ -68,6 +68,10 @@ fn a_run_takes_over_the_included_encoder_and_holds_it_from_then_on() {
     );
     assert_eq!(folder.json("a/pretrain/config.json")["data"]["image_size"], 64);
     assert!(folder.json("a/finetune/summary.json")["test_accuracy"].is_number());
+    let evaluated = folder.rotnet(
+        "evaluate a --quiet --set evaluate.heads=ridge --set evaluate.baselines=random --set evaluate.labels_per_class=0",
+    );
+    assert_eq!((evaluated.code, evaluated.stderr.as_str()), (0, ""));
     // Stage by stage, with the same result; once taken over, no stage has to be told again.
     folder.succeed(&format!("extract --from photos --data photos --out b {CHEAP}"));
     folder.succeed("finetune --out b --quiet");

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::encode::encode;
-use super::{Context, label, taken_over, training_stage};
+use super::{Context, label, training_stage};
 use crate::config::ExtractConfig;
 use crate::data::{Dataset, Images, Pixels};
 use crate::error::{Error, Result};
@@ -220,7 +220,7 @@ pub(super) fn check_data(
         "holds {} (fingerprint {:.12}), the checkpoint was trained on {} (fingerprint {:.12})",
         dataset.name, dataset.fingerprint, header.dataset.name, header.dataset.fingerprint
     );
-    if taken_over(&context.run).is_some() {
+    if context.encoder_is_taken_over() {
         return Ok(());
     }
     if context.allow_data_mismatch {

@@ -76,6 +76,8 @@ pub struct Context {
     pub allow_data_mismatch: bool,
     /// Those that do the same work together; the first one alone writes.
     pub ranks: Arc<dyn Ranks>,
+    /// This is a part of a run whose encoder was taken over from elsewhere.
+    part_of_taken_over: bool,
     lock: Arc<OnceLock<RunLock>>,
 }
 
@@ -95,8 +97,14 @@ impl Context {
             existing,
             allow_data_mismatch: false,
             ranks: Arc::new(Alone),
+            part_of_taken_over: false,
             lock: Arc::default(),
         })
+    }
+
+    /// Whether the encoder was trained elsewhere, and so on other data than the run's.
+    fn encoder_is_taken_over(&self) -> bool {
+        self.part_of_taken_over || taken_over(&self.run).is_some()
     }
 
     /// Whether this rank writes, logs and shows how far the work is.

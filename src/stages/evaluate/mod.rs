@@ -231,6 +231,7 @@ fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
 fn sub_context(context: &Context, run: RunDirectory, config: Config) -> Result<Context> {
     let mut sub = Context::new(run, config, context.data_home.clone(), Existing::Resume)?;
     sub.allow_data_mismatch = context.allow_data_mismatch;
+    sub.part_of_taken_over = context.encoder_is_taken_over();
     Ok(sub)
 }
 
