@@ -2,7 +2,7 @@
 """Training, extraction and use of rotnet beside Keras and PyTorch, in turn, on the same machine, in one run.
 
 Usage: compare.py --rotnet target/release/rotnet --data DIR --torch torch_step.py [--keras keras_seed.py]
-                  [--python PYTHON] [--networks seed-32,seed-128,compact,nin] [--rounds 5] [--json FILE]
+                  [--python PYTHON] [--networks seed-32,seed-128,compact,nin] [--rounds 5] [--no-bf16] [--json FILE]
        compare.py --rotnet target/release/rotnet --photographs FOLDER [--classifier RUN] [--large 64]
                   [--python PYTHON] [--rounds 5] [--json FILE]
 
@@ -16,8 +16,9 @@ photographs in FOLDER, and on as many as --large says of them scaled up to 12 me
 other side and needs Pillow, torch and safetensors. rotnet's time is that of the whole process, PyTorch's begins after
 imports and loading.
 
-Each round runs every program once, one after the other, PyTorch in both memory layouts and both precisions. Ratios are
-taken within a round, between the fastest of each side; shown are medians over the rounds with the lowest and the highest.
+Each round runs every program once, one after the other, PyTorch in both memory layouts and both precisions (--no-bf16:
+in FP32 alone, for processors that compute bfloat16 in software). Ratios are taken within a round, between the fastest of
+each side; shown are medians over the rounds with the lowest and the highest.
 """
 import argparse
 import json
@@ -102,10 +103,12 @@ def rotnet(arguments, settings, *options):
 
 def one_round(arguments, name):
     net, batch, settings, in_keras = NETWORKS[name]
-    row = {"rotnet": rotnet(arguments, settings), "rotnet bf16": rotnet(arguments, settings, "--precision", "bf16")}
+    row = {"rotnet": rotnet(arguments, settings)}
+    if arguments.bf16:
+        row["rotnet bf16"] = rotnet(arguments, settings, "--precision", "bf16")
     if in_keras and arguments.keras:
         row["Keras"] = keras(arguments, batch)
-    for precision in ([], ["--bf16"]):
+    for precision in ([], ["--bf16"]) if arguments.bf16 else ([],):
         for layout in ([], ["--channels-last"]):
             label = " ".join(["PyTorch", *(word[2:] for word in precision + layout)])
             row[label] = torch(arguments, net, batch, *precision, *layout)
@@ -201,6 +204,7 @@ def main():
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--networks", default=",".join(NETWORKS))
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-bf16", dest="bf16", action="store_false")
     parser.add_argument("--keras-images", type=int, default=5000)
     parser.add_argument("--json", help="also write every single figure here")
     arguments = parser.parse_args()

@@ -27,6 +27,8 @@ pub struct Product<'a, O> {
     pub bias: Option<&'a [f32]>,
     pub relu: bool,
     pub over: Over,
+    /// The sums go on from what `c` holds; only over channels and without a bias.
+    pub onto: bool,
 }
 
 /// What a product sums over.
@@ -71,14 +73,15 @@ fn in_operands<O: Operand>(Unit { samples, merges }: Unit) -> Unit {
 /// rows of `a` are 4 KiB apart and the wide rows of `b` push them out of L1), 0.71 with 1, 0.51 with 2
 /// (257 GFLOP/s).
 const ROWS: usize = 6;
-const MOST_VECTORS: usize = 2;
+/// Vectors of a register tile.
+pub const MOST_VECTORS: usize = 2;
 
 impl<O: Operand> Product<'_, O> {
     /// Writes the product to `c`, `c_row` floats from row to row.
     ///
     /// # Safety
-    /// `c` must be valid for writes of `columns` floats at each of `rows` rows, and nothing else may access
-    /// them meanwhile.
+    /// `c` must be valid for writes, and with `onto` for reads, of `columns` floats at each of `rows` rows, and nothing
+    /// else may access them meanwhile.
     #[inline(always)]
     pub unsafe fn write<S: Simd>(&self, simd: S, c: *mut f32, c_row: usize) {
         if self.rows == 0 || self.columns == 0 {
@@ -91,6 +94,7 @@ impl<O: Operand> Product<'_, O> {
             assert!((self.depth - 1) * self.b_row + readable <= self.b.len());
         }
         assert!(self.bias.is_none_or(|bias| bias.len() >= readable && self.over == Over::Channels));
+        assert!(!self.onto || self.bias.is_none() && self.over == Over::Channels);
         let mut order = Order::new::<S, O>(self.over, self.depth);
         for vectors in pieces(readable / S::F32_LANES, MOST_VECTORS) {
             let column = vectors.start * S::F32_LANES;
@@ -157,6 +161,16 @@ impl<O: Operand> Product<'_, O> {
                 for sums in &mut sums {
                     for (vector, sum) in sums.iter_mut().enumerate() {
                         *sum = load::<S>(bias.as_ptr().add(column + vector * S::F32_LANES));
+                    }
+                }
+            }
+            if self.onto {
+                for (index, sums) in sums.iter_mut().enumerate() {
+                    for (vector, sum) in sums.iter_mut().enumerate() {
+                        let first = column + vector * S::F32_LANES;
+                        let real = (self.columns - first).min(S::F32_LANES);
+                        let from = c.add((row + index) * c_row + first);
+                        *sum = simd.partial_load_f32s(std::slice::from_raw_parts(from, real));
                     }
                 }
             }

@@ -118,6 +118,7 @@ impl WithSimd for Gram<'_> {
             bias: None,
             relu: false,
             over: Over::Channels,
+            onto: false,
         };
         // SAFETY: `gram` holds `BLOCK` rows of `width` floats, checked above, of which the columns from `first` on are
         // written, and is borrowed mutably.

@@ -4,6 +4,10 @@
 //! over blocks of inputs: a block owns its rows of `dweight` and its columns of `dx`, so the units of the batch are added
 //! in registers, one parallel region does both, and the result does not depend on threads.
 
+#[cfg(test)]
+mod tests;
+mod wide;
+
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -43,16 +47,19 @@ const FORWARD_ROWS: usize = 6;
 /// 192; 1024 -> 10, batch 256: 205, 184, 175.
 const BLOCK: usize = 48;
 
-/// Rows `[rows, columns]` as a right factor: operands of successive rows, `[operands of the rows, width]`, beyond the
-/// columns zero.
+/// Rows `[rows, columns]` as a right factor: operands of successive rows in strips of columns,
+/// `[strips, operands of the rows, strip]`, beyond the columns zero.
 #[inline(always)]
-fn pack_rows<O: Operand>(rows: &[f32], columns: usize, width: usize) -> Scratch {
+fn pack_rows<O: Operand>(rows: &[f32], columns: usize, strip: usize) -> Scratch {
     let count = operands::<O>(rows.len() / columns);
-    let mut packed = Scratch::take_zeroed(count * width);
+    let mut packed = Scratch::take_zeroed(columns.div_ceil(strip) * count * strip);
     let target: &mut [O] = cast_slice_mut(&mut packed);
-    for (target, sources) in target.chunks_exact_mut(width).zip(rows.chunks(O::FACTORS * columns)) {
-        let (first, second) = sources.split_at(columns);
-        O::pack_rows(first, (!second.is_empty()).then_some(second), &mut target[..columns]);
+    for (index, target) in target.chunks_exact_mut((count * strip).max(1)).enumerate() {
+        let from = index * strip..columns.min((index + 1) * strip);
+        for (target, sources) in target.chunks_exact_mut(strip).zip(rows.chunks(O::FACTORS * columns)) {
+            let (first, second) = sources.split_at(columns);
+            O::pack_rows(&first[from.clone()], second.get(from.clone()), &mut target[..from.len()]);
+        }
     }
     packed
 }
@@ -73,7 +80,7 @@ fn pack_columns<O: Operand>(rows: &[f32], columns: usize) -> Scratch {
 struct Pack<'a, O> {
     rows: &'a [f32],
     columns: usize,
-    width: usize,
+    strip: usize,
     both: bool,
     operand: PhantomData<O>,
 }
@@ -83,9 +90,9 @@ impl<O: Operand> WithSimd for Pack<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) -> [Scratch; 2] {
-        let Self { rows, columns, width, both, .. } = self;
+        let Self { rows, columns, strip, both, .. } = self;
         let as_columns = if both { pack_columns::<O>(rows, columns) } else { Scratch::take(0) };
-        [pack_rows::<O>(rows, columns, width), as_columns]
+        [pack_rows::<O>(rows, columns, strip), as_columns]
     }
 }
 
@@ -116,19 +123,22 @@ fn forward<O: Operand>(
         return;
     }
     let width = outputs.next_multiple_of(O::dispatch(arch, Lanes));
+    let bias = bias.map(|bias| {
+        let mut padded = Scratch::take_zeroed(width);
+        padded.iter_mut().zip(bias).for_each(|(padded, &bias)| *padded = O::bias(bias));
+        padded
+    });
+    if shape.is_wide() {
+        return wide::forward::<O>(arch, shape, x, weight, bias.as_deref(), y);
+    }
     let as_it_is = O::as_they_are(weight).filter(|_| width == outputs);
-    let pack = Pack { rows: weight, columns: outputs, width, both: false, operand: PhantomData::<O> };
+    let pack = Pack { rows: weight, columns: outputs, strip: width, both: false, operand: PhantomData::<O> };
     let packed = as_it_is.is_none().then(|| O::dispatch(arch, pack));
     let weight = match (as_it_is, &packed) {
         (Some(weight), _) => weight,
         (None, Some([packed, _])) => cast_slice(packed),
         (None, None) => unreachable!("packed where it is not operands as it is"),
     };
-    let bias = bias.map(|bias| {
-        let mut padded = Scratch::take_zeroed(width);
-        padded.iter_mut().zip(bias).for_each(|(padded, &bias)| *padded = O::bias(bias));
-        padded
-    });
     let run = |(task, y): (usize, &mut [f32])| {
         let rows = y.len() / outputs;
         let x = if inputs == 0 { &[][..] } else { &x[task * FORWARD_ROWS * inputs..][..rows * inputs] };
@@ -185,6 +195,7 @@ impl<O: Operand> WithSimd for Forward<'_, O> {
             bias,
             relu,
             over: Over::Channels,
+            onto: false,
         };
         assert_eq!(y.len(), product.rows * product.columns);
         // SAFETY: `y` holds `rows` x `columns` floats, checked above, and is borrowed mutably.
@@ -255,18 +266,21 @@ fn backward<O: Operand>(
         dx.into_iter().for_each(|dx| dx.fill(0.0));
         return;
     }
-    let pack = Pack { rows: &gradient, columns: width, width, both: true, operand: PhantomData::<O> };
-    let packed = O::as_they_are(&gradient).is_none().then(|| O::dispatch(arch, pack));
-    let gradients = match (O::as_they_are(&gradient), &packed) {
-        (Some(gradient), _) => [gradient; 2],
-        (None, Some(packed)) => packed.each_ref().map(|packed| cast_slice(packed)),
-        (None, None) => unreachable!("packed where they are not operands as they are"),
-    };
+    let strip = if shape.is_wide() { wide::strip::<O>(arch) } else { width };
+    let as_they_are = O::as_they_are(&gradient);
+    let both = as_they_are.is_none();
+    let pack = Pack { rows: &gradient, columns: width, strip, both, operand: PhantomData::<O> };
+    let packed = (both || shape.is_wide()).then(|| O::dispatch(arch, pack));
+    let gradients = [0, 1].map(|side| match (as_they_are, &packed) {
+        (_, Some(packed)) if both || side == 0 => cast_slice(&packed[side]),
+        (Some(gradient), _) => gradient,
+        (None, _) => unreachable!("packed where they are not operands as they are"),
+    });
     let dx = dx.map(|dx| Columns(dx.as_mut_ptr()));
     let run = |(task, dweight): (usize, &mut [f32])| {
         let first = task * BLOCK;
         let dx = dx.as_ref();
-        O::dispatch(arch, Backward::<O> { shape, width, first, x, weight, gradients, dweight, dx });
+        O::dispatch(arch, Backward::<O> { shape, width, strip, first, x, weight, gradients, dweight, dx });
     };
     if batch * inputs * outputs < SERIAL {
         dweight.chunks_mut(BLOCK * outputs).enumerate().for_each(run);
@@ -279,20 +293,23 @@ fn add_row(sums: &mut [f32], row: &[f32]) {
     sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
 }
 
-/// Start of `dx`, of which each task writes its own columns.
+/// Start of rows of which each task writes its own columns.
 struct Columns(*mut f32);
-// SAFETY: tasks write disjoint columns of the slice, which stays mutably borrowed by `linear_backward`.
+// SAFETY: tasks write disjoint columns of the slice, which stays mutably borrowed by who hands it to them.
 unsafe impl Sync for Columns {}
 
 struct Backward<'a, O> {
     shape: &'a LinearShape,
     /// Outputs with those that fill a vector up.
     width: usize,
+    /// Outputs whose gradients lie together.
+    strip: usize,
     /// First input of this task.
     first: usize,
     x: &'a [f32],
     weight: &'a [f32],
-    /// Operands of successive samples, `[operands of the batch, width]`, and of outputs, `[batch, operands of the width]`.
+    /// Operands of successive samples, `[strips, operands of the batch, strip]`, and of outputs,
+    /// `[batch, operands of the width]`.
     gradients: [&'a [O]; 2],
     /// The rows of this task.
     dweight: &'a mut [f32],
@@ -304,7 +321,7 @@ impl<O: Operand> WithSimd for Backward<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { shape, width, first, x, weight, gradients, dweight, dx } = self;
+        let Self { shape, width, strip, first, x, weight, gradients, dweight, dx } = self;
         let LinearShape { batch, inputs, outputs, .. } = *shape;
         let real = dweight.len() / outputs;
         assert!(first + real <= inputs && real <= BLOCK);
@@ -316,21 +333,25 @@ impl<O: Operand> WithSimd for Backward<'_, O> {
             let second = sources.get(inputs + first..inputs + first + real);
             O::pack_rows(&sources[first..first + real], second, &mut target[..real]);
         }
-        let product = Product {
-            a: columns,
-            a_row: 1,
-            a_step: BLOCK,
-            b: gradients[0],
-            b_row: width,
-            depth: operands::<O>(batch),
-            rows: real,
-            columns: outputs,
-            bias: None,
-            relu: false,
-            over: Over::Samples(batch),
-        };
-        // SAFETY: `dweight` holds `real` rows of `outputs` floats and is borrowed mutably.
-        unsafe { product.write(simd, dweight.as_mut_ptr(), outputs) };
+        let depth = operands::<O>(batch);
+        for from in (0..outputs).step_by(strip) {
+            let product = Product {
+                a: columns,
+                a_row: 1,
+                a_step: BLOCK,
+                b: &gradients[0][from * depth..],
+                b_row: strip,
+                depth,
+                rows: real,
+                columns: strip.min(outputs - from),
+                bias: None,
+                relu: false,
+                over: Over::Samples(batch),
+                onto: false,
+            };
+            // SAFETY: `dweight` holds `real` rows of `outputs` floats and is borrowed mutably.
+            unsafe { product.write(simd, dweight.as_mut_ptr().add(from), outputs) };
+        }
 
         let Some(Columns(dx)) = dx else { return };
         let mut turned = Scratch::take_zeroed(outputs * BLOCK);
@@ -355,128 +376,10 @@ impl<O: Operand> WithSimd for Backward<'_, O> {
             bias: None,
             relu: false,
             over: Over::Channels,
+            onto: false,
         };
         // SAFETY: columns `first..first + real` of `dx` (`[batch, inputs]`, checked by the caller) are this
         // task's alone.
         unsafe { product.write(simd, dx.add(first), inputs) };
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::check::{Random, bits, error, in_pools};
-    use super::super::naive;
-    use super::super::simd::{arches, with_arch};
-    use super::*;
-    use crate::math::units::shares;
-
-    struct Case {
-        shape: LinearShape,
-        precision: Precision,
-        x: Vec<f32>,
-        weight: Vec<f32>,
-        bias: Vec<f32>,
-        dy: Vec<f32>,
-    }
-
-    impl Case {
-        fn new(shape: LinearShape, random: &mut Random) -> Self {
-            Self {
-                shape,
-                precision: Precision::F32,
-                x: random.floats(shape.batch * shape.inputs),
-                weight: random.floats(shape.inputs * shape.outputs),
-                bias: random.floats(shape.outputs),
-                dy: random.floats(shape.batch * shape.outputs),
-            }
-        }
-
-        /// `y`, `dweight`, `dbias`, `dx`.
-        fn run(&self) -> [Vec<f32>; 4] {
-            let [mut y, mut dweight] = [vec![f32::MIN; self.dy.len()], vec![f32::MIN; self.weight.len()]];
-            let [mut dbias, mut dx] = [vec![f32::MIN; self.bias.len()], vec![f32::MIN; self.x.len()]];
-            linear_forward(&self.shape, self.precision, &self.x, &self.weight, Some(&self.bias), &mut y);
-            linear_backward(
-                &self.shape,
-                self.precision,
-                &self.x,
-                &self.weight,
-                &y,
-                &self.dy,
-                LinearGradients { dweight: &mut dweight, dbias: Some(&mut dbias), dx: Some(&mut dx) },
-            );
-            [y, dweight, dbias, dx]
-        }
-    }
-
-    #[test]
-    fn agrees_with_naive() {
-        let mut random = Random::new(10);
-        for (batch, inputs, outputs) in
-            [(32, 1024, 64), (32, 64, 4), (1, 1, 1), (7, 50, 33), (13, 97, 16), (117, 48, 10)]
-        {
-            for relu in [true, false] {
-                let case = Case::new(LinearShape { batch, inputs, outputs, relu }, &mut random);
-                // A dense layer is a 1x1 convolution of 1x1 images.
-                let conv = naive::linear_as_conv(batch, inputs, outputs, relu);
-                let (y, _) = naive::conv_forward(&conv, &case.x, &case.weight, Some(&case.bias));
-                let (dweight, dbias, dx) =
-                    naive::conv_backward(&conv, &case.x, &case.weight, &y, &[], &case.dy);
-                for (name, arch) in arches() {
-                    let found = with_arch(arch, || case.run());
-                    for (found, expected) in found.iter().zip([&y, &dweight, &dbias, &dx]) {
-                        assert!(error(found, expected) < 1e-5, "{name} {:?}", case.shape);
-                    }
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn threads_and_vector_width_leave_every_bit() {
-        let case =
-            Case::new(LinearShape { batch: 33, inputs: 1000, outputs: 60, relu: true }, &mut Random::new(11));
-        let mut results = Vec::new();
-        for (_, arch) in arches() {
-            results.extend(in_pools(|| with_arch(arch, || case.run().map(|values| bits(&values)))));
-        }
-        assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
-    }
-
-    /// Shares of a batch, each by itself, add up to the gradients of the whole.
-    #[test]
-    fn shares_add_up_to_the_whole() {
-        for precision in [Precision::F32, Precision::Bf16] {
-            shares_add_up(precision);
-        }
-    }
-
-    fn shares_add_up(precision: Precision) {
-        let mut random = Random::new(12);
-        let shape = LinearShape { batch: 77, inputs: 51, outputs: 21, relu: true };
-        let case = Case { precision, ..Case::new(shape, &mut random) };
-        let [_, dweight, dbias, dx] = case.run();
-        for count in 2..=8 {
-            let parts = shares(shape.batch, count).into_iter().map(|Unit { samples, merges }| {
-                let cut = |rows: &[f32], columns: usize| {
-                    rows[samples.start * columns..samples.end * columns].to_vec()
-                };
-                let part = Case {
-                    shape: LinearShape { batch: samples.len(), ..shape },
-                    precision,
-                    x: cut(&case.x, shape.inputs),
-                    weight: case.weight.clone(),
-                    bias: case.bias.clone(),
-                    dy: cut(&case.dy, shape.outputs),
-                };
-                let [_, dweight, dbias, part_dx] = part.run();
-                assert_eq!(bits(&part_dx), bits(&cut(&dx, shape.inputs)));
-                ([dweight, dbias], merges)
-            });
-            let sums = add_up(parts, |earlier, later| {
-                earlier.iter_mut().zip(&later).for_each(|(earlier, later)| add_row(earlier, later));
-            });
-            assert_eq!(sums[0].0.each_ref().map(|sum| bits(sum)), [bits(&dweight), bits(&dbias)], "{count}");
-        }
     }
 }
