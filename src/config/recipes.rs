@@ -23,11 +23,12 @@ macro_rules! recipes {
 }
 
 /// Every file in `configs/`, in the order in which they are listed.
-pub static RECIPES: [Recipe; 13] = recipes![
+pub static RECIPES: [Recipe; 14] = recipes![
     "quickstart",
     "keras",
     "keras-scaled",
     "cpu-10min",
+    "wide",
     "compact",
     "fine-tune",
     "low-label",
