@@ -10,6 +10,7 @@ mod wide;
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
@@ -55,13 +56,24 @@ fn pack_rows<O: Operand>(rows: &[f32], columns: usize, strip: usize) -> Scratch 
     let mut packed = Scratch::take_zeroed(columns.div_ceil(strip) * count * strip);
     let target: &mut [O] = cast_slice_mut(&mut packed);
     for (index, target) in target.chunks_exact_mut((count * strip).max(1)).enumerate() {
-        let from = index * strip..columns.min((index + 1) * strip);
-        for (target, sources) in target.chunks_exact_mut(strip).zip(rows.chunks(O::FACTORS * columns)) {
-            let (first, second) = sources.split_at(columns);
-            O::pack_rows(&first[from.clone()], second.get(from.clone()), &mut target[..from.len()]);
-        }
+        let taken = index * strip..columns.min((index + 1) * strip);
+        pack_strip(rows, columns, taken, target.chunks_exact_mut(strip));
     }
     packed
+}
+
+/// Some columns of rows `[rows, columns]`, a row of `strip` for each operand.
+#[inline(always)]
+fn pack_strip<'a, O: Operand + 'a>(
+    rows: &[f32],
+    columns: usize,
+    taken: Range<usize>,
+    strip: impl Iterator<Item = &'a mut [O]>,
+) {
+    for (target, sources) in strip.zip(rows.chunks(O::FACTORS * columns)) {
+        let (first, second) = sources.split_at(columns);
+        O::pack_rows(&first[taken.clone()], second.get(taken.clone()), &mut target[..taken.len()]);
+    }
 }
 
 /// Rows `[rows, columns]` as a left factor: operands of successive columns.

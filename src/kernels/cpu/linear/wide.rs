@@ -5,6 +5,8 @@
 //! as wide as a register tile and as high as L1 holds it, and takes all samples through that before the next one. Sums
 //! go on in `y` from strip to strip with the inputs in ascending order, so the bytes are the same.
 
+use std::marker::PhantomData;
+
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
@@ -13,7 +15,7 @@ use super::super::matmul::{MOST_VECTORS, Over, Product};
 use super::super::pack::{Operand, operands};
 use super::super::scratch::Scratch;
 use super::super::simd::{Arch, Lanes};
-use super::{Columns, LinearShape, pack_columns};
+use super::{Columns, LinearShape, pack_columns, pack_strip};
 
 /// Inputs and outputs from which on a layer is wide: its weights take 512 KiB, the whole L2 of a Zen 3 core.
 const LEAST: [usize; 2] = [512, 256];
@@ -49,7 +51,7 @@ pub(super) fn forward<O: Operand>(
     let x = match O::as_they_are(x) {
         Some(x) => x,
         None => {
-            packed = O::dispatch(arch, PackColumns::<O>(x, shape.inputs, std::marker::PhantomData));
+            packed = O::dispatch(arch, PackColumns::<O>(x, shape.inputs, PhantomData));
             cast_slice(&packed)
         }
     };
@@ -78,7 +80,7 @@ impl<O: Operand> WithSimd for Group<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { shape, outputs: [first, end], x, bias, y: &Columns(y), .. } = self;
+        let Self { shape, outputs: [first, end], x, weight, bias, y: &Columns(y) } = self;
         let (strip, depth) = (MOST_VECTORS * S::F32_LANES, operands::<O>(shape.inputs));
         let mut packed = Scratch::take_zeroed(STRIP);
         let packed: &mut [O] = cast_slice_mut(&mut packed);
@@ -86,7 +88,8 @@ impl<O: Operand> WithSimd for Group<'_, O> {
             let steps = (STRIP / strip).min(depth - from);
             for column in (first..end).step_by(strip) {
                 let columns = column..end.min(column + strip);
-                self.pack(from, columns.clone(), packed.chunks_exact_mut(strip).take(steps));
+                let rows = &weight[from * O::FACTORS * shape.outputs..];
+                pack_strip(rows, shape.outputs, columns.clone(), packed.chunks_exact_mut(strip).take(steps));
                 let product = Product {
                     a: &x[from..],
                     a_row: depth,
@@ -108,24 +111,8 @@ impl<O: Operand> WithSimd for Group<'_, O> {
     }
 }
 
-impl<O: Operand> Group<'_, O> {
-    /// A row of the strip for each operand of successive inputs, from that one on.
-    #[inline(always)]
-    fn pack<'b>(&self, from: usize, columns: std::ops::Range<usize>, rows: impl Iterator<Item = &'b mut [O]>)
-    where
-        O: 'b,
-    {
-        let LinearShape { outputs, .. } = *self.shape;
-        let sources = self.weight[from * O::FACTORS * outputs..].chunks(O::FACTORS * outputs);
-        for (target, sources) in rows.zip(sources) {
-            let (first, second) = sources.split_at(outputs);
-            O::pack_rows(&first[columns.clone()], second.get(columns.clone()), &mut target[..columns.len()]);
-        }
-    }
-}
-
 /// [`pack_columns`] of rows, and how many numbers they have.
-struct PackColumns<'a, O>(&'a [f32], usize, std::marker::PhantomData<O>);
+struct PackColumns<'a, O>(&'a [f32], usize, PhantomData<O>);
 
 impl<O: Operand> WithSimd for PackColumns<'_, O> {
     type Output = Scratch;
