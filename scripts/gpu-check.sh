@@ -20,7 +20,7 @@ mkdir -p "$out"
 if [ "$device" = flex ]; then
   seconds=0.2 repeats=1 paper=(--set pretrain.steps=2 --set data.train_images=256)
 else
-  seconds=2 repeats=3 paper=(--budget 4m)
+  seconds=2 repeats=3 paper=(--budget "${BUDGET:-4m}")
 fi
 data=(--set data.kind=scenes)
 if [ -n "${DATA:-}" ]; then data=(--data "$DATA"); fi
