@@ -7,8 +7,8 @@
 #   scripts/gpu-check.sh [DEVICE [NEW-FOLDER]]
 #
 # ROTNET names the program (default: target/release/rotnet). DATA is a folder of CIFAR-10 for the paper's recipe (default:
-# generated images). TORCH_STEP is the reference program of benches/compare.py, PYTHON an interpreter whose torch knows the
-# card; without TORCH_STEP nothing is measured beside it.
+# generated images), BUDGET how long it trains (default: 4m). TORCH_STEP is the reference program of benches/compare.py,
+# PYTHON an interpreter whose torch knows the card; without TORCH_STEP nothing is measured beside it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
