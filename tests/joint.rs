@@ -218,15 +218,24 @@ fn self_training_writes_its_labels_and_goes_on_after_kills_to_the_same_bytes() {
 #[test]
 fn a_student_of_as_many_rounds_as_asked_for_is_planned_and_swept() {
     let folder = Folder::with_data();
-    let steps = |more: &str| -> u64 {
+    let planned = |more: &str, key: &str| -> u64 {
         let dry =
             folder.succeed(&format!("run {SHORT} {COMPACT} {JOINT} {more} --dry-run --json --out c")).stdout;
-        serde_json::from_str::<serde_json::Value>(&dry).unwrap()["stages"][2]["steps"].as_u64().unwrap()
+        serde_json::from_str::<serde_json::Value>(&dry).unwrap()["stages"][2][key].as_u64().unwrap()
     };
+    let steps = |more: &str| planned(more, "steps");
     // 50 images without labels, 3 a step, two epochs.
     assert_eq!(steps(""), 34);
     assert_eq!(steps(ROUNDS), 3 * 34);
     assert_eq!(steps(&format!("{ROUNDS} --set finetune.self_training.steps=7")), 34 + 2 * 7);
+    // All 50 images are compared with each other: once by frozen features, else by each teacher's.
+    let compared = 2 * 50 * 50 * 16;
+    let alone = format!("{ROUNDS} --set finetune.self_training.neighbours=0");
+    assert_eq!(planned(ROUNDS, "flop") - planned(&alone, "flop"), compared);
+    let scratch = "--set finetune.from_scratch=true";
+    let features =
+        planned(&format!("{ROUNDS} {scratch}"), "flop") - planned(&format!("{alone} {scratch}"), "flop");
+    assert!(features > 2 * compared, "{features}");
     let frozen = format!("finetune {SHORT} {COMPACT} {ROUNDS} --out c");
     folder.refuse(&frozen, 2, &["finetune.self_training: a student is trained with its encoder; it needs finetune.mode=full or joint"]);
     let settings = format!("{SHORT} {COMPACT}").replace("--data data", "").replace("--seed 3", "");

@@ -1,31 +1,28 @@
 //! What a run would take, found without training and without writing anything.
 
+mod finetune;
+
 use std::time::{Duration, Instant};
 
 use burn::module::Module;
 use serde::Serialize;
 
 use super::budget::Pace;
-use super::extract::feature_map;
-use super::finetune::{Pseudo, Unlabeled, batches, configured_shape, full_readout, mixture, ridge_bytes};
-use super::measure::{StepCost, step_cost};
+use super::finetune::ridge_bytes;
 use super::pretext::Pretext;
-use super::training_stage::{self, LoopConfig};
+use super::training_stage;
 use super::{Context, label};
 use crate::config::FinetuneMode;
 use crate::data::{self, Dataset, labeled_split};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
-use crate::model::{
-    Classifier, Encoder, HeadKind, ImageClassifier, JointNetwork, Mode, Network, RotationNetwork,
-};
+use crate::model::{HeadKind, Mode, Network, RotationNetwork};
 use crate::progress::{Event, Forecast, Reporter, Stage};
 use crate::samples::PlainImages;
 use crate::samples::{Batch, Samples};
 use crate::store::checkpoint::DatasetLabel;
-use crate::store::features::{self, Features};
-use crate::training::Replicas;
+use crate::store::features;
 
 /// How long each kind of step is measured, and how long if a run waits for it.
 const LIMIT: Duration = Duration::from_millis(500);
@@ -123,6 +120,15 @@ fn forecasts(context: &Context, stages: &[Stage], reporter: &mut dyn Reporter) -
     Ok(stages.iter().map(forecast).collect())
 }
 
+/// What it takes to encode an image.
+struct Encoding {
+    /// Features.
+    width: usize,
+    /// Floating-point operations.
+    flop: u64,
+    seconds: f64,
+}
+
 /// The measurements of a run.
 struct Measured {
     stages: Vec<Part>,
@@ -146,10 +152,14 @@ fn measure(context: &Context, dataset: &Dataset, asked: &[Stage], limit: Duratio
         dataset.refuse_no_labels()?;
         let (part, width) = extract(context, dataset, &network, limit)?;
         held = Held::new(context, dataset, width)?;
+        let images = dataset.train.len() + dataset.test_count();
+        let encoding = Encoding { width, flop: part.flop_a_sample, seconds: part.seconds / images as f64 };
         stages.push(part);
         stages.push(match config.finetune.mode {
-            FinetuneMode::Frozen => frozen(context, dataset, &network.encoder, width, limit)?,
-            FinetuneMode::Full | FinetuneMode::Joint => full(context, dataset, network, limit)?,
+            FinetuneMode::Frozen => finetune::frozen(context, dataset, &network.encoder, width, limit)?,
+            FinetuneMode::Full | FinetuneMode::Joint => {
+                finetune::full(context, dataset, network, &encoding, limit)?
+            }
         });
     }
     Ok(Measured { stages, pretraining, held })
@@ -260,106 +270,6 @@ fn extract(
         disk_bytes: images as u64 * (width as u64 * FLOAT + 1),
     };
     Ok((part, width))
-}
-
-fn frozen(
-    context: &Context,
-    dataset: &Dataset,
-    encoder: &Encoder,
-    width: usize,
-    limit: Duration,
-) -> Result<Part> {
-    let config = &context.config;
-    let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
-    // Made-up features of two batches stand for all of them.
-    let count = labels.train.len().min(2 * config.finetune.batch_size);
-    let values = (0..count * width).map(|index| (index % 251) as f32 / 251.0).collect();
-    let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
-    let moments = config.finetune.standardise.then(|| features.moments()).transpose()?;
-    let device = context.device.clone().autodiff();
-    let map = feature_map(encoder, &config.extract);
-    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
-    let network = Classifier::new(&shape, moments, config.seed, &device);
-    finetune(context, network, &features, labels.train.len(), limit)
-}
-
-fn full(context: &Context, dataset: &Dataset, network: RotationNetwork, limit: Duration) -> Result<Part> {
-    let config = &context.config;
-    let split = dataset.labeled_split(&config.data, config.seed)?;
-    let pixels = data::Pixels::new(&config.data, &dataset.train, &split.train);
-    let unlabeled = Unlabeled::new(config, dataset)?;
-    let unlabeled = unlabeled.as_ref();
-    let first = batches(config, dataset, &split.train, unlabeled, None, &pixels);
-    let mut part = network_on(context, dataset, &network, (&*first, false), limit)?;
-    if let (Some(training), Some(unlabeled)) = (&config.finetune.self_training, unlabeled) {
-        // Any images with any labels stand for those that students are given.
-        let indices: Vec<u32> = unlabeled.indices.iter().copied().take(config.finetune.batch_size).collect();
-        let pseudo = Pseudo { labels: vec![0; indices.len()], indices };
-        let samples = batches(config, dataset, &split.train, Some(unlabeled), Some(&pseudo), &pixels);
-        let student = network_on(context, dataset, &network, (&*samples, true), limit)?;
-        let steps = training.steps.unwrap_or(part.steps) * training.rounds.len() as u64;
-        let times = |number: f64| number / student.steps.max(1) as f64 * steps as f64;
-        part.steps += steps;
-        part.flop += times(student.flop as f64) as u64;
-        part.seconds += times(student.seconds);
-        part.disk_bytes += student.disk_bytes * training.rounds.len() as u64;
-    }
-    Ok(part)
-}
-
-/// The cost of training one network, on samples among which are images that were given labels or not.
-fn network_on(
-    context: &Context,
-    dataset: &Dataset,
-    network: &RotationNetwork,
-    (samples, pseudo): (&dyn Samples, bool),
-    limit: Duration,
-) -> Result<Part> {
-    let config = &context.config;
-    let encoder = network.encoder.valid();
-    let (readout, map) = full_readout(config, &encoder)?;
-    let width = encoder.read_width(&readout)?;
-    let shape = configured_shape(&config.finetune, width, dataset.class_names.len(), map);
-    let device = context.device.clone().autodiff();
-    match mixture(config, pseudo) {
-        None => {
-            let network = ImageClassifier::new(encoder, readout, &shape, config.seed, &device);
-            finetune(context, network, samples, samples.len(), limit)
-        }
-        Some(mixture) => {
-            let network = RotationNetwork { encoder, head: network.head.valid() };
-            let network = JointNetwork::new(network, readout, &shape, mixture, config.seed, &device);
-            finetune(context, network, samples, samples.len(), limit)
-        }
-    }
-}
-
-/// The cost of epochs of so many samples, of which `samples` may be only a few.
-fn finetune<N: Network>(
-    context: &Context,
-    network: N,
-    samples: &dyn Samples,
-    an_epoch: usize,
-    limit: Duration,
-) -> Result<Part> {
-    let config = &context.config.finetune;
-    let parameters = training_stage::size(&network);
-    let flop = flop(&network, samples, context);
-    let loop_config = LoopConfig::from(config);
-    let replicas = Replicas::new(&context.devices)?;
-    let StepCost { seconds, checkpoint_bytes, .. } =
-        step_cost(network, &loop_config, samples, context.config.seed, &replicas, limit);
-    let steps = ((an_epoch / samples.group()).div_ceil(config.batch_size) * config.epochs) as u64;
-    Ok(Part {
-        stage: Stage::Finetune,
-        parameters,
-        steps,
-        epochs: config.epochs as f64,
-        flop_a_sample: flop,
-        flop: PASSES * flop * (an_epoch * config.epochs) as u64,
-        seconds: steps as f64 * seconds,
-        disk_bytes: CHECKPOINTS * checkpoint_bytes,
-    })
 }
 
 /// Floating-point operations of a forward pass on one sample.
