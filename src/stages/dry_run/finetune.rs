@@ -103,7 +103,7 @@ fn teachers(
             (0..compared * encoding.width).map(|index| (index % 251) as f32 / 251.0).collect();
         let start = Instant::now();
         knn::nearest(&values, &values, encoding.width, training.neighbours + 1);
-        let all = (images as f64 / compared as f64).powi(2);
+        let all = (images * images) as f64 / (compared * compared) as f64;
         seconds += comparisons as f64 * start.elapsed().as_secs_f64() * all;
         flop += 2 * comparisons as u64 * (images as u64).pow(2) * encoding.width as u64;
     }
