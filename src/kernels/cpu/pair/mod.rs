@@ -163,6 +163,8 @@ pub(super) use with_operand;
 #[cfg(target_arch = "x86_64")]
 mod native;
 #[cfg(test)]
+mod plain;
+#[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 pub use native::NativePair;

@@ -7,26 +7,8 @@ use super::super::shape::ConvShape;
 use super::super::simd::{arches, with_arch};
 use super::*;
 use crate::kernels::{Arithmetic, Convolution, Precision};
-use crate::math::units::{add_up, units};
 
 const BF16: Arithmetic = Arithmetic { convolution: Convolution::Direct, precision: Precision::Bf16 };
-
-/// A factor, found by comparing both neighbours.
-fn rounded(number: f32) -> f32 {
-    if number.is_nan() || number.is_infinite() {
-        return number;
-    }
-    let below = f32::from_bits(number.to_bits() & UPPER);
-    let above = f32::from_bits((number.to_bits() & UPPER) + 0x1_0000);
-    let far = if above.is_infinite() { 2f64.powi(128) } else { f64::from(above.abs()) };
-    let distances = [f64::from(number.abs() - below.abs()), far - f64::from(number.abs())];
-    let even = below.to_bits() & 0x1_0000 == 0;
-    let nearest = match distances[0] < distances[1] || distances[0] == distances[1] && even {
-        true => below,
-        false => above,
-    };
-    if f64::from(nearest.abs()) < 2f64.powi(-56) { 0.0 } else { nearest }
-}
 
 /// Bits, of any NaN the same.
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -98,7 +80,7 @@ fn factors_are_the_nearest() {
         let len = 1 + round % 77;
         let [first, second] = [(); 2].map(|()| all_kinds(&mut random, len));
         let pair = |even: f32, odd: f32| {
-            let [even, odd] = [even, odd].map(|number| bits(&[rounded(number)])[0]);
+            let [even, odd] = [even, odd].map(|number| bits(&[plain::rounded(number)])[0]);
             even >> 16 | odd & UPPER
         };
         let in_a_row: Vec<u32> =
@@ -159,12 +141,13 @@ fn pairs_are_added_odd_first() {
             _ => small(&mut random, len, least),
         };
         let [a, b] = [(); 2].map(|()| numbers(2 * DEPTH * LEN, -56));
-        let start: Vec<f32> = numbers(LEN, -112).into_iter().map(plain_bias).collect();
+        let start: Vec<f32> = numbers(LEN, -112).into_iter().map(plain::bias).collect();
         let expected: Vec<f32> = (0..LEN)
             .map(|lane| {
                 (0..DEPTH).fold(start[lane], |sum, step| {
                     let at = 2 * (step * LEN + lane);
-                    let product = |sum: f32, at: usize| rounded(a[at]).mul_add(rounded(b[at]), sum);
+                    let product =
+                        |sum: f32, at: usize| plain::rounded(a[at]).mul_add(plain::rounded(b[at]), sum);
                     let sum = product(sum, at + 1);
                     assert!(!sum.is_subnormal());
                     product(sum, at)
@@ -187,11 +170,6 @@ fn pairs_are_added_odd_first() {
     }
 }
 
-/// What a sum begins with: under 2^-103 nothing.
-fn plain_bias(number: f32) -> f32 {
-    if f64::from(number.abs()) < 2f64.powi(-103) { 0.0 } else { number }
-}
-
 #[test]
 fn a_bias_too_small_for_sums_counts_as_zero() {
     let least = 2f32.powi(-103);
@@ -209,120 +187,6 @@ fn a_bias_too_small_for_sums_counts_as_zero() {
         });
         assert_eq!(y, [0.0, 0.0, 0.0, least, -least], "{name}");
     }
-}
-
-fn pair_product(sum: f32, [a, b]: [[f32; 2]; 2]) -> f32 {
-    rounded(a[0]).mul_add(rounded(b[0]), rounded(a[1]).mul_add(rounded(b[1]), sum))
-}
-
-/// The convolution's own output, `[batch, conv height, conv width, out]`, in plain loops.
-fn plain_sums(shape: &ConvShape, x: &[f32], weight: &[f32], start: &[f32]) -> Vec<f32> {
-    let ConvShape { in_channels: channels, out_channels, kernel, .. } = *shape;
-    let pixel = |image: usize, row: usize, column: usize, channel: usize| {
-        naive::padded(shape, x, image, row, column, channel) as f32
-    };
-    let mut y = Vec::new();
-    for index in 0..shape.batch * shape.conv_height() * shape.conv_width() * out_channels {
-        let (output, position) = (index % out_channels, index / out_channels);
-        let (row, column) =
-            (position / shape.conv_width() % shape.conv_height(), position % shape.conv_width());
-        let image = position / shape.conv_width() / shape.conv_height();
-        let mut sum = plain_bias(start[output]);
-        for tap in 0..kernel * kernel {
-            for channel in (0..channels).step_by(2) {
-                let factors = [0, 1].map(|odd| {
-                    let channel = channel + odd;
-                    if channel == channels {
-                        return [0.0; 2];
-                    }
-                    let x = pixel(image, row + tap / kernel, column + tap % kernel, channel);
-                    [x, weight[(tap * channels + channel) * out_channels + output]]
-                });
-                sum = pair_product(sum, [0, 1].map(|side| factors.map(|pair| pair[side])));
-            }
-        }
-        y.push(sum);
-    }
-    y
-}
-
-/// The gradient of the convolution's own output.
-fn plain_unfold(shape: &ConvShape, y: &[f32], argmax: &[u8], dy: &[f32]) -> Vec<f32> {
-    let (height, width, channels) = (shape.conv_height(), shape.conv_width(), shape.out_channels);
-    let mut dense = vec![0.0; shape.batch * height * width * channels];
-    for (index, &gradient) in dy.iter().enumerate() {
-        let (channel, position) = (index % channels, index / channels);
-        let (column, row) = (position % shape.out_width(), position / shape.out_width() % shape.out_height());
-        let image = position / shape.positions();
-        let (place, step) = if shape.pool { (argmax[index], 2) } else { (0, 1) };
-        if place != 255 && (shape.pool || !shape.relu || y[index] != 0.0) {
-            let (row, column) = (step * row + place as usize / 2, step * column + place as usize % 2);
-            dense[((image * height + row) * width + column) * channels + channel] = gradient;
-        }
-    }
-    dense
-}
-
-fn plain_weight_gradient(shape: &ConvShape, x: &[f32], dy: &[f32]) -> [Vec<f32>; 2] {
-    let ConvShape { in_channels: channels, out_channels, kernel, .. } = *shape;
-    let (height, width) = (shape.conv_height(), shape.conv_width());
-    let sums = units(shape.batch).into_iter().map(|unit| {
-        let mut weights = vec![0.0; shape.weight_len()];
-        let mut biases = vec![0.0; out_channels];
-        for first in unit.samples.clone().step_by(2) {
-            let both = [first, first + 1];
-            for position in 0..height * width {
-                let (row, column) = (position / width, position % width);
-                let dy =
-                    |image: usize, output| dy[(image * height * width + position) * out_channels + output];
-                for (index, sum) in weights.iter_mut().enumerate() {
-                    let (output, number) = (index % out_channels, index / out_channels);
-                    let (tap, channel) = (number / channels, number % channels);
-                    let factors = both.map(|image| match unit.samples.contains(&image) {
-                        true => [
-                            naive::padded(shape, x, image, row + tap / kernel, column + tap % kernel, channel)
-                                as f32,
-                            dy(image, output),
-                        ],
-                        false => [0.0; 2],
-                    });
-                    *sum = pair_product(*sum, [0, 1].map(|side| factors.map(|pair| pair[side])));
-                }
-            }
-        }
-        for image in unit.samples {
-            for position in 0..height * width {
-                let gradients = &dy[(image * height * width + position) * out_channels..];
-                biases.iter_mut().zip(gradients).for_each(|(sum, gradient)| *sum += gradient);
-            }
-        }
-        ([weights, biases], unit.merges)
-    });
-    let sums = add_up(sums, |earlier, later| {
-        for (earlier, later) in earlier.iter_mut().zip(later) {
-            earlier.iter_mut().zip(later).for_each(|(earlier, later)| *earlier += later);
-        }
-    });
-    sums.into_iter().next().unwrap().0
-}
-
-fn plain_input_gradient(shape: &ConvShape, weight: &[f32], dy: &[f32]) -> Vec<f32> {
-    let ConvShape { in_channels, out_channels, kernel, .. } = *shape;
-    let turned = ConvShape {
-        height: shape.conv_height(),
-        width: shape.conv_width(),
-        in_channels: out_channels,
-        out_channels: in_channels,
-        padding: kernel - 1 - shape.padding,
-        ..*shape
-    };
-    let mut flipped = vec![0.0; weight.len()];
-    for (index, &value) in weight.iter().enumerate() {
-        let (output, number) = (index % out_channels, index / out_channels);
-        let (tap, input) = (number / in_channels, number % in_channels);
-        flipped[((kernel * kernel - 1 - tap) * out_channels + output) * in_channels + input] = value;
-    }
-    plain_sums(&turned, dy, &flipped, &vec![0.0; in_channels])
 }
 
 /// Output, places, gradients of weight, bias and input.
@@ -368,39 +232,13 @@ impl Case {
 
     fn expected(&self) -> Results {
         let shape = &self.shape;
-        let sums = plain_sums(shape, &self.x, &self.weight, &self.bias);
-        let (y, argmax) = plain_pool(shape, &sums);
-        let dy = plain_unfold(shape, &y, &argmax, &self.dy);
-        let [dweight, dbias] = plain_weight_gradient(shape, &self.x, &dy);
-        let dx = plain_input_gradient(shape, &self.weight, &dy);
+        let sums = plain::sums(shape, &self.x, &self.weight, &self.bias);
+        let (y, argmax) = plain::pool(shape, &sums);
+        let dy = plain::unfold(shape, &y, &argmax, &self.dy);
+        let [dweight, dbias] = plain::weight_gradient(shape, &self.x, &dy);
+        let dx = plain::input_gradient(shape, &self.weight, &dy);
         (y, argmax, [dweight, dbias, dx])
     }
-}
-
-fn plain_pool(shape: &ConvShape, sums: &[f32]) -> (Vec<f32>, Vec<u8>) {
-    let relu = |value: f32| if value.is_nan() || value > 0.0 || !shape.relu { value } else { 0.0 };
-    if !shape.pool {
-        return (sums.iter().map(|&sum| relu(sum)).collect(), Vec::new());
-    }
-    let (height, width, channels) = (shape.conv_height(), shape.conv_width(), shape.out_channels);
-    let (mut y, mut argmax) = (Vec::new(), Vec::new());
-    for index in 0..shape.batch * shape.output_len() {
-        let (channel, position) = (index % channels, index / channels);
-        let (column, row) = (position % shape.out_width(), position / shape.out_width() % shape.out_height());
-        let image = position / shape.positions();
-        let value = |place: usize| {
-            let (row, column) = (2 * row + place / 2, 2 * column + place % 2);
-            sums[((image * height + row) * width + column) * channels + channel]
-        };
-        let best = (1..4).fold(0, |best, place| {
-            let better = value(place) > value(best) || value(place).is_nan();
-            if better { place } else { best }
-        });
-        let kept = !shape.relu || value(best) > 0.0 || value(best).is_nan();
-        y.push(if kept { value(best) } else { 0.0 });
-        argmax.push(if kept { best as u8 } else { 255 });
-    }
-    (y, argmax)
 }
 
 fn same(found: &Results, expected: &Results, context: &str) {
@@ -515,7 +353,7 @@ fn results_are_close_to_exact_ones() {
         let shape = random.shape();
         let case = Case::new(shape, |len| random.floats(len));
         let factors =
-            |numbers: &[f32]| -> Vec<f32> { numbers.iter().map(|&number| rounded(number)).collect() };
+            |numbers: &[f32]| -> Vec<f32> { numbers.iter().map(|&number| plain::rounded(number)).collect() };
         let [x, weight] = [&case.x, &case.weight].map(|numbers| factors(numbers));
         let (sums, _) = naive::conv_forward(&shape, &x, &weight, Some(&case.bias));
         let (y, argmax, gradients) = case.run();
