@@ -35,8 +35,7 @@ pub(super) fn frozen(
     let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
     // Made-up features of two batches stand for all of them.
     let count = labels.train.len().min(2 * config.finetune.batch_size);
-    let values = (0..count * width).map(|index| (index % 251) as f32 / 251.0).collect();
-    let features = Features::new(values, dataset.train.labels[..count].to_vec(), width);
+    let features = Features::new(made_up(count * width), dataset.train.labels[..count].to_vec(), width);
     let moments = config.finetune.standardise.then(|| features.moments()).transpose()?;
     let device = context.device.clone().autodiff();
     let map = feature_map(encoder, &config.extract);
@@ -99,8 +98,7 @@ fn teachers(
     let (mut flop, mut seconds) = (encoded as u64 * encoding.flop, encoded as f64 * encoding.seconds);
     if comparisons > 0 {
         let compared = images.min(COMPARED);
-        let values: Vec<f32> =
-            (0..compared * encoding.width).map(|index| (index % 251) as f32 / 251.0).collect();
+        let values = made_up(compared * encoding.width);
         let start = Instant::now();
         knn::nearest(&values, &values, encoding.width, training.neighbours + 1);
         let all = (images * images) as f64 / (compared * compared) as f64;
@@ -108,6 +106,11 @@ fn teachers(
         flop += 2 * comparisons as u64 * (images as u64).pow(2) * encoding.width as u64;
     }
     (flop, seconds)
+}
+
+/// Numbers of made-up features.
+fn made_up(count: usize) -> Vec<f32> {
+    (0..count).map(|index| (index % 251) as f32 / 251.0).collect()
 }
 
 /// The cost of training one network, on samples among which are images that were given labels or not.
