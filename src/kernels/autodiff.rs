@@ -8,8 +8,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
+use super::convolution::{self, ConvForward, Wanted};
 use super::cpu::ConvShape;
-use super::flex::{self, ConvForward, NormState, Wanted};
+use super::flex::{self, NormState};
 use super::storage::{Floats, contiguous};
 use super::{
     ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision, pooling, reference,
@@ -22,12 +23,13 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         bias: FloatTensor<Self>,
         options: ConvOptions,
     ) -> FloatTensor<Self> {
-        let Some(shape) = flex::conv_shape(input.primitive(), weight.primitive(), options) else {
+        let Some(shape) = convolution::conv_shape(input.primitive(), weight.primitive(), options) else {
             return reference::conv_block::<Self>(input, weight, bias, options);
         };
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight) = (input.into_primitive(), weight.into_primitive());
-        let forward = flex::conv_forward(&shape, options.arithmetic, &input, &weight, bias.primitive());
+        let forward =
+            convolution::conv_forward(&shape, options.arithmetic, &input, &weight, bias.primitive());
         match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::UnTracked(operation) => operation.finish(forward.output),
             OpsKind::Tracked(operation) => {
@@ -36,6 +38,18 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
                 operation.finish(state, output)
             }
         }
+    }
+
+    fn conv_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        options: ConvOptions,
+        norm_options: NormOptions,
+    ) -> FloatTensor<Self> {
+        let reference::Norm { mean, variance, scale, shift, no_bias } = reference::Norm::of::<Self>(norm);
+        let output = Self::conv_block(input, weight, no_bias, options);
+        reference::normalise::<Self>(output, mean, variance, scale, shift, norm_options)
     }
 
     fn overlapping_pool(input: FloatTensor<Self>, kind: OverlappingPool) -> FloatTensor<Self> {
@@ -140,7 +154,8 @@ impl Backward<Flex, 3> for ConvBackward {
         let gradient = gradients.consume::<Flex>(&ops.node);
         let ConvState { shape, input: input_values, weight: weight_values, forward } = ops.state;
         let wanted = Wanted { input: input.is_some(), parameters: weight.is_some() || bias.is_some() };
-        let result = flex::conv_backward(&shape, &input_values, &weight_values, &forward, &gradient, wanted);
+        let result =
+            convolution::conv_backward(&shape, &input_values, &weight_values, &forward, &gradient, wanted);
         register([(input, result.input), (weight, result.weight), (bias, result.bias)], gradients);
     }
 }

@@ -6,6 +6,7 @@
 //! convolution kernels `[kernel, kernel, in, out]`, dense weights `[in, out]`.
 
 mod autodiff;
+mod convolution;
 mod cpu;
 mod flex;
 mod options;
@@ -48,6 +49,17 @@ pub trait Kernels: Backend {
         options: ConvOptions,
     ) -> FloatTensor<Self> {
         reference::conv_block::<Self>(input, weight, bias, options)
+    }
+
+    /// See [`conv_norm`].
+    fn conv_norm(
+        input: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        norm: FloatTensor<Self>,
+        options: ConvOptions,
+        norm_options: NormOptions,
+    ) -> FloatTensor<Self> {
+        reference::conv_norm::<Self>(input, weight, norm, options, norm_options)
     }
 
     /// See [`overlapping_pool`].
@@ -211,9 +223,7 @@ pub fn operations(work: impl FnOnce()) -> u64 {
 /// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `bias` `[out]`;
 /// gives `[batch, height', width', out]`.
 pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options: ConvOptions) -> Tensor<4> {
-    let [[batch, height, width, _], [window, ..]] = [input.dims(), weight.dims()];
-    let places = |side: usize| (side + 2 * options.padding + 1).saturating_sub(window);
-    count(batch * places(height) * places(width) * weight.shape().num_elements());
+    count(convolution_products(&input, &weight, options));
     let operation = match burn_operations() {
         true => reference::conv_block::<Dispatch>,
         false => <Dispatch as Kernels>::conv_block,
@@ -223,6 +233,38 @@ pub fn conv_block(input: Tensor<4>, weight: Tensor<4>, bias: Tensor<1>, options:
         weight.into_dispatch(),
         bias.into_dispatch(),
         options,
+    ))
+}
+
+fn convolution_products(input: &Tensor<4>, weight: &Tensor<4>, options: ConvOptions) -> usize {
+    let [[batch, height, width, _], [window, ..]] = [input.dims(), weight.dims()];
+    let places = |side: usize| (side + 2 * options.padding + 1).saturating_sub(window);
+    batch * places(height) * places(width) * weight.shape().num_elements()
+}
+
+/// A convolution without bias, on request max-pooling, and normalisation by given statistics as [`normalise`] does it: for
+/// evaluation, where the convolution's own outputs are not needed.
+///
+/// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `norm` the rows mean, variance, scale and
+/// shift `[4, out]`; gives `[batch, height', width', out]`.
+pub fn conv_norm(
+    input: Tensor<4>,
+    weight: Tensor<4>,
+    norm: Tensor<2>,
+    options: ConvOptions,
+    norm_options: NormOptions,
+) -> Tensor<4> {
+    count(convolution_products(&input, &weight, options));
+    let operation = match burn_operations() {
+        true => reference::conv_norm::<Dispatch>,
+        false => <Dispatch as Kernels>::conv_norm,
+    };
+    Tensor::from_dispatch(operation(
+        input.into_dispatch(),
+        weight.into_dispatch(),
+        norm.into_dispatch(),
+        options,
+        norm_options,
     ))
 }
 

@@ -29,6 +29,43 @@ pub(super) fn conv_block<B: Backend>(
     B::float_permute(output, &[0, 2, 3, 1])
 }
 
+pub(super) fn conv_norm<B: Backend>(
+    input: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    norm: FloatTensor<B>,
+    options: ConvOptions,
+    norm_options: NormOptions,
+) -> FloatTensor<B> {
+    let Norm { mean, variance, scale, shift, no_bias } = Norm::of::<B>(norm);
+    let output = conv_block::<B>(input, weight, no_bias, options);
+    normalise::<B>(output, mean, variance, scale, shift, norm_options)
+}
+
+/// The rows `[channels]` of what [`conv_norm`](super::conv_norm) is given, and zeros.
+pub(super) struct Norm<T> {
+    pub mean: T,
+    pub variance: T,
+    pub scale: T,
+    pub shift: T,
+    pub no_bias: T,
+}
+
+impl<T: Clone> Norm<T> {
+    pub(super) fn of<B: Backend<FloatTensorPrimitive = T>>(norm: T) -> Self
+    where
+        T: TensorMetadata,
+    {
+        let channels = norm.shape()[1];
+        let row = |index: usize| {
+            let row = B::float_slice(norm.clone(), &[(index..index + 1).into(), (0..channels).into()]);
+            B::float_reshape(row, Shape::new([channels]))
+        };
+        let [mean, variance, scale, shift] = [0, 1, 2, 3].map(row);
+        let no_bias = B::float_sub(mean.clone(), mean.clone());
+        Self { mean, variance, scale, shift, no_bias }
+    }
+}
+
 pub(super) fn overlapping_pool<B: Backend>(input: FloatTensor<B>, kind: OverlappingPool) -> FloatTensor<B> {
     let input = B::float_permute(input, &[0, 3, 1, 2]);
     let output = match kind {
@@ -75,8 +112,9 @@ pub(super) fn normalise<B: Backend>(
     shift: FloatTensor<B>,
     options: NormOptions,
 ) -> FloatTensor<B> {
-    let channels = scale.shape()[0];
-    let row = |tensor| B::float_reshape(tensor, Shape::new([1, channels]));
+    let mut shape = vec![1; input.shape().num_dims()];
+    *shape.last_mut().expect("a tensor has dimensions") = scale.shape()[0];
+    let row = |tensor| B::float_reshape(tensor, Shape::from(shape.clone()));
     let deviation = B::float_sqrt(B::float_add_scalar(variance, options.epsilon.into()));
     let factor = row(B::float_div(scale, deviation));
     let centred = B::float_sub(input, row(mean));

@@ -106,6 +106,60 @@ proptest! {
         }
     }
 
+    /// What is written at once has the bytes of the two operations, and those of burn within their error.
+    #[test]
+    fn a_convolution_normalised_on_the_way_is_convolution_and_normalisation(
+        batch in 1usize..4,
+        side in 5usize..12,
+        inputs in 1usize..20,
+        outputs in 1usize..70,
+        kernel in prop::sample::select(vec![1usize, 3, 5]),
+        pool in any::<bool>(),
+        relu in any::<bool>(),
+        bf16 in any::<bool>(),
+    ) {
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let arithmetic = Arithmetic { precision, ..Arithmetic::default() };
+        let options = ConvOptions { padding: kernel / 2, relu: false, pool, arithmetic };
+        let norm_options = || NormOptions { epsilon: 1e-5, relu, share: None };
+        let plain = |shape: &[usize], seed| {
+            let numbers = numbers(shape.iter().product(), seed);
+            TensorData::new(numbers, shape.to_vec())
+        };
+        let x = plain(&[batch, side, side, inputs], 1);
+        let weight = plain(&[kernel, kernel, inputs, outputs], 2);
+        // Factors of both signs: the maximum of a window is that in front of the normalisation.
+        let rows: [TensorData; 4] = [3, 4, 5, 6].map(|seed| match seed {
+            4 => TensorData::new(numbers(outputs, seed).into_iter().map(|v| v * v + 0.1).collect(), [outputs]),
+            _ => plain(&[outputs], seed),
+        });
+        let on = |device: &Device| {
+            let [mean, variance, scale, shift] = rows.clone().map(|row| Tensor::<1>::from_data(row, device));
+            let (x, weight) = (Tensor::<4>::from_data(x.clone(), device), Tensor::from_data(weight.clone(), device));
+            let norm = Tensor::stack::<2>(vec![mean.clone(), variance.clone(), scale.clone(), shift.clone()], 0);
+            let at_once = conv_norm(x.clone(), weight.clone(), norm.clone(), options, norm_options());
+            let between = conv_block(x.clone(), weight.clone(), Tensor::zeros([outputs], device), options);
+            let shape = between.dims();
+            let flat = between.reshape([shape[0] * shape[1] * shape[2], outputs]);
+            let in_two = normalise(flat, mean, variance, scale, shift, norm_options()).reshape(shape);
+            let burn = Tensor::<4>::from_dispatch(reference::conv_norm::<Dispatch>(
+                x.into_dispatch(),
+                weight.into_dispatch(),
+                norm.into_dispatch(),
+                options,
+                norm_options(),
+            ));
+            [at_once, in_two, burn].map(values)
+        };
+        let [at_once, in_two, burn] = on(&Device::flex());
+        prop_assert_eq!(&at_once, &in_two);
+        if !bf16 {
+            prop_assert!(difference(&at_once, &burn) <= 1e-4, "{}", difference(&at_once, &burn));
+        }
+        let [differentiated, ..] = on(&Device::flex().autodiff());
+        prop_assert!(difference(&at_once, &differentiated) <= 1e-6);
+    }
+
     #[test]
     fn overlapping_pooling_agrees_with_burn(
         batch in 1usize..4,

@@ -107,6 +107,23 @@ impl ConvBlock {
 
     /// `[batch, height, width, inputs]` to `[batch, height', width', outputs]`.
     pub fn forward(&self, input: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let output = match (&self.norm, mode) {
+            (Some(norm), Mode::Evaluate) => norm.behind_convolution(input, self.weight.val(), self.options),
+            (Some(norm), _) => {
+                let output = self.convolved(input);
+                let shape = output.dims();
+                let [batch, height, width, channels] = shape;
+                norm.forward(output.reshape([batch * height * width, channels]), batch, mode).reshape(shape)
+            }
+            (None, _) => self.convolved(input),
+        };
+        match self.overlapping {
+            Some(kind) => kernels::overlapping_pool(output, kind),
+            None => output,
+        }
+    }
+
+    fn convolved(&self, input: Tensor<4>) -> Tensor<4> {
         let mut weight = self.weight.val();
         let mut bias = match &self.bias {
             Some(bias) => bias.val(),
@@ -116,18 +133,6 @@ impl ConvBlock {
             // Loading or moving the parameters may have set their own flags.
             (weight, bias) = (weight.detach(), bias.detach());
         }
-        let output = kernels::conv_block(input, weight, bias, self.options);
-        let output = match &self.norm {
-            Some(norm) => {
-                let shape = output.dims();
-                let [batch, height, width, channels] = shape;
-                norm.forward(output.reshape([batch * height * width, channels]), batch, mode).reshape(shape)
-            }
-            None => output,
-        };
-        match self.overlapping {
-            Some(kind) => kernels::overlapping_pool(output, kind),
-            None => output,
-        }
+        kernels::conv_block(input, weight, bias, self.options)
     }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 
 use super::Initialiser;
-use crate::kernels::{self, NormOptions};
+use crate::kernels::{self, ConvOptions, NormOptions};
 use crate::ranks::Share;
 
 /// Share of the newest batch in the running statistics (PyTorch's default).
@@ -45,13 +45,21 @@ impl BatchNorm {
         }
     }
 
+    /// A convolution without bias, and behind it [`forward`](Self::forward) in [`Mode::Evaluate`]: the same numbers, and the
+    /// convolution's own outputs are never written.
+    pub fn behind_convolution(&self, input: Tensor<4>, weight: Tensor<4>, options: ConvOptions) -> Tensor<4> {
+        let (mean, variance) = (self.running_mean.value_sync(), self.running_variance.value_sync());
+        let rows = vec![mean, variance, self.scale.val(), self.shift.val()];
+        kernels::conv_norm(input, weight, Tensor::stack(rows, 0), options, OPTIONS)
+    }
+
     /// `[rows, channels]` to the same shape; the rows belong to so many samples.
     pub fn forward(&self, rows: Tensor<2>, samples: usize, mode: Mode) -> Tensor<2> {
         let share = match mode {
             Mode::TrainShare(share) => Some(share.clone()),
             Mode::Train | Mode::Evaluate => None,
         };
-        let options = NormOptions { epsilon: EPSILON, relu: true, share };
+        let options = NormOptions { share, ..OPTIONS };
         let (scale, shift) = (self.scale.val(), self.shift.val());
         match mode {
             Mode::Evaluate => {
@@ -68,6 +76,9 @@ impl BatchNorm {
         }
     }
 }
+
+/// Epsilon and ReLU, of a batch that is whole.
+const OPTIONS: NormOptions = NormOptions { epsilon: EPSILON, relu: true, share: None };
 
 /// The running mean one batch later, on the device of `running`. Computed without automatic differentiation, whose
 /// graph would keep every value since the first step alive.

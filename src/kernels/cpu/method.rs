@@ -3,13 +3,15 @@
 
 use super::backward::{self, InputGradient, Saved, WeightGradient};
 use super::forward;
+use super::norm::Normalisation;
+use super::outputs::Outputs;
 use super::pair::with_operand;
 use super::shape::ConvShape;
 use super::simd::arch;
 use super::winograd::{self, Method};
 use crate::kernels::{Arithmetic, Convolution, Precision};
 
-/// See [`forward::conv_forward`].
+/// See [`forward::conv_forward`]; `argmax` only with pooling, and where places are wanted.
 pub fn conv_forward(
     shape: &ConvShape,
     arithmetic: Arithmetic,
@@ -19,13 +21,39 @@ pub fn conv_forward(
     y: &mut [f32],
     argmax: Option<&mut [u8]>,
 ) {
+    convolve(shape, arithmetic, x, weight, bias, Outputs::new(shape.out_channels, y, argmax));
+}
+
+/// A convolution without bias whose outputs are normalised by given statistics before they are written, behind the pooling:
+/// the bytes of [`conv_forward`] and then [`norm::normalise`](super::norm::normalise).
+pub fn conv_forward_normalised(
+    shape: &ConvShape,
+    arithmetic: Arithmetic,
+    x: &[f32],
+    weight: &[f32],
+    norm: &Normalisation,
+    y: &mut [f32],
+) {
+    assert_eq!(norm.channels(), shape.out_channels);
+    let outputs = Outputs { norm: Some(norm), ..Outputs::new(shape.out_channels, y, None) };
+    convolve(shape, arithmetic, x, weight, None, outputs);
+}
+
+fn convolve(
+    shape: &ConvShape,
+    arithmetic: Arithmetic,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    outputs: Outputs,
+) {
     shape.check();
     if let Some(method) = method(shape, arithmetic, Pass::Forward) {
-        return winograd::conv_forward(method, shape, x, weight, bias, y, argmax);
+        return winograd::conv_forward(method, shape, x, weight, bias, outputs);
     }
     let arch = arch();
     with_operand!(arithmetic.precision, arch, O => {
-        forward::conv_forward::<O>(arch, shape, x, weight, bias, y, argmax)
+        forward::conv_forward::<O>(arch, shape, x, weight, bias, outputs)
     });
 }
 

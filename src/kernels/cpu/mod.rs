@@ -51,10 +51,10 @@ mod winograd;
 pub use backward::{InputGradient, Saved, WeightGradient};
 pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
-pub use method::{Pass, conv_backward, conv_forward, products};
+pub use method::{Pass, conv_backward, conv_forward, conv_forward_normalised, products};
 pub use norm::{
-    Affine, AffineGradient, Moments, Normalised, affine_gradient, batch_moments, input_gradient,
-    inverse_deviation, normalise,
+    Affine, AffineGradient, Moments, Normalisation, Normalised, affine_gradient, batch_moments,
+    input_gradient, inverse_deviation, normalise,
 };
 pub use orthogonal::orthogonalise;
 pub use peak::peak;

@@ -10,13 +10,11 @@ use rayon::prelude::*;
 use super::linear::{LinearShape, linear_forward};
 use super::matmul::{Over, Product};
 use super::scratch::Scratch;
-use super::simd::arch;
+use super::simd::{MOST_LANES, arch};
 use crate::kernels::{ITERATIONS, LEAST_NORM, Precision, QUINTIC};
 
-/// Floats of the widest vector.
-const WIDEST: usize = 16;
 /// Columns whose products with all columns from them on are one task.
-const BLOCK: usize = WIDEST;
+const BLOCK: usize = MOST_LANES;
 /// Partial sums of the norm.
 const PARTS: usize = 16;
 
@@ -25,7 +23,7 @@ pub fn orthogonalise([inputs, outputs]: [usize; 2], matrix: &[f32]) -> Vec<f32> 
     assert_eq!(matrix.len(), inputs * outputs);
     let wide = outputs > inputs;
     let [rows, columns] = if wide { [outputs, inputs] } else { [inputs, outputs] };
-    let width = columns.next_multiple_of(WIDEST);
+    let width = columns.next_multiple_of(MOST_LANES);
     let factor = 1.0 / (norm(matrix) + LEAST_NORM);
     // Element (row, column) of what is iterated on lies at this place of the matrix.
     let place = |row: usize, column: usize| if wide { column * rows + row } else { row * columns + column };

@@ -73,7 +73,7 @@ pub fn pool_forward(shape: &PoolShape, x: &[f32], y: &mut [f32], argmax: &mut [u
             assert_eq!(argmax.len(), shape.batch * shape.output_len());
             let arch = arch();
             images.zip(argmax.par_chunks_exact_mut(shape.output_len())).for_each(|((x, y), argmax)| {
-                let outputs = Outputs { y, argmax, channels: shape.channels };
+                let outputs = Outputs::new(shape.channels, y, Some(argmax));
                 arch.dispatch(Maxima { shape, x, outputs });
             });
         }
@@ -121,7 +121,7 @@ impl WithSimd for Maxima<'_> {
                     });
                 }
                 if let Some((best, place)) = largest {
-                    self.outputs.write::<S>([pixel, channel], best);
+                    self.outputs.write(simd, [pixel, channel], best);
                     self.outputs.write_position::<S>([pixel, channel], place);
                 }
             }

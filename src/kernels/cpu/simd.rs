@@ -92,6 +92,9 @@ pub fn arches() -> Vec<(&'static str, Arch)> {
     found
 }
 
+/// Vector lanes of the widest instruction set.
+pub const MOST_LANES: usize = 16;
+
 /// Vector lanes of `arch`.
 pub fn lanes(arch: Arch) -> usize {
     arch.dispatch(Lanes)

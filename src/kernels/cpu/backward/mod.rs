@@ -26,6 +26,7 @@ mod unit;
 
 use super::dense_weight_gradient::{self, dense_weight_gradient};
 use super::forward::{Layer, UNIT, conv_forward};
+use super::outputs::Outputs;
 use super::pack::{Operand, flip_weights, pack_for_input_gradient};
 use super::pair::with_operand;
 use super::scratch::Scratch;
@@ -192,14 +193,21 @@ fn dense_input_gradient<O: Operand>(
     let flipped = flip_weights(shape, weight);
     let turned = shape.turned();
     if is_dense(shape) {
-        conv_forward::<O>(arch, &turned, saved.dy, &flipped, None, dx, None);
+        conv_forward::<O>(
+            arch,
+            &turned,
+            saved.dy,
+            &flipped,
+            None,
+            Outputs::new(turned.out_channels, dx, None),
+        );
         return;
     }
     let layer = Layer::<O>::new(arch, &turned, &flipped, None);
     let parts = saved.par_chunks(UNIT * shape.output_len()).zip(dx.par_chunks_mut(UNIT * shape.input_len()));
     parts.for_each(|(saved, dx)| {
         let mut room = Scratch::take(UNIT * turned.input_len());
-        layer.run(unfold(shape, saved, &mut room), dx, &mut []);
+        layer.run(unfold(shape, saved, &mut room), Outputs::new(turned.out_channels, dx, None));
     });
 }
 

@@ -67,36 +67,26 @@ const fn tile<S: Simd>() -> Tile {
 /// see `README.md` beside the kernels.
 const STRIP: usize = 48;
 
-/// `y` is `[batch, out_height, out_width, out_channels]`. With pooling, `argmax` (one byte per output, if
-/// given) says which of the window's positions 0..=3 (row * 2 + column) holds the maximum, or 255 where ReLU made it zero.
+/// Outputs are `[batch, out_height, out_width, out_channels]`. With pooling, their `argmax` (one byte an output, if
+/// kept) says which of the window's positions 0..=3 (row * 2 + column) holds the maximum, or 255 where ReLU made it zero.
 pub fn conv_forward<O: Operand>(
     arch: Arch,
     shape: &ConvShape,
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
-    argmax: Option<&mut [u8]>,
+    mut outputs: Outputs,
 ) {
     assert_eq!(x.len(), shape.batch * shape.input_len());
-    assert_eq!(y.len(), shape.batch * shape.output_len());
-    assert!(argmax.as_ref().is_none_or(|argmax| shape.pool && argmax.len() == y.len()));
-    if y.is_empty() {
+    assert_eq!(outputs.y.len(), shape.batch * shape.output_len());
+    assert!(outputs.argmax.is_empty() || shape.pool);
+    if outputs.y.is_empty() {
         return;
     }
     let layer = Layer::<O>::new(arch, shape, weight, bias);
-    let inputs = UNIT * shape.input_len();
-    let outputs = UNIT * shape.output_len();
-    match argmax {
-        Some(argmax) => x
-            .par_chunks(inputs)
-            .zip(y.par_chunks_mut(outputs))
-            .zip(argmax.par_chunks_mut(outputs))
-            .for_each(|((x, y), argmax)| layer.run(x, y, argmax)),
-        None => {
-            x.par_chunks(inputs).zip(y.par_chunks_mut(outputs)).for_each(|(x, y)| layer.run(x, y, &mut []));
-        }
-    }
+    let units = x.chunks(UNIT * shape.input_len());
+    let tasks: Vec<_> = units.map(|x| (x, outputs.take(UNIT * shape.output_len()))).collect();
+    tasks.into_par_iter().for_each(|(x, outputs)| layer.run(x, outputs));
 }
 
 /// A convolution with its weights packed.
@@ -120,9 +110,9 @@ impl<O: Operand> Layer<O> {
         Self { arch, shape, packed }
     }
 
-    /// Computes some images; `argmax` may be empty.
-    pub fn run(&self, x: &[f32], y: &mut [f32], argmax: &mut [u8]) {
-        O::dispatch(self.arch, Images { shape: &self.shape, packed: &self.packed, x, y, argmax });
+    /// Computes some images.
+    pub fn run(&self, x: &[f32], outputs: Outputs) {
+        O::dispatch(self.arch, Images { shape: &self.shape, packed: &self.packed, x, outputs });
     }
 }
 
@@ -147,8 +137,7 @@ struct Images<'a, O> {
     shape: &'a ConvShape,
     packed: &'a PackedWeights<O>,
     x: &'a [f32],
-    y: &'a mut [f32],
-    argmax: &'a mut [u8],
+    outputs: Outputs<'a>,
 }
 
 impl<O: Operand> WithSimd for Images<'_, O> {
@@ -156,16 +145,15 @@ impl<O: Operand> WithSimd for Images<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { shape, packed, x, y, argmax } = self;
+        let Self { shape, packed, x, mut outputs } = self;
         let mut padded = None;
-        let outputs = shape.output_len();
-        for (index, (x, y)) in x.chunks(shape.input_len()).zip(y.chunks_mut(outputs)).enumerate() {
+        for x in x.chunks(shape.input_len()) {
             // The last strip may be shorter.
             let shape = match x.len() < shape.input_len() {
                 true => &ConvShape { width: x.len() / shape.in_channels, ..*shape },
                 false => shape,
             };
-            let outputs = shape.output_len();
+            let outputs = outputs.take(shape.output_len());
             let padded_len = shape.padded_height() * shape.padded_width() * operands::<O>(shape.in_channels);
             let unpadded = if shape.padding == 0 { O::as_they_are(x) } else { None };
             let x: &[O] = match unpadded {
@@ -176,11 +164,9 @@ impl<O: Operand> WithSimd for Images<'_, O> {
                     cast_slice(padded)
                 }
             };
-            let argmax = argmax.get_mut(index * outputs..index * outputs + y.len()).unwrap_or(&mut []);
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
             assert!(x.len() >= padded_len);
-            assert!(y.len() == outputs && (argmax.is_empty() || argmax.len() == outputs));
-            let outputs = Outputs { y, argmax, channels: shape.out_channels };
+            assert!(outputs.y.len() == shape.output_len() && outputs.channels == shape.out_channels);
             let mut image = Image { simd, shape, x, outputs };
             if shape.pool {
                 image.pooled(packed);
@@ -360,7 +346,7 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
                 if self.shape.relu {
                     value = rectified(simd, value);
                 }
-                self.outputs.write::<S>([pixel, at.channel + vector * S::F32_LANES], value);
+                self.outputs.write(simd, [pixel, at.channel + vector * S::F32_LANES], value);
             }
         }
     }

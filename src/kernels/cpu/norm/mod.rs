@@ -12,9 +12,11 @@ mod tests;
 
 use std::ops::Range;
 
+use pulp::Simd;
 use rayon::prelude::*;
 
-use super::simd::arch;
+use super::outputs::rectified;
+use super::simd::{MOST_LANES, arch, load};
 use crate::math::units::{Unit, add_up, units};
 
 pub use statistics::{Moments, batch_moments, inverse_deviation};
@@ -29,6 +31,13 @@ pub struct Affine<'a> {
     pub scale: &'a [f32],
     /// Summand (beta).
     pub shift: &'a [f32],
+}
+
+impl Affine<'_> {
+    /// By channel, what a distance from the mean is multiplied with.
+    fn factors(&self, inverse_deviation: &[f32]) -> Vec<f32> {
+        self.scale.iter().zip(inverse_deviation).map(|(scale, inverse)| scale * inverse).collect()
+    }
 }
 
 fn chunk_length(channels: usize) -> usize {
@@ -95,6 +104,57 @@ impl Channels<'_> {
     }
 }
 
+/// Normalisation by given statistics of numbers that are still in registers.
+pub struct Normalisation {
+    /// By channel, with room behind the last for a whole vector of any instruction set.
+    mean: Vec<f32>,
+    factor: Vec<f32>,
+    shift: Vec<f32>,
+    channels: usize,
+    relu: bool,
+}
+
+impl Normalisation {
+    /// What [`normalise`] does with these arguments.
+    pub fn new(mean: &[f32], inverse_deviation: &[f32], affine: Affine<'_>, relu: bool) -> Self {
+        let channels = mean.len();
+        let mut vectors = [mean.to_vec(), affine.factors(inverse_deviation), affine.shift.to_vec()];
+        for numbers in &mut vectors {
+            assert_eq!(numbers.len(), channels);
+            numbers.resize(channels.next_multiple_of(MOST_LANES), 0.0);
+        }
+        let [mean, factor, shift] = vectors;
+        Self { mean, factor, shift, channels, relu }
+    }
+
+    /// How many channels it is for.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Of a vector of channels from `channel` on. The steps are those of `Channels::normalise`, so the bits are its bits.
+    #[inline(always)]
+    pub fn apply<S: Simd>(&self, simd: S, channel: usize, value: S::f32s) -> S::f32s {
+        let [mean, factor, shift] = [
+            vector::<S>(&self.mean, channel),
+            vector::<S>(&self.factor, channel),
+            vector::<S>(&self.shift, channel),
+        ];
+        let apart = simd.sub_f32s(value, mean);
+        let value = simd.add_f32s(simd.mul_f32s(apart, factor), shift);
+        if self.relu { rectified(simd, value) } else { value }
+    }
+}
+
+/// A function, since the closure of `map` on an array is not compiled for the instruction set: with it normalising took 2.8 ns
+/// a number (1x1 32x32x192 -> 160, one Zen 3 core, AVX2), several times what a pass of its own takes.
+#[inline(always)]
+fn vector<S: Simd>(numbers: &[f32], channel: usize) -> S::f32s {
+    let numbers = &numbers[channel..][..S::F32_LANES];
+    // SAFETY: the slice is a vector long.
+    unsafe { load::<S>(numbers.as_ptr()) }
+}
+
 /// `output = (rows - mean) * inverse_deviation * scale + shift`, then ReLU on request.
 pub fn normalise(
     rows: &[f32],
@@ -105,8 +165,7 @@ pub fn normalise(
     output: &mut [f32],
 ) {
     let count = mean.len();
-    let pairs = affine.scale.iter().zip(inverse_deviation);
-    let factors: Vec<f32> = pairs.map(|(scale, inverse)| scale * inverse).collect();
+    let factors = affine.factors(inverse_deviation);
     let (chunk, arch) = (chunk_length(count), arch());
     output.par_chunks_mut(chunk).zip(rows.par_chunks(chunk)).for_each(|(output, rows)| {
         let channels = Channels { mean, factor: &factors, shift: affine.shift, relu };
@@ -173,8 +232,7 @@ impl<'a> Normalised<'a> {
     }
 
     fn factors(&self) -> Vec<f32> {
-        let pairs = self.affine.scale.iter().zip(self.inverse_deviation);
-        pairs.map(|(scale, inverse)| scale * inverse).collect()
+        self.affine.factors(self.inverse_deviation)
     }
 }
 

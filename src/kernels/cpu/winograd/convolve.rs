@@ -145,21 +145,19 @@ impl<F: Filter> WithSimd for Transformed<'_, F> {
     }
 }
 
-/// Convolves `maps` with a weight `[taps, taps, channels, outputs]`. `y` and `argmax` (empty if it is not wanted) are as in
-/// `forward::conv_forward`.
+/// Convolves `maps` with a weight `[taps, taps, channels, outputs]`. Outputs are as in `forward::conv_forward`.
 pub fn convolve<F: Filter>(
     arch: Arch,
     shape: &ConvShape,
     maps: Maps,
     weight: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
-    argmax: &mut [u8],
+    mut outputs: Outputs,
 ) {
     assert_eq!(maps.shape(), [shape.height, shape.width, shape.in_channels]);
-    assert_eq!(y.len(), shape.batch * shape.output_len());
-    assert!(argmax.is_empty() || argmax.len() == y.len());
-    if y.is_empty() {
+    assert_eq!(outputs.y.len(), shape.batch * shape.output_len());
+    assert_eq!(outputs.channels, shape.out_channels);
+    if outputs.y.is_empty() {
         return;
     }
     let weights = Weights::<F>::new(arch, shape, weight, bias);
@@ -167,17 +165,10 @@ pub fn convolve<F: Filter>(
     let tiling = Tiling::new(F::OUTPUTS, windows * shape.out_height(), windows * shape.out_width());
     let rows = shape.batch * tiling.rows;
     let count = (rows * tiling.columns).div_ceil(TILES).next_multiple_of(rayon::current_num_threads());
-    let (mut y, mut argmax) = (y, argmax);
-    let with_places = !argmax.is_empty();
     let tasks: Vec<_> = pieces(rows, rows.div_ceil(count))
         .map(|rows| {
             let start = first_output(shape, &tiling, rows.start);
-            let length = first_output(shape, &tiling, rows.end) - start;
-            let (own, rest) = std::mem::take(&mut y).split_at_mut(length);
-            let places = if with_places { length } else { 0 };
-            let (own_argmax, rest_argmax) = std::mem::take(&mut argmax).split_at_mut(places);
-            (y, argmax) = (rest, rest_argmax);
-            let outputs = Outputs { y: own, argmax: own_argmax, channels: shape.out_channels };
+            let outputs = outputs.take(first_output(shape, &tiling, rows.end) - start);
             Task { shape, maps, weights: &weights, tiling, rows, start, outputs }
         })
         .collect();
@@ -335,7 +326,7 @@ impl<F: Filter> Task<'_, F> {
                 let (y, x) = (first_row + row, first_column + column);
                 if y < shape.out_height() && x < shape.out_width() {
                     let value = if shape.relu { rectified(simd, value) } else { value };
-                    self.outputs.write::<S>([pixel(y, x), channel], value);
+                    self.outputs.write(simd, [pixel(y, x), channel], value);
                 }
             }
         }

@@ -22,6 +22,7 @@ mod tests;
 mod weight_gradient;
 
 use super::backward::{InputGradient, Saved, WeightGradient};
+use super::outputs::Outputs;
 use super::pack::flip_weights;
 use super::shape::ConvShape;
 use super::simd::arch;
@@ -46,12 +47,10 @@ pub fn conv_forward(
     x: &[f32],
     weight: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
-    argmax: Option<&mut [u8]>,
+    outputs: Outputs,
 ) {
     let maps = Maps::Plain { shape: [shape.height, shape.width, shape.in_channels], numbers: x };
-    let argmax = argmax.unwrap_or_default();
-    convolved(method, shape, maps, weight, bias, y, argmax);
+    convolved(method, shape, maps, weight, bias, outputs);
 }
 
 /// The weight gradient of [`backward::conv_backward`](super::backward::conv_backward).
@@ -72,7 +71,8 @@ pub fn conv_input_gradient(method: Method, shape: &ConvShape, saved: Saved, want
     let maps = Maps::Gradient(OutputGradient { shape, saved });
     let weight = flip_weights(shape, wanted.weight);
     let turned = shape.turned();
-    convolved(method, &turned, maps, &weight, None, wanted.dx, &mut []);
+    let outputs = Outputs::new(turned.out_channels, wanted.dx, None);
+    convolved(method, &turned, maps, &weight, None, outputs);
 }
 
 fn convolved(
@@ -81,13 +81,12 @@ fn convolved(
     maps: Maps,
     weight: &[f32],
     bias: Option<&[f32]>,
-    y: &mut [f32],
-    argmax: &mut [u8],
+    outputs: Outputs,
 ) {
     let arch = arch();
     match method {
-        Method::Two => convolve::<Two>(arch, shape, maps, weight, bias, y, argmax),
-        Method::Four => convolve::<Four>(arch, shape, maps, weight, bias, y, argmax),
-        Method::TwoOfFive => convolve::<TwoOfFive>(arch, shape, maps, weight, bias, y, argmax),
+        Method::Two => convolve::<Two>(arch, shape, maps, weight, bias, outputs),
+        Method::Four => convolve::<Four>(arch, shape, maps, weight, bias, outputs),
+        Method::TwoOfFive => convolve::<TwoOfFive>(arch, shape, maps, weight, bias, outputs),
     }
 }

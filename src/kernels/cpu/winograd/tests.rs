@@ -36,7 +36,8 @@ fn forward_agrees_with_naive_on_random_shapes() {
             let mut argmax = vec![77; places.len()];
             with_arch(arch, || {
                 let argmax = shape.pool.then_some(&mut argmax[..]);
-                conv_forward(method, &shape, &x, &weight, Some(&bias), &mut y, argmax);
+                let outputs = Outputs::new(shape.out_channels, &mut y, argmax);
+                conv_forward(method, &shape, &x, &weight, Some(&bias), outputs);
             });
             let found = error(&y, &expected);
             assert!(found < TOLERANCE, "{name} {method:?} {found} {shape:?}");
@@ -100,7 +101,8 @@ fn threads_and_vector_width_leave_every_bit() {
         let run = || {
             let (mut y, mut argmax) = (vec![0.0; case.y.len()], vec![0; case.argmax.len()]);
             let places = shape.pool.then_some(&mut argmax[..]);
-            conv_forward(method, &shape, &case.x, &case.weight, None, &mut y, places);
+            let outputs = Outputs::new(shape.out_channels, &mut y, places);
+            conv_forward(method, &shape, &case.x, &case.weight, None, outputs);
             let Gradients { dweight, dbias, dx } = case.run_by(method);
             (argmax, [y, dweight, dbias, dx].map(|values| bits(&values)))
         };
@@ -136,7 +138,7 @@ fn nan_and_infinity_reach_their_window_and_at_most_their_tiles() {
         let weight = random.floats(shape.weight_len());
         let run = |x: &[f32]| {
             let mut y = vec![0.0; shape.batch * shape.output_len()];
-            conv_forward(method, &shape, x, &weight, None, &mut y, None);
+            conv_forward(method, &shape, x, &weight, None, Outputs::new(shape.out_channels, &mut y, None));
             y
         };
         let clean = run(&x);
@@ -187,7 +189,7 @@ fn gradients_agree_with_differences_of_the_forward_pass() {
         let found = case.run_by(method);
         let loss = |x: &[f32], weight: &[f32]| {
             let mut y = vec![0.0; case.dy.len()];
-            conv_forward(method, &shape, x, weight, None, &mut y, None);
+            conv_forward(method, &shape, x, weight, None, Outputs::new(shape.out_channels, &mut y, None));
             y.iter().zip(&case.dy).map(|(&y, &dy)| f64::from(y) * f64::from(dy)).sum::<f64>()
         };
         let moved = |values: &[f32], direction: &[f32], step: f32| -> Vec<f32> {
