@@ -131,7 +131,8 @@ class OnARun(unittest.TestCase):
         for all_of_the_group in (False, True):
             with subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
                 assert process.stderr is not None
-                said = next(line for line in process.stderr if "epoch" in line)
+                # A step, not the note of a resumed run: from then on the program listens.
+                said = next(line for line in process.stderr if line.startswith("epoch"))
                 (os.killpg if all_of_the_group else os.kill)(process.pid, signal.SIGINT)
                 rest = process.stderr.read()
             self.assertRegex(rest, r"KeyboardInterrupt: pretrain: stopped by .*saved; continue with .*--resume", said)
