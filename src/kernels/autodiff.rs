@@ -40,18 +40,6 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         }
     }
 
-    fn conv_norm(
-        input: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        norm: FloatTensor<Self>,
-        options: ConvOptions,
-        norm_options: NormOptions,
-    ) -> FloatTensor<Self> {
-        let reference::Norm { mean, variance, scale, shift, no_bias } = reference::Norm::of::<Self>(norm);
-        let output = Self::conv_block(input, weight, no_bias, options);
-        reference::normalise::<Self>(output, mean, variance, scale, shift, norm_options)
-    }
-
     fn overlapping_pool(input: FloatTensor<Self>, kind: OverlappingPool) -> FloatTensor<Self> {
         pooling::with_gradient::<C>(input, kind)
     }

@@ -5,8 +5,8 @@ use burn::backend::TensorMetadata;
 
 use super::cpu::{self, ConvShape, Pass};
 use super::profile::{Operations, counted};
-use super::storage::{Floats, contiguous, floats, tensor};
-use super::{Arithmetic, ConvOptions, NormOptions};
+use super::storage::{Floats, floats, tensor};
+use super::{Arithmetic, ConvOptions};
 
 /// Result of a convolution block with what its backward pass needs.
 #[derive(Clone, Debug)]
@@ -47,28 +47,25 @@ pub(super) fn conv_forward(
     weight: &Floats,
     bias: &Floats,
 ) -> ConvForward {
-    let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     let mut argmax = vec![0; if shape.pool { shape.batch * shape.output_len() } else { 0 }];
-    let output = forward(shape, arithmetic, |y| {
-        let (x, weight, bias) = (floats(&input), floats(&weight), Some(floats(&bias)));
-        let argmax = shape.pool.then_some(&mut argmax[..]);
-        cpu::conv_forward(shape, arithmetic, x, weight, bias, y, argmax);
-    });
+    let places = shape.pool.then_some(&mut argmax[..]);
+    let output = convolved(shape, arithmetic, input, weight, bias, places);
     ConvForward { output, argmax, arithmetic }
 }
 
-/// The output of [`conv_forward`] alone.
+/// The output alone; `places` of maxima only where they are wanted.
 pub(super) fn convolved(
     shape: &ConvShape,
     arithmetic: Arithmetic,
     input: &Floats,
     weight: &Floats,
     bias: &Floats,
+    places: Option<&mut [u8]>,
 ) -> Floats {
     let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
     forward(shape, arithmetic, |y| {
         let (x, weight, bias) = (floats(&input), floats(&weight), Some(floats(&bias)));
-        cpu::conv_forward(shape, arithmetic, x, weight, bias, y, None);
+        cpu::conv_forward(shape, arithmetic, x, weight, bias, y, places);
     })
 }
 
@@ -78,16 +75,11 @@ pub(super) fn convolved_and_normalised(
     arithmetic: Arithmetic,
     input: &Floats,
     weight: &Floats,
-    norm: Floats,
-    options: &NormOptions,
+    norm: &cpu::Normalisation,
 ) -> Floats {
-    let (input, weight, norm) = (input.to_contiguous(), weight.to_contiguous(), contiguous(norm));
-    let rows: Vec<&[f32]> = floats(&norm).chunks_exact(shape.out_channels).collect();
-    let inverse = cpu::inverse_deviation(rows[1], options.epsilon);
-    let affine = cpu::Affine { scale: rows[2], shift: rows[3] };
-    let norm = cpu::Normalisation::new(rows[0], &inverse, affine, options.relu);
+    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
     forward(shape, arithmetic, |y| {
-        cpu::conv_forward_normalised(shape, arithmetic, floats(&input), floats(&weight), &norm, y);
+        cpu::conv_forward_normalised(shape, arithmetic, floats(&input), floats(&weight), norm, y);
     })
 }
 

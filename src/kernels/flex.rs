@@ -12,8 +12,8 @@ use super::cpu::{self, LinearShape};
 use super::profile::{Operations, counted, timed};
 use super::storage::{Floats, contiguous, floats, tensor};
 use super::{
-    AdamStep, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision, SgdStep, pooling,
-    reference,
+    AdamStep, ConvNormOptions, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision,
+    SgdStep, pooling, reference,
 };
 use crate::ranks::Share;
 
@@ -22,7 +22,7 @@ type Integers = IntTensor<Flex>;
 impl Kernels for Flex {
     fn conv_block(input: Floats, weight: Floats, bias: Floats, options: ConvOptions) -> Floats {
         match conv_shape(&input, &weight, options) {
-            Some(shape) => convolved(&shape, options.arithmetic, &input, &weight, &bias),
+            Some(shape) => convolved(&shape, options.arithmetic, &input, &weight, &bias, None),
             None => reference::conv_block::<Self>(input, weight, bias, options),
         }
     }
@@ -30,16 +30,21 @@ impl Kernels for Flex {
     fn conv_norm(
         input: Floats,
         weight: Floats,
-        norm: Floats,
-        options: ConvOptions,
-        norm_options: NormOptions,
+        mean: Floats,
+        variance: Floats,
+        scale: Floats,
+        shift: Floats,
+        options: ConvNormOptions,
     ) -> Floats {
-        match conv_shape(&input, &weight, options) {
-            Some(shape) => {
-                convolved_and_normalised(&shape, options.arithmetic, &input, &weight, norm, &norm_options)
-            }
-            None => reference::conv_norm::<Self>(input, weight, norm, options, norm_options),
-        }
+        let ConvNormOptions { conv, norm } = &options;
+        let Some(shape) = conv_shape(&input, &weight, *conv) else {
+            return reference::conv_norm::<Self>(input, weight, mean, variance, scale, shift, options);
+        };
+        let [mean, variance, scale, shift] = [mean, variance, scale, shift].map(contiguous);
+        let inverse = cpu::inverse_deviation(floats(&variance), norm.epsilon);
+        let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
+        let norm = cpu::Normalisation::new(floats(&mean), &inverse, affine, norm.relu);
+        convolved_and_normalised(&shape, conv.arithmetic, &input, &weight, &norm)
     }
 
     fn overlapping_pool(input: Floats, kind: OverlappingPool) -> Floats {

@@ -25,8 +25,8 @@ use burn::backend::{Backend, Dispatch, backend_extension};
 use burn::tensor::{Int, Tensor};
 
 pub use options::{
-    AdamStep, Arithmetic, ConvOptions, Convolution, DenseOptions, NormOptions, OverlappingPool, Precision,
-    SgdStep,
+    AdamStep, Arithmetic, ConvNormOptions, ConvOptions, Convolution, DenseOptions, NormOptions,
+    OverlappingPool, Precision, SgdStep,
 };
 use options::{ITERATIONS, LEAST_NORM, QUINTIC};
 
@@ -55,11 +55,15 @@ pub trait Kernels: Backend {
     fn conv_norm(
         input: FloatTensor<Self>,
         weight: FloatTensor<Self>,
-        norm: FloatTensor<Self>,
-        options: ConvOptions,
-        norm_options: NormOptions,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        options: ConvNormOptions,
     ) -> FloatTensor<Self> {
-        reference::conv_norm::<Self>(input, weight, norm, options, norm_options)
+        let no_bias = reference::zeros_like::<Self>(&mean);
+        let output = Self::conv_block(input, weight, no_bias, options.conv);
+        Self::normalise(output, mean, variance, scale, shift, options.norm)
     }
 
     /// See [`overlapping_pool`].
@@ -245,16 +249,18 @@ fn convolution_products(input: &Tensor<4>, weight: &Tensor<4>, options: ConvOpti
 /// A convolution without bias, on request max-pooling, and normalisation by given statistics as [`normalise`] does it: for
 /// evaluation, where the convolution's own outputs are not needed.
 ///
-/// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, `norm` the rows mean, variance, scale and
-/// shift `[4, out]`; gives `[batch, height', width', out]`.
+/// `input` `[batch, height, width, in]`, `weight` `[kernel, kernel, in, out]`, the others `[out]`; gives
+/// `[batch, height', width', out]`.
 pub fn conv_norm(
     input: Tensor<4>,
     weight: Tensor<4>,
-    norm: Tensor<2>,
-    options: ConvOptions,
-    norm_options: NormOptions,
+    mean: Tensor<1>,
+    variance: Tensor<1>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    options: ConvNormOptions,
 ) -> Tensor<4> {
-    count(convolution_products(&input, &weight, options));
+    count(convolution_products(&input, &weight, options.conv));
     let operation = match burn_operations() {
         true => reference::conv_norm::<Dispatch>,
         false => <Dispatch as Kernels>::conv_norm,
@@ -262,9 +268,11 @@ pub fn conv_norm(
     Tensor::from_dispatch(operation(
         input.into_dispatch(),
         weight.into_dispatch(),
-        norm.into_dispatch(),
+        mean.into_dispatch(),
+        variance.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
         options,
-        norm_options,
     ))
 }
 

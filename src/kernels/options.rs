@@ -89,6 +89,15 @@ pub struct NormOptions {
     pub share: Option<Share>,
 }
 
+/// Options of a convolution whose outputs are normalised.
+#[derive(Clone, Debug)]
+pub struct ConvNormOptions {
+    /// Of the convolution.
+    pub conv: ConvOptions,
+    /// Of what is behind it.
+    pub norm: NormOptions,
+}
+
 /// One update of Adam (Kingma and Ba 2015, section 2, the efficient order of computation).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamStep {

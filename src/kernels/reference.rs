@@ -6,8 +6,8 @@ use burn::backend::{Backend, FloatDType, IntDType, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::{
-    AdamStep, ConvOptions, DenseOptions, ITERATIONS, LEAST_NORM, NormOptions, OverlappingPool, QUINTIC,
-    SgdStep,
+    AdamStep, ConvNormOptions, ConvOptions, DenseOptions, ITERATIONS, LEAST_NORM, NormOptions,
+    OverlappingPool, QUINTIC, SgdStep,
 };
 
 pub(super) fn conv_block<B: Backend>(
@@ -32,38 +32,19 @@ pub(super) fn conv_block<B: Backend>(
 pub(super) fn conv_norm<B: Backend>(
     input: FloatTensor<B>,
     weight: FloatTensor<B>,
-    norm: FloatTensor<B>,
-    options: ConvOptions,
-    norm_options: NormOptions,
+    mean: FloatTensor<B>,
+    variance: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    options: ConvNormOptions,
 ) -> FloatTensor<B> {
-    let Norm { mean, variance, scale, shift, no_bias } = Norm::of::<B>(norm);
-    let output = conv_block::<B>(input, weight, no_bias, options);
-    normalise::<B>(output, mean, variance, scale, shift, norm_options)
+    let output = conv_block::<B>(input, weight, zeros_like::<B>(&mean), options.conv);
+    normalise::<B>(output, mean, variance, scale, shift, options.norm)
 }
 
-/// The rows `[channels]` of what [`conv_norm`](super::conv_norm) is given, and zeros.
-pub(super) struct Norm<T> {
-    pub mean: T,
-    pub variance: T,
-    pub scale: T,
-    pub shift: T,
-    pub no_bias: T,
-}
-
-impl<T: Clone> Norm<T> {
-    pub(super) fn of<B: Backend<FloatTensorPrimitive = T>>(norm: T) -> Self
-    where
-        T: TensorMetadata,
-    {
-        let channels = norm.shape()[1];
-        let row = |index: usize| {
-            let row = B::float_slice(norm.clone(), &[(index..index + 1).into(), (0..channels).into()]);
-            B::float_reshape(row, Shape::new([channels]))
-        };
-        let [mean, variance, scale, shift] = [0, 1, 2, 3].map(row);
-        let no_bias = B::float_sub(mean.clone(), mean.clone());
-        Self { mean, variance, scale, shift, no_bias }
-    }
+/// Zeros of its shape, on its device.
+pub(super) fn zeros_like<B: Backend>(tensor: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros(tensor.shape(), &tensor.device(), FloatDType::F32)
 }
 
 pub(super) fn overlapping_pool<B: Backend>(input: FloatTensor<B>, kind: OverlappingPool) -> FloatTensor<B> {

@@ -120,8 +120,8 @@ proptest! {
     ) {
         let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
         let arithmetic = Arithmetic { precision, ..Arithmetic::default() };
-        let options = ConvOptions { padding: kernel / 2, relu: false, pool, arithmetic };
-        let norm_options = || NormOptions { epsilon: 1e-5, relu, share: None };
+        let conv = ConvOptions { padding: kernel / 2, relu: false, pool, arithmetic };
+        let options = ConvNormOptions { conv, norm: NormOptions { epsilon: 1e-5, relu, share: None } };
         let plain = |shape: &[usize], seed| {
             let numbers = numbers(shape.iter().product(), seed);
             TensorData::new(numbers, shape.to_vec())
@@ -136,18 +136,30 @@ proptest! {
         let on = |device: &Device| {
             let [mean, variance, scale, shift] = rows.clone().map(|row| Tensor::<1>::from_data(row, device));
             let (x, weight) = (Tensor::<4>::from_data(x.clone(), device), Tensor::from_data(weight.clone(), device));
-            let norm = Tensor::stack::<2>(vec![mean.clone(), variance.clone(), scale.clone(), shift.clone()], 0);
-            let at_once = conv_norm(x.clone(), weight.clone(), norm.clone(), options, norm_options());
-            let between = conv_block(x.clone(), weight.clone(), Tensor::zeros([outputs], device), options);
+            let given = [&mean, &variance, &scale, &shift].map(|row| row.clone().into_dispatch());
+            let (x_given, weight_given) = (x.clone().into_dispatch(), weight.clone().into_dispatch());
+            let between = conv_block(x.clone(), weight.clone(), Tensor::zeros([outputs], device), conv);
+            let at_once = conv_norm(
+                x,
+                weight,
+                mean.clone(),
+                variance.clone(),
+                scale.clone(),
+                shift.clone(),
+                options.clone(),
+            );
             let shape = between.dims();
             let flat = between.reshape([shape[0] * shape[1] * shape[2], outputs]);
-            let in_two = normalise(flat, mean, variance, scale, shift, norm_options()).reshape(shape);
+            let in_two = normalise(flat, mean, variance, scale, shift, options.norm.clone()).reshape(shape);
+            let [mean, variance, scale, shift] = given;
             let burn = Tensor::<4>::from_dispatch(reference::conv_norm::<Dispatch>(
-                x.into_dispatch(),
-                weight.into_dispatch(),
-                norm.into_dispatch(),
-                options,
-                norm_options(),
+                x_given,
+                weight_given,
+                mean,
+                variance,
+                scale,
+                shift,
+                options.clone(),
             ));
             [at_once, in_two, burn].map(values)
         };

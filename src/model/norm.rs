@@ -4,7 +4,7 @@ use burn::module::{Module, Param, RunningState};
 use burn::tensor::Tensor;
 
 use super::Initialiser;
-use crate::kernels::{self, ConvOptions, NormOptions};
+use crate::kernels::{self, ConvNormOptions, ConvOptions, NormOptions};
 use crate::ranks::Share;
 
 /// Share of the newest batch in the running statistics (PyTorch's default).
@@ -49,8 +49,8 @@ impl BatchNorm {
     /// convolution's own outputs are never written.
     pub fn behind_convolution(&self, input: Tensor<4>, weight: Tensor<4>, options: ConvOptions) -> Tensor<4> {
         let (mean, variance) = (self.running_mean.value_sync(), self.running_variance.value_sync());
-        let rows = vec![mean, variance, self.scale.val(), self.shift.val()];
-        kernels::conv_norm(input, weight, Tensor::stack(rows, 0), options, OPTIONS)
+        let options = ConvNormOptions { conv: options, norm: OPTIONS };
+        kernels::conv_norm(input, weight, mean, variance, self.scale.val(), self.shift.val(), options)
     }
 
     /// `[rows, channels]` to the same shape; the rows belong to so many samples.

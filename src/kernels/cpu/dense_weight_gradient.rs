@@ -20,12 +20,12 @@ use super::backward::Saved;
 use super::pack::{Operand, SLACK, copy_together};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
-use super::simd::{Arch, load, store};
+use super::simd::{Arch, MOST_LANES, load, store};
 use super::tree::{Piece, sum_units};
 use super::unfold::{is_dense, unfold};
 
 /// Output channels must fill whole vectors of every instruction set, where gradients are read as they are.
-const CHANNEL_MULTIPLE: usize = 16;
+const CHANNEL_MULTIPLE: usize = MOST_LANES;
 
 /// Positions that a tile's sums stay in registers for: their gradients (256 bytes each) and pieces of input stay in L1
 /// while the tiles of a kernel row pass by. 1x1 32x32x192 -> 160 with pairs of bfloat16, one Zen 4 core: 160 GFLOP/s where

@@ -4,10 +4,10 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use super::norm::Normalisation;
+use super::shape::ConvShape;
 use super::simd::{beats, store};
 
 /// Where some outputs `[pixels, channels]` go, and what they pass on the way.
-#[derive(Default)]
 pub struct Outputs<'a> {
     pub y: &'a mut [f32],
     /// The places of maxima, if they are kept; else empty.
@@ -22,6 +22,12 @@ impl<'a> Outputs<'a> {
     pub fn new(channels: usize, y: &'a mut [f32], argmax: Option<&'a mut [u8]>) -> Self {
         assert!(argmax.as_ref().is_none_or(|argmax| argmax.len() == y.len()));
         Self { y, argmax: argmax.unwrap_or_default(), channels, norm: None }
+    }
+
+    /// Panics unless these are the outputs of so many images of a layer.
+    pub fn check(&self, shape: &ConvShape, images: usize) {
+        assert_eq!((self.y.len(), self.channels), (images * shape.output_len(), shape.out_channels));
+        assert!(self.argmax.is_empty() || shape.pool && self.argmax.len() == self.y.len());
     }
 
     /// Takes the first `length` numbers off, or all if there are fewer.

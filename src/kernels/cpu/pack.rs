@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::scratch::Scratch;
 use super::shape::ConvShape;
-use super::simd::{self, Arch};
+use super::simd::{self, Arch, MOST_LANES};
 
 /// Floats that a kernel may read beyond a row piece: one vector of the widest instruction set.
-pub const SLACK: usize = 16;
+pub const SLACK: usize = MOST_LANES;
 
 /// A lane of factors of the products of a register tile, as packing writes it and the tile reads it. Only packing and
 /// this trait know what it is; sums are `f32` always. It has 32 bits: one `f32`, or narrower factors of successive products,

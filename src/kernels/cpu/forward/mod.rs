@@ -78,8 +78,7 @@ pub fn conv_forward<O: Operand>(
     mut outputs: Outputs,
 ) {
     assert_eq!(x.len(), shape.batch * shape.input_len());
-    assert_eq!(outputs.y.len(), shape.batch * shape.output_len());
-    assert!(outputs.argmax.is_empty() || shape.pool);
+    outputs.check(shape, shape.batch);
     if outputs.y.is_empty() {
         return;
     }
@@ -166,7 +165,7 @@ impl<O: Operand> WithSimd for Images<'_, O> {
             };
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
             assert!(x.len() >= padded_len);
-            assert!(outputs.y.len() == shape.output_len() && outputs.channels == shape.out_channels);
+            outputs.check(shape, 1);
             let mut image = Image { simd, shape, x, outputs };
             if shape.pool {
                 image.pooled(packed);

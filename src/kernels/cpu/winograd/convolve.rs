@@ -155,8 +155,7 @@ pub fn convolve<F: Filter>(
     mut outputs: Outputs,
 ) {
     assert_eq!(maps.shape(), [shape.height, shape.width, shape.in_channels]);
-    assert_eq!(outputs.y.len(), shape.batch * shape.output_len());
-    assert_eq!(outputs.channels, shape.out_channels);
+    outputs.check(shape, shape.batch);
     if outputs.y.is_empty() {
         return;
     }
