@@ -1,7 +1,8 @@
 //! Convolutions of 3x3 and 5x5 by Winograd's minimal filtering: fewer multiplications than outputs times taps.
 //!
-//! `filter` has the transforms, `strip` the numbers under a row of tiles, `convolve` the forward pass and the input gradient,
-//! `weight_gradient` the rest. `method` says which layers come here.
+//! `filter` has the transforms, `strip` the numbers under a row of tiles, `weights` the transformed weights, `products` the
+//! register tiles between the transforms; `convolve` is the forward pass and the input gradient, `weight_gradient` the rest.
+//! `method` says which layers come here.
 //!
 //! **Sums.** Every output is one sum over the input channels, in their order, for each of a tile's products, and the
 //! transforms' fixed order of these; a weight gradient sums the tiles of a unit of images in their order and units along
@@ -16,10 +17,12 @@
 
 mod convolve;
 mod filter;
+mod products;
 mod strip;
 #[cfg(test)]
 mod tests;
 mod weight_gradient;
+mod weights;
 
 use super::backward::{InputGradient, Saved, WeightGradient};
 use super::outputs::Outputs;

@@ -4,22 +4,19 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use pulp::{Simd, WithSimd};
+use pulp::Simd;
 
 use super::super::scratch::Scratch;
-use super::super::shape::{ConvShape, pieces};
-use super::super::simd::{Arch, load, store};
+use super::super::shape::ConvShape;
+use super::super::simd::Arch;
 use super::super::tree::{Piece, sum_units};
 use super::super::unfold::OutputGradient;
-use super::convolve::{APART, vectors};
 use super::filter::{Filter, Grid};
+use super::products::{APART, BLOCK, GradientProduct, vectors};
 use super::strip::{Maps, Strip, Tiling};
 
 /// Tiles whose planes are made at a time. A unit that has no more needs no second pass over its sums.
 const TILES: usize = 64;
-/// Input channels that lie together in a plane, of which a register tile takes `ROWS` at most.
-const BLOCK: usize = 16;
-const ROWS: usize = 6;
 
 /// Writes the gradient of the weight `[taps, taps, channels, outputs]` and of the bias; `x` is the input.
 pub fn weight_gradient<F: Filter>(
@@ -250,7 +247,7 @@ impl<'a, F: Filter> Unit<'a, F> {
         {
             let input = product * self.input_plane() + input / BLOCK * inputs;
             let gradient = product * self.gradient_plane() + output / self.group * gradients;
-            simd.vectorize(Product {
+            simd.vectorize(GradientProduct {
                 inputs: &planes.inputs[input..][..tiles * BLOCK],
                 gradients: &planes.gradients[gradient..][..tiles * self.group],
                 group: self.group,
@@ -294,105 +291,6 @@ impl<'a, F: Filter> Unit<'a, F> {
                             dweight[tap + place..][..real].copy_from_slice(&values[..real]);
                         }
                     }
-                }
-            }
-        }
-    }
-}
-
-/// `products[channel, output] += sum over tiles of inputs[tile, channel] * gradients[tile, output]`, tiles ascending. A call
-/// of its own, so that it is compiled once for all filters.
-struct Product<'a> {
-    /// `[tiles, BLOCK]`.
-    inputs: &'a [f32],
-    /// `[tiles, group]`.
-    gradients: &'a [f32],
-    group: usize,
-    /// Channels of the block, and vectors of the group, that there are.
-    rows: usize,
-    vectors: usize,
-    /// `[BLOCK, group]`.
-    products: &'a mut [f32],
-    /// Whether the products hold something already.
-    more: bool,
-}
-
-impl WithSimd for Product<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        match self.vectors {
-            1 => self.add::<S, 1>(simd),
-            2 => self.add::<S, 2>(simd),
-            3 => self.add::<S, 3>(simd),
-            4 => self.add::<S, 4>(simd),
-            _ => unreachable!("no such group"),
-        }
-    }
-}
-
-impl Product<'_> {
-    #[inline(always)]
-    fn add<S: Simd, const VECTORS: usize>(self, simd: S) {
-        let tiles = self.inputs.len() / BLOCK;
-        assert!(self.gradients.len() == tiles * self.group && VECTORS * S::F32_LANES <= self.group);
-        assert!(self.rows <= BLOCK && self.products.len() == BLOCK * self.group);
-        for range in pieces(self.rows, ROWS) {
-            // SAFETY: the channels of `range` are of the block, and there are `tiles` tiles of both, by the assertions.
-            unsafe {
-                let inputs = self.inputs.as_ptr().add(range.start);
-                let products = self.products.as_mut_ptr().add(range.start * self.group);
-                match range.len() {
-                    1 => self.tile::<S, 1, VECTORS>(simd, tiles, inputs, products),
-                    2 => self.tile::<S, 2, VECTORS>(simd, tiles, inputs, products),
-                    3 => self.tile::<S, 3, VECTORS>(simd, tiles, inputs, products),
-                    4 => self.tile::<S, 4, VECTORS>(simd, tiles, inputs, products),
-                    5 => self.tile::<S, 5, VECTORS>(simd, tiles, inputs, products),
-                    _ => self.tile::<S, ROWS, VECTORS>(simd, tiles, inputs, products),
-                }
-            }
-        }
-    }
-
-    /// # Safety
-    /// `HEIGHT` channels of `tiles` tiles lie at `inputs`, and as many rows of the group at `products`.
-    #[inline(always)]
-    unsafe fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
-        &self,
-        simd: S,
-        tiles: usize,
-        mut inputs: *const f32,
-        products: *mut f32,
-    ) {
-        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; HEIGHT];
-        // SAFETY: by the contract.
-        unsafe {
-            if self.more {
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    for (vector, sum) in sums.iter_mut().enumerate() {
-                        *sum = load::<S>(products.add(row * self.group + vector * S::F32_LANES));
-                    }
-                }
-            }
-            let mut gradients = self.gradients.as_ptr();
-            for _ in 0..tiles {
-                let mut factors = [simd.splat_f32s(0.0); VECTORS];
-                for (vector, factor) in factors.iter_mut().enumerate() {
-                    *factor = load::<S>(gradients.add(vector * S::F32_LANES));
-                }
-                for (row, sums) in sums.iter_mut().enumerate() {
-                    let input = simd.splat_f32s(*inputs.add(row));
-                    for (sum, &factor) in sums.iter_mut().zip(&factors) {
-                        *sum = simd.mul_add_e_f32s(input, factor, *sum);
-                    }
-                }
-                inputs = inputs.wrapping_add(BLOCK);
-                gradients = gradients.wrapping_add(self.group);
-            }
-            for (row, sums) in sums.iter().enumerate() {
-                for (vector, &sum) in sums.iter().enumerate() {
-                    store::<S>(products.add(row * self.group + vector * S::F32_LANES), sum);
                 }
             }
         }
