@@ -3,7 +3,7 @@
 # images, which become the test set) the folders that rotnet reads, as links in a new folder:
 #
 #   scripts/tiny-imagenet.sh tiny-imagenet-200 tiny
-#   rotnet run --config photos --data tiny
+#   rotnet run --config tiny-imagenet --data tiny
 set -euo pipefail
 
 [ $# = 2 ] || { echo "usage: $0 tiny-imagenet-200 NEW-FOLDER" >&2; exit 2; }

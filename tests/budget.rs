@@ -112,6 +112,12 @@ fn a_dry_run_measures_and_writes_nothing() {
     // Weights, scales, shifts and running statistics of the two blocks, and the head.
     assert_eq!(stages[0]["parameters"], 9 * 3 * 8 + 9 * 8 * 16 + 4 * (8 + 16) + 16 * 4 + 4);
     assert!(result["seconds"].as_f64().unwrap() > 0.0);
+    // Half of the steps with a quarter of the places.
+    let smaller = r#"--set pretrain.sizes=[{"until":0.5,"size":16}]"#;
+    let outcome = folder.succeed(&format!("{dry} {smaller} --json"));
+    let result: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let small = 2 * (9 * 3 * 8 * 256 + 9 * 8 * 16 * 64 + 16 * 4);
+    assert_eq!(result["stages"][0]["flop_a_sample"], (flop + small) / 2);
 
     folder.succeed(&format!("run {SHORT} {COMPACT} --out b"));
     for stage in [0, 2] {

@@ -87,7 +87,7 @@ fn every_recipe_goes_through_evaluate() {
         };
         assert_evaluated(&folder, name, lacking, name);
     }
-    assert_eq!(recipes.len(), 14);
+    assert_eq!(recipes.len(), 15);
 }
 
 #[test]

@@ -23,7 +23,7 @@ macro_rules! recipes {
 }
 
 /// Every file in `configs/`, in the order in which they are listed.
-pub static RECIPES: [Recipe; 14] = recipes![
+pub static RECIPES: [Recipe; 15] = recipes![
     "quickstart",
     "keras",
     "keras-scaled",
@@ -35,6 +35,7 @@ pub static RECIPES: [Recipe; 14] = recipes![
     "self-training",
     "patches",
     "photos",
+    "tiny-imagenet",
     "rotnet-paper",
     "rotnet-paper-linear",
     "rotnet-paper-conv",

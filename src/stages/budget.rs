@@ -106,13 +106,14 @@ impl Pace {
     }
 }
 
-/// Wall time of the steps up to a share of all steps, divided by the number of all steps.
-fn mean_until(sizes: &[(f64, f64)], share: f64) -> f64 {
+/// What the steps up to a share of all steps cost, divided by the number of all steps, where a step costs as much as `sizes`
+/// say up to their shares.
+pub(super) fn mean_until(sizes: &[(f64, f64)], share: f64) -> f64 {
     let mut from = 0.0;
-    let parts = sizes.iter().map(|&(until, seconds)| {
+    let parts = sizes.iter().map(|&(until, cost)| {
         let part = (until.min(share) - from).max(0.0);
         from = until;
-        part * seconds
+        part * cost
     });
     parts.sum()
 }

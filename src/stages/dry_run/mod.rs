@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use burn::module::Module;
 use serde::Serialize;
 
-use super::budget::Pace;
+use super::budget::{Pace, mean_until};
 use super::finetune::ridge_bytes;
 use super::pretext::Pretext;
 use super::training_stage;
@@ -63,7 +63,8 @@ pub struct Part {
     pub steps: u64,
     /// Epochs; the last may be partial.
     pub epochs: f64,
-    /// Floating-point operations of convolutions and dense layers, forward, on one sample.
+    /// Floating-point operations of convolutions and dense layers, forward, on one sample; the mean over all steps, if their
+    /// images differ in size.
     pub flop_a_sample: u64,
     /// Operations of the whole stage; a training step counts as three forward passes.
     pub flop: u64,
@@ -220,7 +221,10 @@ fn pretrain(
     let pace = Pace::measure(context, dataset, &pretext, limit)?;
     let steps = config.pretrain.total_steps(pace.steps_an_epoch);
     let epochs = steps as f64 / pace.steps_an_epoch.max(1) as f64;
-    let flop = flop(network, &pretext.samples, context);
+    let flop_of = |samples: &dyn Samples| flop(network, samples, context) as f64;
+    let smaller = pretext.smaller.iter().map(|(until, samples)| (*until, flop_of(samples)));
+    let sizes: Vec<_> = smaller.chain([(1.0, flop_of(&pretext.samples))]).collect();
+    let flop = mean_until(&sizes, 1.0).round() as u64;
     let part = Part {
         stage: Stage::Pretrain,
         parameters: training_stage::size(network),
