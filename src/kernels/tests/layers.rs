@@ -2,40 +2,18 @@
 
 use super::*;
 
-type Conv = fn(
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    ConvOptions,
-) -> FloatTensor<Dispatch>;
-type Dense = fn(
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    FloatTensor<Dispatch>,
-    DenseOptions,
-) -> FloatTensor<Dispatch>;
+type Block<O> =
+    fn(FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>, O) -> FloatTensor<Dispatch>;
 
 /// Output and the gradients of input, weight and bias, under a random gradient of the output.
-fn run_conv(operation: Conv, input: [usize; 4], weight: [usize; 4], options: ConvOptions) -> [Vec<f32>; 4] {
-    let (x, w, b) = (tensor(input, 1), tensor(weight, 2), tensor([weight[3]], 3));
-    let output = Tensor::<4>::from_dispatch(operation(
-        x.clone().into_dispatch(),
-        w.clone().into_dispatch(),
-        b.clone().into_dispatch(),
-        options,
-    ));
-    let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
-    [
-        values(output),
-        x.grad(&gradients).map(values).unwrap(),
-        w.grad(&gradients).map(values).unwrap(),
-        b.grad(&gradients).map(values).unwrap(),
-    ]
-}
-
-fn run_dense(operation: Dense, [batch, inputs, outputs]: [usize; 3], options: DenseOptions) -> [Vec<f32>; 4] {
-    let (x, w, b) = (tensor([batch, inputs], 1), tensor([inputs, outputs], 2), tensor([outputs], 3));
-    let output = Tensor::<2>::from_dispatch(operation(
+fn run<const D: usize, O>(
+    operation: Block<O>,
+    input: [usize; D],
+    weight: [usize; D],
+    options: O,
+) -> [Vec<f32>; 4] {
+    let (x, w, b) = (tensor(input, 1), tensor(weight, 2), tensor([weight[D - 1]], 3));
+    let output = Tensor::<D>::from_dispatch(operation(
         x.clone().into_dispatch(),
         w.clone().into_dispatch(),
         b.clone().into_dispatch(),
@@ -73,11 +51,9 @@ proptest! {
         prop_assume!(height.min(width) >= kernel || same);
         prop_assume!(!pool || same || (height.min(width) > kernel));
         let shapes = ([batch, height, width, inputs], [kernel, kernel, inputs, outputs]);
-        let own = run_conv(<Dispatch as Kernels>::conv_block, shapes.0, shapes.1, options);
-        let burn = run_conv(reference::conv_block::<Dispatch>, shapes.0, shapes.1, options);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
-        }
+        let own = run(<Dispatch as Kernels>::conv_block, shapes.0, shapes.1, options);
+        let burn = run(reference::conv_block::<Dispatch>, shapes.0, shapes.1, options);
+        agree(&own, &burn, 1e-4)?;
     }
 
     /// What is written at once has the bytes of the two operations, and those of burn within their error.
@@ -162,9 +138,7 @@ proptest! {
         };
         let own = run(<Dispatch as Kernels>::overlapping_pool);
         let burn = run(reference::overlapping_pool::<Dispatch>);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
-        }
+        agree(&own, &burn, 1e-5)?;
     }
 
     #[test]
@@ -175,11 +149,9 @@ proptest! {
         relu in any::<bool>(),
     ) {
         let options = DenseOptions { relu, arithmetic: Arithmetic::default() };
-        let own = run_dense(<Dispatch as Kernels>::dense_block, [batch, inputs, outputs], options);
-        let burn = run_dense(reference::dense_block::<Dispatch>, [batch, inputs, outputs], options);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-4, "{}", difference(own, burn));
-        }
+        let own = run(<Dispatch as Kernels>::dense_block, [batch, inputs], [inputs, outputs], options);
+        let burn = run(reference::dense_block::<Dispatch>, [batch, inputs], [inputs, outputs], options);
+        agree(&own, &burn, 1e-4)?;
     }
 
     /// Rounded factors err by 2^-9 at most and products by 2^-8, at random, so that sums err by 0.23 % of their deviation, and
@@ -198,11 +170,9 @@ proptest! {
         let padding = if same && kernel % 2 == 1 { kernel / 2 } else { 0 };
         let options = ConvOptions { padding, relu: false, pool: false, arithmetic };
         let (input, weight) = ([batch, height, width, inputs], [kernel, kernel, inputs, outputs]);
-        let own = run_conv(<Dispatch as Kernels>::conv_block, input, weight, options);
-        let burn = run_conv(reference::conv_block::<Dispatch>, input, weight, options);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= BF16_TOLERANCE, "{}", difference(own, burn));
-        }
+        let own = run(<Dispatch as Kernels>::conv_block, input, weight, options);
+        let burn = run(reference::conv_block::<Dispatch>, input, weight, options);
+        agree(&own, &burn, BF16_TOLERANCE)?;
         prop_assert!(difference(&own[0], &burn[0]) > 1e-5, "nothing was rounded");
     }
 
@@ -214,11 +184,9 @@ proptest! {
     ) {
         let arithmetic = Arithmetic { precision: Precision::Bf16, ..Arithmetic::default() };
         let options = DenseOptions { relu: false, arithmetic };
-        let own = run_dense(<Dispatch as Kernels>::dense_block, [batch, inputs, outputs], options);
-        let burn = run_dense(reference::dense_block::<Dispatch>, [batch, inputs, outputs], options);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= BF16_TOLERANCE, "{}", difference(own, burn));
-        }
+        let own = run(<Dispatch as Kernels>::dense_block, [batch, inputs], [inputs, outputs], options);
+        let burn = run(reference::dense_block::<Dispatch>, [batch, inputs], [inputs, outputs], options);
+        agree(&own, &burn, BF16_TOLERANCE)?;
         prop_assert!(difference(&own[0], &burn[0]) > 1e-6, "nothing was rounded");
     }
 
@@ -252,16 +220,14 @@ proptest! {
         };
         let own = run(<Dispatch as Kernels>::batch_norm);
         let burn = run(reference::batch_norm::<Dispatch>);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-3, "{}", difference(own, burn));
-        }
+        agree(&own, &burn, 1e-3)?;
     }
 }
 
 #[test]
 fn nan_and_ties_come_through_as_in_burn() {
     let options = ConvOptions { padding: 1, relu: true, pool: true, arithmetic: Arithmetic::default() };
-    let run = |operation: Conv| {
+    let run = |operation: Block<ConvOptions>| {
         let mut input = vec![0.5f32; 6 * 6 * 3];
         input[40] = f32::NAN;
         let input = Tensor::<4>::from_data(TensorData::new(input, [1, 6, 6, 3]), &Device::flex());

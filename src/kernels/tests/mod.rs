@@ -30,6 +30,14 @@ fn difference(a: &[f32], b: &[f32]) -> f32 {
     a.iter().zip(b).fold(0f32, |most, (a, b)| most.max((a - b).abs())) / scale
 }
 
+/// Fails if an output or gradient differs by more than `most`.
+fn agree(own: &[Vec<f32>], burn: &[Vec<f32>], most: f32) -> Result<(), TestCaseError> {
+    for (own, burn) in own.iter().zip(burn) {
+        prop_assert!(difference(own, burn) <= most, "{}", difference(own, burn));
+    }
+    Ok(())
+}
+
 type Three = (FloatTensor<Dispatch>, FloatTensor<Dispatch>, FloatTensor<Dispatch>);
 
 #[test]

@@ -25,9 +25,7 @@ proptest! {
         };
         let own = run(<Dispatch as Kernels>::cross_entropy);
         let burn = run(reference::cross_entropy::<Dispatch>);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
-        }
+        agree(&own, &burn, 1e-5)?;
     }
 
     #[test]
@@ -47,9 +45,7 @@ proptest! {
         };
         let own = run(<Dispatch as Kernels>::adam);
         let burn = run(reference::adam::<Dispatch>);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
-        }
+        agree(&own, &burn, 1e-5)?;
     }
 
     #[test]
@@ -67,9 +63,7 @@ proptest! {
         };
         let own = run(<Dispatch as Kernels>::sgd);
         let burn = run(reference::sgd::<Dispatch>);
-        for (own, burn) in own.iter().zip(&burn) {
-            prop_assert!(difference(own, burn) <= 1e-5, "{}", difference(own, burn));
-        }
+        agree(&own, &burn, 1e-5)?;
     }
 }
 
