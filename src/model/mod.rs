@@ -3,25 +3,25 @@
 //! A batch reaches a network as `[batch, values]`: for images the values are height x width x channels,
 //! row by row with the channels last; for features they are the features.
 
+mod classifier;
 mod conv;
 mod dense;
 mod encoder;
 mod head;
 mod initialise;
 mod joint;
+mod moments;
 mod norm;
 mod parameters;
 mod readout;
 mod whitening;
 
-use std::convert::Infallible;
-
-use burn::module::{Module, Param};
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use serde::{Deserialize, Serialize};
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor};
 
 use crate::kernels;
 
+pub use classifier::{Classifier, ClassifierShape};
 pub use conv::{BlockShape, ConvBlock};
 pub use dense::Dense;
 pub use encoder::{Activation, Dictionary, Encoder, EncoderConfig, EncoderKind};
@@ -29,6 +29,7 @@ pub(crate) use encoder::{PATCH_SIDE, PATCH_THRESHOLD};
 pub use head::{FeatureMap, HeadKind};
 pub use initialise::{Initialiser, Scheme};
 pub use joint::{JointNetwork, Mixture, fresh_head};
+pub use moments::FeatureMoments;
 pub use norm::{BatchNorm, Mode};
 pub(crate) use norm::{EPSILON, MOMENTUM, is_running};
 pub use parameters::{Parameters, Path, collect, load, not_finite};
@@ -123,248 +124,6 @@ impl Network for RotationNetwork {
 
     fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
         self.head.forward(self.encoder.forward_in(mode, batch))
-    }
-}
-
-/// Shape of a [`Classifier`], as recorded in its checkpoint.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClassifierShape {
-    /// Features per sample.
-    pub features: usize,
-    /// Widths of the hidden layers; empty for a linear classifier.
-    pub hidden: Vec<usize>,
-    /// Batch normalisation in the hidden layers.
-    pub batch_norm: bool,
-    /// Number of classes.
-    pub classes: usize,
-    /// What map the features are, if the hidden layers are convolutions.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub map: Option<FeatureMap>,
-}
-
-impl ClassifierShape {
-    /// Number of weights of its layers, not counting biases and norms.
-    pub fn weights(&self) -> usize {
-        let product = |inputs: usize, outputs: usize| inputs.saturating_mul(outputs);
-        let (hidden, last) = match &self.map {
-            Some(map) => {
-                let layers = head::convolutions(map.shape[2], &self.hidden);
-                let weights = layers.iter().map(|layer| {
-                    product(layer.kernel * layer.kernel, product(layer.channels[0], layer.channels[1]))
-                });
-                (weights.fold(0, usize::saturating_add), map.shape[2])
-            }
-            None => {
-                let widths = [&[self.features], &self.hidden[..]].concat();
-                let weights = widths.windows(2).map(|pair| product(pair[0], pair[1]));
-                (weights.fold(0, usize::saturating_add), self.features)
-            }
-        };
-        hidden.saturating_add(product(self.hidden.last().copied().unwrap_or(last), self.classes))
-    }
-}
-
-/// Mean and deviation of each feature over the training samples.
-#[derive(Clone, Debug, PartialEq)]
-pub struct FeatureMoments {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Standard deviation.
-    pub deviation: Vec<f32>,
-}
-
-/// A feature with a smaller deviation counts as constant.
-const LEAST_DEVIATION: f32 = 1e-6;
-
-impl FeatureMoments {
-    /// Of `values` `[samples, width]`.
-    pub fn of(values: &[f32], width: usize) -> Self {
-        let shape = [values.len() / width, width];
-        let Ok(moments) = Self::of_blocks(shape, |take| {
-            take(values);
-            Ok::<(), Infallible>(())
-        });
-        moments
-    }
-
-    /// Of samples `[samples, width]`. Each call of `pass` goes through all rows in order, some at a time; how many at a
-    /// time changes no bit.
-    ///
-    /// # Errors
-    /// What `pass` fails with.
-    pub fn of_blocks<E>(
-        [samples, width]: [usize; 2],
-        mut pass: impl FnMut(&mut dyn FnMut(&[f32])) -> Result<(), E>,
-    ) -> Result<Self, E> {
-        let count = samples as f64;
-        let mut mean = vec![0f64; width];
-        let mut squares = vec![0f64; width];
-        pass(&mut |rows| {
-            for row in rows.chunks_exact(width) {
-                for (sum, value) in mean.iter_mut().zip(row) {
-                    *sum += f64::from(*value);
-                }
-            }
-        })?;
-        mean.iter_mut().for_each(|sum| *sum /= count);
-        pass(&mut |rows| {
-            for row in rows.chunks_exact(width) {
-                for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&mean) {
-                    *sum += (f64::from(*value) - mean) * (f64::from(*value) - mean);
-                }
-            }
-        })?;
-        Ok(Self {
-            mean: mean.into_iter().map(|mean| mean as f32).collect(),
-            deviation: squares.into_iter().map(|sum| (sum / count).sqrt() as f32).collect(),
-        })
-    }
-
-    /// Gives every feature of `values` `[samples, width]` mean 0 and deviation 1.
-    pub fn standardise(&self, values: &mut [f32]) {
-        let factors = self.factors();
-        for row in values.chunks_exact_mut(factors.len().max(1)) {
-            for ((value, mean), factor) in row.iter_mut().zip(&self.mean).zip(&factors) {
-                *value = (*value - mean) * factor;
-            }
-        }
-    }
-
-    /// Factors that scale each feature to deviation 1; features that hardly vary keep their scale.
-    pub fn factors(&self) -> Vec<f32> {
-        let inverse = |&deviation: &f32| if deviation < LEAST_DEVIATION { 1.0 } else { 1.0 / deviation };
-        self.deviation.iter().map(inverse).collect()
-    }
-}
-
-/// Dense layers with ReLU between them, or convolutions and a dense layer. With one hidden layer of 64 it is the
-/// downstream classifier of the Keras program.
-#[derive(Module, Debug)]
-pub struct Classifier {
-    standardise: Option<Standardise>,
-    convolutions: Vec<ConvBlock>,
-    hidden: Vec<HiddenLayer>,
-    output: Dense,
-    /// Shape of the features if there are convolutions.
-    #[module(skip)]
-    map: Option<ImageShape>,
-}
-
-/// Subtracts a fixed mean and divides by a fixed deviation; saved with the parameters, never trained.
-#[derive(Module, Debug)]
-struct Standardise {
-    mean: Param<Tensor<1>>,
-    factor: Param<Tensor<1>>,
-}
-
-impl Standardise {
-    fn new(moments: FeatureMoments, device: &Device) -> Self {
-        let fixed = |values: Vec<f32>| {
-            let count = values.len();
-            Param::from_data(TensorData::new(values, [count]), device).set_require_grad(false)
-        };
-        Self { factor: fixed(moments.factors()), mean: fixed(moments.mean) }
-    }
-
-    fn forward(&self, batch: Tensor<2>) -> Tensor<2> {
-        (batch - self.mean.val().unsqueeze()) * self.factor.val().unsqueeze()
-    }
-}
-
-/// A dense layer, batch normalisation on request, ReLU.
-#[derive(Module, Debug)]
-struct HiddenLayer {
-    dense: Dense,
-    norm: Option<BatchNorm>,
-}
-
-impl HiddenLayer {
-    fn forward(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let batch = self.dense.forward(batch);
-        match &self.norm {
-            Some(norm) => {
-                let [samples, _] = batch.dims();
-                norm.forward(batch, samples, mode)
-            }
-            None => batch,
-        }
-    }
-}
-
-/// Offset of the classifier's initialisation, so that it does not repeat the encoder's draws.
-const CLASSIFIER_FIRST_PARAMETER: u64 = 1 << 32;
-
-impl Classifier {
-    /// A classifier with fresh parameters; features are standardised by `moments` if there are any.
-    pub fn new(shape: &ClassifierShape, moments: Option<FeatureMoments>, seed: u64, device: &Device) -> Self {
-        let scheme = if shape.map.is_some() { Scheme::RotNet } else { Scheme::Glorot };
-        let mut initialiser = Initialiser::starting_at(seed, CLASSIFIER_FIRST_PARAMETER, scheme, device);
-        let mut inputs = shape.features;
-        let (mut convolutions, mut dense) = (Vec::new(), &shape.hidden[..]);
-        if let Some(map) = &shape.map {
-            let layers = head::convolutions(map.shape[2], &shape.hidden).into_iter();
-            convolutions.extend(layers.map(|layer| ConvBlock::new(layer, &mut initialiser)));
-            (inputs, dense) = (shape.hidden.last().copied().unwrap_or(map.shape[2]), &[]);
-        }
-        let mut hidden = Vec::with_capacity(dense.len());
-        for &width in dense {
-            hidden.push(HiddenLayer {
-                dense: Dense::new(inputs, width, !shape.batch_norm, &mut initialiser),
-                norm: shape.batch_norm.then(|| BatchNorm::new(width, &initialiser)),
-            });
-            inputs = width;
-        }
-        Self {
-            standardise: moments.map(|moments| Standardise::new(moments, device)),
-            convolutions,
-            hidden,
-            output: Dense::new(inputs, shape.classes, false, &mut initialiser),
-            map: shape.map.as_ref().map(|map| map.shape),
-        }
-    }
-}
-
-impl Classifier {
-    /// A linear classifier of standardised features with given parameters: `weight` `[features, classes]`, `bias`
-    /// `[classes]`.
-    pub fn linear(
-        shape: &ClassifierShape,
-        moments: FeatureMoments,
-        weight: Vec<f32>,
-        bias: Vec<f32>,
-        device: &Device,
-    ) -> Self {
-        let mut network = Self::new(shape, Some(moments), 0, device);
-        let weight = TensorData::new(weight, [shape.features, shape.classes]);
-        network.output.weight = Param::from_data(weight, device);
-        network.output.bias = Param::from_data(TensorData::new(bias, [shape.classes]), device);
-        network
-    }
-}
-
-impl Classifier {
-    /// Shape of the features, if convolutions read them as a map.
-    pub fn map(&self) -> Option<ImageShape> {
-        self.map
-    }
-}
-
-impl Network for Classifier {
-    const LAST_LAYERS: &'static [&'static str] = &["output"];
-
-    fn logits(&self, batch: Tensor<2>, mode: Mode) -> Tensor<2> {
-        let mut batch = match &self.standardise {
-            Some(standardise) => standardise.forward(batch),
-            None => batch,
-        };
-        if let Some([height, width, channels]) = self.map {
-            let [count, _] = batch.dims();
-            let map = batch.reshape([count, height, width, channels]);
-            batch =
-                mean_over_places(self.convolutions.iter().fold(map, |map, layer| layer.forward(map, mode)));
-        }
-        let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch, mode));
-        self.output.forward(hidden)
     }
 }
 

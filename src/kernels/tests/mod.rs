@@ -1,5 +1,6 @@
 //! The operations of the `flex` device against burn's own: outputs and every gradient, on random shapes.
 
+use burn::backend::Dispatch;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use proptest::prelude::*;
 use rand::{RngExt, SeedableRng};

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use burn::module::Module;
 use serde_json::Value;
 
-use super::self_training::{self, Basis, Round};
+use super::pseudo_labels::{Round, judged};
+use super::self_training::{self, Basis};
 use super::{
     Sources, Trained, Unlabeled, batches, choice, configured_shape, kept_accuracy, material, mixture, steps,
 };
@@ -121,7 +122,7 @@ fn networks(
         let basis = Basis { config, start, dataset, labeled, unlabeled, validation };
         let (trained, rounds, seconds) = self_training::run(context, &basis, reporter)?;
         let rounds = match &trained.work {
-            Some(work) => self_training::judged(rounds, work.directory(), dataset)?,
+            Some(work) => judged(rounds, work.directory(), dataset)?,
             None => rounds,
         };
         return Ok((trained, rounds, seconds));

@@ -5,6 +5,7 @@
 mod frozen;
 mod full;
 mod mixture;
+mod pseudo_labels;
 mod ridge;
 mod self_training;
 mod teacher;
@@ -32,8 +33,8 @@ use crate::training::{self, Evaluation, Keep};
 
 pub(super) use full::full_readout;
 pub(super) use mixture::{Pseudo, Unlabeled, batches, mixture};
+pub use pseudo_labels::{Round, RoundClass};
 pub(super) use ridge::bytes as ridge_bytes;
-pub use self_training::{Round, RoundClass};
 pub use testing::test_classifier;
 
 /// The file `finetune/summary.json`.

@@ -2,9 +2,13 @@
 
 use std::fs;
 
+use burn::tensor::TensorData;
 use proptest::prelude::*;
+use serde::de::DeserializeOwned;
 
+use super::reader::{Problem, parse};
 use super::*;
+use crate::model::Parameters;
 
 const FORMAT: Format = Format { name: "rotnet-test", version: 3, hint: "write it again" };
 

@@ -1,8 +1,10 @@
 use super::super::check::{Random, bits, error, in_pools};
 use super::super::naive;
 use super::super::simd::{arches, with_arch};
+use super::backward::add_row;
 use super::*;
-use crate::math::units::shares;
+use crate::kernels::Precision;
+use crate::math::units::{Unit, add_up, shares};
 
 struct Case {
     shape: LinearShape,
