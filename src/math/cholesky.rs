@@ -20,7 +20,7 @@ const TASK: usize = 64;
 const GROUP: usize = 16;
 
 /// Solves `matrix · x = right` in place of `right` `[size, columns]`; `matrix` `[size, size]`, of which the lower
-/// triangle is read, is lost. False where it is not positive definite.
+/// triangle is read, is lost. False where it is not positive definite; `right` then stays as it was.
 pub(crate) fn solve(matrix: &mut [f64], size: usize, right: &mut [f64], columns: usize) -> bool {
     if !factorise(matrix, size) {
         return false;
@@ -120,7 +120,7 @@ fn factorise(matrix: &mut [f64], size: usize) -> bool {
         });
         let arch = Arch::new();
         below.par_chunks_mut(TASK * size).enumerate().for_each(|(index, rows)| {
-            arch.dispatch(Update { rows, size, place: [first, width, index * TASK], panel: &panel });
+            arch.dispatch(Update { rows, size, first, width, offset: index * TASK, panel: &panel });
         });
     }
     true
@@ -152,8 +152,9 @@ fn factorise_diagonal(matrix: &mut [f64], size: usize, first: usize, width: usiz
 struct Update<'a> {
     rows: &'a mut [f64],
     size: usize,
-    /// `first`, `width` and `offset`.
-    place: [usize; 3],
+    first: usize,
+    width: usize,
+    offset: usize,
     /// Those columns of all rows behind the diagonal block, turned, in strips: `[strips, width, COLUMNS]`.
     panel: &'a [[f64; COLUMNS]],
 }
@@ -163,7 +164,7 @@ impl WithSimd for Update<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
-        let Self { rows, size, place: [first, width, offset], panel } = self;
+        let Self { rows, size, first, width, offset, panel } = self;
         for (strip, factors) in panel.chunks_exact(width).enumerate() {
             let column = strip * COLUMNS;
             let target = first + width + column;
@@ -252,7 +253,9 @@ mod tests {
 
     #[test]
     fn a_matrix_that_is_not_positive_definite_is_refused() {
-        assert!(!solve(&mut [1.0, 2.0, 2.0, 1.0], 2, &mut [1.0, 1.0], 1));
+        let mut right = [1.0, 3.0];
+        assert!(!solve(&mut [1.0, 2.0, 2.0, 1.0], 2, &mut right, 1));
+        assert_eq!(right, [1.0, 3.0]);
         assert!(!solve(&mut [f64::NAN], 1, &mut [1.0], 1));
     }
 

@@ -201,9 +201,7 @@ fn solve_penalised(gram: &[f64], size: usize, penalty: f64, right: &mut [f64], c
     for _ in 0..MOST_RAISES {
         let mut matrix = gram.to_vec();
         matrix.iter_mut().step_by(size + 1).for_each(|value| *value += penalty);
-        let mut solution = right.to_vec();
-        if solve(&mut matrix, size, &mut solution, columns) {
-            right.copy_from_slice(&solution);
+        if solve(&mut matrix, size, right, columns) {
             return;
         }
         penalty = penalty.max(f64::MIN_POSITIVE) * 10.0;
