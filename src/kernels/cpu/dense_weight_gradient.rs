@@ -16,6 +16,7 @@ use std::ops::Range;
 use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 
+use super::ahead::Ahead;
 use super::backward::Saved;
 use super::pack::{Operand, SLACK, copy_together};
 use super::scratch::Scratch;
@@ -100,7 +101,8 @@ impl<O: Operand> Piece for Part<'_, O> {
         let mut unfolded = Scratch::take(room);
         let mut packed_x = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
         let mut packed_dy = Scratch::take_zeroed(if O::FACTORS == 1 { 0 } else { at_a_time * width });
-        for (x, saved) in self.x.chunks(inputs).zip(self.saved.chunks(outputs)) {
+        for (index, (x, saved)) in self.x.chunks(inputs).zip(self.saved.chunks(outputs)).enumerate() {
+            let from_here = [&self.x[index * inputs..], &self.saved.dy[index * outputs..]];
             let dy = unfold(shape, saved, &mut unfolded);
             for gradient in dy.chunks_exact(shape.out_channels) {
                 for (sum, value) in bias_sums.iter_mut().zip(gradient) {
@@ -116,6 +118,11 @@ impl<O: Operand> Piece for Part<'_, O> {
                     false => (*shape, 0..shape.input_len()),
                 };
                 let outputs = strip.start * shape.out_channels..strip.end * shape.out_channels;
+                // What is packed is read straight on.
+                let next = match by_itself && is_dense(shape) && O::FACTORS == 1 {
+                    true => [behind(from_here[0], &inputs), behind(from_here[1], &outputs)],
+                    false => [&[][..]; 2],
+                };
                 let (first, second) = of_both(x, shape.input_len(), inputs);
                 let x = match O::as_they_are(first) {
                     Some(x) if shape.padding == 0 => x,
@@ -133,7 +140,7 @@ impl<O: Operand> Piece for Part<'_, O> {
                         cast_slice(&packed_dy)
                     }
                 };
-                Images { simd, shape: &part, x, dy, width }.add(weight_sums);
+                Images { simd, shape: &part, x, dy, width, next }.add(weight_sums);
             }
         }
     }
@@ -143,6 +150,12 @@ impl<O: Operand> Piece for Part<'_, O> {
 #[inline(always)]
 fn of_both(numbers: &[f32], image: usize, range: Range<usize>) -> (&[f32], Option<&[f32]>) {
     (&numbers[range.clone()], numbers.get(image + range.start..image + range.end))
+}
+
+/// As many numbers as a range has, or those that there are, behind it.
+#[inline(always)]
+fn behind<'a>(numbers: &'a [f32], range: &Range<usize>) -> &'a [f32] {
+    &numbers[range.end..][..range.len().min(numbers.len() - range.end)]
 }
 
 /// Packs the gradients of some images to rows of whole vectors, beyond the channels zero already.
@@ -157,6 +170,11 @@ fn pack_gradients<O: Operand>(channels: usize, first: &[f32], second: Option<&[f
     }
 }
 
+/// Numbers of a row piece, and vectors of channels, of a register tile.
+const fn tile<S: Simd>() -> [usize; 2] {
+    if S::REGISTER_COUNT >= 32 { [6, 4] } else { [5, 2] }
+}
+
 /// As many images as an operand has factors.
 struct Images<'a, S, O> {
     simd: S,
@@ -166,6 +184,8 @@ struct Images<'a, S, O> {
     /// `[conv height, conv width, width]`
     dy: &'a [O],
     width: usize,
+    /// Inputs and gradients that are read after these.
+    next: [&'a [f32]; 2],
 }
 
 /// What of the sums a tile adds to: numbers of a row piece x vectors of channels, over rows of positions.
@@ -181,23 +201,26 @@ impl<S: Simd, O: Operand> Images<'_, S, O> {
     #[inline(always)]
     fn add(&self, sums: &mut [f32]) {
         let vectors = self.width / S::F32_LANES;
+        let [numbers, most] = tile::<S>();
+        let tiles = vectors.div_ceil(most) * self.shape.row_piece().div_ceil(numbers);
+        let mut ahead = self.next.map(|next| Ahead::new(next, tiles));
         let rows = (STRIP / self.shape.conv_width()).max(1);
         for positions in pieces(self.shape.conv_height(), rows) {
             for row in 0..self.shape.kernel {
-                for range in pieces(vectors, if S::REGISTER_COUNT >= 32 { 4 } else { 2 }) {
+                for range in pieces(vectors, most) {
                     let first = range.start * S::F32_LANES;
                     let at = At { positions: positions.clone(), row, number: 0, first };
                     if S::REGISTER_COUNT >= 32 {
                         match range.len() {
-                            1 => self.add_row::<1>(at, sums),
-                            2 => self.add_row::<2>(at, sums),
-                            3 => self.add_row::<3>(at, sums),
-                            _ => self.add_row::<4>(at, sums),
+                            1 => self.add_row::<1>(at, &mut ahead, sums),
+                            2 => self.add_row::<2>(at, &mut ahead, sums),
+                            3 => self.add_row::<3>(at, &mut ahead, sums),
+                            _ => self.add_row::<4>(at, &mut ahead, sums),
                         }
                     } else {
                         match range.len() {
-                            1 => self.add_row::<1>(at, sums),
-                            _ => self.add_row::<2>(at, sums),
+                            1 => self.add_row::<1>(at, &mut ahead, sums),
+                            _ => self.add_row::<2>(at, &mut ahead, sums),
                         }
                     }
                 }
@@ -207,8 +230,9 @@ impl<S: Simd, O: Operand> Images<'_, S, O> {
 
     /// All numbers of the row piece, against `VECTORS` vectors of channels.
     #[inline(always)]
-    fn add_row<const VECTORS: usize>(&self, mut at: At, sums: &mut [f32]) {
-        for numbers in pieces(self.shape.row_piece(), if S::REGISTER_COUNT >= 32 { 6 } else { 5 }) {
+    fn add_row<const VECTORS: usize>(&self, mut at: At, ahead: &mut [Ahead; 2], sums: &mut [f32]) {
+        for numbers in pieces(self.shape.row_piece(), tile::<S>()[0]) {
+            ahead.iter_mut().for_each(Ahead::step);
             at.number = numbers.start;
             match numbers.len() {
                 1 => self.add_tile::<1, VECTORS>(&at, sums),

@@ -18,6 +18,7 @@
     reason = "register tiles are indexed by constants, side by side in several arrays"
 )]
 
+mod ahead;
 mod backward;
 #[cfg(test)]
 mod check;

@@ -33,6 +33,7 @@ use pulp::bytemuck::{cast_slice, cast_slice_mut};
 use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::ahead::Ahead;
 use super::outputs::{Outputs, rectified};
 use super::pack::{Operand, PackedWeights, SLACK, copy_padded, operands};
 use super::scratch::Scratch;
@@ -146,7 +147,10 @@ impl<O: Operand> WithSimd for Images<'_, O> {
     fn with_simd<S: Simd>(self, simd: S) {
         let Self { shape, packed, x, mut outputs } = self;
         let mut padded = None;
+        let mut following = x.chunks(shape.input_len()).skip(1);
         for x in x.chunks(shape.input_len()) {
+            // One that is copied into a frame is read straight on.
+            let next = following.next().filter(|_| shape.padding == 0).unwrap_or_default();
             // The last strip may be shorter.
             let shape = match x.len() < shape.input_len() {
                 true => &ConvShape { width: x.len() / shape.in_channels, ..*shape },
@@ -166,7 +170,7 @@ impl<O: Operand> WithSimd for Images<'_, O> {
             // With these lengths every tile lies within its slices; `accumulate` asserts each in debug builds.
             assert!(x.len() >= padded_len);
             outputs.check(shape, 1);
-            let mut image = Image { simd, shape, x, outputs };
+            let mut image = Image { simd, shape, x, next, outputs };
             if shape.pool {
                 image.pooled(packed);
             } else {
@@ -180,6 +184,8 @@ struct Image<'a, S, O> {
     simd: S,
     shape: &'a ConvShape,
     x: &'a [O],
+    /// What is read after this image.
+    next: &'a [f32],
     outputs: Outputs<'a>,
 }
 
@@ -219,10 +225,14 @@ impl<S: Simd, O: Operand> Image<'_, S, O> {
 
     #[inline(always)]
     fn plain(&mut self, packed: &PackedWeights<O>) {
+        let pixels = tile::<S>().pixels;
+        let tiles = packed.groups() * self.shape.out_height() * self.shape.out_width().div_ceil(pixels);
+        let mut ahead = Ahead::new(self.next, tiles);
         for group in 0..packed.groups() {
             let (weights, bias) = packed.group(group);
             for row in 0..self.shape.out_height() {
-                for columns in pieces(self.shape.out_width(), tile::<S>().pixels) {
+                for columns in pieces(self.shape.out_width(), pixels) {
+                    ahead.step();
                     let channel = group * packed.vectors * S::F32_LANES;
                     let at = At { weights, bias, row, column: columns.start, channel };
                     if S::REGISTER_COUNT >= 32 {

@@ -3,6 +3,7 @@
 
 use pulp::{Simd, WithSimd};
 
+use super::super::ahead::{LINE, prefetch};
 use super::super::shape::pieces;
 use super::super::simd::{load, store};
 
@@ -89,6 +90,9 @@ impl WeightProduct<'_> {
         unsafe {
             let mut weights = self.weights.as_ptr();
             for first in (0..self.channels).step_by(BLOCK) {
+                for tile in HEIGHT..2 * HEIGHT {
+                    prefetch(inputs.wrapping_add(tile * self.stride + first));
+                }
                 let mut row = weights;
                 for channel in first..(first + BLOCK).min(self.channels) {
                     let mut factors = [simd.splat_f32s(0.0); VECTORS];
@@ -128,6 +132,8 @@ pub struct GradientProduct<'a> {
     pub products: &'a mut [f32],
     /// Whether the products hold something already.
     pub more: bool,
+    /// Floats to the inputs and to the gradients of the product that is made next.
+    pub next: [usize; 2],
 }
 
 impl WithSimd for GradientProduct<'_> {
@@ -156,25 +162,28 @@ impl GradientProduct<'_> {
             unsafe {
                 let inputs = self.inputs.as_ptr().add(range.start);
                 let products = self.products.as_mut_ptr().add(range.start * self.group);
+                let fetch = range.start == 0;
                 match range.len() {
-                    1 => self.tile::<S, 1, VECTORS>(simd, tiles, inputs, products),
-                    2 => self.tile::<S, 2, VECTORS>(simd, tiles, inputs, products),
-                    3 => self.tile::<S, 3, VECTORS>(simd, tiles, inputs, products),
-                    4 => self.tile::<S, 4, VECTORS>(simd, tiles, inputs, products),
-                    5 => self.tile::<S, 5, VECTORS>(simd, tiles, inputs, products),
-                    _ => self.tile::<S, ROWS, VECTORS>(simd, tiles, inputs, products),
+                    1 => self.tile::<S, 1, VECTORS>(simd, tiles, fetch, inputs, products),
+                    2 => self.tile::<S, 2, VECTORS>(simd, tiles, fetch, inputs, products),
+                    3 => self.tile::<S, 3, VECTORS>(simd, tiles, fetch, inputs, products),
+                    4 => self.tile::<S, 4, VECTORS>(simd, tiles, fetch, inputs, products),
+                    5 => self.tile::<S, 5, VECTORS>(simd, tiles, fetch, inputs, products),
+                    _ => self.tile::<S, ROWS, VECTORS>(simd, tiles, fetch, inputs, products),
                 }
             }
         }
     }
 
     /// # Safety
-    /// `HEIGHT` channels of `tiles` tiles lie at `inputs`, and as many rows of the group at `products`.
+    /// `HEIGHT` channels of `tiles` tiles lie at `inputs`, and as many rows of the group at `products`. With `fetch`, what is
+    /// needed next is fetched on the way.
     #[inline(always)]
     unsafe fn tile<S: Simd, const HEIGHT: usize, const VECTORS: usize>(
         &self,
         simd: S,
         tiles: usize,
+        fetch: bool,
         mut inputs: *const f32,
         products: *mut f32,
     ) {
@@ -190,6 +199,12 @@ impl GradientProduct<'_> {
             }
             let mut gradients = self.gradients.as_ptr();
             for _ in 0..tiles {
+                if fetch {
+                    prefetch(inputs.wrapping_add(self.next[0]));
+                    for vector in (0..VECTORS * S::F32_LANES).step_by(LINE) {
+                        prefetch(gradients.wrapping_add(self.next[1] + vector));
+                    }
+                }
                 let mut factors = [simd.splat_f32s(0.0); VECTORS];
                 for (vector, factor) in factors.iter_mut().enumerate() {
                     *factor = load::<S>(gradients.add(vector * S::F32_LANES));

@@ -255,6 +255,7 @@ impl<'a, F: Filter> Unit<'a, F> {
                 vectors,
                 products,
                 more,
+                next: [self.input_plane(), self.gradient_plane()],
             });
         }
     }
