@@ -42,3 +42,23 @@ pub fn prefetch(number: *const f32) {
     #[cfg(not(target_arch = "x86_64"))]
     let _ = number;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_numbers_are_fetched_in_so_many_steps_and_none_beyond() {
+        let numbers = vec![0.0; 1000];
+        for (length, steps) in
+            [(0, 3), (1, 1), (15, 4), (16, 1), (17, 2), (1000, 7), (1000, 63), (1000, 5000)]
+        {
+            let mut ahead = Ahead::new(&numbers[..length], steps);
+            let share = ahead.share;
+            assert!(length == 0 || share < length / steps + 2 * LINE, "{share} of {length} in {steps} steps");
+            (0..steps).for_each(|_| ahead.step());
+            assert!(ahead.numbers.is_empty(), "{length} in {steps} steps");
+        }
+        Ahead::new(&numbers, 0).step();
+    }
+}

@@ -3,9 +3,9 @@
 //! Start with `shape` (layouts) and `method` (which kernels a convolution goes to), then `forward`, `sparse`,
 //! `weight_gradient`, `input_gradient`, `dense_weight_gradient`, `unfold` and `backward` (direct convolution), `winograd`
 //! (fewer products), `linear` with `matmul` (dense layers), `norm` (batch normalisation), `elementwise` (loss and optimizer),
-//! `orthogonal` (Muon). `pack` says what a factor is, `pair` is the one of bfloat16, `outputs` what follows the products. `tree`
-//! adds up the units of a batch, `simd` chooses the instruction set, `scratch` keeps buffers between calls, `peak` measures
-//! the machine, `naive` is the plain twin that the tests compare with.
+//! `orthogonal` (Muon). `pack` says what a factor is, `pair` is the one of bfloat16, `outputs` what follows the products, `ahead`
+//! fetches what is needed next. `tree` adds up the units of a batch, `simd` chooses the instruction set, `scratch` keeps
+//! buffers between calls, `peak` measures the machine, `naive` is the plain twin that the tests compare with.
 //!
 //! Call from inside a rayon pool: from outside, each call wakes a worker and sleeps until it is done. Each call is
 //! one parallel region; `conv_backward` with a weight gradient has a second, short one.
