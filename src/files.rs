@@ -43,7 +43,11 @@ impl AtomicFile {
     }
 
     fn begin(path: &Path) -> io::Result<Self> {
-        let (file, temporary) = temporary_names().tempfile_in(directory_of(path))?.into_parts();
+        let mut names = temporary_names();
+        // Results are for whomever the user lets read; the system takes away what the umask says.
+        #[cfg(unix)]
+        names.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let (file, temporary) = names.tempfile_in(directory_of(path))?.into_parts();
         Ok(Self { path: path.to_path_buf(), out: BufWriter::with_capacity(BUFFER, file), temporary })
     }
 
@@ -59,7 +63,7 @@ impl AtomicFile {
     pub fn commit(self) -> Result<()> {
         let path = self.path.clone();
         let attempt = || -> io::Result<()> {
-            self.finish(readable_by_all(), None)?.persist(&path).map_err(|error| error.error)?;
+            self.finish(None, None)?.persist(&path).map_err(|error| error.error)?;
             sync_directory(directory_of(&path))
         };
         attempt().map_err(Error::io("write", &path))
@@ -116,15 +120,15 @@ pub fn temporary_directory_in(directory: &Path) -> Result<tempfile::TempDir> {
     temporary_names().tempdir_in(directory).map_err(Error::io("write", directory))
 }
 
-/// Writes `path` whole or not at all, as a file that was last modified then.
+/// Writes `path` whole or not at all, with the permissions and the time of the file that it is made of.
 ///
 /// # Errors
 /// [`Error::Io`]; `path` then holds what it held before.
-pub fn write_copy(path: &Path, content: &[u8], modified: Option<SystemTime>) -> Result<()> {
+pub fn write_copy(path: &Path, content: &[u8], of: &Metadata) -> Result<()> {
     let attempt = || -> io::Result<()> {
         let mut new = AtomicFile::begin(path)?;
         new.write_all(content)?;
-        new.finish(readable_by_all(), modified)?.persist(path).map_err(|error| error.error)?;
+        new.finish(Some(of.permissions()), of.modified().ok())?.persist(path).map_err(|error| error.error)?;
         sync_directory(directory_of(path))
     };
     attempt().map_err(Error::io("write", path))
@@ -301,18 +305,6 @@ pub fn sync_parent(path: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 pub fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
-}
-
-/// Temporary files are private to their owner; results are not.
-#[cfg(unix)]
-fn readable_by_all() -> Option<Permissions> {
-    use std::os::unix::fs::PermissionsExt;
-    Some(Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable_by_all() -> Option<Permissions> {
-    None
 }
 
 #[cfg(test)]

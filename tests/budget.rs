@@ -54,10 +54,20 @@ fn a_budget_becomes_steps_that_can_be_made_again() {
     assert_eq!(epochs(&folder, "a"), steps.div_ceil(10) as usize);
     folder.succeed("run --quiet --config a/pretrain/config.json --out b");
     assert_same_results(&folder, "a", "b");
-    // The same command goes on with the steps that were found, whatever is measured now.
+    // The same command goes on with the steps that were found, whatever is measured now, and so it does without a budget.
     folder.succeed(&format!(
         "run {SHORT} {COMPACT} --set pretrain.schedule.kind=linear --budget 1s --out a --resume"
     ));
+    let without = SHORT.replace("--set pretrain.epochs=2", "");
+    assert_ne!(without, SHORT);
+    let same = format!("{without} {COMPACT} --set pretrain.schedule.kind=linear --out a --resume");
+    folder.succeed(&format!("pretrain {same} --config keras"));
+    assert_eq!(folder.json("a/pretrain/config.json")["pretrain"]["steps"].as_u64(), Some(steps));
+    folder.refuse(
+        "pretrain --out a --resume --set pretrain.epochs=90",
+        2,
+        &["no effect beside pretrain.steps"],
+    );
     assert_same_results(&folder, "a", "b");
     folder.refuse(&format!("run {SHORT} --budget 1ms --out c"), 2, &[]);
     folder.refuse(&format!("run {SHORT} --budget 0.001s --out c"), 2, &["--budget", "a step takes"]);

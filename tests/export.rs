@@ -126,3 +126,20 @@ fn heads_go_with_their_encoder_and_formats_with_what_they_are_for() {
     assert_eq!(torch[output * 64 + input], own[input * 10 + output]);
     assert_eq!(header(&bytes)["hidden.0.norm.running_var"]["shape"], serde_json::json!([64]));
 }
+
+#[test]
+fn an_export_that_fails_leaves_nothing() {
+    let folder = Folder::with_data();
+    folder.refuse("export typo", 1, &["typo"]);
+    assert!(!folder.path("typo").exists());
+    folder.succeed(&format!("run {SHORT} --out a"));
+    folder.refuse("export a --checkpoint missing --out new", 1, &["missing"]);
+    assert!(!folder.path("new").exists());
+    std::fs::create_dir_all(folder.path("taken/rotation.safetensors")).unwrap();
+    folder.refuse(
+        "export a --what encoder,rotation --out taken --force",
+        2,
+        &["rotation.safetensors is a folder"],
+    );
+    assert_eq!(std::fs::read_dir(folder.path("taken")).unwrap().count(), 1);
+}

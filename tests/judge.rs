@@ -80,6 +80,31 @@ fn evaluate_fills_the_matrix_and_compares_with_an_untrained_encoder() {
     let again = folder.json("a/evaluate/summary.json");
     assert_eq!(again["probes"], summary["probes"]);
     assert_eq!(again["test_evaluations"], summary["test_evaluations"]);
+
+    // Probes that are fitted otherwise are other numbers, the same ones again are not.
+    let looks = |options: &str| {
+        let only =
+            "--set evaluate.baselines=[] --set evaluate.heads=linear --set evaluate.layers=block2 --force";
+        folder.succeed(&format!("evaluate a {PROBES} {only} {options}"));
+        folder.json("a/run.json")["test_evaluations"].as_u64().unwrap()
+    };
+    let first = looks("--set evaluate.epochs=3");
+    assert_eq!(looks("--set evaluate.epochs=3"), first);
+    assert_eq!(looks("--set evaluate.epochs=4"), first + 1);
+    assert_eq!(looks("--set evaluate.epochs=4 --set evaluate.train_images=30"), first + 2);
+}
+
+#[test]
+fn as_many_labels_as_every_class_has_are_no_more_than_it_has() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    let counts = |labels: &str| {
+        let options =
+            "--set evaluate.heads=[] --set evaluate.baselines=untrained --set evaluate.most_epochs=2 --force";
+        folder.succeed(&format!("evaluate a --quiet {options} --set evaluate.labels_per_class={labels}"));
+        folder.json("a/evaluate/summary.json")["verdict"]["counts"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!(["5", "5,0", "6"].map(counts), [1, 1, 0]);
 }
 
 #[test]

@@ -74,6 +74,62 @@ fn contents(folder: &Folder, name: &str) -> BTreeMap<PathBuf, Vec<u8>> {
     files.map(|entry| (entry.path().to_path_buf(), fs::read(entry.path()).unwrap())).collect()
 }
 
+/// What belongs to photographs is no place for a page, and an image that a plan leaves is as safe as one that it turns.
+#[cfg(unix)]
+#[test]
+fn pages_and_plans_write_over_no_image_log_or_plan() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = with_album();
+    let turned = "orient a album --sure 0.3";
+    fs::write(folder.path("plan.json"), folder.succeed(&format!("{turned} --json")).stdout).unwrap();
+    save(&folder, "pages/down.png", scene(0, 8, 40, 40));
+    let before = contents(&folder, "");
+    for (options, code, problem) in [
+        ("--review album/upright.png --force", 2, "is no page of this program"),
+        ("--review plan.json --force", 2, "is no page of this program"),
+        ("--review pages --force", 2, "is no page of this program"),
+        ("--review plan.json", 1, "already holds"),
+        (
+            "--in-place --log new.jsonl --review new.jsonl",
+            2,
+            "is a place for an image, its original or the log",
+        ),
+        ("--in-place --log new.jsonl --review album/down.png.orig", 2, "is a place for an image"),
+        ("--out new --review new/down.png", 2, "is a place for an image"),
+        ("--in-place --log new.jsonl --review missing/page.html", 1, "missing/page.html"),
+    ] {
+        folder.refuse(&format!("{turned} {options}"), code, &[problem]);
+        assert!(contents(&folder, "") == before, "{options}");
+    }
+    folder.succeed(&format!("{turned} --review page.html"));
+    folder.succeed(&format!("{turned} --review page.html --force"));
+
+    // album/upright.png is in the plan, and left.
+    let plan = fs::read_to_string(folder.path("plan.json")).unwrap();
+    save(&folder, "upright.png", scene(0, 9, 40, 40));
+    let plan = plan.replace("\"file\": \"album/upright.png\"", "\"file\": \"down.png\"");
+    fs::rename(folder.path("upright.png"), folder.path("down.png")).unwrap();
+    fs::write(folder.path("edited.json"), plan).unwrap();
+    let before = contents(&folder, "");
+    folder.refuse("orient --apply edited.json --out . --force", 2, &["is one of the images themselves"]);
+    assert!(contents(&folder, "") == before);
+
+    // A JPEG file is turned by its tag and keeps no original: what lies beside it is somebody else's. Copies are for
+    // whom the originals are for.
+    fs::write(folder.path("album/trip/counter.jpg.orig"), "notes").unwrap();
+    fs::set_permissions(folder.path("album/trip/counter.jpg"), fs::Permissions::from_mode(0o600)).unwrap();
+    folder.succeed("orient a album/trip/counter.jpg --sure 0.3 --out private");
+    let mode = fs::metadata(folder.path("private/counter.jpg")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = folder.succeed("orient a album/trip/counter.jpg --sure 0.3 --in-place --log log.jsonl").stdout;
+    assert!(text.contains("upright in album/trip/counter.jpg") && text.contains("1 were turned"), "{text}");
+    assert_eq!(fs::read_to_string(folder.path("album/trip/counter.jpg.orig")).unwrap(), "notes");
+    // An original of a PNG file beside it says that it was turned before.
+    fs::write(folder.path("album/down.png.orig"), "notes").unwrap();
+    let text = folder.succeed("orient a album/down.png --sure 0.3 --in-place --log other.jsonl").stdout;
+    assert!(text.contains("turned before") && !text.contains("were turned,"), "{text}");
+}
+
 #[cfg(unix)]
 #[test]
 fn orient_refuses_to_write_over_an_image_before_it_writes_anything() {

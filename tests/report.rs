@@ -282,3 +282,14 @@ fn event_files_change_nothing_and_a_resumed_one_goes_on() {
     folder.succeed(&format!("pretrain {SHORT} --out resumed --force"));
     assert!(!folder.path(&format!("resumed/{events}")).exists());
 }
+
+#[test]
+fn only_a_page_is_replaced_by_a_page() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("pretrain {SHORT} --out a"));
+    let checkpoint = folder.read("a/pretrain/checkpoint.safetensors");
+    folder.refuse("report a --out a/pretrain/checkpoint.safetensors", 2, &["is no page of this program"]);
+    assert_eq!(folder.read("a/pretrain/checkpoint.safetensors"), checkpoint);
+    folder.succeed("report a");
+    folder.succeed("report a");
+}

@@ -17,6 +17,7 @@ use crate::store::run_directory::RunDirectory;
 use crate::tools::apply::{
     self, Action, Applied, Expected, Fix, How, OrientRequest, Orientation, Orientations, Undone,
 };
+use crate::tools::html::refuse_other_file;
 use crate::tools::shell::quoted;
 
 /// Options of `orient`.
@@ -147,8 +148,11 @@ fn look(fix: Option<Fix>, arguments: &OrientArguments) -> Result<()> {
             });
         }
     }
-    if let Some(path) = arguments.review.as_ref().filter(|path| path.exists() && !arguments.force) {
-        return Err(Error::OutputExists { path: path.clone() });
+    if let Some(path) = arguments.review.as_ref().filter(|path| path.symlink_metadata().is_ok()) {
+        if !arguments.force {
+            return Err(Error::OutputExists { path: path.clone() });
+        }
+        refuse_other_file(path)?;
     }
     let (look, compute) = (&arguments.look, &arguments.compute);
     let (source, paths) = look.parts()?;

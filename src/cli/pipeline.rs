@@ -12,7 +12,7 @@ use super::signals::Stoppable;
 use super::{display, encoder, evaluate, on_threads, print_json, print_line, resolve};
 use crate::config::{self, Config, FinetuneMode, Overrides, PretrainConfig};
 use crate::device::guarded;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::progress::{Event, Reporter, Stage};
 use crate::ranks::barrier;
 use crate::stages::{
@@ -209,13 +209,23 @@ fn planned(
         plan::show(&result, run.settings.output.json())?;
         return Ok(None);
     }
-    if let Some(budget) = budget {
-        context.config.pretrain = match recorded.as_deref().map(of_budget).transpose()?.flatten() {
-            Some(begun) => {
-                PretrainConfig { steps: begun.steps, epochs: begun.epochs, ..context.config.pretrain }
-            }
-            None => with_stage(run, &context, |reporter| stages::within_budget(&context, *budget, reporter))?,
-        };
+    let pretrain = &context.config.pretrain;
+    let overrides = run.settings.overrides()?;
+    let says_epochs = overrides.names("pretrain.epochs");
+    if budget.is_none() && says_epochs && !overrides.names("pretrain.steps") && pretrain.steps.is_some() {
+        let problem =
+            "has no effect beside pretrain.steps, which the config sets; set pretrain.steps=null, too";
+        return Err(Error::config("pretrain.epochs", problem));
+    }
+    let begun = recorded.as_deref().map(of_budget).transpose()?.flatten();
+    // The run knows its steps: the same command goes on, with its budget or without.
+    let goes_on = budget.is_some() || pretrain.steps.is_none() && !says_epochs;
+    if let Some(begun) = begun.filter(|_| goes_on) {
+        let pretrain = context.config.pretrain;
+        context.config.pretrain = PretrainConfig { steps: begun.steps, epochs: begun.epochs, ..pretrain };
+    } else if let Some(budget) = budget {
+        context.config.pretrain =
+            with_stage(run, &context, |reporter| stages::within_budget(&context, *budget, reporter))?;
     }
     Ok(Some(context))
 }

@@ -125,10 +125,13 @@ impl Context {
     /// Checks before any work whether a stage may write its results; writes nothing but the lock of an existing run.
     ///
     /// # Errors
-    /// [`Error::OutputExists`], [`Error::RunInUse`].
+    /// [`Error::OutputExists`], [`Error::RunInUse`]; [`Error::Checkpoint`] for a damaged `run.json`.
     fn check(&self, place: &StageDirectory) -> Result<()> {
         if self.leads() && self.run.root().exists() {
             self.take()?;
+        }
+        if self.leads() {
+            self.run.read_record()?;
         }
         // What the first one puts in order is not looked at before.
         barrier(&*self.ranks);
@@ -176,6 +179,7 @@ impl Context {
     /// Locks the run and makes room for a stage's results, after all checks; writes the config first.
     fn begin(&self, stage: Stage) -> Result<Work> {
         self.take()?;
+        check_lock(&self.lock)?;
         let work = Work::begin(self.run.files(stage), self.existing)?;
         self.config.write(&work.directory().config())?;
         Ok(work)
@@ -194,6 +198,7 @@ impl Context {
 
     /// Moves a finished stage into place and records it as the latest.
     fn finish(&self, stage: Stage, work: Work) -> Result<()> {
+        check_lock(&self.lock)?;
         let execution = Execution::ending_now(stage.name(), work.started(), self.environment());
         self.run.record_finished(execution, Some(stage))?;
         work.finish()
@@ -202,6 +207,11 @@ impl Context {
     fn environment(&self) -> Environment {
         self.config.environment()
     }
+}
+
+/// Refuses to write where another run took the place of the one that this process holds, if it holds one.
+fn check_lock(lock: &OnceLock<RunLock>) -> Result<()> {
+    lock.get().map_or(Ok(()), RunLock::check)
 }
 
 /// Refuses ranks that could not share the steps of these stages.

@@ -1,13 +1,15 @@
 //! What training says and leaves as it goes: metrics, checkpoints, whether to go on.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
-use super::Context;
 use super::training_stage::LoopConfig;
+use super::{Context, check_lock};
 use crate::error::Result;
 use crate::progress::EpochMetrics;
 use crate::store::checkpoint::Checkpoint;
 use crate::store::replacement::Work;
+use crate::store::run_directory::RunLock;
 use crate::store::tensorboard::EventFile;
 use crate::training::{JsonLines, Keep, Selection};
 
@@ -22,6 +24,7 @@ pub(super) struct Record {
 /// What training leaves in the stage's directory as it goes.
 pub(super) struct Files {
     pub work: Work,
+    lock: Arc<OnceLock<RunLock>>,
     /// The checkpoint to resume from.
     latest: PathBuf,
     /// The checkpoint of the best epoch, if that one is kept.
@@ -45,6 +48,7 @@ impl Files {
             best: (loop_config.common.keep == Keep::Best).then(|| directory.best()),
             events: context.config.tensorboard.then(open_events).transpose()?,
             lines: JsonLines::new(directory.metrics(), history.to_vec())?,
+            lock: context.lock.clone(),
             work,
         })
     }
@@ -66,6 +70,7 @@ impl Record {
         let better = metrics.is_some_and(|metrics| self.selection.add(metrics));
         if let Some(files) = &mut self.files {
             let checkpoint = checkpoint()?;
+            check_lock(&files.lock)?;
             if let Some(metrics) = metrics {
                 files.lines.push(metrics)?;
                 files.events.as_mut().map_or(Ok(()), |events| events.push(metrics))?;

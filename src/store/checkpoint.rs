@@ -221,7 +221,7 @@ impl Checkpoint {
 
     /// The error where there is no checkpoint at `path`.
     pub fn missing(path: &Path) -> Error {
-        let hint = "run `rotnet pretrain` first, or name one with --checkpoint";
+        let hint = "run `rotnet pretrain` first, or name another checkpoint";
         Error::checkpoint(path, "there is no checkpoint", hint)
     }
 

@@ -145,7 +145,7 @@ impl RunDirectory {
         let named = file.set_len(0);
         named.and_then(|()| writeln!(file, "{}", std::process::id())).map_err(Error::io("write", &path))?;
         self.places().try_for_each(|place| place.recover())?;
-        Ok(RunLock { _file: file })
+        Ok(RunLock { file, path })
     }
 
     /// Completes replacements that a killed process left unfinished, for commands that read the run. If another process
@@ -161,5 +161,58 @@ impl RunDirectory {
 /// Held by the one process that writes into a run; the system releases it however the process ends.
 #[derive(Debug)]
 pub struct RunLock {
-    _file: File,
+    file: File,
+    path: PathBuf,
+}
+
+impl RunLock {
+    /// Refuses to go on where the run was removed: what stands under its name now is another one.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`].
+    pub fn check(&self) -> Result<()> {
+        if self.is_in_place() {
+            return Ok(());
+        }
+        Err(Error::checkpoint(
+            self.path.parent().unwrap_or(&self.path),
+            "was removed while this process worked in it",
+            "what lies there now is another run; start again with another --out",
+        ))
+    }
+
+    #[cfg(unix)]
+    fn is_in_place(&self) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let place = |facts: fs::Metadata| (facts.dev(), facts.ino());
+        match (self.file.metadata(), fs::metadata(&self.path)) {
+            (Ok(held), Ok(named)) => place(held) == place(named),
+            (_, named) => named.is_ok(),
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn is_in_place(&self) -> bool {
+        self.path.exists()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lock_knows_when_its_run_was_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = RunDirectory::new(folder.path().join("run"));
+        let lock = run.lock().unwrap();
+        lock.check().unwrap();
+        fs::remove_dir_all(run.root()).unwrap();
+        assert!(matches!(lock.check(), Err(Error::Checkpoint { .. })));
+        let other = run.lock().unwrap();
+        other.check().unwrap();
+        if cfg!(unix) {
+            assert!(matches!(lock.check(), Err(Error::Checkpoint { .. })));
+        }
+    }
 }

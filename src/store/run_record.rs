@@ -5,8 +5,8 @@ use std::time::SystemTime;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::device::environment::Environment;
-use crate::error::Result;
-use crate::files::{read_json, write_json};
+use crate::error::{Error, Result};
+use crate::files::{read_json, read_json_if_there, write_json};
 use crate::progress::Stage;
 use crate::store::checkpoint::DatasetLabel;
 use crate::store::run_directory::RunDirectory;
@@ -97,6 +97,21 @@ impl RunRecord {
 }
 
 impl RunDirectory {
+    /// `run.json`, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read, [`Error::Checkpoint`] if it is damaged.
+    pub fn read_record(&self) -> Result<Option<RunRecord>> {
+        read_json_if_there(&self.record()).map_err(|error| match error {
+            Error::Checkpoint { path, problem, .. } => Error::checkpoint(
+                path,
+                problem,
+                "move it away: the run goes on without it, and counts its evaluations on the test set anew",
+            ),
+            other => other,
+        })
+    }
+
     /// Updates `run.json`; `tested` is an opening of the test set, counted once per digest, however often an
     /// interrupted run repeats it.
     pub fn record_run(
@@ -105,9 +120,9 @@ impl RunDirectory {
         dataset: DatasetLabel,
         tested: Option<Opening>,
     ) -> Result<()> {
-        let mut record = match self.record().exists() {
-            true => RunRecord { environment, dataset, ..read_json(&self.record())? },
-            false => RunRecord::new(environment, dataset),
+        let mut record = match self.read_record()? {
+            Some(record) => RunRecord { environment, dataset, ..record },
+            None => RunRecord::new(environment, dataset),
         };
         if let Some(tested) =
             tested.filter(|tested| !record.tested.iter().any(|known| known.digest == tested.digest))

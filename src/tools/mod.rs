@@ -4,7 +4,7 @@ pub mod apply;
 pub mod bench;
 pub mod comparison;
 pub mod export;
-mod html;
+pub mod html;
 pub mod ranks_model;
 pub mod report;
 pub(crate) mod shell;

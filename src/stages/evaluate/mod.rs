@@ -12,6 +12,7 @@ mod rotation;
 mod verdict;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
 use super::extract::extract;
 use super::{Context, label};
@@ -121,6 +122,17 @@ struct Matrix<'a> {
     convolutions: Vec<convolution::Trained>,
 }
 
+/// What decides a probe's number beside its choice: another basis is another look at the test set.
+fn basis(own: &Config, sub: &Config, split: &Split, head: &str) -> Value {
+    let evaluate = &own.evaluate;
+    let trained = [ProbeHead::Linear, ProbeHead::Mlp].iter().any(|trained| trained.name() == head);
+    let training = trained.then(|| {
+        let Config { finetune, .. } = own;
+        json!([evaluate.epochs, evaluate.batch_size, evaluate.hidden, finetune.optimizer, finetune.schedule])
+    });
+    json!([split.digest(), sub.seed, evaluate.pool, evaluate.views, training])
+}
+
 /// Fits all probes and trains the classifiers of the verdict; `own` is the run itself, `sub` the run in its directory
 /// `evaluate`.
 fn choose<'a>(
@@ -200,7 +212,11 @@ impl Chosen<'_> {
             let test = Features::load(&files.test(), &manifest.origin, classes)?;
             let train = Features::load(&files.train(), &manifest.origin, classes)?;
             for (layer, head, chosen) in chosen.names() {
-                opened(format!("{layer} {head} {chosen}"), format!("evaluate: probe {layer} {head}"))?;
+                let basis = basis(&own.config, &sub.config, split, head);
+                opened(
+                    format!("{layer} {head} {chosen} {basis}"),
+                    format!("evaluate: probe {layer} {head}"),
+                )?;
             }
             probes = chosen.test(sub, &train, split, &test)?;
             for trained in convolutions {

@@ -75,7 +75,7 @@ impl FeatureFiles {
             return Err(Error::checkpoint(
                 &self.directory,
                 "holds no features",
-                "run `rotnet extract` first, or name them with --features",
+                "run `rotnet extract` first, or name another folder of features",
             ));
         }
         read_json(&self.manifest())

@@ -14,11 +14,12 @@ use super::paths::{PathText, shown, shown_if_there};
 use super::plan::{Action, VERSION};
 use super::review::Review;
 use super::run::{Pretrained, pretrained};
-use super::targets::{Fix, Targets, Written};
+use super::targets::{Fix, Targets, Written, refuse_image};
 use super::turns::Turns;
 use crate::data::decode_photo;
 use crate::device::{self, DeviceName};
 use crate::error::{Error, Result};
+use crate::files::AtomicFile;
 use crate::judge::turns::{self, EVEN, TURNS};
 use crate::math::logits::argmax;
 use crate::progress::{Event, Reporter, Silent, Unit};
@@ -177,7 +178,13 @@ pub fn orient(
     reporter: &mut dyn Reporter,
 ) -> Result<Orientations> {
     let Listing { files, unread, failed } = listing;
-    let targets = request.fix.as_ref().map(|fix| Targets::plan(&files, fix)).transpose()?;
+    let unlooked: Vec<PathBuf> = unread.iter().map(|(path, _)| path.clone()).collect();
+    let targets = request.fix.as_ref().map(|fix| Targets::plan(&files, &unlooked, fix)).transpose()?;
+    let page = request.review.as_deref().map(|path| {
+        refuse_image(path, &files, targets.as_ref())?;
+        AtomicFile::create(path)
+    });
+    let page = page.transpose()?;
     let pretrained = pretrained(source, &device::open(device)?)?;
     let log = request.fix.as_ref().map(Fix::log).transpose()?.flatten();
     let mut work = Work { request, targets, log, review: request.review.as_ref().map(|_| Review::default()) };
@@ -210,7 +217,9 @@ pub fn orient(
             let file = &files[seen.index];
             match looked.and_then(|looked| work.act(file, seen, seen.turns(&shares), looked)) {
                 Ok((image, error)) => {
-                    found.expected.count(&image);
+                    if request.fix.is_none() || image.fixed.is_some() {
+                        found.expected.count(&image);
+                    }
                     found.images.push(image);
                     found.failed.extend(error.map(|error| Failure::new(&file.path, error)));
                 }
@@ -219,8 +228,12 @@ pub fn orient(
         }
     }
     found.log = work.log.as_ref().and_then(Log::path).map(Path::to_path_buf);
-    if let (Some(path), Some(review)) = (&request.review, work.review) {
-        review.write(path, &found)?;
+    if let (Some(page), Some(review)) = (page, work.review) {
+        // By now images may be turned: the result must tell of them.
+        let path = page.path().to_path_buf();
+        if let Err(error) = review.write(page, &found) {
+            found.failed.push(Failure::new(&path, error));
+        }
     }
     Ok(found)
 }

@@ -101,6 +101,8 @@ impl Planned {
 pub fn carry_out(plan: &Path, how: &Fix) -> Result<Applied> {
     let (directory, images) = read(plan)?;
     let mut applied = Applied { images: Vec::new(), failed: Vec::new(), log: None };
+    let paths = images.iter().filter_map(|planned| planned.file.path().ok());
+    let named: Vec<PathBuf> = paths.map(|path| directory.join(path)).collect();
     let (mut files, mut wanted) = (Vec::new(), Vec::new());
     for planned in images.into_iter().filter(|planned| planned.action == Action::Turn) {
         let found = planned.file(&directory).and_then(|file| Ok((file, planned.rotation()?)));
@@ -116,7 +118,7 @@ pub fn carry_out(plan: &Path, how: &Fix) -> Result<Applied> {
             }
         }
     }
-    let targets = Targets::plan(&files, how)?;
+    let targets = Targets::plan(&files, &named, how)?;
     let mut log = how.log()?;
     for (index, (planned, rotation)) in wanted.into_iter().enumerate() {
         match fix(&files[index], &planned.sha256, rotation, &targets, (index, log.as_mut())) {

@@ -1,6 +1,6 @@
 //! One page of small pictures before and after, which loads nothing, to look through before anything is turned.
 
-use std::path::Path;
+use std::io::Write;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,8 @@ use maud::{DOCTYPE, Markup, html};
 
 use super::orient::{Orientation, Orientations};
 use super::plan::Action;
-use crate::error::Result;
-use crate::files::write_atomically;
+use crate::error::{Error, Result};
+use crate::files::AtomicFile;
 use crate::tools::html::head;
 
 const STYLE: &str = "
@@ -71,10 +71,11 @@ impl Review {
     /// Writes the page, whole or not at all.
     ///
     /// # Errors
-    /// [`crate::Error::Io`].
-    pub fn write(&self, path: &Path, found: &Orientations) -> Result<()> {
-        let page = self.page(found.images.len(), found.sure);
-        write_atomically(path, |out| out.write_all(page.as_bytes()))
+    /// [`Error::Io`].
+    pub fn write(&self, mut page: AtomicFile, found: &Orientations) -> Result<()> {
+        let html = self.page(found.images.len(), found.sure);
+        page.write_all(html.as_bytes()).map_err(Error::io("write", page.path()))?;
+        page.commit()
     }
 
     fn page(&self, images: usize, sure: f64) -> String {

@@ -84,12 +84,12 @@ fn refuse_detour(folder: &Path) -> Result<()> {
 }
 
 impl<'a> Targets<'a> {
-    /// Decides on all places. Nothing is written.
+    /// Decides on all places; `named` are further images, which are not turned. Nothing is written.
     ///
     /// # Errors
     /// [`Error::Usage`] if a place is one of the images, lies below a file, or is that of two images;
     /// [`Error::OutputExists`] if it is taken.
-    pub fn plan(files: &[ImageFile], fix: &'a Fix) -> Result<Self> {
+    pub fn plan(files: &[ImageFile], named: &[PathBuf], fix: &'a Fix) -> Result<Self> {
         let paths: Vec<PathBuf> = match fix {
             Fix::Copies { folder, .. } => {
                 refuse_detour(folder)?;
@@ -101,7 +101,8 @@ impl<'a> Targets<'a> {
                 files.iter().map(|file| place(&file.path)).collect()
             }
         };
-        let sources = files.iter().filter_map(|file| identity(&file.path)).collect();
+        let sources =
+            files.iter().map(|file| &file.path).chain(named).filter_map(|path| identity(path)).collect();
         let targets = Self { fix, paths, sources };
         targets.refuse_twins(files)?;
         match fix {
@@ -153,6 +154,17 @@ impl<'a> Targets<'a> {
         }
     }
 
+    /// Whether a file is written at a path: an upright version, an original or the log.
+    fn writes(&self, path: &Path) -> bool {
+        let wanted = place(path);
+        let is_there = |other: &Path| place(other) == wanted;
+        let log = match self.fix {
+            Fix::InPlace { log } => is_there(log),
+            Fix::Copies { .. } => false,
+        };
+        log || self.paths.iter().any(|path| is_there(path) || is_there(&kept(path)))
+    }
+
     /// Whether a path leads to one of the images, by whatever name or link.
     fn is_source(&self, path: &Path) -> bool {
         identity(path).is_some_and(|found| self.sources.contains(&found))
@@ -171,23 +183,24 @@ impl<'a> Targets<'a> {
                 // Again, for the time since the plan was long, and names that differ may still be one.
                 self.check_copy(path, folder, *force)?;
                 create_directory(path.parent().unwrap_or(Path::new(".")))?;
-                write_copy(path, &new.bytes, modified)?;
+                write_copy(path, &new.bytes, &old.facts)?;
                 return Ok(Written { fixed: Some(path.clone()), original: None });
             }
             (Fix::InPlace { log }, None) => {
                 return Err(Error::io("write", log)(std::io::ErrorKind::NotFound.into()));
             }
         };
-        let original = kept(path);
-        if was_turned(path, &original)? {
-            return Ok(Written { fixed: None, original: Some(original) });
+        let original = Some(kept(path)).filter(|_| new.how() == How::Pixels);
+        if let Some(original) = &original
+            && was_turned(path, original)?
+        {
+            return Ok(Written { fixed: None, original: Some(original.clone()) });
         }
         let whole = resolved(path);
         let undo = match &new.back {
             Some(edits) => Undo::Edits(edits.clone()),
             None => Undo::Original(PathText::new(&kept(&whole))),
         };
-        let original = Some(original).filter(|_| new.how() == How::Pixels);
         log.record(&Entry {
             file: PathText::new(&whole),
             before: old.digest.clone(),
@@ -202,9 +215,32 @@ impl<'a> Targets<'a> {
     }
 }
 
+/// Refuses a path for something else where one of the images is, or is to be written with what belongs to it.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub(super) fn refuse_image(path: &Path, files: &[ImageFile], targets: Option<&Targets>) -> Result<()> {
+    let found = identity(path);
+    let is_image = found.is_some() && files.iter().any(|file| identity(&file.path) == found);
+    if is_image || targets.is_some_and(|targets| targets.writes(path)) {
+        return Err(Error::Usage {
+            problem: format!("{} is a place for an image, its original or the log", path.display()),
+            hint: "name another file".into(),
+        });
+    }
+    Ok(())
+}
+
 /// A path without links and detours, where it leads to a file.
 fn resolved(path: &Path) -> PathBuf {
     path.canonicalize().unwrap_or_else(|_| path.to_path_buf())
+}
+
+/// A path without links and detours in front of its name, whether or not there is a file.
+fn place(path: &Path) -> PathBuf {
+    let above = path.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let whole = above.canonicalize().unwrap_or_else(|_| above.to_path_buf());
+    path.file_name().map_or_else(|| whole.clone(), |name| whole.join(name))
 }
 
 /// Where the original of an image is kept.

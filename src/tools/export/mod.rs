@@ -122,10 +122,20 @@ pub struct ExportedFile {
 /// Writes what is asked for.
 ///
 /// # Errors
-/// [`Error::OutputExists`] for a file that is there and not to be written over; [`Error::Checkpoint`] if the run has
-/// no such part, it is damaged or cannot be written so; [`Error::Config`] if the encoder lacks what is read of it;
-/// [`Error::Io`].
+/// [`Error::OutputExists`] for a file that is there and not to be written over, [`Error::Usage`] for a folder in its place;
+/// [`Error::Checkpoint`] if the run has no such part, it is damaged or cannot be written so; [`Error::Config`] if the encoder
+/// lacks what is read of it; [`Error::Io`].
 pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportReport> {
+    let was_there = request.to.exists();
+    let report = write(request, reporter);
+    if report.is_err() && !was_there {
+        // Only an empty folder goes.
+        let _ = fs::remove_dir(&request.to);
+    }
+    report
+}
+
+fn write(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportReport> {
     if let Some(format) = request.idle_format() {
         let name = format.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
         reporter.report(Event::Warning(&format!(
@@ -136,7 +146,7 @@ pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportRe
             }
         )));
     }
-    let mut files = Files::new(request)?;
+    let mut files = Files { request, aside: None, written: Vec::new() };
     let kinds = [What::Checkpoint, What::Encoder, What::Classifier, What::Rotation, What::Features];
     for what in kinds.into_iter().filter(|what| request.what.contains(what)) {
         let formats = request.formats(what);
@@ -159,31 +169,39 @@ pub fn export(request: &Request, reporter: &mut dyn Reporter) -> Result<ExportRe
 /// The files of an export, which are put in their place together when all of them are written.
 struct Files<'a> {
     request: &'a Request,
-    aside: TempDir,
+    /// Made with the first of them, so that a run that is not there leaves nothing.
+    aside: Option<TempDir>,
     written: Vec<(String, ExportedFile)>,
 }
 
-impl<'a> Files<'a> {
-    fn new(request: &'a Request) -> Result<Self> {
-        create_directory(&request.to)?;
-        let aside = temporary_directory_in(&request.to)?;
-        Ok(Self { request, aside, written: Vec::new() })
-    }
-
+impl Files<'_> {
     /// Writes one file by `write`.
     fn add(&mut self, name: &str, content: String, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
         let path = self.request.to.join(name);
         if path.exists() && !self.request.force {
             return Err(Error::OutputExists { path });
         }
-        write(&self.aside.path().join(name))?;
+        if path.is_dir() {
+            return Err(Error::Usage {
+                problem: format!("{} is a folder, where a file is to be written", path.display()),
+                hint: "remove it, or name another folder with --out".into(),
+            });
+        }
+        let aside = match self.aside.take() {
+            Some(aside) => aside,
+            None => {
+                create_directory(&self.request.to)?;
+                temporary_directory_in(&self.request.to)?
+            }
+        };
+        write(&self.aside.insert(aside).path().join(name))?;
         self.written.push((name.to_owned(), ExportedFile { path, content }));
         Ok(())
     }
 
     fn put_in_place(self) -> Result<ExportReport> {
-        for (name, file) in &self.written {
-            fs::rename(self.aside.path().join(name), &file.path).map_err(Error::io("write", &file.path))?;
+        for (aside, (name, file)) in self.aside.iter().cycle().zip(&self.written) {
+            fs::rename(aside.path().join(name), &file.path).map_err(Error::io("write", &file.path))?;
         }
         sync_directory(&self.request.to).map_err(Error::io("write", &self.request.to))?;
         Ok(ExportReport { files: self.written.into_iter().map(|(_, file)| file).collect() })

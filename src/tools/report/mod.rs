@@ -32,6 +32,7 @@ use serde::Serialize;
 use crate::error::Result;
 use crate::files::write_atomically;
 use crate::progress::Reporter;
+use crate::tools::html::refuse_other_file;
 use crate::tools::sweep::SweepSummary;
 
 use facts::Facts;
@@ -49,6 +50,16 @@ pub struct Request {
     pub data: Option<PathBuf>,
     /// Where data sets lie by default.
     pub data_home: PathBuf,
+}
+
+impl Request {
+    /// The file to write.
+    fn file(&self) -> PathBuf {
+        self.out.clone().unwrap_or_else(|| match &self.runs[..] {
+            [only] => only.join("report.html"),
+            _ => "report.html".into(),
+        })
+    }
 }
 
 /// What [`report`] wrote.
@@ -76,9 +87,10 @@ const WITH_PICTURES: usize = 4;
 /// Writes the page.
 ///
 /// # Errors
-/// [`crate::Error::Data`] if a directory holds no run; [`crate::Error::Io`] if the page cannot be written. What cannot
-/// be read or computed is left out, with a note.
+/// [`crate::Error::Data`] if a directory holds no run; [`crate::Error::Usage`] if a file is there that is no page of this
+/// program; [`crate::Error::Io`] if the page cannot be written. What cannot be read or computed is left out, with a note.
 pub fn report(request: &Request, reporter: &mut dyn Reporter) -> Result<ReportFile> {
+    refuse_other_file(&request.file())?;
     let mut notes = Vec::new();
     if let [only] = &request.runs[..]
         && let Some(summary) = facts::sweep(only, &mut notes)
@@ -135,10 +147,8 @@ fn of_sweep(request: &Request, directory: &Path, summary: &SweepSummary) -> Resu
 }
 
 fn write(request: &Request, html: &str, runs: Vec<PathBuf>, notes: Vec<String>) -> Result<ReportFile> {
-    let file = request.out.clone().unwrap_or_else(|| match &request.runs[..] {
-        [only] => only.join("report.html"),
-        _ => "report.html".into(),
-    });
+    let file = request.file();
+    refuse_other_file(&file)?;
     write_atomically(&file, |out| out.write_all(html.as_bytes()))?;
     Ok(ReportFile { file, bytes: html.len(), runs, notes })
 }

@@ -100,6 +100,7 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
     let one_or_all = |values: &[u64]| -> Vec<Option<u64>> {
         if values.is_empty() { vec![None] } else { values.iter().copied().map(Some).collect() }
     };
+    refuse_set_twice(file, &variants)?;
     let (seeds, draws) = (one_or_all(&file.seeds), one_or_all(&file.label_draws));
     let total = [variants.len(), points.len(), seeds.len(), draws.len()];
     let total = total.into_iter().try_fold(1_usize, usize::checked_mul).unwrap_or(usize::MAX);
@@ -128,6 +129,27 @@ pub fn plan(file: &SweepFile, common: &Overrides) -> Result<Vec<Planned>> {
         }
     }
     Ok(planned)
+}
+
+/// Refuses a key that two parts of the file set: one of them would be ignored, and shown as if it were not.
+fn refuse_set_twice(file: &SweepFile, variants: &[(Option<String>, Settings)]) -> Result<()> {
+    let lists = [("seed", "seeds", &file.seeds), ("data.label_draw", "label_draws", &file.label_draws)];
+    for (variant, settings) in variants {
+        let place = variant.as_ref().map_or_else(|| "variants".into(), |name| format!("variants.{name}"));
+        for (key, _) in settings {
+            let list = lists.iter().find(|(of, _, values)| of == key && !values.is_empty());
+            let other = list.map(|(_, list, _)| *list).or(file.grid.contains_key(key).then_some("grid"));
+            if let Some(other) = other {
+                return Err(file.refuse(&place, format!("sets {key}, which `{other}` sets, too; keep one")));
+            }
+        }
+    }
+    for (key, list, _) in lists {
+        if file.grid.contains_key(key) {
+            return Err(file.refuse("grid", format!("has {key}; name the values in `{list}`")));
+        }
+    }
+    Ok(())
 }
 
 type Settings = Vec<(String, Value)>;
@@ -257,6 +279,29 @@ mod tests {
             let problem = planned(&text).unwrap_err().to_string();
             assert!(problem.starts_with("variants.a") && problem.contains("before it"), "{problem}");
         }
+    }
+
+    #[test]
+    fn a_key_that_two_parts_set_is_refused() {
+        for (text, place) in [
+            (r#"{"config": "", "grid": {"seed": [1]}, "seeds": [2]}"#, "grid"),
+            (r#"{"config": "", "grid": {"data.label_draw": [1]}}"#, "grid"),
+            (r#"{"config": "", "variants": {"a": {"seed": 1}}, "seeds": [2]}"#, "variants.a"),
+            (
+                r#"{"config": "", "variants": {"a": {"pretrain.epochs": 1}}, "grid": {"pretrain.epochs": [2]}}"#,
+                "variants.a",
+            ),
+        ] {
+            let problem = planned(text).unwrap_err().to_string();
+            assert!(
+                problem.starts_with(place)
+                    && problem.contains("seed")
+                        | problem.contains("data.label_draw")
+                        | problem.contains("pretrain.epochs"),
+                "{problem}"
+            );
+        }
+        assert_eq!(planned(r#"{"config": "", "variants": {"a": {"seed": 7}}}"#).unwrap()[0].config.seed, 7);
     }
 
     #[test]

@@ -65,9 +65,12 @@ fn possible(config: &Config, dataset: &Dataset, reporter: &mut dyn Reporter) -> 
     let split = dataset.labeled_split(&config.data, config.seed)?;
     let mut members = vec![0; dataset.class_names.len()];
     split.train.iter().for_each(|&index| members[usize::from(dataset.train.labels[index as usize])] += 1);
-    let least = members.iter().copied().filter(|&count| count > 0).min().unwrap_or(0);
+    let [least, most] = [members.iter().min(), members.iter().max()].map(|count| count.copied().unwrap_or(0));
+    let asked = &config.evaluate.labels_per_class;
+    // As many as every class has are all, once.
+    let are_all = |count| count == least && least == most && asked.contains(&0);
     let (mut counts, left_out): (Vec<usize>, Vec<usize>) =
-        config.evaluate.labels_per_class.iter().partition(|&&count| count < least || count == 0);
+        asked.iter().partition(|&&count| count == 0 || count <= least && !are_all(count));
     if !left_out.is_empty() {
         let text = format!("the smallest class has {least} labels: left out {left_out:?} labels a class");
         reporter.report(Event::Note(&text));
