@@ -61,7 +61,7 @@ fn a_budget_becomes_steps_that_can_be_made_again() {
     let without = SHORT.replace("--set pretrain.epochs=2", "");
     assert_ne!(without, SHORT);
     let same = format!("{without} {COMPACT} --set pretrain.schedule.kind=linear --out a --resume");
-    folder.succeed(&format!("pretrain {same} --config keras"));
+    folder.succeed(&format!("pretrain {same} --config keras-scaled"));
     assert_eq!(folder.json("a/pretrain/config.json")["pretrain"]["steps"].as_u64(), Some(steps));
     folder.refuse(
         "pretrain --out a --resume --set pretrain.epochs=90",
