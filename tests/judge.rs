@@ -4,6 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::images;
 use crate::pipeline::SHORT;
 use crate::support::Folder;
 
@@ -92,6 +93,21 @@ fn evaluate_fills_the_matrix_and_compares_with_an_untrained_encoder() {
     assert_eq!(looks("--set evaluate.epochs=3"), first);
     assert_eq!(looks("--set evaluate.epochs=4"), first + 1);
     assert_eq!(looks("--set evaluate.epochs=4 --set evaluate.train_images=30"), first + 2);
+}
+
+/// Pretraining saw the images without labels, too.
+#[test]
+fn from_scratch_is_trained_on_as_many_images_as_pretraining_saw() {
+    let folder = images::with_photos();
+    folder.succeed(&format!("run {} --data photos --out a", images::SHORT));
+    let summary = folder.json("a/pretrain/summary.json");
+    assert_eq!((summary["images"].as_u64(), summary["epochs"].as_u64()), (Some(32), Some(2)));
+    let options =
+        "--set evaluate.heads=[] --set evaluate.baselines=scratch --set evaluate.labels_per_class=0";
+    folder.succeed(&format!("evaluate a --quiet {options}"));
+    let scratch = folder.json("a/evaluate/verdict/scratch/labels-all/finetune/summary.json");
+    // Two epochs of 32 images in four rotations, over 24 labels.
+    assert_eq!(scratch["epochs"].as_u64(), Some((2 * 4 * 32_u64).div_ceil(24)));
 }
 
 #[test]

@@ -89,13 +89,10 @@ fn pretrained_config(context: &Context, checkpoint: &Checkpoint) -> Result<(Conf
     let header = &checkpoint.header;
     let Recipe { seed, data, mut pretrain } = Recipe::of(header)?;
     let last = context.run.checkpoint(Stage::Pretrain);
-    let epochs = match last.exists() {
-        true => Checkpoint::load(&last)?.header.epochs,
-        false => header.epochs,
-    };
-    if pretrain.epochs == 0 && pretrain.steps.is_none() {
-        pretrain.epochs = epochs;
-    }
+    let trained = last.exists().then(|| Checkpoint::load(&last)).transpose()?.map(|last| last.header);
+    let trained = trained.as_ref().unwrap_or(header);
+    // What it was trained for, whatever was planned.
+    (pretrain.epochs, pretrain.steps) = (trained.epochs, Some(trained.steps).filter(|&steps| steps > 0));
     // Only how it trained matters here; how it chose needs its own validation split.
     pretrain =
         PretrainConfig { keep: Keep::Last, keep_by: KeepBy::Task, patience: None, probe: None, ..pretrain };

@@ -79,27 +79,35 @@ fn untrained(overrides: &mut Overrides) {
     overrides.set("pretrain.keep_by", "task");
 }
 
-/// Images that a network sees in pretraining on `images` images, counting each rotation.
-fn seen(config: &Config, images: usize) -> usize {
+/// Images that a network saw in pretraining, counting each rotation: by its epochs on `images` images, where these are known,
+/// and by its steps, of which the last ones of an epoch are smaller.
+pub(super) fn seen(config: &Config, images: Option<usize>) -> usize {
     let PretrainConfig { epochs, steps, batch_size, rotations, .. } = &config.pretrain;
     let copies = if *rotations == Rotations::Random { 1 } else { 4 };
-    match steps {
-        None => epochs.saturating_mul(copies * images),
-        Some(steps) => {
-            let group = if *rotations == Rotations::All { 4 } else { 1 };
-            usize::try_from(*steps).unwrap_or(usize::MAX).saturating_mul(batch_size * group)
-        }
-    }
+    let group = if *rotations == Rotations::All { 4 } else { 1 };
+    let by_epochs = images.map(|images| epochs.saturating_mul(copies * images));
+    let by_steps =
+        steps.map(|steps| usize::try_from(steps).unwrap_or(usize::MAX).saturating_mul(batch_size * group));
+    by_epochs.into_iter().chain(by_steps).min().unwrap_or(0)
 }
 
-/// Epochs over `labels` of `images` images, at most as many as the config allows. From scratch, a network sees as many
-/// images as in pretraining, which takes about the same time. Otherwise the classifier sees as many as with all labels.
-pub(super) fn epochs(config: &Config, from_scratch: bool, images: usize, labels: usize) -> usize {
-    let all = match from_scratch {
+/// What decides how long a classifier is trained.
+pub(super) enum Pass {
+    /// A network from scratch sees as many images as the other did in pretraining, which takes about the same time.
+    Scratch { seen: usize },
+    /// A classifier sees as many as with all labels, of so many images.
+    Classifier { images: usize },
+}
+
+/// Epochs over `labels` images, at most as many as the config allows.
+pub(super) fn epochs(config: &Config, pass: Pass, labels: usize) -> usize {
+    let all = match pass {
         // Its epochs are passes over the images without labels, whatever the number of labels.
-        false if config.finetune.mode == FinetuneMode::Joint => return config.finetune.epochs,
-        true => seen(config, images),
-        false => config.finetune.epochs.saturating_mul(images),
+        Pass::Classifier { .. } if config.finetune.mode == FinetuneMode::Joint => {
+            return config.finetune.epochs;
+        }
+        Pass::Scratch { seen } => seen,
+        Pass::Classifier { images } => config.finetune.epochs.saturating_mul(images),
     };
     let most = config.evaluate.most_epochs.max(config.finetune.epochs);
     all.div_ceil(labels.max(1)).clamp(1, most)
@@ -139,16 +147,19 @@ mod tests {
     #[test]
     fn fewer_labels_are_passed_over_more_often_within_reason() {
         let mut config = Config::default();
+        let scratch = |config: &Config, images, labels| {
+            epochs(config, Pass::Scratch { seen: seen(config, images) }, labels)
+        };
         config.pretrain.epochs = 6;
-        assert_eq!(epochs(&config, true, 50_000, 50_000), 24);
-        assert_eq!(epochs(&config, true, 50_000, 200), 400);
+        assert_eq!(scratch(&config, Some(50_000), 50_000), 24);
+        assert_eq!(scratch(&config, Some(50_000), 200), 400);
         config.pretrain.steps = Some(1_000);
-        assert_eq!(epochs(&config, true, 50_000, 1_000), config.pretrain.batch_size);
+        assert_eq!(scratch(&config, Some(50_000), 1_000), config.pretrain.batch_size);
+        assert_eq!(scratch(&config, None, 1_000), config.pretrain.batch_size);
         config.pretrain = PretrainConfig { epochs: 0, ..PretrainConfig::default() };
-        assert_eq!(epochs(&config, true, 50_000, 200), 1);
+        assert_eq!(scratch(&config, Some(50_000), 200), 1);
         config.finetune.epochs = 12;
-        assert_eq!(epochs(&config, false, 50_000, 50_000), 12);
-        assert_eq!(epochs(&config, false, 50_000, 10_000), 60);
-        assert_eq!(epochs(&config, false, 50_000, 200), 400);
+        let classifier = |labels| epochs(&config, Pass::Classifier { images: 50_000 }, labels);
+        assert_eq!([50_000, 10_000, 200].map(classifier), [12, 60, 400]);
     }
 }

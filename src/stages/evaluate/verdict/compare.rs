@@ -1,7 +1,7 @@
 //! What the verdict compares: decided before any work, and judged in view of all comparisons.
 
 use super::super::super::pretrain::PretrainSummary;
-use super::baselines::{obstacle, settings};
+use super::baselines::{obstacle, seen, settings};
 use super::{LabelCount, LeftOut};
 use crate::config::{Baseline, Config, FinetuneMode};
 use crate::data::Dataset;
@@ -22,6 +22,8 @@ pub(in super::super) struct Comparison {
     pub seed: u64,
     /// Wall time of pretraining in seconds; 0 if unknown.
     pub pretrain_seconds: f64,
+    /// Images that it saw, counting each rotation.
+    pub seen: usize,
     /// How the numbers are obtained.
     pub protocol: String,
 }
@@ -52,11 +54,12 @@ impl Comparison {
             return Ok((None, left_out));
         }
         let pretraining: Option<PretrainSummary> = read_json_if_there(&run.summary(Stage::Pretrain))?;
+        let seen = seen(config, pretraining.as_ref().map(|summary| summary.images));
         let pretrain_seconds = pretraining.map_or(0.0, |summary| summary.seconds);
         let labels_per_class = possible(config, dataset, reporter)?;
         let looks = baselines.len() * labels_per_class.len();
         let protocol = protocol(config, looks, &left_out);
-        Ok((Some(Self { baselines, labels_per_class, seed, pretrain_seconds, protocol }), left_out))
+        Ok((Some(Self { baselines, labels_per_class, seed, pretrain_seconds, seen, protocol }), left_out))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::store::networks::load_encoder;
 use crate::store::predictions::Predictions;
 use crate::store::run_directory::RunDirectory;
 use crate::store::run_record::Opening;
-use baselines::epochs;
+use baselines::{Pass, epochs};
 
 pub(super) use compare::Comparison;
 
@@ -128,7 +128,8 @@ pub(super) fn train(
     let mut counts = Vec::new();
     for &labels_per_class in &comparison.labels_per_class {
         reporter.report(Event::Note(&format!("evaluate: verdict with {}", in_words(labels_per_class))));
-        let arms = starts.iter().map(|start| arm(context, &root, dataset, start, labels_per_class, reporter));
+        let arm = |start| arm(context, &root, dataset, (start, comparison.seen), labels_per_class, reporter);
+        let arms = starts.iter().map(arm);
         counts.push((labels_per_class, arms.collect::<Result<_>>()?));
     }
     Ok(Candidates { counts, protocol: comparison.protocol.clone() })
@@ -260,7 +261,7 @@ fn arm(
     context: &Context,
     root: &Path,
     dataset: &Dataset,
-    start: &Start,
+    (start, seen): (&Start, usize),
     labels_per_class: usize,
     reporter: &mut dyn Reporter,
 ) -> Result<Candidate> {
@@ -273,14 +274,14 @@ fn arm(
         overrides.set("data.labels_per_class", labels_per_class);
     }
     let config = start.config.with(&overrides)?;
-    let from_scratch = start.name == Baseline::Scratch.name();
-    // Of the training images: from scratch those of pretraining, otherwise those of the classifier.
-    let images = match from_scratch {
-        true => dataset.split(&config.data, config.seed)?.train.len(),
-        false => dataset.labeled_split(&context.config.data, config.seed)?.train.len(),
+    let pass = match start.name == Baseline::Scratch.name() {
+        true => Pass::Scratch { seen },
+        false => {
+            Pass::Classifier { images: dataset.labeled_split(&context.config.data, config.seed)?.train.len() }
+        }
     };
     let shown = dataset.labeled_split(&config.data, config.seed)?.train.len();
-    overrides.set("finetune.epochs", epochs(&context.config, from_scratch, images, shown));
+    overrides.set("finetune.epochs", epochs(&context.config, pass, shown));
     let config = start.config.with(&overrides)?;
     let sub = sub_context(context, RunDirectory::new(root.join(start.name).join(name)), config)?;
     let summary = train_classifier(&sub, &start.sources, reporter)?;
