@@ -116,7 +116,7 @@ fn as_many_labels_as_every_class_has_are_no_more_than_it_has() {
     folder.succeed(&format!("run {SHORT} --out a"));
     let counts = |labels: &str| {
         let options =
-            "--set evaluate.heads=[] --set evaluate.baselines=untrained --set evaluate.most_epochs=2 --force";
+            "--set evaluate.heads=[] --set evaluate.baselines=random --set evaluate.most_epochs=2 --force";
         folder.succeed(&format!("evaluate a --quiet {options} --set evaluate.labels_per_class={labels}"));
         folder.json("a/evaluate/summary.json")["verdict"]["counts"].as_array().map_or(0, Vec::len)
     };
