@@ -23,6 +23,7 @@ mod judge;
 mod kill; // SIGKILL at random moments; ROTNET_KILLS=100 for the long form
 mod onnx; // networks in the format of ONNX
 mod orient; // which way up images are; no image is ever lost
+mod orient_places; // where it writes: over no image, log or plan
 mod pipeline; // the stages end to end, same seed same bytes, resume
 mod precision; // bf16: recorded, shown, kept
 mod probe; // looks at the features during pretraining

@@ -141,6 +141,19 @@ fn fewer_labels_and_fewer_images_train() {
 }
 
 #[test]
+fn a_run_that_could_not_end_does_not_begin() {
+    let folder = Folder::with_data();
+    let many = "--set data.labels_per_class=6";
+    folder.refuse(
+        &format!("run {SHORT} {many} --out a"),
+        2,
+        &["wants 6 images of class airplane, which has 5"],
+    );
+    assert!(!folder.path("a").exists());
+    folder.succeed(&format!("pretrain {SHORT} {many} --out a"));
+}
+
+#[test]
 fn the_four_rotations_may_share_a_batch() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --set pretrain.rotations=all --out a"));
@@ -161,7 +174,7 @@ fn existing_results_stay_unless_forced() {
     assert_eq!((folder.read(file), folder.read("a/pretrain/config.json")), before);
     folder.succeed(&format!("pretrain {SHORT} --seed 9 --out a --force").replacen("--seed 3 ", "", 1));
     assert_ne!(folder.read(file), before.0);
-    assert!(!folder.path("a/pretrain.new").exists());
+    assert!(!folder.path("a/pretrain.rotnet-new").exists());
 }
 
 #[test]

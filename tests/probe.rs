@@ -40,6 +40,24 @@ fn a_probe_looks_every_so_many_epochs_and_changes_nothing() {
 }
 
 #[test]
+fn a_probe_sees_no_label_outside_the_draw() {
+    let folder = Folder::with_data();
+    let four = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=4");
+    for images in [20, 40] {
+        let probe = format!("--set pretrain.probe={{\"images\":{images},\"k\":3,\"ridge\":0.01}}");
+        let draw = "--set data.labels_per_class=2";
+        folder.succeed(&format!("pretrain {four} {COMPACT} {draw} {probe} --out {images}"));
+    }
+    let accuracies = |run: &str| -> Vec<[Value; 2]> {
+        metrics(&folder, run)
+            .iter()
+            .map(|epoch| ["knn_accuracy", "ridge_accuracy"].map(|key| epoch[key].clone()))
+            .collect()
+    };
+    assert_eq!(accuracies("20"), accuracies("40"), "there are 20 such labels");
+}
+
+#[test]
 fn the_best_epoch_may_be_that_of_the_probe_and_a_resumed_run_finds_the_same() {
     let folder = Folder::with_data();
     let four = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=4");

@@ -72,14 +72,14 @@ fn a_result_stays_through_a_forced_run_that_diverges_finds_no_room_or_is_killed(
     let long = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=60").replace("--seed 3", "--seed 5");
     folder.succeed(&format!("pretrain {long} --out whole"));
     let mut running = folder.start(&format!("pretrain {long} --out a --force"));
-    running.wait_for(&folder.path("a/pretrain.new/metrics.jsonl"));
+    running.wait_for(&folder.path("a/pretrain.rotnet-new/metrics.jsonl"));
     running.signal("KILL");
     assert_eq!(running.finish().code, KILLED);
     assert!(stays(&files(&folder, "a")));
     folder.succeed("extract --quiet --out a --resume");
     // The new one goes on where it was, and takes the place of the old one when it is done.
     folder.succeed(&format!("pretrain {long} --out a --resume"));
-    assert!(!folder.path("a/pretrain.new").exists());
+    assert!(!folder.path("a/pretrain.rotnet-new").exists());
     let file = "pretrain/checkpoint.safetensors";
     assert!(folder.read(&format!("a/{file}")) == folder.read(&format!("whole/{file}")));
 }
@@ -92,7 +92,7 @@ fn a_finished_stage_that_is_trained_on_stays_until_that_is_done() {
     let long = SHORT.replace("pretrain.epochs=2", "pretrain.epochs=60");
     folder.succeed(&format!("pretrain {long} --out whole"));
     let mut running = folder.start(&format!("pretrain {long} --out a --resume --tensorboard"));
-    running.wait_for(&folder.path("a/pretrain.new/events.out.tfevents.rotnet"));
+    running.wait_for(&folder.path("a/pretrain.rotnet-new/events.out.tfevents.rotnet"));
     running.signal("TERM");
     assert_eq!(running.finish().code, 143);
     let after = files(&folder, "a");
@@ -103,11 +103,47 @@ fn a_finished_stage_that_is_trained_on_stays_until_that_is_done() {
 }
 
 #[test]
+fn a_forced_run_that_ended_early_goes_on_with_resume() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    let other = SHORT.replace("--seed 3", "--seed 5");
+    folder.succeed(&format!("run {other} --out whole"));
+    let head = "--set finetune.head=conv --set finetune.hidden=[8]";
+    folder.refuse(&format!("run {other} {head} --out a --force"), 2, &["finetune.head"]);
+    // The encoder is the new one; the classifier that belonged to the old one stays until there is another.
+    assert!(folder.path("a/finetune/summary.json").exists());
+    let mended = "--set finetune.head=mlp --set finetune.hidden=[64]";
+    folder.succeed(&format!("run {other} {mended} --out a --resume"));
+    assert!(!folder.path("a/finetune.rotnet-new").exists());
+    assert_same_results(&folder, "whole", "a");
+    // What is finished is not made again.
+    let before = folder.read("a/finetune/summary.json");
+    folder.succeed(&format!("run {other} --out a --resume"));
+    assert!(folder.read("a/finetune/summary.json") == before);
+}
+
+#[test]
+fn copies_of_a_stage_are_nobodys_leftovers() {
+    let folder = Folder::with_data();
+    folder.succeed(&format!("run {SHORT} --out a"));
+    for end in ["old", "part", "new"] {
+        fs::create_dir(folder.path(&format!("a/pretrain.{end}"))).unwrap();
+        let copy = folder.path(&format!("a/pretrain.{end}/checkpoint.safetensors"));
+        fs::copy(folder.path("a/pretrain/checkpoint.safetensors"), copy).unwrap();
+    }
+    let before = files(&folder, "a");
+    folder.succeed(&format!("run {SHORT} --out a --resume"));
+    folder.succeed("report a --quiet --out page.html");
+    let after = files(&folder, "a");
+    assert!(before.keys().all(|path| after.contains_key(path)));
+}
+
+#[test]
 fn what_a_kill_left_between_two_results_is_settled_by_the_next_command() {
     let folder = Folder::with_data();
     folder.succeed(&format!("run {SHORT} --out a"));
     let before = files(&folder, "a");
-    fs::rename(folder.path("a/finetune"), folder.path("a/finetune.old")).unwrap();
+    fs::rename(folder.path("a/finetune"), folder.path("a/finetune.rotnet-old")).unwrap();
     folder.succeed("report a --quiet --out page.html");
     assert!(files(&folder, "a") == before);
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::ranks::leads;
+use super::readable::readable;
 use super::time_left::{TimeLeft, clock};
 use crate::progress::{EpochMetrics, Event, Reporter, Silent, Unit};
 
@@ -51,6 +52,7 @@ impl Bars {
     }
 
     fn print(&self, line: &str) {
+        let line = readable(line);
         match &self.bar {
             Some(bar) => bar.suspend(|| eprintln!("{line}")),
             None => eprintln!("{line}"),
@@ -175,7 +177,7 @@ impl Reporter for Lines {
             Event::EpochFinished(metrics) => eprintln!("{}", epoch_line(metrics)),
             other => {
                 if let Some(line) = text_line(other) {
-                    eprintln!("{line}");
+                    eprintln!("{}", readable(&line));
                 }
             }
         }

@@ -3,6 +3,7 @@
 use clap::Args;
 
 use super::options::TableArguments;
+use super::readable::readable;
 use crate::config::{self, Overrides};
 use crate::device::DeviceName;
 use crate::error::{Error, Result};
@@ -53,7 +54,7 @@ pub(super) fn finish(mut failures: Vec<Failure>) -> Result<()> {
         return Ok(());
     };
     for Failure { error, .. } in failures {
-        eprintln!("error: {error}; {}", error.hint());
+        eprintln!("{}", readable(&format!("error: {error}; {}", error.hint())));
     }
     Err(last.error)
 }

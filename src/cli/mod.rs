@@ -21,6 +21,7 @@ mod pipeline;
 mod plan;
 mod predict;
 mod ranks;
+mod readable;
 #[cfg(test)]
 mod reference;
 mod report;
@@ -33,7 +34,7 @@ mod time_left;
 mod verify;
 mod worker;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use serde::Serialize;
@@ -44,6 +45,7 @@ use crate::kernels;
 use arguments::Command;
 use old_spellings::Translated;
 use options::Settings;
+use readable::readable;
 
 /// Runs the command that the arguments name, and returns the exit status: 0 done, 1 failed, 2 usage or config.
 pub fn main() -> ExitCode {
@@ -62,7 +64,7 @@ pub fn main() -> ExitCode {
                 true => format!("{error}; continue with `{}`", shell::resuming_command()),
                 false => format!("error: {error}; {}", error.hint()),
             };
-            ranks::complain(text, stopped);
+            ranks::complain(readable(&text), stopped);
             ranks::leave(error.exit_code(), stopped);
             ExitCode::from(error.exit_code())
         }
@@ -144,7 +146,10 @@ fn print_line(text: &str) -> Result<()> {
     if !ranks::leads() {
         return Ok(());
     }
-    printed(writeln!(io::stdout(), "{text}"))
+    let mut out = io::stdout();
+    // Programs read names as they are.
+    let text = if out.is_terminal() { readable(text) } else { text.into() };
+    printed(writeln!(out, "{text}"))
 }
 
 /// A closed pipe (`| head`) is not an error.

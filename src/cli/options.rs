@@ -155,7 +155,7 @@ pub struct Settings {
         hide_short_help = true
     )]
     pub devices: Vec<String>,
-    /// Precision of products: f32, or bf16, which is faster on processors with AVX-512 BF16
+    /// Precision of products: f32, or bf16, which is faster on AMD Zen 4 and later
     #[arg(long, value_name = "NAME", value_enum, hide_possible_values = true)]
     pub precision: Option<Rounding>,
     /// Random seed

@@ -39,9 +39,10 @@ struct RunResult {
 
 pub(super) fn run(arguments: &PretrainArguments) -> Result<()> {
     let source = encoder::of_run(arguments)?;
-    let Some(context) = planned(arguments, source.as_ref(), true)? else {
+    let Some(mut context) = planned(arguments, source.as_ref(), true)? else {
         return Ok(());
     };
+    context.whole_run = true;
     let arguments = &arguments.run;
     let result = with_stage(arguments, &context, |reporter| {
         if context.ranks.size() == 1 {

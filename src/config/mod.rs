@@ -81,8 +81,8 @@ pub struct Config {
     pub convolution: Convolution,
     /// Precision of the factors of products in the encoder and the rotation head: `f32`, or `bf16`, which rounds them
     /// to bfloat16 in dense layers, 1x1 convolutions and all others that are not computed by Winograd's filtering. On
-    /// processors with AVX-512 BF16 these layers run about twice as fast; other processors give the same results, more
-    /// slowly. Sums, weights, normalisation and optimizer keep 32 bits. For device `flex` only. Recorded with the
+    /// AMD processors with AVX-512 BF16 (Zen 4 and later) these layers run about twice as fast; others, Intel's too, give
+    /// the same results, more slowly. Sums, weights, normalisation and optimizer keep 32 bits. For device `flex` only. Recorded with the
     /// encoder: later stages must use the same value.
     #[serde(skip_serializing_if = "is_default")]
     #[schemars(extend("default" = Precision::default()))]

@@ -90,7 +90,8 @@ pub struct ProbeConfig {
     /// Probe after every this many epochs.
     #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub every: usize,
-    /// Number of training images to compare with, spread evenly over those trained on.
+    /// Number of training images to compare with, spread evenly over those trained on; with `data.labels_per_class`, over those
+    /// that it draws.
     #[schemars(range(min = 1, max = MAX_IMAGES))]
     pub images: usize,
     /// Blocks to read, as in section `extract`; empty: the encoder's last layer.

@@ -167,7 +167,7 @@ impl Dataset {
     /// [`labeled_split`] of the training images with labels.
     pub fn labeled_split(&self, config: &DataConfig, seed: u64) -> Result<Split> {
         self.refuse_no_labels()?;
-        labeled_split(&self.train.labels, self.class_names.len(), config, seed)
+        labeled_split(&self.train.labels, &self.class_names, config, seed)
     }
 
     /// # Errors

@@ -58,17 +58,21 @@ pub fn split(labels: &[u16], classes: usize, config: &DataConfig, seed: u64) -> 
 ///
 /// # Errors
 /// [`Error::Config`] if nothing would be left to train on, or if a class has too few images.
-pub fn labeled_split(labels: &[u16], classes: usize, config: &DataConfig, seed: u64) -> Result<Split> {
-    let mut split = split(labels, classes, config, seed)?;
+pub fn labeled_split(labels: &[u16], classes: &[String], config: &DataConfig, seed: u64) -> Result<Split> {
+    let mut split = split(labels, classes.len(), config, seed)?;
     let Some(wanted) = config.labels_per_class else {
         return Ok(split);
     };
-    let mut train = Vec::with_capacity(wanted.saturating_mul(classes).min(labels.len()));
-    for (class, mut members) in members(split.train, labels, classes).into_iter().enumerate() {
+    let mut train = Vec::with_capacity(wanted.saturating_mul(classes.len()).min(labels.len()));
+    for (class, mut members) in members(split.train, labels, classes.len()).into_iter().enumerate() {
         if members.len() < wanted {
             return Err(Error::config(
                 "data.labels_per_class",
-                format!("wants {wanted} images of class {class}, which has {} to train on", members.len()),
+                format!(
+                    "wants {wanted} images of class {}, which has {} to train on",
+                    classes[class],
+                    members.len()
+                ),
             ));
         }
         members.shuffle(&mut generator(seed, Purpose::Labels, config.label_draw, class as u64));
@@ -109,6 +113,10 @@ mod tests {
         DataConfig { validation_images, labels_per_class, ..DataConfig::default() }
     }
 
+    fn names(count: usize) -> Vec<String> {
+        ["red", "blue", "green", "grey"].map(String::from)[..count].to_vec()
+    }
+
     #[test]
     fn shares_are_proportional_and_add_up() {
         assert_eq!(shares(&[5, 5, 5], 4), [2, 1, 1]);
@@ -121,19 +129,19 @@ mod tests {
         let labels = [0, 0, 0, 1];
         let all = split(&labels, 2, &config(4, None), 1).unwrap_err().to_string();
         assert_eq!(all, "data.validation_images: must be less than the 4 training images, got 4");
-        let few = labeled_split(&labels, 2, &config(0, Some(2)), 1).unwrap_err().to_string();
-        assert_eq!(few, "data.labels_per_class: wants 2 images of class 1, which has 1 to train on");
+        let few = labeled_split(&labels, &names(2), &config(0, Some(2)), 1).unwrap_err().to_string();
+        assert_eq!(few, "data.labels_per_class: wants 2 images of class blue, which has 1 to train on");
     }
 
     #[test]
     fn fewer_labels_are_among_more_labels() {
         let labels: Vec<u16> = (0..200).map(|index| index % 4).collect();
-        let chosen = |count| labeled_split(&labels, 4, &config(20, Some(count)), 3).unwrap().train;
+        let chosen = |count| labeled_split(&labels, &names(4), &config(20, Some(count)), 3).unwrap().train;
         let many = chosen(30);
         assert!(chosen(7).iter().all(|index| many.contains(index)));
         assert_eq!(chosen(7).len(), 28);
         let drawn = DataConfig { label_draw: 1, ..config(20, Some(7)) };
-        assert_ne!(labeled_split(&labels, 4, &drawn, 3).unwrap().train, chosen(7));
+        assert_ne!(labeled_split(&labels, &names(4), &drawn, 3).unwrap().train, chosen(7));
     }
 
     proptest! {

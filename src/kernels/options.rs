@@ -24,8 +24,8 @@ pub enum Precision {
     /// 32-bit floats: nothing is rounded.
     #[default]
     F32,
-    /// bfloat16, 8 bits of precision, where that is faster for a layer's shape: about twice as fast on processors with
-    /// AVX-512 BF16. Others give the same results, slower than with `f32`.
+    /// bfloat16, 8 bits of precision, where that is faster for a layer's shape on AMD processors with AVX-512 BF16 (Zen 4
+    /// and later): there about twice as fast. Others, Intel's too, give the same results, slower than with `f32`.
     Bf16,
 }
 

@@ -72,6 +72,8 @@ pub struct Context {
     pub data_home: PathBuf,
     /// What to do about existing results.
     pub existing: Existing,
+    /// Whether the stages behind one that is finished are run, too, so that what they left before is replaced.
+    pub whole_run: bool,
     /// Accept a data set other than the one the checkpoint was trained on.
     pub allow_data_mismatch: bool,
     /// Those that do the same work together; the first one alone writes.
@@ -95,6 +97,7 @@ impl Context {
             config,
             data_home,
             existing,
+            whole_run: false,
             allow_data_mismatch: false,
             ranks: Arc::new(Alone),
             part_of_taken_over: false,
@@ -143,13 +146,18 @@ impl Context {
         }
     }
 
-    /// Opens the run's data set, on one rank of each machine after the other: what has to be made or fetched is so once.
+    /// Opens the run's data set, on one rank of each machine after the other: what has to be made or fetched is so once. What a
+    /// later stage of the run will not find there is noticed here.
     fn open_data(&self, reporter: &mut dyn Reporter) -> Result<Dataset> {
         let mut open = || data::open(&self.config.data, &self.data_home, reporter);
         let first = self.ranks.local()[0] == 0;
         let opened = first.then(&mut open).transpose()?;
         barrier(&*self.ranks);
-        opened.map_or_else(open, Ok)
+        let dataset = opened.map_or_else(open, Ok)?;
+        if self.whole_run {
+            dataset.labeled_split(&self.config.data, self.config.seed)?;
+        }
+        Ok(dataset)
     }
 
     /// What the first rank makes of the finished work, alone; the others wait for it and get the same.
@@ -185,6 +193,15 @@ impl Context {
         Ok(work)
     }
 
+    /// The same for files that are there already and only have to be copied, all or none.
+    fn begin_copy(&self, stage: Stage) -> Result<Work> {
+        self.take()?;
+        check_lock(&self.lock)?;
+        let work = Work::begin_aside(self.run.files(stage))?;
+        self.config.write(&work.directory().config())?;
+        Ok(work)
+    }
+
     /// The directory to resume the stage in, if it is to be resumed and has a checkpoint.
     fn resumed(&self, stage: Stage) -> Option<StageDirectory> {
         let directory = self.run.files(stage).to_resume();
@@ -193,12 +210,19 @@ impl Context {
 
     /// The context of a part of a stage, which has a directory of its own and goes on where it was stopped.
     fn within(&self, run: RunDirectory) -> Self {
-        Self { run, existing: Existing::Resume, lock: Arc::default(), ..self.clone() }
+        Self { run, existing: Existing::Resume, whole_run: false, lock: Arc::default(), ..self.clone() }
     }
 
-    /// Moves a finished stage into place and records it as the latest.
+    /// Moves a finished stage into place and records it as the latest. Where another encoder is replaced and the whole run is
+    /// made, what was made with that one is to be replaced, too, even if this process is stopped before it comes to it.
     fn finish(&self, stage: Stage, work: Work) -> Result<()> {
         check_lock(&self.lock)?;
+        if self.whole_run && stage == Stage::Pretrain && work.replaces() {
+            let evaluation = self.config.evaluate.after_run.then(|| self.run.evaluation());
+            for place in [self.run.files(Stage::Finetune)].into_iter().chain(evaluation) {
+                place.announce_replacement(|path| self.config.write(path))?;
+            }
+        }
         let execution = Execution::ending_now(stage.name(), work.started(), self.environment());
         self.run.record_finished(execution, Some(stage))?;
         work.finish()

@@ -22,8 +22,8 @@ pub(super) struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    /// Compares `probe.images` of the training images with the validation split; `None` if no probe is configured or
-    /// nothing is held out.
+    /// Compares `probe.images` of the training images, of those whose labels `data.labels_per_class` leaves, with the
+    /// validation split; `None` if no probe is configured or nothing is held out.
     ///
     /// # Errors
     /// [`crate::Error::Config`] for a readout that the encoder does not have, or a data set without labels.
@@ -40,12 +40,16 @@ impl<'a> Probe<'a> {
         let readout = Readout { layers: probe.layers.clone(), pool: probe.pool, views: Views::One };
         encoder.read_width(&readout)?;
         let labeled = |index: &u32| (*index as usize) < dataset.train.len();
-        let labeled: Vec<u32> = split.train.iter().copied().filter(labeled).collect();
+        let mut labeled: Vec<u32> = split.train.iter().copied().filter(labeled).collect();
         if labeled.is_empty() {
             return Err(Error::config(
                 "pretrain.probe",
                 format!("{} has no labels for a probe", dataset.name),
             ));
+        }
+        // Labels that the classifier will not have choose no epoch either.
+        if config.data.labels_per_class.is_some() {
+            labeled = dataset.labeled_split(&config.data, config.seed)?.train;
         }
         let count = probe.images.min(labeled.len());
         // Training images are in no order of classes in CIFAR-10, but may be elsewhere: an even selection is taken.

@@ -37,7 +37,7 @@ pub fn take_over(
         source.name().display(),
         summary.images
     )));
-    let work = context.leads().then(|| context.begin(Stage::Pretrain)).transpose()?;
+    let work = context.leads().then(|| context.begin_copy(Stage::Pretrain)).transpose()?;
     context.conclude(work, |work| {
         let directory = work.directory();
         write_atomically(&directory.metrics(), |out| out.write_all(files.metrics.as_bytes()))?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 
 use super::checkpoint::Checkpoint;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::files::sha256_file;
 use crate::model::{
     self, Classifier, ClassifierShape, Dense, Encoder, FeatureMoments, ImageClassifier, Initialiser,
@@ -24,7 +24,7 @@ const CHANNELS: RangeInclusive<usize> = 1..=16;
 /// # Errors
 /// [`crate::Error::Io`]; [`crate::Error::Checkpoint`] if it is missing, damaged or without an encoder.
 pub fn load_encoder(device: &Device, path: PathBuf) -> Result<(Encoder, Checkpoint, String)> {
-    if !path.exists() {
+    if !path.try_exists().map_err(Error::io("read", &path))? {
         return Err(Checkpoint::missing(&path));
     }
     let checkpoint = Checkpoint::load(&path)?;

@@ -242,7 +242,7 @@ impl<'a> World<'a> {
 /// Where a result lies in the moment in which it is replaced.
 fn aside(result: &Path) -> PathBuf {
     let mut name = result.file_name().unwrap_or_default().to_owned();
-    name.push(".old");
+    name.push(".rotnet-old");
     result.with_file_name(name)
 }
 
@@ -279,7 +279,7 @@ fn check_leftovers(arguments: &str, files: &Files) -> Result<(), String> {
     let Some(run) = run.filter(|_| writes) else { return Ok(()) };
     let left = files.keys().filter(|path| path.starts_with(run)).find(|path| {
         let mut names = path.components().map(|name| name.as_os_str().to_string_lossy());
-        names.any(|name| [".tmp", ".part", ".old"].iter().any(|end| name.ends_with(end)))
+        names.any(|name| [".tmp", ".rotnet-part", ".rotnet-old"].iter().any(|end| name.ends_with(end)))
     });
     left.map_or(Ok(()), |path| Err(format!("{} is left over", path.display())))
 }
@@ -291,7 +291,8 @@ fn results(files: &Files) -> Vec<PathBuf> {
     let in_place = |path: &&Path| {
         let above = path.parent().into_iter().flat_map(Path::components);
         let mut names = path.components().map(|name| name.as_os_str().to_string_lossy());
-        !names.any(|name| [".new", ".old", ".part"].iter().any(|end| name.ends_with(end)))
+        !names
+            .any(|name| [".rotnet-new", ".rotnet-old", ".rotnet-part"].iter().any(|end| name.ends_with(end)))
             && !above.into_iter().any(|name| name.as_os_str() == "evaluate")
     };
     // The summary of a sweep grows with its runs.

@@ -94,6 +94,22 @@ impl Outputs {
             let shape = LinearShape { batch, inputs, outputs: outputs_, relu };
             outputs.dense(Precision::Bf16, shape, &mut random);
         }
+        // Shapes that F(4x4, 5x5) suits, and F(2x2, 5x5) does not.
+        for (pool, relu) in [(true, true), (false, false)] {
+            let (batch, height, width, in_channels, out_channels) = (9, 8, 7, 40, 24);
+            let shape = ConvShape {
+                batch,
+                height,
+                width,
+                in_channels,
+                out_channels,
+                kernel: 5,
+                padding: 2,
+                pool,
+                relu,
+            };
+            outputs.convolution(shape, Arithmetic::default(), &mut random);
+        }
         outputs.0.into_iter().map(|(name, bytes)| (name, sha256(&bytes))).collect()
     }
 

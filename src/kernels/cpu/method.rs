@@ -102,7 +102,7 @@ fn method(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> Option<Metho
     }
     let filters: &[Method] = match shape.kernel {
         3 => &[Method::Two, Method::Four],
-        5 => &[Method::TwoOfFive],
+        5 => &[Method::TwoOfFive, Method::FourOfFive],
         _ => return None,
     };
     // Of two that are equally fast the first, which is more exact.
@@ -117,7 +117,9 @@ fn method(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> Option<Metho
 ///
 /// Weights of the transforms: one Zen 4 core, AVX-512, batch 64, other work beside, lowest of 7 interleaved calls; what is
 /// left of an image's time beyond its products at 113 of 118 GFLOP/s, by transformed number: 16x16x32 -> 64 with pool
-/// 7.9 multiply-adds for F(2x2, 3x3), 18 for F(4x4, 3x3); 32x32x64 -> 64 19.
+/// 7.9 multiply-adds for F(2x2, 3x3), 18 for F(4x4, 3x3); 32x32x64 -> 64 19. For F(4x4, 5x5) from how much faster it is than
+/// F(2x2, 5x5) (one Emerald Rapids core, beside other guests, fastest of 25, three times in turn): 16x16x96 -> 192 forward 1.3 to 1.5 times,
+/// weights 1.6 to 2.0, inputs 1.4 to 1.9; 32x32x64 -> 64 1.3 to 1.6 each; weights of 32x32x3 -> 192 1.1 to 1.2.
 fn cost(filter: Method, shape: &ConvShape, pass: Pass) -> f64 {
     let (tiles, products, transform) = tiles(filter, shape, pass);
     let (inputs, outputs) = (shape.in_channels as f64, shape.out_channels as f64);
@@ -130,6 +132,7 @@ fn tiles(filter: Method, shape: &ConvShape, pass: Pass) -> (f64, f64, f64) {
         Method::Two => (2, 4, 8.0),
         Method::Four => (4, 6, 18.0),
         Method::TwoOfFive => (2, 6, 18.0),
+        Method::FourOfFive => (4, 8, 40.0),
     };
     let [height, width] = match pass {
         Pass::InputGradient => [shape.height, shape.width],
@@ -232,7 +235,7 @@ mod tests {
     #[test]
     fn layers_of_the_encoders_go_where_they_are_fast() {
         const FOUR: Option<Method> = Some(Method::Four);
-        const FIVE: Option<Method> = Some(Method::TwoOfFive);
+        const FIVE: Option<Method> = Some(Method::FourOfFive);
         let valid = |side, channels: [usize; 2], pool| ConvShape {
             padding: 0,
             ..layer([side, channels[0], channels[1], 3], pool, true)

@@ -6,7 +6,7 @@ use burn::module::Module;
 
 use super::{CHECKPOINTS, Encoding, PASSES, Part, flop};
 use crate::config::SelfTrainingConfig;
-use crate::data::{self, Dataset, labeled_split};
+use crate::data::{self, Dataset};
 use crate::error::Result;
 use crate::judge::knn;
 use crate::model::{Classifier, Encoder, ImageClassifier, JointNetwork, Network, RotationNetwork};
@@ -32,7 +32,7 @@ pub(super) fn frozen(
     limit: Duration,
 ) -> Result<Part> {
     let config = &context.config;
-    let labels = labeled_split(&dataset.train.labels, dataset.class_names.len(), &config.data, config.seed)?;
+    let labels = dataset.labeled_split(&config.data, config.seed)?;
     // Made-up features of two batches stand for all of them.
     let count = labels.train.len().min(2 * config.finetune.batch_size);
     let features = Features::new(made_up(count * width), dataset.train.labels[..count].to_vec(), width);

@@ -13,7 +13,7 @@ use super::pretext::Pretext;
 use super::training_stage;
 use super::{Context, label};
 use crate::config::FinetuneMode;
-use crate::data::{self, Dataset, labeled_split};
+use crate::data::{self, Dataset};
 use crate::device::environment::{Environment, peak_memory};
 use crate::error::Result;
 use crate::kernels;
@@ -188,7 +188,7 @@ impl Held {
         let mut features = features::held([train, width]).max(features::held([test, width]));
         if config.finetune.head == HeadKind::Ridge {
             let classes = dataset.class_names.len();
-            let labels = labeled_split(&dataset.train.labels, classes, &config.data, config.seed)?;
+            let labels = dataset.labeled_split(&config.data, config.seed)?;
             let validation = labels.validation.as_ref().map(Vec::len);
             let solving = ridge_bytes(labels.train.len(), validation, width, classes);
             features = features.max(features::held([train, width]) + solving);

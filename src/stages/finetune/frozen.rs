@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, sources: &Sources, reporter: &mut dyn Repor
             recipe["split"] = split.digest().into();
             split.clone()
         }
-        None => data::labeled_split(all.labels(), classes, &config.data, config.seed)?,
+        None => data::labeled_split(all.labels(), &manifest.classes, &config.data, config.seed)?,
     };
     let train = all.subset(&chosen.train);
     let validation = chosen.validation.map(|indices| all.subset(&indices));

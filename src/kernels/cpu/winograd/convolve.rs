@@ -15,13 +15,18 @@ use super::super::scratch::Scratch;
 use super::super::shape::{ConvShape, pieces};
 use super::super::simd::{Arch, load};
 use super::filter::{Filter, Grid};
+use super::matrices::MOST;
 use super::products::{APART, WeightProduct};
 use super::strip::{Maps, Strip, Tiling};
 use super::weights::Weights;
 
 /// Tiles that a task takes: what its planes hold should stay in L2. F(4x4, 3x3), 16x16x128 -> 128, one Zen 4 core (1 MB of
-/// L2), prototype in C: 228 us an image with 32 tiles, 216 with 48, 214 with 64, 219 with 96.
-const TILES: usize = 56;
+/// L2), prototype in C: 228 us an image with 32 tiles, 216 with 48, 214 with 64, 219 with 96. F(4x4, 5x5), 16x16x96 -> 192, one
+/// Emerald Rapids core (2 MB), beside other guests, fastest of 25, twice: 837 and 752 us an image with 16 tiles, 751 with 32,
+/// 651 and 736 with 48, 721 and 705 with 64, 925 and 959 with 96.
+const fn tiles<F: Filter>() -> usize {
+    if F::PRODUCTS > 36 { 32 } else { 56 }
+}
 
 /// Convolves `maps` with a weight `[taps, taps, channels, outputs]`. Outputs are as in `forward::conv_forward`.
 pub fn convolve<F: Filter>(
@@ -41,7 +46,7 @@ pub fn convolve<F: Filter>(
     let windows = if shape.pool { 2 } else { 1 };
     let tiling = Tiling::new(F::OUTPUTS, windows * shape.out_height(), windows * shape.out_width());
     let rows = shape.batch * tiling.rows;
-    let count = (rows * tiling.columns).div_ceil(TILES).next_multiple_of(rayon::current_num_threads());
+    let count = (rows * tiling.columns).div_ceil(tiles::<F>()).next_multiple_of(rayon::current_num_threads());
     let tasks: Vec<_> = pieces(rows, rows.div_ceil(count))
         .map(|rows| {
             let start = first_output(shape, &tiling, rows.start);
@@ -156,7 +161,7 @@ impl<F: Filter> Task<'_, F> {
         simd: S,
         [row, column]: [usize; 2],
         channel: usize,
-        mut tile: [[S::f32s; 6]; 6],
+        mut tile: [[S::f32s; MOST]; MOST],
     ) {
         let shape = self.shape;
         let [image, first_row] = self.tiling.place(row);
