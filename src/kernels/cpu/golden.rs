@@ -27,6 +27,14 @@ const CONVOLUTIONS: [[usize; 7]; 11] = [
     [2, 9, 9, 3, 40, 6, 0],
 ];
 
+fn layer(
+    [batch, height, width, in_channels, out_channels, kernel, padding]: [usize; 7],
+    pool: bool,
+    relu: bool,
+) -> ConvShape {
+    ConvShape { batch, height, width, in_channels, out_channels, kernel, padding, pool, relu }
+}
+
 fn bytes(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
@@ -50,19 +58,9 @@ impl Outputs {
     fn all() -> BTreeMap<String, String> {
         let mut outputs = Self::default();
         let mut random = Random::new(22);
-        for [batch, height, width, in_channels, out_channels, kernel, padding] in CONVOLUTIONS {
+        for sizes in CONVOLUTIONS {
             for (pool, relu) in [(true, true), (false, true), (false, false)] {
-                let shape = ConvShape {
-                    batch,
-                    height,
-                    width,
-                    in_channels,
-                    out_channels,
-                    kernel,
-                    padding,
-                    pool,
-                    relu,
-                };
+                let shape = layer(sizes, pool, relu);
                 for convolution in [Convolution::Direct, Convolution::Fast] {
                     for precision in [Precision::F32, Precision::Bf16] {
                         outputs.convolution(shape, Arithmetic { convolution, precision }, &mut random);
@@ -96,18 +94,7 @@ impl Outputs {
         }
         // Shapes that F(4x4, 5x5) suits, and F(2x2, 5x5) does not.
         for (pool, relu) in [(true, true), (false, false)] {
-            let (batch, height, width, in_channels, out_channels) = (9, 8, 7, 40, 24);
-            let shape = ConvShape {
-                batch,
-                height,
-                width,
-                in_channels,
-                out_channels,
-                kernel: 5,
-                padding: 2,
-                pool,
-                relu,
-            };
+            let shape = layer([9, 8, 7, 40, 24, 5, 2], pool, relu);
             outputs.convolution(shape, Arithmetic::default(), &mut random);
         }
         outputs.0.into_iter().map(|(name, bytes)| (name, sha256(&bytes))).collect()

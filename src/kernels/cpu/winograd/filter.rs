@@ -5,12 +5,14 @@
 //! applied to columns and to rows. The gradients are the transposed transforms: by the weights
 //! `Gᵀ[(Bᵀ d) ⊙ (A dy)]`.
 
+use std::marker::PhantomData;
+
 use pulp::Simd;
 
 use super::super::simd::{load, store};
 use super::matrices::{
-    EightPoints, FourPoints, Input4, Input6, Input8, MOST, Output, OutputGradient, Powers, SixPoints,
-    Transform, WeightGradient,
+    EightPoints, FourPoints, MOST, Output, OutputGradient, Points, Powers, SixPoints, Transform,
+    WeightGradient,
 };
 
 /// Square filters F(`OUTPUTS` x `OUTPUTS`, `TAPS` x `TAPS`).
@@ -33,53 +35,26 @@ pub trait Filter: Send + Sync {
     type WeightGradient: Transform;
 }
 
+/// F(`OUTPUTS` x `OUTPUTS`, `TAPS` x `TAPS`) by these points.
+pub struct By<P, const OUTPUTS: usize, const TAPS: usize>(PhantomData<P>);
+
 /// F(2x2, 3x3): 16 products for 36.
-pub struct Two;
+pub type Two = By<FourPoints, 2, 3>;
 /// F(4x4, 3x3): 36 products for 144.
-pub struct Four;
+pub type Four = By<SixPoints, 4, 3>;
 /// F(2x2, 5x5): 36 products for 100.
-pub struct TwoOfFive;
+pub type TwoOfFive = By<SixPoints, 2, 5>;
 /// F(4x4, 5x5): 64 products for 400.
-pub struct FourOfFive;
+pub type FourOfFive = By<EightPoints, 4, 5>;
 
-impl Filter for Two {
-    const OUTPUTS: usize = 2;
-    const TAPS: usize = 3;
-    type Input = Input4;
-    type Weight = Powers<FourPoints, 3>;
-    type Output = Output<FourPoints, 2>;
-    type OutputGradient = OutputGradient<FourPoints, 2>;
-    type WeightGradient = WeightGradient<FourPoints, 3>;
-}
-
-impl Filter for Four {
-    const OUTPUTS: usize = 4;
-    const TAPS: usize = 3;
-    type Input = Input6;
-    type Weight = Powers<SixPoints, 3>;
-    type Output = Output<SixPoints, 4>;
-    type OutputGradient = OutputGradient<SixPoints, 4>;
-    type WeightGradient = WeightGradient<SixPoints, 3>;
-}
-
-impl Filter for TwoOfFive {
-    const OUTPUTS: usize = 2;
-    const TAPS: usize = 5;
-    type Input = Input6;
-    type Weight = Powers<SixPoints, 5>;
-    type Output = Output<SixPoints, 2>;
-    type OutputGradient = OutputGradient<SixPoints, 2>;
-    type WeightGradient = WeightGradient<SixPoints, 5>;
-}
-
-impl Filter for FourOfFive {
-    const OUTPUTS: usize = 4;
-    const TAPS: usize = 5;
-    type Input = Input8;
-    type Weight = Powers<EightPoints, 5>;
-    type Output = Output<EightPoints, 4>;
-    type OutputGradient = OutputGradient<EightPoints, 4>;
-    type WeightGradient = WeightGradient<EightPoints, 5>;
+impl<P: Points, const OUTPUTS: usize, const TAPS: usize> Filter for By<P, OUTPUTS, TAPS> {
+    const OUTPUTS: usize = OUTPUTS;
+    const TAPS: usize = TAPS;
+    type Input = P::Input;
+    type Weight = Powers<P, TAPS>;
+    type Output = Output<P, OUTPUTS>;
+    type OutputGradient = OutputGradient<P, OUTPUTS>;
+    type WeightGradient = WeightGradient<P, TAPS>;
 }
 
 /// Vectors in rows and columns of memory.

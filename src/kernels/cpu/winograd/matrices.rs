@@ -35,7 +35,9 @@ pub struct OutputGradient<P, const OUTPUTS: usize>(PhantomData<P>);
 pub struct WeightGradient<P, const TAPS: usize>(PhantomData<P>);
 
 /// Points 0, pairs of a number and its negative, and infinity.
-pub trait Points {
+pub trait Points: Send + Sync {
+    /// Bᵀ for them.
+    type Input: Transform;
     const PAIRS: &'static [f32];
     /// One by the product of a point's differences from the others, those of a pair alike.
     const SHARES: &'static [f32];
@@ -50,12 +52,14 @@ pub struct EightPoints;
 
 /// The product at 0 is -1: both signs are changed, here and in [`Input4`].
 impl Points for FourPoints {
+    type Input = Input4;
     const PAIRS: &'static [f32] = &[1.0];
     const SHARES: &'static [f32] = &[0.5];
     const SHARE_OF_ZERO: f32 = 1.0;
 }
 
 impl Points for SixPoints {
+    type Input = Input6;
     const PAIRS: &'static [f32] = &[1.0, 2.0];
     const SHARES: &'static [f32] = &[-1.0 / 6.0, 1.0 / 24.0];
     const SHARE_OF_ZERO: f32 = 0.25;
@@ -63,6 +67,7 @@ impl Points for SixPoints {
 
 /// The product at 0 is -1, too.
 impl Points for EightPoints {
+    type Input = Input8;
     const PAIRS: &'static [f32] = &[1.0, 2.0, 0.5];
     const SHARES: &'static [f32] = &[-2.0 / 9.0, 1.0 / 90.0, 32.0 / 45.0];
     const SHARE_OF_ZERO: f32 = 1.0;
