@@ -186,18 +186,14 @@ impl Context {
 
     /// Locks the run and makes room for a stage's results, after all checks; writes the config first.
     fn begin(&self, stage: Stage) -> Result<Work> {
-        self.take()?;
-        check_lock(&self.lock)?;
-        let work = Work::begin(self.run.files(stage), self.existing)?;
-        self.config.write(&work.directory().config())?;
-        Ok(work)
+        self.begin_with(|| Work::begin(self.run.files(stage), self.existing))
     }
 
-    /// The same for files that are there already and only have to be copied, all or none.
-    fn begin_copy(&self, stage: Stage) -> Result<Work> {
+    /// Locks the run and makes room by `begin`; writes the config first.
+    fn begin_with(&self, begin: impl FnOnce() -> Result<Work>) -> Result<Work> {
         self.take()?;
         check_lock(&self.lock)?;
-        let work = Work::begin_aside(self.run.files(stage))?;
+        let work = begin()?;
         self.config.write(&work.directory().config())?;
         Ok(work)
     }

@@ -7,6 +7,7 @@ use crate::files::{read_json, sha256, sha256_file, write_atomically, write_json}
 use crate::progress::{Event, Reporter, Stage};
 use crate::store::checkpoint::Checkpoint;
 use crate::store::encoder_source::{EncoderFiles, EncoderSource};
+use crate::store::replacement::Work;
 use crate::store::run_directory::{Existing, RunDirectory};
 
 /// Puts the encoder of `source` where [`pretrain`](super::pretrain()) would leave one; if it is there already, nothing is
@@ -37,7 +38,7 @@ pub fn take_over(
         source.name().display(),
         summary.images
     )));
-    let work = context.leads().then(|| context.begin_copy(Stage::Pretrain)).transpose()?;
+    let work = context.leads().then(|| context.begin_with(|| Work::begin_aside(place))).transpose()?;
     context.conclude(work, |work| {
         let directory = work.directory();
         write_atomically(&directory.metrics(), |out| out.write_all(files.metrics.as_bytes()))?;

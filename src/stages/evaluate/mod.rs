@@ -233,14 +233,11 @@ impl Chosen<'_> {
 
 /// Locks the run and makes room for the results. An evaluation that was cut short is resumed without being asked.
 fn begin(context: &Context, place: StageDirectory) -> Result<Work> {
-    context.take()?;
     let existing = match context.existing {
         Existing::Refuse if !place.is_finished() => Existing::Resume,
         existing => existing,
     };
-    let work = Work::begin(place, existing)?;
-    context.config.write(&work.directory().config())?;
-    Ok(work)
+    context.begin_with(|| Work::begin(place, existing))
 }
 
 /// A run of stages inside this one, resumed if it was cut short.

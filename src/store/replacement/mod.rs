@@ -29,8 +29,12 @@ const PART: &str = "rotnet-part";
 impl StageDirectory {
     /// The directory to resume work in: an unfinished replacement if there is one, begun or announced, else this one.
     pub fn to_resume(&self) -> Self {
+        self.replacement().unwrap_or_else(|| self.clone())
+    }
+
+    fn replacement(&self) -> Option<Self> {
         let new = self.sibling(NEW);
-        if new.config().is_file() || new.holds_results() { new } else { self.clone() }
+        (new.config().is_file() || new.holds_results()).then_some(new)
     }
 
     /// Says that this result, if it is one, is to be replaced, since what it was made from has been: whoever resumes it then
@@ -42,18 +46,11 @@ impl StageDirectory {
         if !self.holds_results() || self.sibling(NEW).holds_results() {
             return Ok(());
         }
+        self.discard_new()?;
         let (new, part) = (self.sibling(NEW).path, self.sibling(PART));
-        remove(&part.path)?;
         create_directory(&part.path)?;
         write_config(&part.config())?;
-        remove(&new)?;
         fs::rename(&part.path, &new).map_err(Error::io("create", &new))
-    }
-
-    /// Whether a replacement has a config, and no results yet.
-    fn is_announced(&self) -> bool {
-        let new = self.sibling(NEW);
-        new.config().is_file() && !new.holds_results()
     }
 
     /// Whether a process was killed while replacing this result.
@@ -68,7 +65,7 @@ impl StageDirectory {
     pub fn recover(&self) -> Result<()> {
         let (old, new) = (self.sibling(OLD), self.sibling(NEW));
         remove(&self.sibling(PART).path)?;
-        if !new.holds_results() && !self.is_announced() {
+        if self.replacement().is_none() {
             remove(&new.path)?;
         }
         if !old.path.exists() {

@@ -15,12 +15,24 @@ use crate::store::stage_directory::StageDirectory;
 pub struct Work {
     place: StageDirectory,
     directory: StageDirectory,
+    began: Began,
     started: SystemTime,
-    /// Whether the replacement was to be made before this work began.
-    announced: bool,
-    /// Whether it began as a copy of the finished result, which has a summary from the start.
-    copied: bool,
     finished: bool,
+}
+
+/// How a stage's work began.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Began {
+    /// In the place of the result.
+    InPlace,
+    /// Beside it, with nothing or with what an earlier process left unfinished.
+    Beside,
+    /// Beside it, where this replacement had been announced: it is to be made, whatever becomes of this process.
+    Announced,
+    /// Beside it, with a copy of the finished result, which has a summary from the start.
+    WithCopy,
+    /// In a directory that is nothing until it is whole.
+    Aside,
 }
 
 impl Work {
@@ -30,33 +42,19 @@ impl Work {
     /// # Errors
     /// [`Error::OutputExists`] if results exist and `existing` is [`Existing::Refuse`]; [`Error::Io`].
     pub fn begin(place: StageDirectory, existing: Existing) -> Result<Self> {
-        let new = place.sibling(NEW);
-        let announced = place.is_announced();
-        let mut copied = existing == Existing::Resume && new.is_finished();
-        let beside = match existing {
+        let began = match existing {
             Existing::Refuse if place.holds_results() => {
                 return Err(Error::OutputExists { path: place.path });
             }
-            Existing::Refuse => false,
+            Existing::Refuse => Began::InPlace,
             Existing::Overwrite => {
                 place.discard_new()?;
-                place.holds_results()
+                if place.holds_results() { Began::Beside } else { Began::InPlace }
             }
-            Existing::Resume if new.holds_results() || announced => true,
-            Existing::Resume => {
-                place.discard_new()?;
-                copied = place.is_finished();
-                if copied {
-                    let part = place.sibling(PART);
-                    part.clone_from(&place)?;
-                    fs::rename(&part.path, &new.path).map_err(Error::io("create", &new.path))?;
-                }
-                copied
-            }
+            Existing::Resume => resume(&place)?,
         };
-        let directory = if beside { new } else { place.clone() };
-        create_directory(&directory.path)?;
-        Ok(Self { place, directory, started: SystemTime::now(), announced, copied, finished: false })
+        let directory = if began == Began::InPlace { place.clone() } else { place.sibling(NEW) };
+        Self::start(place, directory, began)
     }
 
     /// Work whose files appear in `place` all at once; a result there is replaced. The caller holds the run's lock.
@@ -66,9 +64,12 @@ impl Work {
     pub fn begin_aside(place: StageDirectory) -> Result<Self> {
         place.discard_new()?;
         let directory = place.sibling(PART);
+        Self::start(place, directory, Began::Aside)
+    }
+
+    fn start(place: StageDirectory, directory: StageDirectory, began: Began) -> Result<Self> {
         create_directory(&directory.path)?;
-        let started = SystemTime::now();
-        Ok(Self { place, directory, started, announced: false, copied: false, finished: false })
+        Ok(Self { place, directory, began, started: SystemTime::now(), finished: false })
     }
 
     /// Where the stage writes.
@@ -78,7 +79,7 @@ impl Work {
 
     /// Whether this result takes the place of another one, and did not begin as that.
     pub fn replaces(&self) -> bool {
-        self.directory != self.place && self.place.holds_results() && !self.copied
+        !matches!(self.began, Began::InPlace | Began::WithCopy) && self.place.holds_results()
     }
 
     /// When this process started it.
@@ -92,7 +93,7 @@ impl Work {
     /// [`Error::Io`]; the old result is then still there, or comes back through [`StageDirectory::recover`].
     pub fn finish(mut self) -> Result<()> {
         self.finished = true;
-        if self.directory == self.place {
+        if self.began == Began::InPlace {
             return Ok(());
         }
         let (place, old) = (&self.place.path, self.place.sibling(OLD).path);
@@ -113,12 +114,32 @@ impl Work {
 impl Drop for Work {
     /// A failed replacement leaves nothing behind, unless it was to be made anyway.
     fn drop(&mut self) {
-        let whole = self.directory == self.place.sibling(PART);
-        let came_to_nothing = !self.finished
-            && self.directory != self.place
-            && (whole || !self.announced && !self.directory.holds_results());
-        if came_to_nothing {
+        let came_to_nothing = match self.began {
+            Began::InPlace | Began::Announced => false,
+            Began::Beside | Began::WithCopy => !self.directory.holds_results(),
+            Began::Aside => true,
+        };
+        if came_to_nothing && !self.finished {
             let _ = remove(&self.directory.path);
         }
     }
+}
+
+/// Makes ready what a resumed stage goes on with: its unfinished replacement, or a copy of its finished result.
+fn resume(place: &StageDirectory) -> Result<Began> {
+    if let Some(new) = place.replacement() {
+        return Ok(match (new.is_finished(), new.holds_results()) {
+            (true, _) => Began::WithCopy,
+            (false, true) => Began::Beside,
+            (false, false) => Began::Announced,
+        });
+    }
+    place.discard_new()?;
+    if !place.is_finished() {
+        return Ok(Began::InPlace);
+    }
+    let (new, part) = (place.sibling(NEW).path, place.sibling(PART));
+    part.clone_from(place)?;
+    fs::rename(&part.path, &new).map_err(Error::io("create", &new))?;
+    Ok(Began::WithCopy)
 }
