@@ -1,5 +1,8 @@
 //! What fine-tuning trains: the classifier alone, both parts at their own rates, or everything from scratch.
 
+use std::fs;
+
+use crate::images::{SHORT as PHOTOS, with_photos};
 use crate::pipeline::SHORT;
 use crate::support::Folder;
 
@@ -123,4 +126,27 @@ fn from_scratch_needs_no_checkpoint_and_resumes_exactly() {
         "run {SHORT} {COMPACT} --threads 2 --set pretrain.epochs=0 {FULL} --set finetune.epochs=1 --out e"
     ));
     assert!(folder.read(fine) == folder.read("e/finetune/checkpoint.safetensors"));
+}
+
+#[test]
+fn features_are_not_said_to_come_from_other_images_or_labels() {
+    let folder = with_photos();
+    folder.succeed(&format!("run {PHOTOS} --data photos --out a"));
+    folder.succeed(&format!("finetune {PHOTOS} --data ./photos --out a --force"));
+    fs::write(folder.path("table.csv"), "file,label\ntrain/red/0.png,blue\n").unwrap();
+    fs::create_dir(folder.path("others")).unwrap();
+    let before = folder.read("a/finetune/summary.json");
+    let finetune = format!("finetune {PHOTOS} --out a --force");
+    folder.refuse(
+        &format!("{finetune} --data others --set data.kind=folder"),
+        2,
+        &["data.directory is", "photos"],
+    );
+    folder.refuse(&format!("{finetune} --data photos --labels table.csv"), 2, &["data.labels is", "photos"]);
+    assert!(before == folder.read("a/finetune/summary.json"));
+    // Moved is not another.
+    fs::rename(folder.path("photos"), folder.path("moved")).unwrap();
+    folder.succeed(&format!("{finetune} --data moved"));
+    let config = folder.json("a/finetune/config.json");
+    assert!(config["data"]["directory"].as_str().unwrap().ends_with("moved"), "{config}");
 }

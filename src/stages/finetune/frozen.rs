@@ -144,7 +144,7 @@ fn frozen_map(config: &FinetuneConfig, manifest: &Manifest) -> Result<Option<Fea
 /// The context with a config that describes the features: `predict` reads from it how to compute more.
 ///
 /// # Errors
-/// [`Error::Usage`] if the config asks for features other than these.
+/// [`Error::Usage`] if the config asks for features other than these, or names other images or labels.
 fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
     let path = StageDirectory::new(directory).config();
     if !path.exists() {
@@ -163,8 +163,36 @@ fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
             hint: "run `rotnet extract --force` with these settings first, or leave them out here".into(),
         });
     }
-    config.data.directory = made.data.directory;
+    let (asked, read) = (&config.data, &made.data);
+    // Without a table the folder itself gives images their classes.
+    let labels = read.labels.as_deref().or(read.directory.as_deref());
+    refuse_other("data.directory", asked.directory.as_deref(), read.directory.as_deref(), directory)?;
+    refuse_other("data.labels", asked.labels.as_deref(), labels, directory)?;
+    // A data set that was moved is where the config says.
+    if made.data.directory.as_ref().is_none_or(|read| read.exists()) {
+        config.data.directory = made.data.directory;
+        config.data.labels = made.data.labels;
+    }
     Ok(Context { config, ..context.clone() })
+}
+
+/// Features hold their images' labels, and neither is read again: what `key` names has to be what they were made from, as far
+/// as that is still there.
+fn refuse_other(key: &str, asked: Option<&Path>, read: Option<&Path>, features: &Path) -> Result<()> {
+    let (Some(asked), Some(read)) = (asked, read) else { return Ok(()) };
+    match (asked.canonicalize(), read.canonicalize()) {
+        (Ok(one), Ok(other)) if one == other => Ok(()),
+        (_, Err(_)) => Ok(()),
+        _ => Err(Error::Usage {
+            problem: format!(
+                "{key} is {}, but images and labels of the features in {} come from {}",
+                asked.display(),
+                features.display(),
+                read.display()
+            ),
+            hint: "run `rotnet extract --force` with it first, or leave it out here".into(),
+        }),
+    }
 }
 
 /// Features in the run directory must come from the checkpoint beside them.
