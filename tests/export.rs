@@ -143,3 +143,24 @@ fn an_export_that_fails_leaves_nothing() {
     );
     assert_eq!(std::fs::read_dir(folder.path("taken")).unwrap().count(), 1);
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn documents_name_runs_whose_paths_are_no_text() {
+    let folder = Folder::with_data();
+    let rotnet = |command: &str| {
+        let outcome = folder.shell(&format!("run=$(printf 'run\\377'); exec \"$ROTNET\" {command}"));
+        assert_eq!(outcome.code, 0, "{command}: {}", outcome.stderr);
+        outcome.stdout
+    };
+    rotnet(&format!("run {SHORT} --out $run"));
+    for (command, name) in
+        [("report $run", "/file"), ("export $run", "/files/0/path"), ("compare $run $run", "/runs/0/run")]
+    {
+        let document: serde_json::Value =
+            serde_json::from_str(&rotnet(&format!("{command} --quiet --json"))).unwrap();
+        let path =
+            document.pointer(name).and_then(|path| path.as_str()).unwrap_or_else(|| panic!("{document}"));
+        assert!(path.starts_with("run\u{fffd}"), "{path}");
+    }
+}

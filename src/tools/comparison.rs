@@ -15,6 +15,7 @@ use crate::stages::{ExtractSummary, FinetuneSummary, PretrainSummary};
 use crate::store::predictions::Predictions;
 use crate::store::run_directory::RunDirectory;
 use crate::store::run_record::RunRecord;
+use crate::tools::paths::shown;
 
 /// What `compare` finds.
 #[derive(Clone, Debug, Serialize)]
@@ -31,6 +32,7 @@ pub struct Comparison {
 #[derive(Clone, Debug, Serialize)]
 pub struct RunResults {
     /// Its directory.
+    #[serde(serialize_with = "shown")]
     pub run: PathBuf,
     /// The data set.
     pub dataset: Option<String>,

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod comparison;
 pub mod export;
 pub mod html;
+pub mod paths;
 pub mod ranks_model;
 pub mod report;
 pub(crate) mod shell;

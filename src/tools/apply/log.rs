@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use super::lossless::Edit;
-use super::paths::PathText;
 use crate::error::{Error, Result};
 use crate::files::sync_parent;
+use crate::tools::paths::PathText;
 
 /// The only version of the format.
 const VERSION: u32 = 1;

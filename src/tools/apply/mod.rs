@@ -8,7 +8,6 @@ mod fix;
 mod log;
 mod lossless;
 mod orient;
-mod paths;
 mod plan;
 mod predict;
 mod review;
@@ -23,10 +22,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
+pub use crate::tools::paths::PathText;
 pub use files::{ImageFile, Listing, list};
 pub use lossless::How;
 pub use orient::{Expected, OrientRequest, Orientation, Orientations, ToldBy, Unread, orient, share_upright};
-pub use paths::PathText;
 pub use plan::{Action, Applied, Turned, carry_out};
 pub use predict::{ImagePredictions, Prediction, predict};
 pub(super) use run::finetuned;

@@ -10,7 +10,6 @@ use super::files::{ImageFile, Listing, READ_AT_ONCE, Read, read};
 use super::fix::{Old, fix};
 use super::log::Log;
 use super::lossless::{self, How, Way};
-use super::paths::{PathText, shown, shown_if_there};
 use super::plan::{Action, VERSION};
 use super::review::Review;
 use super::run::{Pretrained, pretrained};
@@ -24,6 +23,7 @@ use crate::judge::turns::{self, EVEN, TURNS};
 use crate::math::logits::argmax;
 use crate::progress::{Event, Reporter, Silent, Unit};
 use crate::store::encoder_source::EncoderSource;
+use crate::tools::paths::{PathText, shown, shown_if_there};
 
 /// No rotation is ruled out before an image is looked at.
 const LEAST_SHARE: f64 = 1e-6;

@@ -8,10 +8,10 @@ use super::Failure;
 use super::files::ImageFile;
 use super::fix::fix;
 use super::log::Log;
-use super::paths::{PathText, shown_if_there};
 use super::targets::{Fix, Targets};
 use crate::data::Rotation;
 use crate::error::{Error, Result};
+use crate::tools::paths::{PathText, shown_if_there};
 
 /// The only version of the format.
 pub(super) const VERSION: u32 = 1;

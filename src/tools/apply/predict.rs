@@ -6,7 +6,6 @@ use serde::Serialize;
 
 use super::Failure;
 use super::files::{ImageFile, READ_AT_ONCE, Read, read};
-use super::paths::{PathText, shown};
 use super::run::{finetuned, pretrained};
 use super::turns::Turns;
 use crate::device::{self, DeviceName};
@@ -15,6 +14,7 @@ use crate::math::logits::{argmax, softmax};
 use crate::progress::Stage;
 use crate::store::encoder_source::EncoderSource;
 use crate::store::run_directory::RunDirectory;
+use crate::tools::paths::{PathText, shown};
 
 /// What `rotnet predict` shows.
 #[derive(Debug, Serialize)]

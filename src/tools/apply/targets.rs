@@ -10,9 +10,9 @@ use super::files::ImageFile;
 use super::fix::{New, Old};
 use super::log::{Entry, Log, Undo, written};
 use super::lossless::How;
-use super::paths::PathText;
 use crate::error::{Error, Result};
 use crate::files::{Replacement, create_directory, replace, sha256, write_copy};
+use crate::tools::paths::PathText;
 
 /// What becomes of images that are not upright.
 #[derive(Clone, Debug, PartialEq, Eq)]

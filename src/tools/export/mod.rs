@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::files::{create_directory, sync_directory, temporary_directory_in};
 use crate::progress::{Event, Reporter};
 use crate::store::run_directory::RunDirectory;
+use crate::tools::paths::shown;
 use networks::Network;
 
 /// What to write.
@@ -114,6 +115,7 @@ pub struct ExportReport {
 #[derive(Clone, Debug, Serialize)]
 pub struct ExportedFile {
     /// Where it is.
+    #[serde(serialize_with = "shown")]
     pub path: PathBuf,
     /// What it holds, in words.
     pub content: String,

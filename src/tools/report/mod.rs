@@ -33,6 +33,7 @@ use crate::error::Result;
 use crate::files::write_atomically;
 use crate::progress::Reporter;
 use crate::tools::html::refuse_other_file;
+use crate::tools::paths::{all_shown, shown};
 use crate::tools::sweep::SweepSummary;
 
 use facts::Facts;
@@ -66,10 +67,12 @@ impl Request {
 #[derive(Clone, Debug, Serialize)]
 pub struct ReportFile {
     /// The page.
+    #[serde(serialize_with = "shown")]
     pub file: PathBuf,
     /// Its size.
     pub bytes: usize,
     /// The runs on it.
+    #[serde(serialize_with = "all_shown")]
     pub runs: Vec<PathBuf>,
     /// What is missing from it, and why.
     pub notes: Vec<String>,
