@@ -69,14 +69,10 @@ impl Operand for Pair {
 
     const FACTORS: usize = 2;
 
-    /// Where the instruction is missing, half the width of AVX-512 does: a third less code to compile.
+    /// Only where the instruction is missing, so the width is not worth its compilation.
     #[inline(always)]
     fn dispatch<Operation: WithSimd>(arch: Arch, operation: Operation) -> Operation::Output {
-        match arch {
-            #[cfg(target_arch = "x86_64")]
-            Arch::Vectors(pulp::Arch::V4(simd)) => pulp::Arch::V3(*simd).dispatch(operation),
-            arch => arch.dispatch(operation),
-        }
+        arch.dispatch_narrow(operation)
     }
 
     #[inline(always)]
