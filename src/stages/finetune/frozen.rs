@@ -168,8 +168,9 @@ fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
     let labels = read.labels.as_deref().or(read.directory.as_deref());
     refuse_other("data.directory", asked.directory.as_deref(), read.directory.as_deref(), directory)?;
     refuse_other("data.labels", asked.labels.as_deref(), labels, directory)?;
-    // A data set that was moved is where the config says.
-    if made.data.directory.as_ref().is_none_or(|read| read.exists()) {
+    // A data set that was moved is where the config says, if it says so.
+    let gone = read.directory.as_ref().is_some_and(|read| !read.exists());
+    if !gone || asked.directory.is_none() {
         config.data.directory = made.data.directory;
         config.data.labels = made.data.labels;
     }
