@@ -74,6 +74,10 @@ fn a_replacement_that_was_announced_begins_anew_and_outlives_a_stop() {
     assert!(!work.directory().holds_results());
     drop(work);
     assert!(place.to_resume() != place && text(&place) == "old");
+    let work = Work::begin(place.clone(), Existing::Overwrite).unwrap();
+    write(&work.directory().config()).unwrap();
+    drop(work);
+    assert!(place.to_resume() != place && text(&place) == "old");
     Work::begin(place.clone(), Existing::Resume).unwrap().finish().unwrap();
     assert!(place.to_resume() == place && !place.holds_results());
     place.announce_replacement(write).unwrap();

@@ -48,8 +48,13 @@ impl Work {
             }
             Existing::Refuse => Began::InPlace,
             Existing::Overwrite => {
+                let announced = place.replacement().is_some_and(|new| !new.holds_results());
                 place.discard_new()?;
-                if place.holds_results() { Began::Beside } else { Began::InPlace }
+                match (place.holds_results(), announced) {
+                    (false, _) => Began::InPlace,
+                    (true, true) => Began::Announced,
+                    (true, false) => Began::Beside,
+                }
             }
             Existing::Resume => resume(&place)?,
         };
