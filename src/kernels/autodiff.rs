@@ -8,13 +8,10 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
-use super::convolution::{self, ConvForward, Wanted};
-use super::cpu::ConvShape;
-use super::flex::{self, NormState};
+use super::convolution::{self, ConvState, Wanted};
+use super::flex::{self, DenseState, NormState};
 use super::storage::{Floats, contiguous};
-use super::{
-    ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision, pooling, reference,
-};
+use super::{ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, pooling, reference};
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn conv_block(
@@ -28,15 +25,11 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         };
         let nodes = [input.node(), weight.node(), bias.node()];
         let (input, weight) = (input.into_primitive(), weight.into_primitive());
-        let forward =
-            convolution::conv_forward(&shape, options.arithmetic, &input, &weight, bias.primitive());
+        let (output, state) =
+            convolution::conv_forward(shape, options.arithmetic, input, weight, bias.primitive());
         match ConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(operation) => operation.finish(forward.output),
-            OpsKind::Tracked(operation) => {
-                let output = forward.output.clone();
-                let state = ConvState { shape, input, weight, forward };
-                operation.finish(state, output)
-            }
+            OpsKind::UnTracked(operation) => operation.finish(output),
+            OpsKind::Tracked(operation) => operation.finish(state, output),
         }
     }
 
@@ -118,7 +111,7 @@ impl Backward<Flex, 3> for NormBackward {
     fn backward(self, ops: Ops<NormState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, scale, shift] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let [for_input, for_scale, for_shift] = flex::norm_backward(&ops.state, gradient);
+        let [for_input, for_scale, for_shift] = flex::norm_backward(ops.state, gradient);
         register([(input, Some(for_input)), (scale, Some(for_scale)), (shift, Some(for_shift))], gradients);
     }
 }
@@ -126,24 +119,14 @@ impl Backward<Flex, 3> for NormBackward {
 #[derive(Debug)]
 struct ConvBackward;
 
-#[derive(Clone, Debug)]
-struct ConvState {
-    shape: ConvShape,
-    input: Floats,
-    weight: Floats,
-    forward: ConvForward,
-}
-
 impl Backward<Flex, 3> for ConvBackward {
     type State = ConvState;
 
     fn backward(self, ops: Ops<ConvState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let ConvState { shape, input: input_values, weight: weight_values, forward } = ops.state;
         let wanted = Wanted { input: input.is_some(), parameters: weight.is_some() || bias.is_some() };
-        let result =
-            convolution::conv_backward(&shape, &input_values, &weight_values, &forward, &gradient, wanted);
+        let result = convolution::conv_backward(ops.state, gradient, wanted);
         register([(input, result.input), (weight, result.weight), (bias, result.bias)], gradients);
     }
 }
@@ -159,30 +142,13 @@ fn register<const N: usize>(results: [(Option<NodeId>, Option<Floats>); N], grad
 #[derive(Debug)]
 struct DenseBackward;
 
-#[derive(Clone, Debug)]
-struct DenseState {
-    input: Floats,
-    weight: Floats,
-    precision: Precision,
-    /// Kept only where ReLU masks the gradient.
-    output: Option<Floats>,
-}
-
 impl Backward<Flex, 3> for DenseBackward {
     type State = DenseState;
 
     fn backward(self, ops: Ops<DenseState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let state = ops.state;
-        let result = flex::dense_backward(
-            &state.input,
-            &state.weight,
-            state.precision,
-            state.output.as_ref(),
-            &gradient,
-            input.is_some(),
-        );
+        let result = flex::dense_backward(ops.state, gradient, input.is_some());
         register(
             [(input, result.input), (weight, Some(result.weight)), (bias, Some(result.bias))],
             gradients,

@@ -4,17 +4,22 @@
 use burn::backend::TensorMetadata;
 
 use super::cpu::{self, ConvShape, Pass};
+use super::memory;
 use super::profile::{Operations, counted};
-use super::storage::{Floats, floats, tensor};
+use super::storage::{Floats, contiguous, floats, tensor};
 use super::{Arithmetic, ConvOptions};
 
-/// Result of a convolution block with what its backward pass needs.
+/// What the backward pass of a convolution block needs.
 #[derive(Clone, Debug)]
-pub(super) struct ConvForward {
-    pub output: Floats,
+pub(super) struct ConvState {
+    shape: ConvShape,
+    arithmetic: Arithmetic,
+    input: Floats,
+    weight: Floats,
+    /// Where ReLU made its outputs zero; absent where pooling says so, or without ReLU.
+    output: Option<Floats>,
     /// Which pixel of each pooling window was the largest; empty without pooling.
-    pub argmax: Vec<u8>,
-    pub arithmetic: Arithmetic,
+    argmax: Vec<u8>,
 }
 
 /// The shape of a convolution, if the kernels take it.
@@ -41,16 +46,17 @@ fn dimensions(tensor: &Floats) -> Option<[usize; 4]> {
 }
 
 pub(super) fn conv_forward(
-    shape: &ConvShape,
+    shape: ConvShape,
     arithmetic: Arithmetic,
-    input: &Floats,
-    weight: &Floats,
+    input: Floats,
+    weight: Floats,
     bias: &Floats,
-) -> ConvForward {
+) -> (Floats, ConvState) {
     let mut argmax = vec![0; if shape.pool { shape.batch * shape.output_len() } else { 0 }];
     let places = shape.pool.then_some(&mut argmax[..]);
-    let output = convolved(shape, arithmetic, input, weight, bias, places);
-    ConvForward { output, argmax, arithmetic }
+    let output = convolved(&shape, arithmetic, &input, &weight, bias, places);
+    let kept = (shape.relu && !shape.pool).then(|| output.clone());
+    (output, ConvState { shape, arithmetic, input, weight, output: kept, argmax })
 }
 
 /// The output alone; `places` of maxima only where they are wanted.
@@ -85,7 +91,7 @@ pub(super) fn convolved_and_normalised(
 
 /// What `write` makes of the outputs' memory, timed.
 fn forward(shape: &ConvShape, arithmetic: Arithmetic, write: impl FnOnce(&mut [f32])) -> Floats {
-    let mut output = vec![0.0; shape.batch * shape.output_len()];
+    let mut output = memory::room(shape.batch * shape.output_len());
     let operations = conv_operations(shape, arithmetic, &[Pass::Forward]);
     counted(|| format!("{shape} forward"), operations, || write(&mut output));
     tensor(output, &[shape.batch, shape.out_height(), shape.out_width(), shape.out_channels])
@@ -105,50 +111,63 @@ pub(super) struct ConvGradients {
     pub bias: Option<Floats>,
 }
 
-/// Backward pass of a convolution block; the gradient of the input, or of the parameters, only where `wanted`.
-pub(super) fn conv_backward(
-    shape: &ConvShape,
-    input: &Floats,
-    weight: &Floats,
-    forward: &ConvForward,
-    gradient: &Floats,
-    wanted: Wanted,
-) -> ConvGradients {
-    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
-    let (output, gradient) = (forward.output.to_contiguous(), gradient.to_contiguous());
-    let zeros = |yes: bool, length: usize| vec![0.0; if yes { length } else { 0 }];
-    let mut for_input = zeros(wanted.input, shape.batch * shape.input_len());
-    let mut for_weight = zeros(wanted.parameters, shape.weight_len());
-    let mut for_bias = zeros(wanted.parameters, shape.out_channels);
-    let passes = [(wanted.parameters, Pass::WeightGradient), (wanted.input, Pass::InputGradient)];
-    let passes: Vec<Pass> = passes.into_iter().filter(|(wanted, _)| *wanted).map(|(_, pass)| pass).collect();
-    counted(
-        || format!("{shape} backward"),
-        conv_operations(shape, forward.arithmetic, &passes),
-        || {
-            let parameters = wanted.parameters.then(|| cpu::WeightGradient {
-                x: floats(&input),
-                dweight: &mut for_weight,
-                dbias: Some(&mut for_bias),
-            });
-            let input =
-                wanted.input.then(|| cpu::InputGradient { weight: floats(&weight), dx: &mut for_input });
-            let saved = cpu::Saved { y: floats(&output), argmax: &forward.argmax, dy: floats(&gradient) };
-            cpu::conv_backward(shape, forward.arithmetic, saved, parameters, input);
-        },
-    );
-    let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
-    let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = *shape;
-    ConvGradients {
-        input: kept(wanted.input, for_input, &[batch, height, width, in_channels]),
-        weight: kept(wanted.parameters, for_weight, &[kernel, kernel, in_channels, out_channels]),
-        bias: kept(wanted.parameters, for_bias, &[out_channels]),
-    }
-}
-
 /// Which gradients a backward pass is to compute.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub input: bool,
     pub parameters: bool,
+}
+
+/// Backward pass of a convolution block; the gradient of the input, or of the parameters, only where `wanted`.
+pub(super) fn conv_backward(state: ConvState, gradient: Floats, wanted: Wanted) -> ConvGradients {
+    let ConvState { shape, arithmetic, input, weight, output, argmax } = state;
+    let [input, weight, gradient] = [input, weight, gradient].map(contiguous);
+    let output = output.map(contiguous);
+    let y = output.as_ref().map(floats).unwrap_or_default();
+    let saved = cpu::Saved { y, argmax: &argmax, dy: floats(&gradient) };
+    let run = |direction, for_weight: Option<cpu::WeightGradient>, dx: Option<&mut [f32]>| {
+        let passes = [(for_weight.is_some(), Pass::WeightGradient), (dx.is_some(), Pass::InputGradient)];
+        let passes: Vec<Pass> = passes.into_iter().filter(|(made, _)| *made).map(|(_, pass)| pass).collect();
+        let operations = conv_operations(&shape, arithmetic, &passes);
+        let for_input = dx.map(|dx| cpu::InputGradient { weight: floats(&weight), dx });
+        counted(
+            || format!("{shape} {direction}"),
+            operations,
+            || cpu::conv_backward(&shape, arithmetic, saved, for_weight, for_input),
+        );
+    };
+    let zeros = |length: usize| vec![0.0; if wanted.parameters { length } else { 0 }];
+    let (mut for_weight, mut for_bias) = (zeros(shape.weight_len()), zeros(shape.out_channels));
+    let parameters = wanted.parameters.then(|| cpu::WeightGradient {
+        x: floats(&input),
+        dweight: &mut for_weight,
+        dbias: Some(&mut for_bias),
+    });
+    let inputs = shape.batch * shape.input_len();
+    let for_input = if shape.pool || shape.relu {
+        // One walk over the non-zeros makes both.
+        let mut for_input = wanted.input.then(|| memory::room(inputs));
+        run("backward", parameters, for_input.as_deref_mut());
+        memory::reuse(input);
+        for_input
+    } else {
+        if parameters.is_some() {
+            run("gradient of weights", parameters, None);
+        }
+        wanted.input.then(|| {
+            // It takes the place of the input, which is not needed any more.
+            memory::reuse(input);
+            let mut for_input = memory::room(inputs);
+            run("gradient of inputs", None, Some(&mut for_input));
+            for_input
+        })
+    };
+    memory::reuse(gradient);
+    let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
+    let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = shape;
+    ConvGradients {
+        input: for_input.map(|dx| tensor(dx, &[batch, height, width, in_channels])),
+        weight: kept(wanted.parameters, for_weight, &[kernel, kernel, in_channels, out_channels]),
+        bias: kept(wanted.parameters, for_bias, &[out_channels]),
+    }
 }

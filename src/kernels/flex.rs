@@ -9,6 +9,7 @@ use burn::backend::{Flex, TensorMetadata};
 
 use super::convolution::{conv_shape, convolved, convolved_and_normalised};
 use super::cpu::{self, LinearShape};
+use super::memory;
 use super::profile::{Operations, counted, timed};
 use super::storage::{Floats, contiguous, floats, tensor};
 use super::{
@@ -22,7 +23,11 @@ type Integers = IntTensor<Flex>;
 impl Kernels for Flex {
     fn conv_block(input: Floats, weight: Floats, bias: Floats, options: ConvOptions) -> Floats {
         match conv_shape(&input, &weight, options) {
-            Some(shape) => convolved(&shape, options.arithmetic, &input, &weight, &bias, None),
+            Some(shape) => {
+                let output = convolved(&shape, options.arithmetic, &input, &weight, &bias, None);
+                memory::reuse(input);
+                output
+            }
             None => reference::conv_block::<Self>(input, weight, bias, options),
         }
     }
@@ -44,11 +49,13 @@ impl Kernels for Flex {
         let inverse = cpu::inverse_deviation(floats(&variance), norm.epsilon);
         let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
         let norm = cpu::Normalisation::new(floats(&mean), &inverse, affine, norm.relu);
-        convolved_and_normalised(&shape, conv.arithmetic, &input, &weight, &norm)
+        let output = convolved_and_normalised(&shape, conv.arithmetic, &input, &weight, &norm);
+        memory::reuse(input);
+        output
     }
 
     fn overlapping_pool(input: Floats, kind: OverlappingPool) -> Floats {
-        pooling::forward(&input, kind).0
+        pooling::forward(input, kind).0
     }
 
     fn dense_block(input: Floats, weight: Floats, bias: Floats, options: DenseOptions) -> Floats {
@@ -83,7 +90,7 @@ impl Kernels for Flex {
         let [mean, variance, scale, shift] = [mean, variance, scale, shift].map(contiguous);
         let inverse = cpu::inverse_deviation(floats(&variance), options.epsilon);
         let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
-        let mut output = vec![0.0; floats(&input).len()];
+        let mut output = memory::room(floats(&input).len());
         cpu::normalise(floats(&input), floats(&mean), &inverse, affine, options.relu, &mut output);
         tensor(output, &input.shape().to_vec())
     }
@@ -134,7 +141,7 @@ pub(super) fn dense_forward(input: &Floats, weight: &Floats, bias: &Floats, opti
     let shape = linear_shape(input, weight, options.relu);
     let precision = options.arithmetic.precision;
     let (input, weight, bias) = (input.to_contiguous(), weight.to_contiguous(), bias.to_contiguous());
-    let mut output = vec![0.0; shape.batch * shape.outputs];
+    let mut output = memory::room(shape.batch * shape.outputs);
     counted(
         || format!("{shape} forward"),
         Operations::of_products(shape.batch * shape.inputs * shape.outputs),
@@ -159,21 +166,25 @@ pub(super) struct DenseGradients {
     pub bias: Floats,
 }
 
-/// Backward pass of a dense block; `output` is given where ReLU masks the gradient.
-pub(super) fn dense_backward(
-    input: &Floats,
-    weight: &Floats,
-    precision: Precision,
-    output: Option<&Floats>,
-    gradient: &Floats,
-    input_wanted: bool,
-) -> DenseGradients {
-    let shape = linear_shape(input, weight, output.is_some());
-    let (input, weight) = (input.to_contiguous(), weight.to_contiguous());
-    let (gradient, output) = (gradient.to_contiguous(), output.map(Floats::to_contiguous));
+/// What a dense block keeps for its backward pass.
+#[derive(Clone, Debug)]
+pub(super) struct DenseState {
+    pub input: Floats,
+    pub weight: Floats,
+    pub precision: Precision,
+    /// Kept only where ReLU masks the gradient.
+    pub output: Option<Floats>,
+}
+
+/// Backward pass of a dense block.
+pub(super) fn dense_backward(state: DenseState, gradient: Floats, input_wanted: bool) -> DenseGradients {
+    let DenseState { input, weight, precision, output } = state;
+    let shape = linear_shape(&input, &weight, output.is_some());
+    let [input, weight, gradient] = [input, weight, gradient].map(contiguous);
+    let output = output.map(contiguous);
     let mut for_weight = vec![0.0; shape.inputs * shape.outputs];
     let mut for_bias = vec![0.0; shape.outputs];
-    let mut for_input = input_wanted.then(|| vec![0.0; shape.batch * shape.inputs]);
+    let mut for_input = input_wanted.then(|| memory::room(shape.batch * shape.inputs));
     let directions = if input_wanted { 2 } else { 1 };
     counted(
         || format!("{shape} backward"),
@@ -189,6 +200,7 @@ pub(super) fn dense_backward(
             cpu::linear_backward(&shape, precision, input, weight, output, gradient, wanted);
         },
     );
+    [gradient].into_iter().chain(output).for_each(memory::reuse);
     DenseGradients {
         input: for_input.map(|values| tensor(values, &[shape.batch, shape.inputs])),
         weight: tensor(for_weight, &[shape.inputs, shape.outputs]),
@@ -201,7 +213,7 @@ pub(super) fn cross_entropy(logits: &Floats, labels: Integers, smoothing: f32) -
     let [samples, classes] = logits.shape().dims();
     let logits = logits.to_contiguous();
     let labels: Vec<i32> = labels.into_data().iter::<i32>().collect();
-    let mut gradient = vec![0.0; samples * classes];
+    let mut gradient = memory::room(samples * classes);
     let (loss, correct) = timed(
         || "cross-entropy".into(),
         || cpu::softmax_cross_entropy(floats(&logits), &labels, classes, smoothing, &mut gradient),
@@ -243,7 +255,7 @@ pub(super) fn norm_forward(
     let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
     let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
     let rows = floats(input);
-    let mut output = vec![0.0; rows.len()];
+    let mut output = memory::room(rows.len());
     let (statistics, inverse_deviation) = timed(
         || format!("{} forward", norm_name(input)),
         || {
@@ -282,9 +294,9 @@ pub(super) struct NormState {
 }
 
 /// Gradients of input, scale and shift.
-pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] {
+pub(super) fn norm_backward(state: NormState, gradient: Floats) -> [Floats; 3] {
     let (scale, shift) = (state.scale.to_contiguous(), state.shift.to_contiguous());
-    timed(
+    let gradients = timed(
         || format!("{} backward", norm_name(&state.input)),
         || {
             let mut gradient = contiguous(gradient);
@@ -308,5 +320,7 @@ pub(super) fn norm_backward(state: &NormState, gradient: Floats) -> [Floats; 3] 
             let channels = scale.len();
             [gradient, tensor(scale, &[channels]), tensor(shift, &[channels])]
         },
-    )
+    );
+    memory::reuse(state.input);
+    gradients
 }

@@ -9,6 +9,7 @@ mod autodiff;
 mod convolution;
 mod cpu;
 mod flex;
+mod memory;
 mod operations;
 mod options;
 mod pooling;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, backend_extension};
 
+pub use memory::release as release_memory;
 pub use operations::{
     adam, batch_norm, conv_block, conv_norm, cross_entropy, dense_block, normalise, orthogonalise,
     overlapping_pool, sgd,

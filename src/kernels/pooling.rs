@@ -9,8 +9,9 @@ use burn::backend::{Autodiff, Flex, TensorMetadata};
 
 use super::OverlappingPool;
 use super::cpu::{self, PoolShape};
+use super::memory;
 use super::profile::timed;
-use super::storage::{floats, tensor};
+use super::storage::{contiguous, floats, tensor};
 
 type Floats = FloatTensor<Flex>;
 
@@ -27,13 +28,14 @@ fn name(shape: &PoolShape, direction: &str) -> String {
     format!("{kind:?} pool 3/2 {height}x{width}x{channels} {direction}")
 }
 
-pub(super) fn forward(input: &Floats, kind: OverlappingPool) -> (Floats, PoolState) {
-    let input = input.to_contiguous();
+pub(super) fn forward(input: Floats, kind: OverlappingPool) -> (Floats, PoolState) {
+    let input = contiguous(input);
     let [batch, height, width, channels] = input.shape().dims();
     let shape = PoolShape { batch, height, width, channels, kind };
-    let mut output = vec![0.0; batch * shape.output_len()];
+    let mut output = memory::room(batch * shape.output_len());
     let mut argmax = vec![0; if kind == OverlappingPool::Max { output.len() } else { 0 }];
     timed(|| name(&shape, "forward"), || cpu::pool_forward(&shape, floats(&input), &mut output, &mut argmax));
+    memory::reuse(input);
     let output = tensor(output, &[batch, shape.out_height(), shape.out_width(), channels]);
     (output, PoolState { shape, argmax })
 }
@@ -43,7 +45,7 @@ pub(super) fn with_gradient<C: CheckpointStrategy>(
     kind: OverlappingPool,
 ) -> FloatTensor<Autodiff<Flex, C>> {
     let node = input.node();
-    let (output, state) = forward(input.primitive(), kind);
+    let (output, state) = forward(input.into_primitive(), kind);
     match PoolBackward.prepare::<C>([node]).compute_bound().stateful() {
         OpsKind::UnTracked(operation) => operation.finish(output),
         OpsKind::Tracked(operation) => operation.finish(state, output),
@@ -58,14 +60,15 @@ impl Backward<Flex, 1> for PoolBackward {
 
     fn backward(self, ops: Ops<PoolState, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input] = ops.parents;
-        let gradient = gradients.consume::<Flex>(&ops.node).to_contiguous();
+        let gradient = contiguous(gradients.consume::<Flex>(&ops.node));
         let Some(node) = input else { return };
         let PoolState { shape, argmax } = ops.state;
-        let mut for_input = vec![0.0; shape.batch * shape.input_len()];
+        let mut for_input = memory::room(shape.batch * shape.input_len());
         timed(
             || name(&shape, "backward"),
             || cpu::pool_backward(&shape, &argmax, floats(&gradient), &mut for_input),
         );
+        memory::reuse(gradient);
         let for_input = tensor(for_input, &[shape.batch, shape.height, shape.width, shape.channels]);
         gradients.register::<Flex>(node.id, for_input);
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 
+use crate::kernels;
 use crate::model::{Encoder, Readout};
 use crate::ranks::{Ranks, To, in_turn};
 use crate::samples::{Batch, PlainImages, Samples};
@@ -30,10 +31,12 @@ pub(super) fn encode<E>(
         rows.extend(labels.into_iter().map(f32::from));
         rows
     };
-    in_turn(ranks, indices.chunks(batch_size), to, work, |indices, rows| {
+    let encoded = in_turn(ranks, indices.chunks(batch_size), to, work, |indices, rows| {
         let (rows, labels) = rows.split_at(rows.len().saturating_sub(indices.len()));
         take(rows, &labels.iter().map(|&label| label as u16).collect::<Vec<_>>())
-    })
+    });
+    kernels::release_memory();
+    encoded
 }
 
 /// Images encoded at a time when all features are kept.

@@ -224,6 +224,7 @@ fn measure(effort: Effort, batches: &mut Batches<'_>, mut work: impl FnMut(Batch
     };
     once();
     let mut rates: Vec<_> = (0..effort.repeats).map(|_| once()).collect();
+    kernels::release_memory();
     rates.sort_by(|(a, _), (b, _)| a.total_cmp(b));
     let (median, gflops) = rates[rates.len() / 2];
     Rate {

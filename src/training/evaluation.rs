@@ -78,6 +78,7 @@ fn predict_shared<N: Network>(
         Ok::<(), Infallible>(())
     };
     let Ok(()) = in_turn(ranks, indices.chunks(BATCH), To::All, answers, take);
+    kernels::release_memory();
     (Evaluation::new(confusion, loss_sum, samples.len()), all)
 }
 

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::kernels;
 use crate::math::random::{Purpose, generator};
 use crate::model::{Mode, Network, Sums};
 use crate::progress::{EpochMetrics, Event, PartialEpoch, Reporter, Stage, Stop};
@@ -199,6 +200,7 @@ fn train_epoch<'a, N: Network>(
             })?;
         }
     }
+    kernels::release_memory();
     Ok((network, meter.finish()?))
 }
 
