@@ -162,7 +162,7 @@ pub(super) fn conv_backward(state: ConvState, gradient: Floats, wanted: Wanted) 
             for_input
         })
     };
-    memory::reuse(gradient);
+    [gradient].into_iter().chain(output).for_each(memory::reuse);
     let kept = |yes: bool, values, dimensions: &[usize]| yes.then(|| tensor(values, dimensions));
     let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = shape;
     ConvGradients {

@@ -200,7 +200,7 @@ pub(super) fn dense_backward(state: DenseState, gradient: Floats, input_wanted: 
             cpu::linear_backward(&shape, precision, input, weight, output, gradient, wanted);
         },
     );
-    [gradient].into_iter().chain(output).for_each(memory::reuse);
+    [input, gradient].into_iter().chain(output).for_each(memory::reuse);
     DenseGradients {
         input: for_input.map(|values| tensor(values, &[shape.batch, shape.inputs])),
         weight: tensor(for_weight, &[shape.inputs, shape.outputs]),
