@@ -23,6 +23,11 @@ pub fn is_temporary(name: &OsStr) -> bool {
     name.to_str().is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) && name.ends_with(TEMPORARY_SUFFIX))
 }
 
+/// Whether both paths lead to the same file or folder, which is there.
+pub fn same_place(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
 /// A file that gets its name only once it is whole: until [`commit`](Self::commit) it is a temporary file in the same
 /// directory, deleted on drop. The directory must exist: if it was removed during the work, results must not reappear in
 /// a new one.

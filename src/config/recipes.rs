@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::messages::nearest;
 use crate::error::{Error, Result};
+use crate::files::same_place;
 
 /// A config that is compiled in.
 #[derive(Debug, PartialEq, Eq)]
@@ -95,9 +96,7 @@ impl Source {
     /// Whether both are the same config, however its path is spelled.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::File(one), Self::File(other)) => {
-                matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-            }
+            (Self::File(one), Self::File(other)) => same_place(one, other),
             (one, other) => one == other,
         }
     }

@@ -32,7 +32,7 @@ pub use describe::{DatasetInfo, Description, PartInfo, info};
 pub use images::{CHANNELS, Images, PixelBytes};
 pub use kinds::{
     FetchReport, FetchRequest, FileFacts, FileReport, Known, SCENES_SEED, SCENES_VERSION, Sizes, Survey,
-    SynthReport, detect, detect_other, fetch, generate, open, open_or_stand_in, survey,
+    SynthReport, detect, detect_other, fetch, generate, is_same, open, open_or_stand_in, survey,
 };
 pub use pixels::{PixelTable, Pixels};
 pub(crate) use resize::Shrink;

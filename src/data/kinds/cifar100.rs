@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::progress::Reporter;
 
 /// The folder that the official archive unpacks to.
-const FOLDER: &str = "cifar-100-binary";
+pub const FOLDER: &str = "cifar-100-binary";
 /// The training file.
 const TRAIN_FILE: &str = "train.bin";
 /// The test file.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::config::{DataConfig, DataKind};
 use super::dataset::Dataset;
 use crate::error::{Error, Result};
+use crate::files::same_place;
 use crate::progress::Reporter;
 use kind::Kind;
 
@@ -47,6 +48,15 @@ pub fn detect(path: &Path) -> Option<DataKind> {
 /// or if there is no data set at all.
 pub fn detect_other(path: &Path, wanted: DataKind) -> Option<DataKind> {
     if implementor(wanted).detect(path) { None } else { detect(path).filter(|&found| found != wanted) }
+}
+
+/// Whether two paths lead to the same data set, each to its folder or to the one above that.
+pub fn is_same(one: &Path, other: &Path) -> bool {
+    let folder = |path: &Path| {
+        let inside = [cifar10::FOLDER, cifar100::FOLDER].map(|name| path.join(name));
+        inside.into_iter().find(|path| path.is_dir()).unwrap_or_else(|| path.to_path_buf())
+    };
+    same_place(&folder(one), &folder(other))
 }
 
 /// Opens the data set that the config names; `data_home` is where data sets lie unless it says otherwise.
@@ -107,6 +117,20 @@ fn another_kind(path: &Path, found: DataKind) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_above_leads_to_the_same_data_set() {
+        let home = tempfile::tempdir().unwrap();
+        let (above, other) = (home.path().join("data"), home.path().join("other"));
+        for folder in [cifar10::FOLDER, cifar100::FOLDER] {
+            let own = above.join(folder);
+            std::fs::create_dir_all(&own).unwrap();
+            std::fs::create_dir_all(&other).unwrap();
+            assert!(is_same(&above, &own) && is_same(&above.join("."), &above), "{folder}");
+            assert!(!is_same(&above, &other) && !is_same(&above, &home.path().join("none")));
+            std::fs::remove_dir(own).unwrap();
+        }
+    }
 
     #[test]
     fn every_kind_that_a_config_can_name_is_looked_for() {

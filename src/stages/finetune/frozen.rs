@@ -181,19 +181,18 @@ fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
 /// as that is still there.
 fn refuse_other(key: &str, asked: Option<&Path>, read: Option<&Path>, features: &Path) -> Result<()> {
     let (Some(asked), Some(read)) = (asked, read) else { return Ok(()) };
-    match (asked.canonicalize(), read.canonicalize()) {
-        (Ok(one), Ok(other)) if one == other => Ok(()),
-        (_, Err(_)) => Ok(()),
-        _ => Err(Error::Usage {
-            problem: format!(
-                "{key} is {}, but images and labels of the features in {} come from {}",
-                asked.display(),
-                features.display(),
-                read.display()
-            ),
-            hint: "run `rotnet extract --force` with it first, or leave it out here".into(),
-        }),
+    if data::is_same(asked, read) || !read.exists() {
+        return Ok(());
     }
+    Err(Error::Usage {
+        problem: format!(
+            "{key} is {}, but images and labels of the features in {} come from {}",
+            asked.display(),
+            features.display(),
+            read.display()
+        ),
+        hint: "run `rotnet extract --force` with it first, or leave it out here".into(),
+    })
 }
 
 /// Features in the run directory must come from the checkpoint beside them.

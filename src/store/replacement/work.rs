@@ -48,7 +48,7 @@ impl Work {
             }
             Existing::Refuse => Began::InPlace,
             Existing::Overwrite => {
-                let announced = place.replacement().is_some_and(|new| !new.holds_results());
+                let announced = place.replacement().as_ref().is_some_and(is_announced);
                 place.discard_new()?;
                 match (place.holds_results(), announced) {
                     (false, _) => Began::InPlace,
@@ -130,13 +130,18 @@ impl Drop for Work {
     }
 }
 
+/// Whether a replacement was only announced: nothing of it is there.
+fn is_announced(new: &StageDirectory) -> bool {
+    !new.holds_results()
+}
+
 /// Makes ready what a resumed stage goes on with: its unfinished replacement, or a copy of its finished result.
 fn resume(place: &StageDirectory) -> Result<Began> {
     if let Some(new) = place.replacement() {
-        return Ok(match (new.is_finished(), new.holds_results()) {
-            (true, _) => Began::WithCopy,
-            (false, true) => Began::Beside,
-            (false, false) => Began::Announced,
+        return Ok(match new.is_finished() {
+            true => Began::WithCopy,
+            false if is_announced(&new) => Began::Announced,
+            false => Began::Beside,
         });
     }
     place.discard_new()?;
