@@ -50,11 +50,16 @@ pub fn detect_other(path: &Path, wanted: DataKind) -> Option<DataKind> {
     if implementor(wanted).detect(path) { None } else { detect(path).filter(|&found| found != wanted) }
 }
 
-/// Whether two paths lead to the same data set, each to its folder or to the one above that.
-pub fn is_same(one: &Path, other: &Path) -> bool {
+/// Whether two paths lead to the same data set of a kind, each to its folder or to the one above that.
+pub fn is_same(kind: DataKind, one: &Path, other: &Path) -> bool {
+    let inside = match kind {
+        DataKind::Scenes | DataKind::Cifar10 => Some(cifar10::FOLDER),
+        DataKind::Cifar100 => Some(cifar100::FOLDER),
+        DataKind::Folder => None,
+    };
     let folder = |path: &Path| {
-        let inside = [cifar10::FOLDER, cifar100::FOLDER].map(|name| path.join(name));
-        inside.into_iter().find(|path| path.is_dir()).unwrap_or_else(|| path.to_path_buf())
+        let inside = inside.map(|name| path.join(name)).filter(|path| path.is_dir());
+        inside.unwrap_or_else(|| path.to_path_buf())
     };
     same_place(&folder(one), &folder(other))
 }
@@ -122,13 +127,18 @@ mod tests {
     fn the_folder_above_leads_to_the_same_data_set() {
         let home = tempfile::tempdir().unwrap();
         let (above, other) = (home.path().join("data"), home.path().join("other"));
-        for folder in [cifar10::FOLDER, cifar100::FOLDER] {
-            let own = above.join(folder);
+        std::fs::create_dir(&above).unwrap();
+        std::fs::create_dir(&other).unwrap();
+        for (kind, folder) in [
+            (DataKind::Cifar10, Some(cifar10::FOLDER)),
+            (DataKind::Scenes, Some(cifar10::FOLDER)),
+            (DataKind::Cifar100, Some(cifar100::FOLDER)),
+            (DataKind::Folder, None),
+        ] {
+            let own = folder.map_or(above.clone(), |name| above.join(name));
             std::fs::create_dir_all(&own).unwrap();
-            std::fs::create_dir_all(&other).unwrap();
-            assert!(is_same(&above, &own) && is_same(&above.join("."), &above), "{folder}");
-            assert!(!is_same(&above, &other) && !is_same(&above, &home.path().join("none")));
-            std::fs::remove_dir(own).unwrap();
+            assert!(is_same(kind, &above, &own) && is_same(kind, &above.join("."), &above), "{folder:?}");
+            assert!(!is_same(kind, &above, &other) && !is_same(kind, &above, &home.path().join("none")));
         }
     }
 

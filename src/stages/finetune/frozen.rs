@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::{Sources, Trained, choice, configured_shape, kept_accuracy, material, ridge};
 use crate::config::{self, FinetuneConfig, Overrides};
-use crate::data::{self, Pixels};
+use crate::data::{self, DataKind, Pixels};
 use crate::error::{Error, Result};
 use crate::files::sha256_file;
 use crate::model::{Classifier, ClassifierShape, FeatureMap, HeadKind};
@@ -166,8 +166,9 @@ fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
     let (asked, read) = (&config.data, &made.data);
     // Without a table the folder itself gives images their classes.
     let labels = read.labels.as_deref().or(read.directory.as_deref());
-    refuse_other("data.directory", asked.directory.as_deref(), read.directory.as_deref(), directory)?;
-    refuse_other("data.labels", asked.labels.as_deref(), labels, directory)?;
+    let refuse_other = |key, asked, read| refuse_other(key, made.data.kind, asked, read, directory);
+    refuse_other("data.directory", asked.directory.as_deref(), read.directory.as_deref())?;
+    refuse_other("data.labels", asked.labels.as_deref(), labels)?;
     // A data set that was moved is where the config says, if it says so.
     let gone = read.directory.as_ref().is_some_and(|read| !read.exists());
     if !gone || asked.directory.is_none() {
@@ -179,9 +180,15 @@ fn as_extracted(context: &Context, directory: &Path) -> Result<Context> {
 
 /// Features hold their images' labels, and neither is read again: what `key` names has to be what they were made from, as far
 /// as that is still there.
-fn refuse_other(key: &str, asked: Option<&Path>, read: Option<&Path>, features: &Path) -> Result<()> {
+fn refuse_other(
+    key: &str,
+    kind: DataKind,
+    asked: Option<&Path>,
+    read: Option<&Path>,
+    features: &Path,
+) -> Result<()> {
     let (Some(asked), Some(read)) = (asked, read) else { return Ok(()) };
-    if data::is_same(asked, read) || !read.exists() {
+    if data::is_same(kind, asked, read) || !read.exists() {
         return Ok(());
     }
     Err(Error::Usage {
