@@ -11,8 +11,9 @@ use crate::math::functions::exp_f32;
 
 /// Reference rows per product: with 256 columns of 1 KiB stride, a panel fits the second-level cache.
 const REFERENCES: usize = 256;
-/// Query rows per product, which bounds memory: 4 MiB of similarities.
-const QUERIES: usize = 4096;
+/// Query rows per product, which bounds memory: 4 MiB of similarities. Searched for in pieces of so many, neighbours take no
+/// more time.
+pub const QUERIES: usize = 4096;
 /// Stands for a similarity of NaN features: the least possible.
 const LEAST: f32 = -1.0;
 
@@ -167,6 +168,13 @@ impl Neighbours {
         self.indices.len() / self.count.max(1)
     }
 
+    /// Adds those of the queries behind them, with as many neighbours.
+    pub fn append(&mut self, other: Self) {
+        assert_eq!(self.count, other.count);
+        self.indices.extend(other.indices);
+        self.similarities.extend(other.similarities);
+    }
+
     /// Indices of the neighbours of a query, and how similar they are (cosine, -1..=1).
     pub fn of(&self, query: usize) -> (&[u32], &[f32]) {
         let range = query * self.count..(query + 1) * self.count;
@@ -241,6 +249,12 @@ mod tests {
         let (width, references, queries) = (19, numbers(600 * 19, 1), numbers(37 * 19, 2));
         let found = nearest(&references, &queries, width, 11);
         assert_eq!((found.queries(), found.count()), (37, 11));
+        let pieces = queries.chunks(10 * width).map(|queries| nearest(&references, queries, width, 11));
+        let pieces = pieces.reduce(|mut all, piece| {
+            all.append(piece);
+            all
+        });
+        assert_eq!(pieces.as_ref(), Some(&found));
         for (query, row) in queries.chunks_exact(width).enumerate() {
             let mut all: Vec<(u32, f64)> = references
                 .chunks_exact(width)

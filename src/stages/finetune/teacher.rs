@@ -7,14 +7,14 @@ use burn::tensor::Device;
 use super::mixture::Unlabeled;
 use crate::config::SelfTrainingConfig;
 use crate::data::{Dataset, Pixels};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::judge::Labeled;
-use crate::judge::knn::{self, Neighbours, nearest};
+use crate::judge::knn::{self, Neighbours, QUERIES, nearest};
 use crate::judge::pseudo::{Given, balance, propagate, surest};
 use crate::judge::ridge::{PENALTIES, choose_by_folds};
 use crate::math::logits::softmax;
 use crate::model::{Encoder, FeatureMoments, ImageClassifier, Mode, Network, Readout};
-use crate::progress::{Event, Reporter};
+use crate::progress::{Event, Reporter, Stage, Unit};
 use crate::ranks::Alone;
 use crate::samples::{Batch, PlainImages, Samples};
 use crate::stages::{encode, memory};
@@ -23,6 +23,8 @@ use crate::stages::{encode, memory};
 const FOLDS: usize = 5;
 /// Images that a network is asked about at a time.
 const BATCH: usize = 512;
+/// What the search for neighbours is called.
+pub(super) const COMPARING: &str = "comparing";
 
 /// How to get by with less memory.
 const LESS: &str =
@@ -53,7 +55,7 @@ impl<'a> Teacher<'a> {
     /// `labeled` are the images with labels, `pretrained` the encoder that every student begins with, if it is one.
     ///
     /// # Errors
-    /// [`crate::Error::Memory`].
+    /// [`Error::Memory`], [`Error::Stopped`].
     pub fn new(
         (config, device): (&'a SelfTrainingConfig, &'a Device),
         (dataset, labeled): (&Dataset, &[u32]),
@@ -75,7 +77,7 @@ impl<'a> Teacher<'a> {
         if let Some(encoder) = pretrained {
             let (features, width) = teacher.features(encoder, reporter)?;
             let ridge = teacher.ridge(&features, width);
-            let neighbours = teacher.neighbours(&features, width, reporter);
+            let neighbours = teacher.neighbours(&features, width, reporter)?;
             teacher.frozen = Some(Frozen { ridge, neighbours });
         }
         Ok(teacher)
@@ -85,7 +87,7 @@ impl<'a> Teacher<'a> {
     /// number of an image among [`Unlabeled::indices`].
     ///
     /// # Errors
-    /// [`crate::Error::Memory`].
+    /// [`Error::Memory`], [`Error::Stopped`].
     pub fn chosen(
         &self,
         network: &ImageClassifier,
@@ -110,7 +112,7 @@ impl<'a> Teacher<'a> {
             Some(frozen) => &frozen.neighbours,
             None if self.config.neighbours > 0 => {
                 let (features, width) = self.features(&network.encoder, reporter)?;
-                own = self.neighbours(&features, width, reporter);
+                own = self.neighbours(&features, width, reporter)?;
                 &own
             }
             None => &None,
@@ -164,14 +166,38 @@ impl<'a> Teacher<'a> {
         scores
     }
 
-    fn neighbours(&self, features: &[f32], width: usize, reporter: &mut dyn Reporter) -> Option<Neighbours> {
+    /// The neighbours of each image; work can be stopped between pieces of them.
+    fn neighbours(
+        &self,
+        features: &[f32],
+        width: usize,
+        reporter: &mut dyn Reporter,
+    ) -> Result<Option<Neighbours>> {
         if self.config.neighbours == 0 {
-            return None;
+            return Ok(None);
         }
         let images = self.images.len();
         reporter
             .report(Event::Note(&format!("comparing {images} images of {width} features with each other")));
-        // An image is its own nearest neighbour.
-        Some(nearest(features, features, width, self.config.neighbours + 1))
+        reporter.report(Event::TaskStarted { label: COMPARING, total: images as u64, unit: Unit::Images });
+        let mut all: Option<Neighbours> = None;
+        for queries in features.chunks(QUERIES * width) {
+            if let Some(stop) = reporter.stop() {
+                return Err(Error::Stopped {
+                    stage: Stage::Finetune.name(),
+                    stop,
+                    state: "while images were compared; what was trained before is saved".into(),
+                });
+            }
+            // An image is its own nearest neighbour.
+            let found = nearest(features, queries, width, self.config.neighbours + 1);
+            match &mut all {
+                Some(all) => all.append(found),
+                None => all = Some(found),
+            }
+            reporter.report(Event::TaskAdvanced((queries.len() / width) as u64));
+        }
+        reporter.report(Event::TaskFinished);
+        Ok(all)
     }
 }

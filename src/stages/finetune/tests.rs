@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 use super::*;
 use crate::config::{Overrides, resolve};
 use crate::math::random::{Purpose, generator};
-use crate::progress::Silent;
+use crate::progress::{Event, Silent, Stop};
 use crate::stages::pretrain;
 use crate::store::run_directory::{Existing, RunDirectory};
 
@@ -95,11 +95,14 @@ fn trained(home: &Path, out: &str, data: &str, checkpoint: Option<PathBuf>, more
     left
 }
 
+/// Runs a test on one pool, as the program does: running statistics are kept by thread until they are read.
+fn on_one_pool(test: impl FnOnce() + Send) {
+    rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap().install(test);
+}
+
 #[test]
 fn no_label_outside_the_draw_and_no_test_image_reaches_training_or_self_training() {
-    // On one pool, as the program does: running statistics are kept by thread until they are read.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-    pool.install(poisoned);
+    on_one_pool(poisoned);
 }
 
 fn poisoned() {
@@ -140,5 +143,45 @@ fn poisoned() {
                 .unwrap();
         // Every true label there is a wrong one, and all are compared.
         assert!(summary.rounds.iter().all(|round| round.known == Some(round.images)));
+    }
+}
+
+/// Asks to stop once images are compared.
+struct StopWhileComparing(bool);
+
+impl Reporter for StopWhileComparing {
+    fn report(&mut self, event: Event<'_>) {
+        self.0 |= matches!(event, Event::TaskStarted { label: teacher::COMPARING, .. });
+    }
+
+    fn stop(&self) -> Option<Stop> {
+        self.0.then_some(Stop::Terminate)
+    }
+}
+
+#[test]
+fn a_stop_while_images_are_compared_keeps_what_was_trained_and_changes_no_label() {
+    on_one_pool(stopped);
+}
+
+fn stopped() {
+    let home = tempfile::tempdir().unwrap();
+    let home = home.path();
+    write_data(&home.join("data"), |_, label| label, false);
+    let scratch = ["finetune.mode=joint", "finetune.from_scratch=true"];
+    let train = |out: &str, existing: Existing, reporter: &mut dyn Reporter| {
+        let context = Context { existing, ..context(home, out, "data", &scratch) };
+        train_classifier(&context, &Sources { split: Some(draw()), ..Sources::default() }, reporter)
+    };
+    let error = train("stopped", Existing::Refuse, &mut StopWhileComparing(false)).unwrap_err();
+    assert!(matches!(&error, Error::Stopped { state, .. } if state.contains("compared")), "{error}");
+    let files = |out: &str| RunDirectory::new(home.join(out)).files(Stage::Finetune);
+    let first = RunDirectory::new(files("stopped").rounds().join("0")).files(Stage::Finetune);
+    assert!(first.checkpoint().exists() && !files("stopped").pseudo_labels(1).exists());
+    train("stopped", Existing::Resume, &mut Silent).unwrap();
+    train("whole", Existing::Refuse, &mut Silent).unwrap();
+    for round in [1, 2] {
+        let labels = |out: &str| fs::read(files(out).pseudo_labels(round)).unwrap();
+        assert_eq!(labels("stopped"), labels("whole"), "round {round}");
     }
 }
