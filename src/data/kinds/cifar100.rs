@@ -41,6 +41,10 @@ impl Kind for Cifar100 {
         Some(data_home.to_path_buf())
     }
 
+    fn folder(&self, place: &Path) -> PathBuf {
+        LAYOUT.find_folder(place).unwrap_or_else(|_| place.to_path_buf())
+    }
+
     fn detect(&self, place: &Path) -> bool {
         LAYOUT.find_folder(place).is_ok()
     }

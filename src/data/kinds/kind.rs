@@ -18,6 +18,11 @@ pub trait Kind: Sync {
     /// Where to look if the config names no folder; `None` if there is no such place.
     fn usual_place(&self, data_home: &Path) -> Option<PathBuf>;
 
+    /// The folder with the files at `place`: itself, or one within; itself if there are none.
+    fn folder(&self, place: &Path) -> PathBuf {
+        place.to_path_buf()
+    }
+
     /// Whether data of this kind lies at `place`, be it damaged.
     fn detect(&self, place: &Path) -> bool;
 

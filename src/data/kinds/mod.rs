@@ -52,16 +52,8 @@ pub fn detect_other(path: &Path, wanted: DataKind) -> Option<DataKind> {
 
 /// Whether two paths lead to the same data set of a kind, each to its folder or to the one above that.
 pub fn is_same(kind: DataKind, one: &Path, other: &Path) -> bool {
-    let inside = match kind {
-        DataKind::Scenes | DataKind::Cifar10 => Some(cifar10::FOLDER),
-        DataKind::Cifar100 => Some(cifar100::FOLDER),
-        DataKind::Folder => None,
-    };
-    let folder = |path: &Path| {
-        let inside = inside.map(|name| path.join(name)).filter(|path| path.is_dir());
-        inside.unwrap_or_else(|| path.to_path_buf())
-    };
-    same_place(&folder(one), &folder(other))
+    let kind = implementor(kind);
+    same_place(&kind.folder(one), &kind.folder(other))
 }
 
 /// Opens the data set that the config names; `data_home` is where data sets lie unless it says otherwise.

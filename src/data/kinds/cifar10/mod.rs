@@ -39,6 +39,10 @@ impl Kind for Cifar10 {
         Some(data_home.to_path_buf())
     }
 
+    fn folder(&self, place: &Path) -> PathBuf {
+        find_folder(place).unwrap_or_else(|_| place.to_path_buf())
+    }
+
     fn detect(&self, place: &Path) -> bool {
         find_folder(place).is_ok()
     }

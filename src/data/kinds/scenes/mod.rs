@@ -56,6 +56,10 @@ impl Kind for Scenes {
         Some(data_home.join("scenes"))
     }
 
+    fn folder(&self, place: &Path) -> PathBuf {
+        cifar10::find_folder(place).unwrap_or_else(|_| place.to_path_buf())
+    }
+
     fn detect(&self, place: &Path) -> bool {
         let record = cifar10::find_folder(place).and_then(|folder| DatasetRecord::read(&folder));
         matches!(record, Ok(Some(DatasetRecord { origin: Origin::Scenes { .. }, .. })))
