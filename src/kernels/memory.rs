@@ -31,12 +31,23 @@ pub(super) fn room(length: usize) -> Vec<f32> {
     }
     let kept = stock().take(length);
     // Made while nobody waits for the stock.
-    let mut numbers = kept.unwrap_or_else(|| vec![0.0; length]);
+    let mut numbers = kept.unwrap_or_else(|| {
+        let mut numbers = vec![0.0; size(length)];
+        numbers.truncate(length);
+        numbers
+    });
     if cfg!(test) {
         numbers.fill(f32::NAN);
     }
     stock().issue(&numbers);
     numbers
+}
+
+/// A power of two, or one and a half, so that tensors of layers of nearly the same width can take each other's memory. The system
+/// gives no memory for what is never written.
+fn size(length: usize) -> usize {
+    let power = length.next_power_of_two();
+    if length <= power / 4 * 3 { power / 4 * 3 } else { power }
 }
 
 /// Keeps the memory of a tensor if it came from [`room`] and nothing else uses it.
@@ -131,6 +142,14 @@ mod tests {
         stock.keep(short);
         assert_eq!(stock.take(100).unwrap()[60..], [0.0; 40]);
         assert_eq!(stock_of(&[101]).take(50), None);
+    }
+
+    #[test]
+    fn tensors_of_nearly_the_same_size_take_each_others_memory() {
+        assert_eq!([129, 160, 192].map(size), [192; 3]);
+        assert!((1..5000).all(|length| (length..=2 * length).contains(&size(length))));
+        let narrow = room(160);
+        assert!(narrow.len() == 160 && narrow.capacity() >= 192);
     }
 
     #[test]
