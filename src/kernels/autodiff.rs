@@ -9,9 +9,13 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Autodiff, AutodiffBackend, Flex};
 
 use super::convolution::{self, ConvState, Wanted};
-use super::flex::{self, DenseState, NormState};
-use super::storage::{Floats, contiguous};
-use super::{ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, pooling, reference};
+use super::flex::{self, DenseState};
+use super::normalisation::{self, NormState};
+use super::storage::Floats;
+use super::{
+    ConvNormOptions, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, cpu, norm_and_conv,
+    pooling, reference,
+};
 
 impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
     fn conv_block(
@@ -65,26 +69,36 @@ impl<C: CheckpointStrategy> Kernels for Autodiff<Flex, C> {
         options: NormOptions,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let nodes = [input.node(), scale.node(), shift.node()];
-        let input = contiguous(input.into_primitive());
-        let (scale, shift) = (scale.into_primitive(), shift.into_primitive());
-        let forward = flex::norm_forward(&input, samples, &scale, &shift, &options);
+        let (input, scale, shift) = (input.into_primitive(), scale.into_primitive(), shift.into_primitive());
+        let (output, [mean, variance], state) = normalisation::forward(input, samples, scale, shift, options);
         let output = match NormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::UnTracked(operation) => operation.finish(forward.output),
-            OpsKind::Tracked(operation) => {
-                let state = NormState {
-                    input,
-                    samples,
-                    mean: forward.mean.clone(),
-                    inverse_deviation: forward.inverse_deviation,
-                    scale,
-                    shift,
-                    relu: options.relu,
-                    share: options.share,
-                };
-                operation.finish(state, forward.output)
-            }
+            OpsKind::UnTracked(operation) => operation.finish(output),
+            OpsKind::Tracked(operation) => operation.finish(state, output),
         };
-        (output, Self::from_inner(forward.mean), Self::from_inner(forward.variance))
+        (output, Self::from_inner(mean), Self::from_inner(variance))
+    }
+
+    fn norm_conv(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvNormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let shape = convolution::conv_shape(input.primitive(), weight.primitive(), options.conv);
+        let Some(shape) = shape.filter(cpu::normalises_inputs) else {
+            return norm_and_conv::<Self>(input, scale, shift, weight, options);
+        };
+        let nodes = [input.node(), scale.node(), shift.node(), weight.node()];
+        let [input, scale, shift, weight] =
+            [input, scale, shift, weight].map(|tensor| tensor.into_primitive());
+        let (output, [mean, variance], state) =
+            normalisation::forward_into_convolution(shape, input, scale, shift, weight, options);
+        let output = match NormConvBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::UnTracked(operation) => operation.finish(output),
+            OpsKind::Tracked(operation) => operation.finish(state, output),
+        };
+        (output, Self::from_inner(mean), Self::from_inner(variance))
     }
 
     fn cross_entropy(
@@ -111,8 +125,30 @@ impl Backward<Flex, 3> for NormBackward {
     fn backward(self, ops: Ops<NormState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, scale, shift] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let [for_input, for_scale, for_shift] = flex::norm_backward(ops.state, gradient);
+        let [for_input, for_scale, for_shift] = normalisation::backward(ops.state, gradient);
         register([(input, Some(for_input)), (scale, Some(for_scale)), (shift, Some(for_shift))], gradients);
+    }
+}
+
+#[derive(Debug)]
+struct NormConvBackward;
+
+impl Backward<Flex, 4> for NormConvBackward {
+    type State = (NormState, ConvState);
+
+    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [input, scale, shift, weight] = ops.parents.map(|node| node.map(|node| node.id));
+        let gradient = gradients.consume::<Flex>(&ops.node);
+        let (norm, conv) = ops.state;
+        let wanted = [[input, scale, shift].iter().any(Option::is_some), weight.is_some()];
+        let (of_norm, for_weight) = normalisation::backward_through_convolution(norm, conv, gradient, wanted);
+        register([(weight, for_weight)], gradients);
+        if let Some([for_input, for_scale, for_shift]) = of_norm {
+            register(
+                [(input, Some(for_input)), (scale, Some(for_scale)), (shift, Some(for_shift))],
+                gradients,
+            );
+        }
     }
 }
 
@@ -125,7 +161,7 @@ impl Backward<Flex, 3> for ConvBackward {
     fn backward(self, ops: Ops<ConvState, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [input, weight, bias] = ops.parents.map(|node| node.map(|node| node.id));
         let gradient = gradients.consume::<Flex>(&ops.node);
-        let wanted = Wanted { input: input.is_some(), parameters: weight.is_some() || bias.is_some() };
+        let wanted = Wanted { input: input.is_some(), weight: weight.is_some(), bias: bias.is_some() };
         let result = convolution::conv_backward(ops.state, gradient, wanted);
         register([(input, result.input), (weight, result.weight), (bias, result.bias)], gradients);
     }

@@ -1,5 +1,5 @@
 //! Convolutions of the `flex` device: forward for inference ([`convolved`], [`convolved_and_normalised`]), forward with what
-//! the backward pass needs ([`conv_forward`]), and backward.
+//! the backward pass needs ([`conv_forward`], [`conv_forward_of_normalised`]), and backward.
 
 use burn::backend::TensorMetadata;
 
@@ -7,7 +7,7 @@ use super::cpu::{self, ConvShape, Pass};
 use super::memory;
 use super::profile::{Operations, counted};
 use super::storage::{Floats, contiguous, floats, tensor};
-use super::{Arithmetic, ConvOptions};
+use super::{Arithmetic, ConvOptions, Precision};
 
 /// What the backward pass of a convolution block needs.
 #[derive(Clone, Debug)]
@@ -15,6 +15,8 @@ pub(super) struct ConvState {
     shape: ConvShape,
     arithmetic: Arithmetic,
     input: Floats,
+    /// How the input is normalised while it is read, if it is.
+    norm: Option<cpu::Normalisation>,
     weight: Floats,
     /// Where ReLU made its outputs zero; absent where pooling says so, or without ReLU.
     output: Option<Floats>,
@@ -56,7 +58,26 @@ pub(super) fn conv_forward(
     let places = shape.pool.then_some(&mut argmax[..]);
     let output = convolved(&shape, arithmetic, &input, &weight, bias, places);
     let kept = (shape.relu && !shape.pool).then(|| output.clone());
-    (output, ConvState { shape, arithmetic, input, weight, output: kept, argmax })
+    (output, ConvState { shape, arithmetic, input, norm: None, weight, output: kept, argmax })
+}
+
+/// A convolution that normalises its input while it reads it.
+pub(super) fn conv_forward_of_normalised(
+    shape: ConvShape,
+    arithmetic: Arithmetic,
+    input: Floats,
+    norm: cpu::Normalisation,
+    weight: Floats,
+) -> (Floats, ConvState) {
+    let (input, weight) = (contiguous(input), contiguous(weight));
+    let output = forward(&shape, arithmetic, |y| {
+        let x = cpu::Inputs { numbers: floats(&input), norm: Some(&norm) };
+        cpu::conv_forward_of_normalised(&shape, arithmetic, x, floats(&weight), y);
+    });
+    (
+        output,
+        ConvState { shape, arithmetic, input, norm: Some(norm), weight, output: None, argmax: Vec::new() },
+    )
 }
 
 /// The output alone; `places` of maxima only where they are wanted.
@@ -115,12 +136,13 @@ pub(super) struct ConvGradients {
 #[derive(Clone, Copy)]
 pub(super) struct Wanted {
     pub input: bool,
-    pub parameters: bool,
+    pub weight: bool,
+    pub bias: bool,
 }
 
 /// Backward pass of a convolution block; the gradient of the input, or of the parameters, only where `wanted`.
 pub(super) fn conv_backward(state: ConvState, gradient: Floats, wanted: Wanted) -> ConvGradients {
-    let ConvState { shape, arithmetic, input, weight, output, argmax } = state;
+    let ConvState { shape, arithmetic, input, norm, weight, output, argmax } = state;
     let [input, weight, gradient] = [input, weight, gradient].map(contiguous);
     let output = output.map(contiguous);
     let y = output.as_ref().map(floats).unwrap_or_default();
@@ -136,12 +158,14 @@ pub(super) fn conv_backward(state: ConvState, gradient: Floats, wanted: Wanted) 
             || cpu::conv_backward(&shape, arithmetic, saved, for_weight, for_input),
         );
     };
-    let zeros = |length: usize| vec![0.0; if wanted.parameters { length } else { 0 }];
-    let (mut for_weight, mut for_bias) = (zeros(shape.weight_len()), zeros(shape.out_channels));
-    let parameters = wanted.parameters.then(|| cpu::WeightGradient {
-        x: floats(&input),
+    let zeros = |wanted: bool, length: usize| vec![0.0; if wanted { length } else { 0 }];
+    let of_parameters = wanted.weight || wanted.bias;
+    let mut for_weight = zeros(of_parameters, shape.weight_len());
+    let mut for_bias = zeros(wanted.bias, shape.out_channels);
+    let parameters = of_parameters.then(|| cpu::WeightGradient {
+        x: cpu::Inputs { numbers: floats(&input), norm: norm.as_ref() },
         dweight: &mut for_weight,
-        dbias: Some(&mut for_bias),
+        dbias: wanted.bias.then_some(&mut for_bias[..]),
     });
     let inputs = shape.batch * shape.input_len();
     let for_input = if shape.pool || shape.relu {
@@ -167,7 +191,42 @@ pub(super) fn conv_backward(state: ConvState, gradient: Floats, wanted: Wanted) 
     let ConvShape { batch, height, width, in_channels, kernel, out_channels, .. } = shape;
     ConvGradients {
         input: for_input.map(|dx| tensor(dx, &[batch, height, width, in_channels])),
-        weight: kept(wanted.parameters, for_weight, &[kernel, kernel, in_channels, out_channels]),
-        bias: kept(wanted.parameters, for_bias, &[out_channels]),
+        weight: kept(wanted.weight, for_weight, &[kernel, kernel, in_channels, out_channels]),
+        bias: kept(wanted.bias, for_bias, &[out_channels]),
     }
+}
+
+impl ConvState {
+    /// Whether [`backward_through_norm`] makes the gradients of a convolution that normalises its input.
+    pub(super) fn is_fused(&self) -> bool {
+        self.arithmetic.precision == Precision::F32
+    }
+}
+
+/// Gradient of the normalised input, sums of the normalisation's backward pass, and gradient of the weight.
+pub(super) fn backward_through_norm(
+    state: ConvState,
+    norm: cpu::Normalised,
+    gradient: Floats,
+) -> (Floats, cpu::AffineGradient, Floats) {
+    let ConvState { shape, arithmetic, weight, .. } = state;
+    let [weight, gradient] = [weight, gradient].map(contiguous);
+    let mut for_weight = vec![0.0; shape.weight_len()];
+    let mut for_input = memory::room(shape.batch * shape.input_len());
+    let operations = conv_operations(&shape, arithmetic, &[Pass::WeightGradient, Pass::InputGradient]);
+    let sums = counted(
+        || format!("{shape} backward"),
+        operations,
+        || {
+            let [weight, gradient] = [&weight, &gradient].map(floats);
+            cpu::conv_backward_through_norm(&shape, norm, weight, gradient, &mut for_weight, &mut for_input)
+        },
+    );
+    memory::reuse(gradient);
+    let ConvShape { batch, height, width, in_channels, out_channels, .. } = shape;
+    (
+        tensor(for_input, &[batch, height, width, in_channels]),
+        sums,
+        tensor(for_weight, &[1, 1, in_channels, out_channels]),
+    )
 }

@@ -14,9 +14,8 @@ use super::profile::{Operations, counted, timed};
 use super::storage::{Floats, contiguous, floats, tensor};
 use super::{
     AdamStep, ConvNormOptions, ConvOptions, DenseOptions, Kernels, NormOptions, OverlappingPool, Precision,
-    SgdStep, pooling, reference,
+    SgdStep, normalisation, pooling, reference,
 };
-use crate::ranks::Share;
 
 type Integers = IntTensor<Flex>;
 
@@ -74,8 +73,8 @@ impl Kernels for Flex {
         shift: Floats,
         options: NormOptions,
     ) -> (Floats, Floats, Floats) {
-        let forward = norm_forward(&contiguous(input), samples, &scale, &shift, &options);
-        (forward.output, forward.mean, forward.variance)
+        let (output, [mean, variance], _) = normalisation::forward(input, samples, scale, shift, options);
+        (output, mean, variance)
     }
 
     fn normalise(
@@ -228,99 +227,4 @@ pub(super) fn scaled(values: Floats, factor: &Floats) -> Floats {
         [factor] => Flex::float_mul_scalar(values, (*factor).into()),
         _ => Flex::float_mul(values, factor.clone()),
     }
-}
-
-/// Result of a batch normalisation with what its backward pass needs.
-pub(super) struct NormForward {
-    pub output: Floats,
-    pub mean: Floats,
-    pub variance: Floats,
-    pub inverse_deviation: Vec<f32>,
-}
-
-fn norm_name(input: &Floats) -> String {
-    let [rows, channels] = input.shape().dims();
-    format!("batch norm {rows} x {channels}")
-}
-
-/// Batch normalisation of a contiguous input.
-pub(super) fn norm_forward(
-    input: &Floats,
-    samples: usize,
-    scale: &Floats,
-    shift: &Floats,
-    options: &NormOptions,
-) -> NormForward {
-    let [_, channels] = input.shape().dims();
-    let (scale, shift) = (scale.to_contiguous(), shift.to_contiguous());
-    let affine = cpu::Affine { scale: floats(&scale), shift: floats(&shift) };
-    let rows = floats(input);
-    let mut output = memory::room(rows.len());
-    let (statistics, inverse_deviation) = timed(
-        || format!("{} forward", norm_name(input)),
-        || {
-            let moments = cpu::batch_moments(rows, samples, channels);
-            let moments = match &options.share {
-                Some(share) => {
-                    share.total(&moments.numbers(), cpu::Moments::from_numbers, cpu::Moments::merge)
-                }
-                None => moments,
-            };
-            let statistics = moments.statistics();
-            let inverse = cpu::inverse_deviation(&statistics.variance, options.epsilon);
-            cpu::normalise(rows, &statistics.mean, &inverse, affine, options.relu, &mut output);
-            (statistics, inverse)
-        },
-    );
-    NormForward {
-        output: tensor(output, &input.shape().to_vec()),
-        mean: tensor(statistics.mean, &[channels]),
-        variance: tensor(statistics.variance, &[channels]),
-        inverse_deviation,
-    }
-}
-
-/// What a batch normalisation keeps for its backward pass.
-#[derive(Clone, Debug)]
-pub(super) struct NormState {
-    pub input: Floats,
-    pub samples: usize,
-    pub mean: Floats,
-    pub inverse_deviation: Vec<f32>,
-    pub scale: Floats,
-    pub shift: Floats,
-    pub relu: bool,
-    pub share: Option<Share>,
-}
-
-/// Gradients of input, scale and shift.
-pub(super) fn norm_backward(state: NormState, gradient: Floats) -> [Floats; 3] {
-    let (scale, shift) = (state.scale.to_contiguous(), state.shift.to_contiguous());
-    let gradients = timed(
-        || format!("{} backward", norm_name(&state.input)),
-        || {
-            let mut gradient = contiguous(gradient);
-            let forward = cpu::Normalised {
-                rows: floats(&state.input),
-                samples: state.samples,
-                mean: floats(&state.mean),
-                inverse_deviation: &state.inverse_deviation,
-                affine: cpu::Affine { scale: floats(&scale), shift: floats(&shift) },
-                relu: state.relu,
-            };
-            let own = cpu::affine_gradient(forward, floats(&gradient));
-            let whole = state.share.as_ref().map(|share| {
-                let (read, add) = (cpu::AffineGradient::from_numbers, cpu::AffineGradient::add);
-                (share.total(&own.numbers(), read, add), share.of())
-            });
-            let (total, samples) = whole.as_ref().map_or((&own, state.samples), |(total, of)| (total, *of));
-            cpu::input_gradient(forward, total, samples, gradient.storage_mut());
-            // Those of all shares are added with the other gradients.
-            let cpu::AffineGradient { scale, shift } = own;
-            let channels = scale.len();
-            [gradient, tensor(scale, &[channels]), tensor(shift, &[channels])]
-        },
-    );
-    memory::reuse(state.input);
-    gradients
 }

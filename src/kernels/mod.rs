@@ -10,6 +10,7 @@ mod convolution;
 mod cpu;
 mod flex;
 mod memory;
+mod normalisation;
 mod operations;
 mod options;
 mod pooling;
@@ -23,11 +24,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, backend_extension};
+use burn::backend::{Backend, FloatDType, TensorMetadata, backend_extension};
+use burn::tensor::Shape;
 
 pub use memory::release as release_memory;
 pub use operations::{
-    adam, batch_norm, conv_block, conv_norm, cross_entropy, dense_block, normalise, orthogonalise,
+    adam, batch_norm, conv_block, conv_norm, cross_entropy, dense_block, norm_conv, normalise, orthogonalise,
     overlapping_pool, sgd,
 };
 pub use options::{
@@ -119,6 +121,17 @@ pub trait Kernels: Backend {
         reference::normalise::<Self>(input, mean, variance, scale, shift, options)
     }
 
+    /// See [`norm_conv`].
+    fn norm_conv(
+        input: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        options: ConvNormOptions,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        norm_and_conv::<Self>(input, scale, shift, weight, options)
+    }
+
     /// See [`adam`].
     fn adam(
         parameter: FloatTensor<Self>,
@@ -144,6 +157,24 @@ pub trait Kernels: Backend {
     fn orthogonalise(matrix: FloatTensor<Self>) -> FloatTensor<Self> {
         reference::orthogonalise::<Self>(matrix)
     }
+}
+
+/// [`norm_conv`] by two operations of the device.
+fn norm_and_conv<K: Kernels>(
+    input: FloatTensor<K>,
+    scale: FloatTensor<K>,
+    shift: FloatTensor<K>,
+    weight: FloatTensor<K>,
+    options: ConvNormOptions,
+) -> (FloatTensor<K>, FloatTensor<K>, FloatTensor<K>) {
+    let ConvNormOptions { conv, norm } = options;
+    let shape = input.shape();
+    let [samples, channels] = [shape[0], shape[3]];
+    let rows = K::float_reshape(input, Shape::new([shape.num_elements() / channels, channels]));
+    let (rows, mean, variance) = <K as Kernels>::batch_norm(rows, samples, scale, shift, norm);
+    let outputs = weight.shape()[3];
+    let no_bias = K::float_zeros(Shape::new([outputs]), &weight.device(), FloatDType::F32);
+    (K::conv_block(K::float_reshape(rows, shape), weight, no_bias, conv), mean, variance)
 }
 
 #[cfg(feature = "ndarray")]

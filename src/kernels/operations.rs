@@ -101,6 +101,30 @@ pub fn batch_norm(
     (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
 }
 
+/// [`batch_norm`] of images, and behind it a convolution without bias. Where the kernels can, the normalised images are never
+/// written: the convolution makes them whenever it reads them, from the input that the backward pass needs anyway.
+///
+/// `input` `[batch, height, width, in]`, `scale` and `shift` `[in]`, `weight` `[kernel, kernel, in, out]`; gives the output
+/// `[batch, height', width', out]`, and mean and variance `[in]`.
+pub fn norm_conv(
+    input: Tensor<4>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    weight: Tensor<4>,
+    options: ConvNormOptions,
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
+    count(convolution_products(&input, &weight, options.conv));
+    let operation = choice!(norm_conv);
+    let (output, mean, variance) = operation(
+        input.into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        weight.into_dispatch(),
+        options,
+    );
+    (Tensor::from_dispatch(output), Tensor::from_dispatch(mean), Tensor::from_dispatch(variance))
+}
+
 /// The same normalisation by given statistics (those of training, for evaluation).
 pub fn normalise(
     input: Tensor<2>,

@@ -85,6 +85,21 @@ pub(super) fn batch_norm<B: Backend>(
     (output, B::float_detach(mean), B::float_detach(variance))
 }
 
+pub(super) fn norm_conv<B: Backend>(
+    input: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    options: ConvNormOptions,
+) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
+    let shape = input.shape();
+    let rows = Shape::new([shape.num_elements() / shape[3], shape[3]]);
+    let rows = B::float_reshape(input, rows);
+    let (rows, mean, variance) = batch_norm::<B>(rows, shape[0], scale, shift, options.norm);
+    let no_bias = B::float_zeros(Shape::new([weight.shape()[3]]), &weight.device(), FloatDType::F32);
+    (conv_block::<B>(B::float_reshape(rows, shape), weight, no_bias, options.conv), mean, variance)
+}
+
 pub(super) fn normalise<B: Backend>(
     input: FloatTensor<B>,
     mean: FloatTensor<B>,

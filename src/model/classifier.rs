@@ -165,8 +165,7 @@ impl Network for Classifier {
         if let Some([height, width, channels]) = self.map {
             let [count, _] = batch.dims();
             let map = batch.reshape([count, height, width, channels]);
-            batch =
-                mean_over_places(self.convolutions.iter().fold(map, |map, layer| layer.forward(map, mode)));
+            batch = mean_over_places(ConvBlock::forward_all(&self.convolutions, map, mode));
         }
         let hidden = self.hidden.iter().fold(batch, |batch, layer| layer.forward(batch, mode));
         self.output.forward(hidden)

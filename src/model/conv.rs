@@ -69,6 +69,24 @@ impl BlockShape {
     }
 }
 
+/// What is handed from block to block: numbers `[batch, height, width, channels]`, in front of the batch normalisation that is
+/// still to be made of them, if there is one.
+struct Map<'a> {
+    values: Tensor<4>,
+    norm: Option<&'a BatchNorm>,
+}
+
+impl Map<'_> {
+    /// Normalised.
+    fn whole(self, mode: Mode) -> Tensor<4> {
+        let Some(norm) = self.norm else { return self.values };
+        let shape = self.values.dims();
+        let [batch, height, width, channels] = shape;
+        let rows = self.values.reshape([batch * height * width, channels]);
+        norm.forward(rows, batch, mode).reshape(shape)
+    }
+}
+
 impl ConvBlock {
     /// Weight by the initialiser's scheme, zero bias.
     pub fn new(shape: BlockShape, initialiser: &mut Initialiser) -> Self {
@@ -105,34 +123,40 @@ impl ConvBlock {
         }
     }
 
+    /// Images `[batch, height, width, channels]` through blocks, one behind the other.
+    pub fn forward_all(blocks: &[Self], images: Tensor<4>, mode: Mode) -> Tensor<4> {
+        let map = Map { values: images, norm: None };
+        blocks.iter().fold(map, |map, block| block.forward(map, mode)).whole(mode)
+    }
+
     /// `[batch, height, width, inputs]` to `[batch, height', width', outputs]`.
-    pub fn forward(&self, input: Tensor<4>, mode: Mode) -> Tensor<4> {
-        let output = match (&self.norm, mode) {
-            (Some(norm), Mode::Evaluate) => norm.behind_convolution(input, self.weight.val(), self.options),
-            (Some(norm), _) => {
-                let output = self.convolved(input);
-                let shape = output.dims();
-                let [batch, height, width, channels] = shape;
-                norm.forward(output.reshape([batch * height * width, channels]), batch, mode).reshape(shape)
+    fn forward(&self, input: Map<'_>, mode: Mode) -> Map<'_> {
+        let (values, norm) = match (&self.norm, mode) {
+            (Some(norm), Mode::Evaluate) => {
+                (norm.behind_convolution(input.whole(mode), self.weight.val(), self.options), None)
             }
-            (None, _) => self.convolved(input),
+            (norm, _) => (self.convolved(input, mode), norm.as_ref()),
         };
+        let output = Map { values, norm };
         match self.overlapping {
-            Some(kind) => kernels::overlapping_pool(output, kind),
+            Some(kind) => Map { values: kernels::overlapping_pool(output.whole(mode), kind), norm: None },
             None => output,
         }
     }
 
-    fn convolved(&self, input: Tensor<4>) -> Tensor<4> {
-        let mut weight = self.weight.val();
-        let mut bias = match &self.bias {
-            Some(bias) => bias.val(),
-            None => Tensor::zeros([weight.dims()[3]], &weight.device()),
-        };
-        if self.frozen {
-            // Loading or moving the parameters may have set their own flags.
-            (weight, bias) = (weight.detach(), bias.detach());
+    fn convolved(&self, input: Map, mode: Mode) -> Tensor<4> {
+        // Loading or moving the parameters may have set their own flags.
+        let weight = if self.frozen { self.weight.val().detach() } else { self.weight.val() };
+        match (input.norm, &self.bias) {
+            (Some(norm), None) => norm.before_convolution(input.values, weight, self.options, mode),
+            (_, bias) => {
+                let bias = match bias {
+                    Some(bias) if self.frozen => bias.val().detach(),
+                    Some(bias) => bias.val(),
+                    None => Tensor::zeros([weight.dims()[3]], &weight.device()),
+                };
+                kernels::conv_block(input.whole(mode), weight, bias, self.options)
+            }
         }
-        kernels::conv_block(input, weight, bias, self.options)
     }
 }

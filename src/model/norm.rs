@@ -23,6 +23,15 @@ pub enum Mode<'a> {
     Evaluate,
 }
 
+impl Mode<'_> {
+    fn share(self) -> Option<Share> {
+        match self {
+            Self::TrainShare(share) => Some(share.clone()),
+            Self::Train | Self::Evaluate => None,
+        }
+    }
+}
+
 /// Batch normalisation by channel over all rows, then ReLU; [`Mode`] says by which statistics.
 #[derive(Module, Debug)]
 pub struct BatchNorm {
@@ -55,11 +64,7 @@ impl BatchNorm {
 
     /// `[rows, channels]` to the same shape; the rows belong to so many samples.
     pub fn forward(&self, rows: Tensor<2>, samples: usize, mode: Mode) -> Tensor<2> {
-        let share = match mode {
-            Mode::TrainShare(share) => Some(share.clone()),
-            Mode::Train | Mode::Evaluate => None,
-        };
-        let options = NormOptions { share, ..OPTIONS };
+        let options = NormOptions { share: mode.share(), ..OPTIONS };
         let (scale, shift) = (self.scale.val(), self.shift.val());
         match mode {
             Mode::Evaluate => {
@@ -68,11 +73,32 @@ impl BatchNorm {
             }
             Mode::Train | Mode::TrainShare(_) => {
                 let (output, mean, variance) = kernels::batch_norm(rows, samples, scale, shift, options);
-                for (running, newest) in [(&self.running_mean, mean), (&self.running_variance, variance)] {
-                    running.update(updated(running.value_sync(), newest));
-                }
+                self.update([mean, variance]);
                 output
             }
+        }
+    }
+
+    /// [`forward`](Self::forward) of images, in training, and behind it a convolution without bias: the same numbers, and the
+    /// normalised images are not written where that saves time.
+    pub fn before_convolution(
+        &self,
+        input: Tensor<4>,
+        weight: Tensor<4>,
+        options: ConvOptions,
+        mode: Mode,
+    ) -> Tensor<4> {
+        let options = ConvNormOptions { conv: options, norm: NormOptions { share: mode.share(), ..OPTIONS } };
+        let (output, mean, variance) =
+            kernels::norm_conv(input, self.scale.val(), self.shift.val(), weight, options);
+        self.update([mean, variance]);
+        output
+    }
+
+    /// Moves the running statistics to those of the newest batch.
+    fn update(&self, newest: [Tensor<1>; 2]) {
+        for (running, newest) in [&self.running_mean, &self.running_variance].into_iter().zip(newest) {
+            running.update(updated(running.value_sync(), newest));
         }
     }
 }

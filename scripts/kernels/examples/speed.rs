@@ -85,7 +85,7 @@ fn convolution(name: &str, [batch, side, in_channels, out_channels, kernel]: [us
         conv_backward(&shape, arithmetic(precision), saved, None, Some(wanted));
     });
     let weights = measure(flops, |precision| {
-        let wanted = WeightGradient { x: &x, dweight: &mut dweight, dbias: Some(&mut dbias) };
+        let wanted = WeightGradient { x: x[..].into(), dweight: &mut dweight, dbias: Some(&mut dbias) };
         conv_backward(&shape, arithmetic(precision), saved, Some(wanted), None);
     });
     report(name, [forward, input, weights]);

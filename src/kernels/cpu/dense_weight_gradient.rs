@@ -18,6 +18,7 @@ use pulp::{Simd, WithSimd};
 
 use super::ahead::Ahead;
 use super::backward::Saved;
+use super::norm::{Inputs, Normalisation};
 use super::pack::{Operand, SLACK, copy_together};
 use super::scratch::Scratch;
 use super::shape::{ConvShape, pieces};
@@ -43,20 +44,20 @@ pub fn takes(shape: &ConvShape) -> bool {
 pub fn dense_weight_gradient<O: Operand>(
     arch: Arch,
     shape: &ConvShape,
-    x: &[f32],
+    x: Inputs,
     saved: Saved,
     dweight: &mut [f32],
     dbias: Option<&mut [f32]>,
 ) {
     let weights = shape.weight_len();
     assert_eq!(
-        (x.len(), saved.dy.len()),
+        (x.numbers.len(), saved.dy.len()),
         (shape.batch * shape.input_len(), shape.batch * shape.output_len())
     );
     assert!(dweight.len() == weights && dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
     let width = shape.out_channels.next_multiple_of(CHANNEL_MULTIPLE);
-    let mut sums = Scratch::take((shape.depth() + 1) * width);
-    let all = Part { shape, x, saved, operand: PhantomData::<O> };
+    let mut sums = Scratch::take((shape.depth() + usize::from(dbias.is_some())) * width);
+    let all = Part { shape, x: x.numbers, norm: x.norm, saved, operand: PhantomData::<O> };
     sum_units(arch, shape.batch, all, &mut sums);
     let (weight_sums, bias_sums) = sums.split_at(shape.depth() * width);
     for (row, sums) in dweight.chunks_exact_mut(shape.out_channels).zip(weight_sums.chunks_exact(width)) {
@@ -69,6 +70,7 @@ pub fn dense_weight_gradient<O: Operand>(
 struct Part<'a, O> {
     shape: &'a ConvShape,
     x: &'a [f32],
+    norm: Option<&'a Normalisation>,
     saved: Saved<'a>,
     operand: PhantomData<O>,
 }
@@ -99,14 +101,18 @@ impl<O: Operand> Piece for Part<'_, O> {
         let pixels = if by_itself { at_a_time } else { shape.padded_height() * shape.padded_width() };
         let room = if is_dense(shape) { 0 } else { O::FACTORS * positions * shape.out_channels };
         let mut unfolded = Scratch::take(room);
+        let at_once = if self.norm.is_some() { O::FACTORS * pixels * shape.in_channels } else { 0 };
+        let mut normalised = Scratch::take(at_once);
         let mut packed_x = Scratch::take_zeroed(pixels * shape.in_channels + SLACK);
         let mut packed_dy = Scratch::take_zeroed(if O::FACTORS == 1 { 0 } else { at_a_time * width });
         for (index, (x, saved)) in self.x.chunks(inputs).zip(self.saved.chunks(outputs)).enumerate() {
             let from_here = [&self.x[index * inputs..], &self.saved.dy[index * outputs..]];
             let dy = unfold(shape, saved, &mut unfolded);
-            for gradient in dy.chunks_exact(shape.out_channels) {
-                for (sum, value) in bias_sums.iter_mut().zip(gradient) {
-                    *sum += value;
+            if !bias_sums.is_empty() {
+                for gradient in dy.chunks_exact(shape.out_channels) {
+                    for (sum, value) in bias_sums.iter_mut().zip(gradient) {
+                        *sum += value;
+                    }
                 }
             }
             for strip in pieces(positions, at_a_time) {
@@ -124,6 +130,10 @@ impl<O: Operand> Piece for Part<'_, O> {
                     false => [&[][..]; 2],
                 };
                 let (first, second) = of_both(x, shape.input_len(), inputs);
+                let (first, second) = match self.norm {
+                    Some(norm) => norm.write_both(simd, first, second, &mut normalised),
+                    None => (first, second),
+                };
                 let x = match O::as_they_are(first) {
                     Some(x) if shape.padding == 0 => x,
                     _ => {
@@ -176,16 +186,17 @@ const fn tile<S: Simd>() -> [usize; 2] {
 }
 
 /// As many images as an operand has factors.
-struct Images<'a, S, O> {
-    simd: S,
-    shape: &'a ConvShape,
+pub struct Images<'a, S, O> {
+    pub simd: S,
+    pub shape: &'a ConvShape,
     /// `[padded height, padded width, in channels]`
-    x: &'a [O],
+    pub x: &'a [O],
     /// `[conv height, conv width, width]`
-    dy: &'a [O],
-    width: usize,
+    pub dy: &'a [O],
+    /// Output channels, in whole vectors.
+    pub width: usize,
     /// Inputs and gradients that are read after these.
-    next: [&'a [f32]; 2],
+    pub next: [&'a [f32]; 2],
 }
 
 /// What of the sums a tile adds to: numbers of a row piece x vectors of channels, over rows of positions.
@@ -198,8 +209,9 @@ struct At {
 }
 
 impl<S: Simd, O: Operand> Images<'_, S, O> {
+    /// Adds their weight gradient to `[kernel, kernel, in channels, width]`.
     #[inline(always)]
-    fn add(&self, sums: &mut [f32]) {
+    pub fn add(&self, sums: &mut [f32]) {
         let vectors = self.width / S::F32_LANES;
         let [numbers, most] = tile::<S>();
         let tiles = vectors.div_ceil(most) * self.shape.row_piece().div_ceil(numbers);

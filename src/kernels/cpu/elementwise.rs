@@ -32,7 +32,7 @@ pub fn adam_update(
     step: &AdamStep,
 ) {
     let AdamStep { step_size, beta_1, beta_2, epsilon, keep } = *step;
-    arch().dispatch(
+    arch().run(
         #[inline(always)]
         || {
             let moments = moment_1.iter_mut().zip(moment_2.iter_mut());
@@ -49,7 +49,7 @@ pub fn adam_update(
 /// One step of gradient descent with momentum on every element, in place.
 pub fn sgd_update(parameter: &mut [f32], gradient: &[f32], velocity: &mut [f32], step: &SgdStep) {
     let SgdStep { learning_rate, momentum, nesterov, weight_decay } = *step;
-    arch().dispatch(
+    arch().run(
         #[inline(always)]
         || {
             for ((parameter, gradient), velocity) in

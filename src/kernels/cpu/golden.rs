@@ -110,7 +110,7 @@ impl Outputs {
         let dy = random.floats(length);
         let (mut dweight, mut dbias) = (vec![0.0; weight.len()], vec![0.0; bias.len()]);
         let mut dx = vec![0.0; x.len()];
-        let for_weight = WeightGradient { x: &x, dweight: &mut dweight, dbias: Some(&mut dbias) };
+        let for_weight = WeightGradient { x: x[..].into(), dweight: &mut dweight, dbias: Some(&mut dbias) };
         let for_input = InputGradient { weight: &weight, dx: &mut dx };
         let saved = Saved { y: &y, argmax: &argmax, dy: &dy };
         conv_backward(&shape, arithmetic, saved, Some(for_weight), Some(for_input));

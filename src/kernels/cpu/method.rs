@@ -3,11 +3,12 @@
 
 use super::backward::{self, InputGradient, Saved, WeightGradient};
 use super::forward;
-use super::norm::Normalisation;
+use super::norm::{Inputs, Normalisation};
 use super::outputs::Outputs;
 use super::pair::with_operand;
 use super::shape::ConvShape;
-use super::simd::arch;
+use super::simd::{MOST_LANES, arch};
+use super::unfold::is_dense;
 use super::winograd::{self, Method};
 use crate::kernels::{Arithmetic, Convolution, Precision};
 
@@ -21,7 +22,7 @@ pub fn conv_forward(
     y: &mut [f32],
     argmax: Option<&mut [u8]>,
 ) {
-    convolve(shape, arithmetic, x, weight, bias, Outputs::new(shape.out_channels, y, argmax));
+    convolve(shape, arithmetic, x.into(), weight, bias, Outputs::new(shape.out_channels, y, argmax));
 }
 
 /// A convolution without bias whose outputs are normalised by given statistics before they are written, behind the pooling:
@@ -36,25 +37,51 @@ pub fn conv_forward_normalised(
 ) {
     assert_eq!(norm.channels(), shape.out_channels);
     let outputs = Outputs { norm: Some(norm), ..Outputs::new(shape.out_channels, y, None) };
-    convolve(shape, arithmetic, x, weight, None, outputs);
+    convolve(shape, arithmetic, x.into(), weight, None, outputs);
+}
+
+/// A convolution without bias of inputs that are normalised while it reads them: the bytes of
+/// [`norm::normalise`](super::norm::normalise) and then [`conv_forward`]. Only where [`normalises_inputs`].
+pub fn conv_forward_of_normalised(
+    shape: &ConvShape,
+    arithmetic: Arithmetic,
+    x: Inputs,
+    weight: &[f32],
+    y: &mut [f32],
+) {
+    convolve(shape, arithmetic, x, weight, None, Outputs::new(shape.out_channels, y, None));
+}
+
+/// Whether the kernels of a layer, forward and for the weight gradient, read their inputs strip by strip, each number once or
+/// from L2, and can normalise them on the way.
+pub fn normalises_inputs(shape: &ConvShape) -> bool {
+    let whole_vectors =
+        [shape.in_channels, shape.out_channels].iter().all(|channels| channels.is_multiple_of(MOST_LANES));
+    shape.kernel == 1 && shape.padding == 0 && is_dense(shape) && whole_vectors
 }
 
 fn convolve(
     shape: &ConvShape,
     arithmetic: Arithmetic,
-    x: &[f32],
+    x: Inputs,
     weight: &[f32],
     bias: Option<&[f32]>,
     outputs: Outputs,
 ) {
     shape.check();
+    check_norm(shape, x);
     if let Some(method) = method(shape, arithmetic, Pass::Forward) {
-        return winograd::conv_forward(method, shape, x, weight, bias, outputs);
+        return winograd::conv_forward(method, shape, x.numbers, weight, bias, outputs);
     }
     let arch = arch();
     with_operand!(arithmetic.precision, arch, O => {
         forward::conv_forward::<O>(arch, shape, x, weight, bias, outputs)
     });
+}
+
+fn check_norm(shape: &ConvShape, x: Inputs) {
+    let fits = |norm: &Normalisation| normalises_inputs(shape) && norm.channels() == shape.in_channels;
+    assert!(x.norm.is_none_or(fits), "{shape:?} cannot normalise its inputs");
 }
 
 /// See [`backward::conv_backward`].
@@ -66,6 +93,9 @@ pub fn conv_backward(
     mut for_input: Option<InputGradient>,
 ) {
     shape.check();
+    if let Some(wanted) = &for_weight {
+        check_norm(shape, wanted.x);
+    }
     if let Some(method) = method(shape, arithmetic, Pass::WeightGradient)
         && let Some(wanted) = for_weight.take()
     {
@@ -214,6 +244,8 @@ pub fn products(shape: &ConvShape, arithmetic: Arithmetic, pass: Pass) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::super::check::{Random, bits, in_pools};
+    use super::super::norm::{Affine, normalise};
+    use super::super::simd::{arches, with_arch};
     use super::*;
 
     fn layer([side, in_channels, out_channels, kernel]: [usize; 4], pool: bool, relu: bool) -> ConvShape {
@@ -280,6 +312,41 @@ mod tests {
                     x.chunks_exact(shape.input_len()).zip(all.chunks_exact(shape.output_len().max(1)));
                 for (x, y) in images {
                     assert_eq!(run(&ConvShape { batch: 1, ..shape }, x), y, "{shape:?}");
+                }
+            }
+        }
+    }
+
+    /// In every instruction set, on any number of threads.
+    #[test]
+    fn inputs_normalised_on_the_way_are_inputs_normalised_before() {
+        let mut random = Random::new(42);
+        for (side, channels) in [(7, [16, 32]), (4, [48, 16]), (9, [96, 80])] {
+            let shape = ConvShape { batch: 19, ..layer([side, channels[0], channels[1], 1], false, false) };
+            let x = random.floats(shape.batch * shape.input_len());
+            let [weight, dy] =
+                [shape.weight_len(), shape.batch * shape.output_len()].map(|n| random.floats(n));
+            let [mean, inverse, scale, bias] = [(); 4].map(|()| random.floats(channels[0]));
+            let affine = Affine { scale: &scale, shift: &bias };
+            let mut normalised = vec![0.0; x.len()];
+            normalise(&x, &mean, &inverse, affine, true, &mut normalised);
+            let norm = Normalisation::new(&mean, &inverse, affine, true);
+            for precision in [Precision::F32, Precision::Bf16] {
+                let arithmetic = Arithmetic { precision, ..Arithmetic::default() };
+                let run = |x: Inputs| {
+                    let (mut y, mut dweight) = (vec![0.0; dy.len()], vec![0.0; weight.len()]);
+                    conv_forward_of_normalised(&shape, arithmetic, x, &weight, &mut y);
+                    let saved = Saved { y: &[], argmax: &[], dy: &dy };
+                    let wanted = WeightGradient { x, dweight: &mut dweight, dbias: None };
+                    conv_backward(&shape, arithmetic, saved, Some(wanted), None);
+                    [bits(&y), bits(&dweight)]
+                };
+                let before = run(normalised[..].into());
+                for (name, arch) in arches() {
+                    let on_the_way = || with_arch(arch, || run(Inputs { numbers: &x, norm: Some(&norm) }));
+                    for found in in_pools(on_the_way) {
+                        assert_eq!(found, before, "{name} {shape:?} {precision:?}");
+                    }
                 }
             }
         }

@@ -49,12 +49,15 @@ mod unfold;
 mod weight_gradient;
 mod winograd;
 
-pub use backward::{InputGradient, Saved, WeightGradient};
+pub use backward::{InputGradient, Saved, WeightGradient, conv_backward_through_norm};
 pub use elementwise::{adam_update, sgd_update, softmax_cross_entropy};
 pub use linear::{LinearGradients, LinearShape, linear_backward, linear_forward};
-pub use method::{Pass, conv_backward, conv_forward, conv_forward_normalised, products};
+pub use method::{
+    Pass, conv_backward, conv_forward, conv_forward_normalised, conv_forward_of_normalised,
+    normalises_inputs, products,
+};
 pub use norm::{
-    Affine, AffineGradient, Moments, Normalisation, Normalised, affine_gradient, batch_moments,
+    Affine, AffineGradient, Inputs, Moments, Normalisation, Normalised, affine_gradient, batch_moments,
     input_gradient, inverse_deviation, normalise,
 };
 pub use orthogonal::orthogonalise;

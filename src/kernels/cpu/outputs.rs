@@ -44,7 +44,8 @@ impl<'a> Outputs<'a> {
 #[inline(always)]
 pub fn rectified<S: Simd>(simd: S, value: S::f32s) -> S::f32s {
     let zero = simd.splat_f32s(0.0);
-    simd.select_f32s(beats(simd, value, zero), value, zero)
+    // A NaN is not below zero.
+    simd.select_f32s(simd.less_than_or_equal_f32s(value, zero), zero, value)
 }
 
 /// The maximum of a pooling window.

@@ -39,7 +39,7 @@ pub fn sum_units<P: Piece>(arch: Arch, samples: usize, piece: P, sums: &mut [f32
         || sum_units(arch, samples - first, other, &mut others),
     );
     sums.par_chunks_mut(TASK).zip(others.par_chunks(TASK)).for_each(|(sums, others)| {
-        arch.dispatch(
+        arch.run(
             #[inline(always)]
             || sums.iter_mut().zip(others).for_each(|(sum, other)| *sum += other),
         );

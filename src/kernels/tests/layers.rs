@@ -150,6 +150,52 @@ proptest! {
         prop_assert!(difference(&at_once, &differentiated) <= 1e-6);
     }
 
+    /// Whether the inputs are normalised while they are read (1x1, whole vectors) or before: outputs, statistics and gradients
+    /// have the bytes of the two operations, and are those of burn within their error.
+    #[test]
+    fn a_normalisation_on_the_way_is_normalisation_and_convolution(
+        batch in 2usize..20,
+        side in 5usize..12,
+        inputs in prop::sample::select(vec![5usize, 16, 32, 48, 96]),
+        outputs in prop::sample::select(vec![7usize, 16, 64, 80]),
+        kernel in prop::sample::select(vec![1usize, 1, 3]),
+        relu in any::<bool>(),
+        bf16 in any::<bool>(),
+    ) {
+        let precision = if bf16 { Precision::Bf16 } else { Precision::F32 };
+        let arithmetic = Arithmetic { precision, ..Arithmetic::default() };
+        let conv = ConvOptions { padding: kernel / 2, relu: false, pool: false, arithmetic };
+        let options = ConvNormOptions { conv, norm: NormOptions { epsilon: 1e-5, relu, share: None } };
+        let run = |operation: fn(_, _, _, _, _) -> Three| {
+            let (x, scale, shift) =
+                (tensor([batch, side, side, inputs], 1), tensor([inputs], 2), tensor([inputs], 3));
+            let weight = tensor([kernel, kernel, inputs, outputs], 4);
+            let (output, mean, variance) = operation(
+                x.clone().into_dispatch(),
+                scale.clone().into_dispatch(),
+                shift.clone().into_dispatch(),
+                weight.clone().into_dispatch(),
+                options.clone(),
+            );
+            let output = Tensor::<4>::from_dispatch(output);
+            let gradients = (output.clone() * tensor(output.dims(), 5)).sum().backward();
+            [
+                values(output),
+                values(Tensor::<1>::from_dispatch(mean)),
+                values(Tensor::<1>::from_dispatch(variance)),
+                x.grad(&gradients).map(values).unwrap(),
+                scale.grad(&gradients).map(values).unwrap(),
+                shift.grad(&gradients).map(values).unwrap(),
+                weight.grad(&gradients).map(values).unwrap(),
+            ]
+        };
+        let own = run(<Dispatch as Kernels>::norm_conv);
+        prop_assert_eq!(&own, &run(norm_and_conv::<Dispatch>));
+        if !bf16 {
+            agree(&own, &run(reference::norm_conv::<Dispatch>), 1e-3)?;
+        }
+    }
+
     #[test]
     fn overlapping_pooling_agrees_with_burn(
         batch in 1usize..4,

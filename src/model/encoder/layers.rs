@@ -72,9 +72,7 @@ impl Layers {
         let mut read = vec![None; blocks.len()];
         let mut first = 0;
         for (index, &end) in self.ends.iter().enumerate() {
-            for layer in &self.blocks[first..end] {
-                map = layer.forward(map, mode);
-            }
+            map = ConvBlock::forward_all(&self.blocks[first..end], map, mode);
             first = end;
             for (place, _) in read.iter_mut().zip(blocks).filter(|(_, block)| **block == index) {
                 *place = Some(pool.apply(map.clone()));
@@ -110,8 +108,7 @@ impl Encode for Layers {
 
     /// Flattened for the dense layer row by row with the channels last, as in Keras.
     fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
-        let map = self.blocks.iter().fold(images, |map, layer| layer.forward(map, mode));
-        self.end(map)
+        self.end(ConvBlock::forward_all(&self.blocks, images, mode))
     }
 
     fn read(&self, images: Tensor<4>, blocks: &[usize], pool: Pool, mode: Mode) -> Vec<Tensor<2>> {
@@ -126,8 +123,7 @@ impl Encode for Layers {
         mode: Mode,
     ) -> (Vec<Tensor<2>>, Tensor<2>) {
         let (read, map, done) = self.read_on_the_way(images, blocks, pool, mode);
-        let map = self.blocks[done..].iter().fold(map, |map, layer| layer.forward(map, mode));
-        (read, self.end(map))
+        (read, self.end(ConvBlock::forward_all(&self.blocks[done..], map, mode)))
     }
 
     fn fitted(&self, images: &dyn Samples, _: f32, seed: u64) -> Option<Encoder> {

@@ -22,10 +22,12 @@
 //! flipped weights, the weight gradient `dense_weight_gradient` (for channels in multiples of 16; else the walk over
 //! "non-zeros" with all bits set).
 
+mod normalised;
 mod unit;
 
 use super::dense_weight_gradient::{self, dense_weight_gradient};
 use super::forward::{Layer, UNIT, conv_forward};
+use super::norm::Inputs;
 use super::outputs::Outputs;
 use super::pack::{Operand, flip_weights, pack_for_input_gradient};
 use super::pair::with_operand;
@@ -36,13 +38,14 @@ use super::tree::sum_units;
 use super::unfold::{is_dense, unfold};
 use super::weight_gradient::{collect, sums_len};
 use crate::kernels::Precision;
+pub use normalised::conv_backward_through_norm;
 use rayon::prelude::*;
 pub use unit::Saved;
 use unit::{Images, Plan};
 
 /// Weight and bias gradients asked for.
 pub struct WeightGradient<'a> {
-    pub x: &'a [f32],
+    pub x: Inputs<'a>,
     pub dweight: &'a mut [f32],
     pub dbias: Option<&'a mut [f32]>,
 }
@@ -64,7 +67,7 @@ pub fn conv_weight_gradient(
     dbias: Option<&mut [f32]>,
 ) {
     let saved = Saved { y, argmax, dy };
-    conv_backward(shape, saved, Some(WeightGradient { x, dweight, dbias }), None);
+    conv_backward(shape, saved, Some(WeightGradient { x: x.into(), dweight, dbias }), None);
 }
 
 #[cfg(test)]
@@ -141,7 +144,7 @@ fn check(
     assert!(!shape.pool || argmax.len() == outputs);
     assert!(shape.pool || !shape.relu || y.len() == outputs);
     if let Some(gradient) = for_weight {
-        assert_eq!(gradient.x.len(), shape.batch * shape.input_len());
+        assert_eq!(gradient.x.numbers.len(), shape.batch * shape.input_len());
         assert_eq!(gradient.dweight.len(), shape.weight_len());
         assert!(gradient.dbias.as_ref().is_none_or(|dbias| dbias.len() == shape.out_channels));
     }
@@ -172,7 +175,7 @@ fn sparse_backward(
     let packed = for_input.as_ref().map(|gradient| pack_for_input_gradient(shape, gradient.weight, lanes));
     let plan = Plan::new(shape, for_weight.is_some(), packed.as_deref(), lanes);
     let mut sums = Scratch::take(plan.unit_sums);
-    let x = for_weight.as_ref().map_or(&[][..], |gradient| gradient.x);
+    let x = for_weight.as_ref().map_or(&[][..], |gradient| gradient.x.numbers);
     let dx = for_input.map_or(&mut [][..], |gradient| gradient.dx);
     sum_units(arch, shape.batch, Images { plan: &plan, x, saved, dx }, &mut sums);
     if let Some(WeightGradient { dweight, dbias, .. }) = for_weight {
@@ -196,7 +199,7 @@ fn dense_input_gradient<O: Operand>(
         conv_forward::<O>(
             arch,
             &turned,
-            saved.dy,
+            saved.dy.into(),
             &flipped,
             None,
             Outputs::new(turned.out_channels, dx, None),

@@ -26,7 +26,7 @@ impl Case {
         backward(
             &self.shape,
             Saved { y: &self.y, argmax: &self.argmax, dy: &self.dy },
-            Some(WeightGradient { x: &self.x, dweight: &mut dweight, dbias: Some(&mut dbias) }),
+            Some(WeightGradient { x: self.x[..].into(), dweight: &mut dweight, dbias: Some(&mut dbias) }),
             Some(InputGradient { weight: &self.weight, dx: &mut dx }),
         );
         (dweight, dbias, dx)

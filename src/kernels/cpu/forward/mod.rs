@@ -34,6 +34,7 @@ use pulp::{Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::ahead::Ahead;
+use super::norm::{Inputs, Normalisation};
 use super::outputs::{Outputs, rectified};
 use super::pack::{Operand, PackedWeights, SLACK, copy_padded, operands};
 use super::scratch::Scratch;
@@ -73,30 +74,32 @@ const STRIP: usize = 48;
 pub fn conv_forward<O: Operand>(
     arch: Arch,
     shape: &ConvShape,
-    x: &[f32],
+    x: Inputs,
     weight: &[f32],
     bias: Option<&[f32]>,
     mut outputs: Outputs,
 ) {
-    assert_eq!(x.len(), shape.batch * shape.input_len());
+    assert_eq!(x.numbers.len(), shape.batch * shape.input_len());
     outputs.check(shape, shape.batch);
     if outputs.y.is_empty() {
         return;
     }
-    let layer = Layer::<O>::new(arch, shape, weight, bias);
-    let units = x.chunks(UNIT * shape.input_len());
+    let layer = Layer::<O> { norm: x.norm, ..Layer::new(arch, shape, weight, bias) };
+    let units = x.numbers.chunks(UNIT * shape.input_len());
     let tasks: Vec<_> = units.map(|x| (x, outputs.take(UNIT * shape.output_len()))).collect();
     tasks.into_par_iter().for_each(|(x, outputs)| layer.run(x, outputs));
 }
 
 /// A convolution with its weights packed.
-pub struct Layer<O> {
+pub struct Layer<'a, O> {
     arch: Arch,
     shape: ConvShape,
     packed: PackedWeights<O>,
+    /// Of the inputs.
+    norm: Option<&'a Normalisation>,
 }
 
-impl<O: Operand> Layer<O> {
+impl<O: Operand> Layer<'_, O> {
     pub fn new(arch: Arch, shape: &ConvShape, weight: &[f32], bias: Option<&[f32]>) -> Self {
         shape.check();
         let packed = O::dispatch(arch, Pack { shape, weight, bias, operand: PhantomData });
@@ -107,12 +110,21 @@ impl<O: Operand> Layer<O> {
             }
             shape => shape,
         };
-        Self { arch, shape, packed }
+        Self { arch, shape, packed, norm: None }
     }
 
     /// Computes some images.
     pub fn run(&self, x: &[f32], outputs: Outputs) {
-        O::dispatch(self.arch, Images { shape: &self.shape, packed: &self.packed, x, outputs });
+        let Self { shape, packed, norm, .. } = self;
+        O::dispatch(self.arch, Images { shape, packed, norm: *norm, x, outputs });
+    }
+
+    /// [`run`](Self::run) of so many pixels of a 1x1 convolution as there are, within a function compiled for `simd`.
+    #[inline(always)]
+    pub fn run_strip<S: Simd>(&self, simd: S, x: &[f32], y: &mut [f32]) {
+        let Self { shape, packed, norm, .. } = self;
+        let outputs = Outputs::new(shape.out_channels, y, None);
+        Images { shape, packed, norm: *norm, x, outputs }.with_simd(simd);
     }
 }
 
@@ -136,6 +148,7 @@ impl<O: Operand> WithSimd for Pack<'_, O> {
 struct Images<'a, O> {
     shape: &'a ConvShape,
     packed: &'a PackedWeights<O>,
+    norm: Option<&'a Normalisation>,
     x: &'a [f32],
     outputs: Outputs<'a>,
 }
@@ -145,7 +158,8 @@ impl<O: Operand> WithSimd for Images<'_, O> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { shape, packed, x, mut outputs } = self;
+        let Self { shape, packed, norm, x, mut outputs } = self;
+        let mut normalised = Scratch::take(if norm.is_some() { shape.input_len() } else { 0 });
         let mut padded = None;
         let mut following = x.chunks(shape.input_len()).skip(1);
         for x in x.chunks(shape.input_len()) {
@@ -157,6 +171,13 @@ impl<O: Operand> WithSimd for Images<'_, O> {
                 false => shape,
             };
             let outputs = outputs.take(shape.output_len());
+            let x = match norm {
+                Some(norm) => {
+                    norm.write(simd, x, &mut normalised);
+                    &normalised[..x.len()]
+                }
+                None => x,
+            };
             let padded_len = shape.padded_height() * shape.padded_width() * operands::<O>(shape.in_channels);
             let unpadded = if shape.padding == 0 { O::as_they_are(x) } else { None };
             let x: &[O] = match unpadded {

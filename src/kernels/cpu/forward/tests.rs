@@ -7,7 +7,7 @@ fn run(shape: &ConvShape, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (V
     let mut y = vec![f32::MIN; shape.batch * shape.output_len()];
     let mut argmax = vec![77; if shape.pool { y.len() } else { 0 }];
     let outputs = Outputs::new(shape.out_channels, &mut y, shape.pool.then_some(&mut argmax[..]));
-    conv_forward::<f32>(arch(), shape, x, weight, bias, outputs);
+    conv_forward::<f32>(arch(), shape, x.into(), weight, bias, outputs);
     (y, argmax)
 }
 

@@ -1,10 +1,10 @@
 //! Mean and variance of a batch, from the moments of its chunks.
 
-use rayon::prelude::*;
+use std::ops::Range;
 
-use super::chunks;
+use super::blocks::{NARROW, WIDE, at, blocks};
+use super::sum_of_chunks;
 use crate::kernels::cpu::simd::arch;
-use crate::math::units::add_up;
 
 /// Statistics of a batch, by channel.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,40 +18,19 @@ pub struct BatchStatistics {
 /// The moments of the `rows` of so many samples: of a batch, or of a share of one.
 pub fn batch_moments(rows: &[f32], samples: usize, channels: usize) -> Moments {
     let arch = arch();
-    let parts: Vec<(Moments, usize)> = chunks(rows.len(), samples, channels)
-        .into_par_iter()
-        .map(|(chunk, merges)| {
-            let rows = &rows[chunk];
-            let mut sums = [(); 3].map(|()| vec![0.0; channels]);
-            arch.dispatch(
-                #[inline(always)]
-                || write_moments(rows, &mut sums),
-            );
-            (Moments::new(rows, &sums), merges)
-        })
-        .collect();
-    add_up(parts, Moments::merge).pop().map(|(total, _)| total).unwrap_or_default()
-}
-
-/// By channel, the sum of distances from the first row, the mean, and the sum of squared deviations from that.
-#[inline(always)]
-fn write_moments(rows: &[f32], [sums, mean, squares]: &mut [Vec<f32>; 3]) {
-    let channels = mean.len();
-    let count = (rows.len() / channels) as f32;
-    let first = &rows[..channels];
-    for row in rows.chunks_exact(channels) {
-        for ((sum, value), first) in sums.iter_mut().zip(row).zip(first) {
-            *sum += value - first;
-        }
-    }
-    for ((mean, sum), first) in mean.iter_mut().zip(&*sums).zip(first) {
-        *mean = first + *sum / count;
-    }
-    for row in rows.chunks_exact(channels) {
-        for ((sum, value), mean) in squares.iter_mut().zip(row).zip(&*mean) {
-            *sum += (value - mean) * (value - mean);
-        }
-    }
+    let part = |chunk: Range<usize>| {
+        arch.run(
+            #[inline(always)]
+            || Moments::of_chunk(&rows[chunk.clone()], channels),
+        )
+    };
+    let merge = |total: &mut Moments, part: Moments| {
+        arch.run(
+            #[inline(always)]
+            || total.merge(&part),
+        )
+    };
+    sum_of_chunks([rows.len(), samples, channels], part, merge).unwrap_or_default()
 }
 
 /// Of some rows: their number, and by channel their mean and the sum of squared deviations from it.
@@ -63,19 +42,52 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Of what [`write_moments`] writes, without the rounding of its means: far from zero they would be too coarse to tell
-    /// how far chunks are apart.
-    fn new(rows: &[f32], [sums, rounded, squares]: &[Vec<f32>; 3]) -> Self {
-        let count = (rows.len() / sums.len()) as f64;
-        let mean: Vec<f64> =
-            rows.iter().zip(sums).map(|(&first, &sum)| f64::from(first) + f64::from(sum) / count).collect();
-        let about = squares.iter().zip(rounded).zip(&mean);
-        let squares = about.map(|((&squares, &rounded), mean)| {
-            let shift = mean - f64::from(rounded);
-            let left = f64::from(squares) - count * shift * shift;
-            if left < 0.0 { 0.0 } else { left }
-        });
-        Self { count, squares: squares.collect(), mean }
+    #[inline(always)]
+    fn of_chunk(rows: &[f32], channels: usize) -> Self {
+        let count = (rows.len() / channels) as f64;
+        let mut moments = Self { count, mean: vec![0.0; channels], squares: vec![0.0; channels] };
+        for (block, width) in blocks(channels) {
+            match width {
+                WIDE => moments.write_block::<WIDE>(rows, block),
+                NARROW => moments.write_block::<NARROW>(rows, block),
+                _ => moments.write_block::<1>(rows, block),
+            }
+        }
+        moments
+    }
+
+    /// Of `N` channels: in 32 bits the sum of distances from the first row, which gives the mean, and the sum of squared
+    /// deviations from that. Then without the rounding of the mean: far from zero it would be too coarse to tell how far chunks
+    /// are apart.
+    #[inline(always)]
+    fn write_block<const N: usize>(&mut self, rows: &[f32], block: usize) {
+        let channels = self.mean.len();
+        let first: [f32; N] = at(rows, block);
+        let mut sums = [0.0; N];
+        for row in rows.chunks_exact(channels) {
+            let row: [f32; N] = at(row, block);
+            for channel in 0..N {
+                sums[channel] += row[channel] - first[channel];
+            }
+        }
+        let mut rounded = [0.0; N];
+        for channel in 0..N {
+            rounded[channel] = first[channel] + sums[channel] / self.count as f32;
+        }
+        let mut squares = [0.0; N];
+        for row in rows.chunks_exact(channels) {
+            let row: [f32; N] = at(row, block);
+            for channel in 0..N {
+                squares[channel] += (row[channel] - rounded[channel]) * (row[channel] - rounded[channel]);
+            }
+        }
+        let (mean, target) = (&mut self.mean[block..][..N], &mut self.squares[block..][..N]);
+        for channel in 0..N {
+            mean[channel] = f64::from(first[channel]) + f64::from(sums[channel]) / self.count;
+            let shift = mean[channel] - f64::from(rounded[channel]);
+            let left = f64::from(squares[channel]) - self.count * shift * shift;
+            target[channel] = if left < 0.0 { 0.0 } else { left };
+        }
     }
 
     /// Number, means, squares: what [`Moments::from_numbers`] reads.
@@ -98,12 +110,15 @@ impl Moments {
     }
 
     /// Adds those of the rows behind them.
-    pub fn merge(&mut self, other: Self) {
+    #[inline(always)]
+    pub fn merge(&mut self, other: &Self) {
         let share = other.count / (self.count + other.count);
-        for (channel, (mean, squares)) in other.mean.iter().zip(&other.squares).enumerate() {
-            let apart = mean - self.mean[channel];
-            self.mean[channel] += apart * share;
-            self.squares[channel] += squares + apart * apart * self.count * share;
+        let weight = |apart: f64| apart * apart * self.count * share;
+        let mine = self.mean.iter_mut().zip(&mut self.squares);
+        for ((mean, squares), (other, others)) in mine.zip(other.mean.iter().zip(&other.squares)) {
+            let apart = other - *mean;
+            *mean += apart * share;
+            *squares += others + weight(apart);
         }
         self.count += other.count;
     }

@@ -79,7 +79,14 @@ fn threads_and_vector_width_leave_every_bit() {
 fn shares_add_up_to_the_whole() {
     let [samples, places, channels] = [77, 200, 24];
     let rows = shifted([samples, places, channels], 2.0, 0.1);
-    let whole = chunks(rows.len(), samples, channels);
+    let ends = |samples: usize, before: usize| {
+        let chunks = move |unit: Unit| {
+            let [first, last] =
+                [unit.samples.start, unit.samples.end].map(|at| (before + at) * places * channels);
+            chunks(first..last, channels)
+        };
+        units(samples).into_iter().flat_map(chunks).map(|chunk| chunk.end)
+    };
     let gradient = Random::new(22).floats(rows.len());
     let [mean, inverse, scale, shift] = [0.3, 0.7, 1.5, 0.1].map(|number| vec![number; channels]);
     let sums = |range: Range<usize>, samples| {
@@ -94,12 +101,8 @@ fn shares_add_up_to_the_whole() {
         let range =
             |unit: &Unit| unit.samples.start * places * channels..unit.samples.end * places * channels;
         // The same chunks, and so the same statistics.
-        let ends = shares.iter().flat_map(|unit| {
-            let range = range(unit);
-            let chunks = chunks(range.len(), unit.samples.len(), channels);
-            chunks.into_iter().map(move |(chunk, _)| range.start + chunk.end)
-        });
-        assert!(ends.eq(whole.iter().map(|(chunk, _)| chunk.end)), "{count}");
+        let of_shares = shares.iter().flat_map(|unit| ends(unit.samples.len(), unit.samples.start));
+        assert!(of_shares.eq(ends(samples, 0)), "{count}");
         let parts = shares.iter().map(|unit| (sums(range(unit), unit.samples.len()), unit.merges));
         let total = add_up(parts, AffineGradient::add);
         assert!(total[0].0 == sums(0..rows.len(), samples), "{count}");

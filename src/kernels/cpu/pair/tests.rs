@@ -224,7 +224,7 @@ impl Case {
             shape,
             Precision::Bf16,
             Saved { y: &y, argmax: &argmax, dy: &self.dy },
-            Some(WeightGradient { x: &self.x, dweight: &mut dweight, dbias: Some(&mut dbias) }),
+            Some(WeightGradient { x: self.x[..].into(), dweight: &mut dweight, dbias: Some(&mut dbias) }),
             Some(InputGradient { weight: &self.weight, dx: &mut dx }),
         );
         (y, argmax, [dweight, dbias, dx])

@@ -27,6 +27,7 @@ mod weight_gradient;
 mod weights;
 
 use super::backward::{InputGradient, Saved, WeightGradient};
+use super::norm::Inputs;
 use super::outputs::Outputs;
 use super::pack::flip_weights;
 use super::shape::ConvShape;
@@ -62,7 +63,7 @@ pub fn conv_forward(
 /// The weight gradient of [`backward::conv_backward`](super::backward::conv_backward).
 pub fn conv_weight_gradient(method: Method, shape: &ConvShape, saved: Saved, wanted: WeightGradient) {
     let gradient = OutputGradient { shape, saved };
-    let WeightGradient { x, dweight, dbias } = wanted;
+    let WeightGradient { x: Inputs { numbers: x, .. }, dweight, dbias } = wanted;
     let arch = arch();
     match method {
         Method::Two => weight_gradient::<Two>(arch, x, gradient, dweight, dbias),

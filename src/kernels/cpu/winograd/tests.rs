@@ -62,7 +62,7 @@ impl Case {
         let (mut dweight, mut dbias) = (vec![f32::MIN; weight.len()], vec![f32::MIN; shape.out_channels]);
         let mut dx = vec![f32::MIN; x.len()];
         let saved = Saved { y, argmax, dy };
-        let wanted = WeightGradient { x, dweight: &mut dweight, dbias: Some(&mut dbias) };
+        let wanted = WeightGradient { x: x[..].into(), dweight: &mut dweight, dbias: Some(&mut dbias) };
         conv_weight_gradient(method, shape, saved, wanted);
         conv_input_gradient(method, shape, saved, InputGradient { weight, dx: &mut dx });
         Gradients { dweight, dbias, dx }

@@ -33,7 +33,8 @@ pub fn weight_gradient<F: Filter>(
     assert_eq!((shape.kernel, dweight.len()), (F::TAPS, shape.weight_len()));
     assert_eq!(x.len(), shape.batch * shape.input_len());
     assert_eq!(gradient.saved.dy.len(), shape.batch * shape.output_len());
-    let mut sums = Scratch::take(dweight.len() + shape.out_channels);
+    let biases = if dbias.is_some() { shape.out_channels } else { 0 };
+    let mut sums = Scratch::take(dweight.len() + biases);
     sum_units(arch, shape.batch, Images::<F> { x, gradient, filter: PhantomData }, &mut sums);
     let (weight_sums, bias_sums) = sums.split_at(dweight.len());
     dweight.copy_from_slice(weight_sums);
@@ -78,7 +79,9 @@ impl<F: Filter> Piece for Images<'_, F> {
                 let [image, first] = unit.tiling.place(row);
                 input.fill(maps, image, first);
                 output.fill(gradient, image, first);
-                add_pixels(&output, bias_sums);
+                if !bias_sums.is_empty() {
+                    add_pixels(&output, bias_sums);
+                }
                 unit.transform(simd, index, &input, &output, &mut planes);
             }
             for pair in 0..unit.pairs() {
