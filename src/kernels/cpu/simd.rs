@@ -42,8 +42,8 @@ impl Arch {
         }
     }
 
-    /// Runs a closure, marked `#[inline(always)]`, compiled for it. It is called by reference: the call by value of a closure that
-    /// needs none goes through a function of its own, which is compiled without the instructions, and the closure with it.
+    /// Runs a closure, marked `#[inline(always)]`, compiled for it. It is called by reference: a closure that need not be called by
+    /// value may go through a function of its own there, which is compiled without the instructions, and the closure with it.
     #[inline(always)]
     pub fn run<Result>(self, work: impl FnMut() -> Result) -> Result {
         self.dispatch(Run(work))
