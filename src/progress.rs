@@ -20,8 +20,10 @@ pub enum Event<'a> {
         epoch: usize,
         /// Total number of epochs.
         epochs: usize,
-        /// Samples (rotated images or features) to train on in this epoch, not counting those done before a resume.
+        /// Samples (rotated images or features) of this epoch.
         samples: usize,
+        /// Those of them that were trained on before a resume.
+        done: usize,
     },
     /// A training step is done.
     StepFinished {

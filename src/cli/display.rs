@@ -33,7 +33,8 @@ struct Bars {
 }
 
 impl Bars {
-    fn start(&mut self, template: &str, total: u64, prefix: String) {
+    /// Some of the total may be done before.
+    fn start(&mut self, template: &str, total: u64, done: u64, prefix: String) {
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
             .with_key("per_sec", |state: &indicatif::ProgressState, out: &mut dyn std::fmt::Write| {
@@ -41,6 +42,9 @@ impl Bars {
             })
             .progress_chars("=> ");
         let bar = ProgressBar::new(total).with_style(style).with_prefix(prefix);
+        bar.set_position(done);
+        // So that the speed is that from here on.
+        bar.reset_eta();
         bar.enable_steady_tick(Duration::from_millis(250));
         self.bar = Some(bar);
     }
@@ -68,8 +72,8 @@ impl Reporter for Bars {
     fn report(&mut self, event: Event<'_>) {
         self.time.note(&event);
         match event {
-            Event::EpochStarted { epoch, epochs, samples } => {
-                self.start(EPOCH_BAR, samples as u64, format!("epoch {epoch}/{epochs}"))
+            Event::EpochStarted { epoch, epochs, samples, done } => {
+                self.start(EPOCH_BAR, samples as u64, done as u64, format!("epoch {epoch}/{epochs}"))
             }
             Event::StepFinished { samples, loss, accuracy } => {
                 if let Some(bar) = &self.bar {
@@ -88,7 +92,7 @@ impl Reporter for Bars {
                     Unit::Images => IMAGES_BAR,
                     Unit::Bytes => BYTES_BAR,
                 };
-                self.start(template, total, label.to_owned());
+                self.start(template, total, 0, label.to_owned());
             }
             Event::TaskAdvanced(count) => {
                 if let Some(bar) = &self.bar {
@@ -127,10 +131,10 @@ struct Lines {
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
 impl Lines {
-    fn start(&mut self, label: String, total: u64) {
+    fn start(&mut self, label: String, total: u64, done: u64) {
         let time = std::mem::take(&mut self.time);
         let now = Some(Instant::now());
-        *self = Self { time, label, total, done: 0, began: now, last: now };
+        *self = Self { time, label, total, done, began: now, last: now };
     }
 
     /// Time left of a task, at its speed so far.
@@ -158,8 +162,8 @@ impl Reporter for Lines {
     fn report(&mut self, event: Event<'_>) {
         self.time.note(&event);
         match event {
-            Event::EpochStarted { epoch, epochs, samples } => {
-                self.start(format!("epoch {epoch}/{epochs}"), samples as u64)
+            Event::EpochStarted { epoch, epochs, samples, done } => {
+                self.start(format!("epoch {epoch}/{epochs}"), samples as u64, done as u64)
             }
             Event::StepFinished { samples, loss, accuracy } => self.advance(samples as u64, |lines| {
                 let left = left(lines.time.left());
@@ -170,7 +174,7 @@ impl Reporter for Lines {
                     _ => left,
                 }
             }),
-            Event::TaskStarted { label, total, .. } => self.start(label.to_owned(), total),
+            Event::TaskStarted { label, total, .. } => self.start(label.to_owned(), total, 0),
             Event::TaskAdvanced(count) => {
                 self.advance(count, |lines| left(lines.time.left_after(lines.left_of_task())))
             }

@@ -51,22 +51,34 @@ impl TimeLeft {
                     ..Self::default()
                 };
             }
-            Event::EpochStarted { epoch, epochs, samples } => self.start_epoch(epoch, epochs, samples),
-            Event::StepFinished { samples, .. } => self.share += samples as f64 / self.samples.max(1) as f64,
+            Event::EpochStarted { epoch, epochs, samples, done } => {
+                self.start_epoch(epoch, epochs, samples, done)
+            }
+            Event::StepFinished { samples, .. } => self.share += self.share_of(samples),
             Event::EpochFinished(_) => self.share = 1.0,
             _ => {}
         }
     }
 
-    fn start_epoch(&mut self, epoch: usize, epochs: usize, samples: usize) {
+    fn start_epoch(&mut self, epoch: usize, epochs: usize, samples: usize, done: usize) {
         if self.epochs.len() != epochs {
             (self.epochs, self.in_seconds) = (vec![1.0; epochs], false);
         }
         let index = epoch.saturating_sub(1);
         self.before = self.epochs.iter().take(index).sum();
         self.epoch = self.epochs.get(index).copied().unwrap_or(0.0);
-        (self.samples, self.share) = (samples, 0.0);
-        self.began.get_or_insert((Instant::now(), self.before));
+        self.samples = samples;
+        self.share = self.share_of(done);
+        self.began.get_or_insert((Instant::now(), self.done()));
+    }
+
+    fn share_of(&self, samples: usize) -> f64 {
+        samples as f64 / self.samples.max(1) as f64
+    }
+
+    /// Cost of what is done of the stage.
+    fn done(&self) -> f64 {
+        self.before + self.share.min(1.0) * self.epoch
     }
 
     /// Time left for all stages and runs; `None` while nothing is known.
@@ -89,7 +101,7 @@ impl TimeLeft {
 
     fn left_of_stage(&self) -> Option<Duration> {
         let (began, first) = self.began?;
-        let done = self.before + self.share.min(1.0) * self.epoch;
+        let done = self.done();
         let left = self.epochs.iter().sum::<f64>() - done;
         let (took, made) = (began.elapsed().as_secs_f64(), done - first);
         // A forecast counts as much as a second of work: the first steps say little.
@@ -150,11 +162,11 @@ mod tests {
     fn all_stages_that_are_to_come_count() {
         let mut time = forecast();
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 2, samples: 100 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 2, samples: 100, done: 0 });
         assert!((seconds(time.left()) - 380.0).abs() < 1.0);
         // Resuming a stage halfway forecasts only the rest.
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
-        time.note(&Event::EpochStarted { epoch: 2, epochs: 2, samples: 100 });
+        time.note(&Event::EpochStarted { epoch: 2, epochs: 2, samples: 100, done: 0 });
         assert!((seconds(time.left()) - 280.0).abs() < 1.0);
         time.note(&Event::StageStarted(Stage::Extract, ""));
         assert_eq!(seconds(time.left_after(Duration::from_secs(5))), 35.0);
@@ -164,7 +176,7 @@ mod tests {
     fn work_that_goes_faster_than_forecast_ends_earlier() {
         let mut time = forecast();
         time.note(&Event::StageStarted(Stage::Finetune, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10, done: 0 });
         // Ten seconds' worth in no time.
         time.note(&Event::StepFinished { samples: 10, loss: None, accuracy: None });
         assert!(seconds(time.left()) < 3.0);
@@ -174,7 +186,7 @@ mod tests {
     fn without_a_forecast_the_epochs_done_say_it() {
         let mut time = TimeLeft::default();
         time.note(&Event::StageStarted(Stage::Pretrain, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 4, samples: 10 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 4, samples: 10, done: 0 });
         assert_eq!(time.left(), None);
         time.began = time.began.map(|(began, first)| (began - Duration::from_secs(60), first));
         time.note(&Event::StepFinished { samples: 5, loss: None, accuracy: None });
@@ -183,16 +195,27 @@ mod tests {
     }
 
     #[test]
+    fn an_epoch_resumed_halfway_has_half_of_it_left() {
+        let mut time = TimeLeft::default();
+        time.note(&Event::StageStarted(Stage::Pretrain, ""));
+        time.note(&Event::EpochStarted { epoch: 2, epochs: 3, samples: 100, done: 50 });
+        time.began = time.began.map(|(began, first)| (began - Duration::from_secs(60), first));
+        time.note(&Event::StepFinished { samples: 25, loss: None, accuracy: None });
+        // A quarter of an epoch a minute, one and a quarter to go.
+        assert!((seconds(time.left()) - 300.0).abs() < 1.0);
+    }
+
+    #[test]
     fn the_runs_of_a_sweep_count_with_the_mean_of_those_that_are_done() {
         let mut time = forecast();
         time.note(&Event::RunStarted { left: 2 });
         time.note(&Event::StageStarted(Stage::Finetune, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10, done: 0 });
         assert!((seconds(time.left()) - 90.0).abs() < 1.0);
         time.sweep.began = time.sweep.began.map(|began| began - Duration::from_secs(40));
         time.note(&Event::RunStarted { left: 1 });
         time.note(&Event::StageStarted(Stage::Finetune, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10, done: 0 });
         assert!((seconds(time.left()) - 70.0).abs() < 1.0);
         assert_eq!(clock(time.left().unwrap()), "0:01:10");
     }

@@ -132,7 +132,8 @@ pub fn train<'a, N: Network>(
         reporter.report(Event::EpochStarted {
             epoch: epoch + 1,
             epochs,
-            samples: in_all - done.samples.min(in_all),
+            samples: in_all,
+            done: done.samples.min(in_all),
         });
         let meter = Meter::new(plan.stage, epoch, done);
         let (trained, mut metrics) = train_epoch(network, optimizer, samples, plan, meter, reporter, save)?;

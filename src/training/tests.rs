@@ -41,17 +41,26 @@ fn an_epoch_visits_every_sample_once_and_keeps_groups_together() {
     assert_ne!(order, epoch_order(&Counted(40, 4), 7, 1));
 }
 
-/// Asks for a stop after so many steps.
-struct StopAfter(usize);
+/// Asks for a stop after so many steps. The samples reported of an epoch must add up, after a resume too.
+struct StopAfter {
+    steps: usize,
+    samples: usize,
+}
 
 impl Reporter for StopAfter {
     fn report(&mut self, event: Event<'_>) {
-        if let Event::StepFinished { .. } = event {
-            self.0 = self.0.saturating_sub(1);
+        match event {
+            Event::EpochStarted { samples, done, .. } => self.samples = samples - done,
+            Event::StepFinished { samples, .. } => {
+                self.steps = self.steps.saturating_sub(1);
+                self.samples -= samples;
+            }
+            Event::EpochFinished(_) => assert_eq!(self.samples, 0),
+            _ => {}
         }
     }
     fn stop(&self) -> Option<Stop> {
-        (self.0 == 0).then_some(Stop::Interrupt)
+        (self.steps == 0).then_some(Stop::Interrupt)
     }
 }
 
@@ -123,7 +132,7 @@ fn trained_on_pool(
         resident: None,
     };
     let mut last = Saved::default();
-    let mut reporter = StopAfter(steps);
+    let mut reporter = StopAfter { steps, samples: 0 };
     let outcome = train(
         network,
         &mut optimizer,
@@ -253,7 +262,7 @@ fn a_loss_that_is_not_finite_ends_the_training_and_names_the_step() {
         saves += 1;
         Ok(true)
     };
-    let mut reporter = StopAfter(usize::MAX);
+    let mut reporter = StopAfter { steps: usize::MAX, samples: 0 };
     let outcome = train(network, &mut optimizer, &Wild, &plan, &mut |_, _| {}, &mut reporter, &mut save);
     let at = epoch_order(&Wild, 1, 0).iter().position(|&index| index == 20).unwrap() / 8 + 1;
     match outcome.map(drop) {
@@ -294,7 +303,7 @@ fn trained_on_images(resident: bool, count: usize) -> Parameters {
     };
     let mut optimizer = Optimizer::new(&OptimizerConfig::default());
     let mut save = |_: &Classifier, _: &Classifier, _: &Optimizer, _, _: Option<&EpochMetrics>| Ok(true);
-    let mut reporter = StopAfter(usize::MAX);
+    let mut reporter = StopAfter { steps: usize::MAX, samples: 0 };
     let trained =
         train(network, &mut optimizer, &samples, &plan, &mut |_, _| {}, &mut reporter, &mut save).unwrap();
     collect(&trained.valid())
