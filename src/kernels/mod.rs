@@ -24,8 +24,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Backend, FloatDType, TensorMetadata, backend_extension};
-use burn::tensor::Shape;
+use burn::backend::{Backend, TensorMetadata, backend_extension};
 
 pub use memory::release as release_memory;
 pub use operations::{
@@ -69,7 +68,7 @@ pub trait Kernels: Backend {
         shift: FloatTensor<Self>,
         options: ConvNormOptions,
     ) -> FloatTensor<Self> {
-        let no_bias = reference::zeros_like::<Self>(&mean);
+        let no_bias = reference::no_bias::<Self>(&weight);
         let output = Self::conv_block(input, weight, no_bias, options.conv);
         Self::normalise(output, mean, variance, scale, shift, options.norm)
     }
@@ -167,14 +166,10 @@ fn norm_and_conv<K: Kernels>(
     weight: FloatTensor<K>,
     options: ConvNormOptions,
 ) -> (FloatTensor<K>, FloatTensor<K>, FloatTensor<K>) {
-    let ConvNormOptions { conv, norm } = options;
-    let shape = input.shape();
-    let [samples, channels] = [shape[0], shape[3]];
-    let rows = K::float_reshape(input, Shape::new([shape.num_elements() / channels, channels]));
-    let (rows, mean, variance) = <K as Kernels>::batch_norm(rows, samples, scale, shift, norm);
-    let outputs = weight.shape()[3];
-    let no_bias = K::float_zeros(Shape::new([outputs]), &weight.device(), FloatDType::F32);
-    (K::conv_block(K::float_reshape(rows, shape), weight, no_bias, conv), mean, variance)
+    let (shape, no_bias) = (input.shape(), reference::no_bias::<K>(&weight));
+    let rows = reference::pixels::<K>(input);
+    let (rows, mean, variance) = <K as Kernels>::batch_norm(rows, shape[0], scale, shift, options.norm);
+    (K::conv_block(K::float_reshape(rows, shape), weight, no_bias, options.conv), mean, variance)
 }
 
 #[cfg(feature = "ndarray")]

@@ -38,13 +38,20 @@ pub(super) fn conv_norm<B: Backend>(
     shift: FloatTensor<B>,
     options: ConvNormOptions,
 ) -> FloatTensor<B> {
-    let output = conv_block::<B>(input, weight, zeros_like::<B>(&mean), options.conv);
+    let no_bias = no_bias::<B>(&weight);
+    let output = conv_block::<B>(input, weight, no_bias, options.conv);
     normalise::<B>(output, mean, variance, scale, shift, options.norm)
 }
 
-/// Zeros of its shape, on its device.
-pub(super) fn zeros_like<B: Backend>(tensor: &FloatTensor<B>) -> FloatTensor<B> {
-    B::float_zeros(tensor.shape(), &tensor.device(), FloatDType::F32)
+/// Zeros in place of the bias of a convolution with this weight.
+pub(super) fn no_bias<B: Backend>(weight: &FloatTensor<B>) -> FloatTensor<B> {
+    B::float_zeros(Shape::new([weight.shape()[3]]), &weight.device(), FloatDType::F32)
+}
+
+/// The pixels of all images, `[rows, channels]`.
+pub(super) fn pixels<B: Backend>(images: FloatTensor<B>) -> FloatTensor<B> {
+    let shape = images.shape();
+    B::float_reshape(images, Shape::new([shape.num_elements() / shape[3], shape[3]]))
 }
 
 pub(super) fn overlapping_pool<B: Backend>(input: FloatTensor<B>, kind: OverlappingPool) -> FloatTensor<B> {
@@ -92,11 +99,8 @@ pub(super) fn norm_conv<B: Backend>(
     weight: FloatTensor<B>,
     options: ConvNormOptions,
 ) -> (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>) {
-    let shape = input.shape();
-    let rows = Shape::new([shape.num_elements() / shape[3], shape[3]]);
-    let rows = B::float_reshape(input, rows);
-    let (rows, mean, variance) = batch_norm::<B>(rows, shape[0], scale, shift, options.norm);
-    let no_bias = B::float_zeros(Shape::new([weight.shape()[3]]), &weight.device(), FloatDType::F32);
+    let (shape, no_bias) = (input.shape(), no_bias::<B>(&weight));
+    let (rows, mean, variance) = batch_norm::<B>(pixels::<B>(input), shape[0], scale, shift, options.norm);
     (conv_block::<B>(B::float_reshape(rows, shape), weight, no_bias, options.conv), mean, variance)
 }
 

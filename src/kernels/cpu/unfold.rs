@@ -35,6 +35,17 @@ pub fn write_pixels(source: &[f32], channels: usize, target: &mut [f32], stride:
     }
 }
 
+/// Adds pixels of `stride` numbers, channel by channel, to sums if there are any.
+#[inline(always)]
+pub fn add_pixels(numbers: &[f32], stride: usize, sums: &mut [f32]) {
+    if sums.is_empty() {
+        return;
+    }
+    for pixel in numbers.chunks_exact(stride) {
+        sums.iter_mut().zip(pixel).for_each(|(sum, number)| *sum += number);
+    }
+}
+
 /// The gradient of a convolution's own output, before ReLU and pooling: zeros where these let nothing through.
 #[derive(Clone, Copy)]
 pub struct OutputGradient<'a> {

@@ -1,5 +1,7 @@
 //! Convolutions, pooling, dense layers and batch norm.
 
+use burn::tensor::Gradients;
+
 use super::*;
 
 type Block<O> =
@@ -57,6 +59,21 @@ fn run_rounded<const D: usize, O: Copy>(
     let [output, of_input, of_weight, _] = run_of(operation, input, weight, options, rounded);
     let [_, _, _, of_bias] = run(operation, input, weight, options);
     [output, of_input, of_weight, of_bias]
+}
+
+/// Output and statistics of an operation with batch norm, and the gradients of its input, scale and shift.
+fn results_of_norm<const D: usize>(
+    (output, mean, variance): Three,
+    input: &Tensor<D>,
+    scale_and_shift: [&Tensor<1>; 2],
+) -> (Vec<Vec<f32>>, Gradients) {
+    let output = Tensor::<D>::from_dispatch(output);
+    let gradients = (output.clone() * tensor(output.dims(), 5)).sum().backward();
+    let mut found = vec![values(output)];
+    found.extend([mean, variance].map(|row| values(Tensor::<1>::from_dispatch(row))));
+    found.push(input.grad(&gradients).map(values).unwrap());
+    found.extend(scale_and_shift.map(|row| row.grad(&gradients).map(values).unwrap()));
+    (found, gradients)
 }
 
 proptest! {
@@ -170,24 +187,16 @@ proptest! {
             let (x, scale, shift) =
                 (tensor([batch, side, side, inputs], 1), tensor([inputs], 2), tensor([inputs], 3));
             let weight = tensor([kernel, kernel, inputs, outputs], 4);
-            let (output, mean, variance) = operation(
+            let found = operation(
                 x.clone().into_dispatch(),
                 scale.clone().into_dispatch(),
                 shift.clone().into_dispatch(),
                 weight.clone().into_dispatch(),
                 options.clone(),
             );
-            let output = Tensor::<4>::from_dispatch(output);
-            let gradients = (output.clone() * tensor(output.dims(), 5)).sum().backward();
-            [
-                values(output),
-                values(Tensor::<1>::from_dispatch(mean)),
-                values(Tensor::<1>::from_dispatch(variance)),
-                x.grad(&gradients).map(values).unwrap(),
-                scale.grad(&gradients).map(values).unwrap(),
-                shift.grad(&gradients).map(values).unwrap(),
-                weight.grad(&gradients).map(values).unwrap(),
-            ]
+            let (mut found, gradients) = results_of_norm(found, &x, [&scale, &shift]);
+            found.push(weight.grad(&gradients).map(values).unwrap());
+            found
         };
         let own = run(<Dispatch as Kernels>::norm_conv);
         prop_assert_eq!(&own, &run(norm_and_conv::<Dispatch>));
@@ -271,23 +280,14 @@ proptest! {
         let rows = samples * places;
         let run = |operation: fn(_, _, _, _, _) -> Three| {
             let (x, scale, shift) = (tensor([rows, channels], 1), tensor([channels], 2), tensor([channels], 3));
-            let (output, mean, variance) = operation(
+            let found = operation(
                 x.clone().into_dispatch(),
                 samples,
                 scale.clone().into_dispatch(),
                 shift.clone().into_dispatch(),
                 NormOptions { epsilon: 1e-5, relu, share: None },
             );
-            let output = Tensor::<2>::from_dispatch(output);
-            let gradients = (output.clone() * tensor(output.dims(), 4)).sum().backward();
-            [
-                values(output),
-                values(Tensor::<1>::from_dispatch(mean)),
-                values(Tensor::<1>::from_dispatch(variance)),
-                x.grad(&gradients).map(values).unwrap(),
-                scale.grad(&gradients).map(values).unwrap(),
-                shift.grad(&gradients).map(values).unwrap(),
-            ]
+            results_of_norm(found, &x, [&scale, &shift]).0
         };
         let own = run(<Dispatch as Kernels>::batch_norm);
         let burn = run(reference::batch_norm::<Dispatch>);

@@ -95,8 +95,7 @@ impl Piece for Images<'_> {
                 plan.layer.run_strip(simd, dy_strip, &mut dx[first * inputs..last * inputs]);
             }
             let numbers = chunk.start * inputs..chunk.end * inputs;
-            let mut sums = plan.sums.none();
-            plan.sums.write(&x[numbers.clone()], &dx[numbers], &mut sums);
+            let sums = plan.sums.of_chunk(&x[numbers.clone()], &dx[numbers]);
             for (total, sum) in [(&mut *scale, sums.scale), (&mut *shift, sums.shift)] {
                 match start {
                     0 => total.copy_from_slice(&sum),

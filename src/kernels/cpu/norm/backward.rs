@@ -35,6 +35,33 @@ impl AffineGradient {
         self.scale.iter_mut().zip(other.scale).for_each(|(sum, other)| *sum += other);
         self.shift.iter_mut().zip(other.shift).for_each(|(sum, other)| *sum += other);
     }
+
+    /// Writes those of `N` channels over some rows, whose sums stay in registers; those of the scale are still to be multiplied
+    /// with the inverse deviation.
+    #[inline(always)]
+    fn write_block<const N: usize>(
+        &mut self,
+        channels: &Channels,
+        first: usize,
+        rows: &[f32],
+        gradient: &[f32],
+    ) {
+        let count = channels.mean.len();
+        let [mean, factor, offset] =
+            [channels.mean, channels.factor, channels.shift].map(|row| at::<N>(row, first));
+        let block = Channels { mean: &mean, factor: &factor, shift: &offset, relu: channels.relu };
+        let [mut scale, mut shift] = [[0.0; N]; 2];
+        for (gradient, row) in gradient.chunks_exact(count).zip(rows.chunks_exact(count)) {
+            let [gradient, row] = [gradient, row].map(|row| at::<N>(row, first));
+            for channel in 0..N {
+                let (apart, masked) = block.masked(channel, row[channel], gradient[channel]);
+                shift[channel] += masked;
+                scale[channel] += masked * apart;
+            }
+        }
+        self.scale[first..][..N].copy_from_slice(&scale);
+        self.shift[first..][..N].copy_from_slice(&shift);
+    }
 }
 
 /// What the backward pass needs of the forward pass. Which outputs ReLU zeroed is computed again from the input,
@@ -77,15 +104,13 @@ impl<'a> Normalised<'a> {
 pub fn affine_gradient(forward: Normalised<'_>, gradient: &[f32]) -> AffineGradient {
     let (sums, arch) = (AffineSums::new(forward), arch());
     let part = |chunk: Range<usize>| {
-        let mut part = sums.none();
         arch.run(
             #[inline(always)]
-            || sums.write(&forward.rows[chunk.clone()], &gradient[chunk.clone()], &mut part),
-        );
-        part
+            || sums.of_chunk(&forward.rows[chunk.clone()], &gradient[chunk.clone()]),
+        )
     };
     let sizes = [gradient.len(), forward.samples, forward.mean.len()];
-    sum_of_chunks(sizes, part, AffineGradient::add).unwrap_or_else(|| sums.none())
+    sum_of_chunks(sizes, part, AffineGradient::add).unwrap_or_else(|| sums.of_chunk(&[], &[]))
 }
 
 /// Makes the gradients of scale and shift chunk by chunk; within a unit of the batch, those of the chunks are added in order.
@@ -105,63 +130,21 @@ impl<'a> AffineSums<'a> {
         chunk_length(count) / count
     }
 
-    /// Zeros.
-    pub fn none(&self) -> AffineGradient {
-        let zeros = vec![0.0; self.forward.mean.len()];
-        AffineGradient { scale: zeros.clone(), shift: zeros }
-    }
-
-    /// Those of a chunk, to what is zero.
+    /// Those of a chunk.
     #[inline(always)]
-    pub fn write(&self, rows: &[f32], gradient: &[f32], sums: &mut AffineGradient) {
-        add_affine_gradient(self.forward, &self.factors, rows, gradient, sums);
+    pub fn of_chunk(&self, rows: &[f32], gradient: &[f32]) -> AffineGradient {
+        let (count, channels) = self.forward.channels(&self.factors);
+        let mut sums = AffineGradient { scale: vec![0.0; count], shift: vec![0.0; count] };
+        for (block, width) in blocks(count) {
+            match width {
+                WIDE => sums.write_block::<WIDE>(&channels, block, rows, gradient),
+                NARROW => sums.write_block::<NARROW>(&channels, block, rows, gradient),
+                _ => sums.write_block::<1>(&channels, block, rows, gradient),
+            }
+        }
         // Here, so that the gradients of shares of a batch add up to that of the whole.
         sums.scale.iter_mut().zip(self.forward.inverse_deviation).for_each(|(sum, inverse)| *sum *= inverse);
-    }
-}
-
-#[inline(always)]
-fn add_affine_gradient<'a>(
-    forward: Normalised<'a>,
-    factors: &'a [f32],
-    rows: &[f32],
-    gradient: &[f32],
-    sums: &mut AffineGradient,
-) {
-    let (count, channels) = forward.channels(factors);
-    for (block, width) in blocks(count) {
-        match width {
-            WIDE => add_block::<WIDE>(&channels, block, rows, gradient, sums),
-            NARROW => add_block::<NARROW>(&channels, block, rows, gradient, sums),
-            _ => add_block::<1>(&channels, block, rows, gradient, sums),
-        }
-    }
-}
-
-/// The same of `N` channels, whose sums stay in registers.
-#[inline(always)]
-fn add_block<const N: usize>(
-    channels: &Channels,
-    first: usize,
-    rows: &[f32],
-    gradient: &[f32],
-    sums: &mut AffineGradient,
-) {
-    let count = channels.mean.len();
-    let [mean, factor, offset] =
-        [channels.mean, channels.factor, channels.shift].map(|row| at::<N>(row, first));
-    let block = Channels { mean: &mean, factor: &factor, shift: &offset, relu: channels.relu };
-    let [mut scale, mut shift] = [at::<N>(&sums.scale, first), at::<N>(&sums.shift, first)];
-    for (gradient, row) in gradient.chunks_exact(count).zip(rows.chunks_exact(count)) {
-        let [gradient, row] = [gradient, row].map(|row| at::<N>(row, first));
-        for channel in 0..N {
-            let (apart, masked) = block.masked(channel, row[channel], gradient[channel]);
-            shift[channel] += masked;
-            scale[channel] += masked * apart;
-        }
-    }
-    for (sums, block) in [(&mut sums.scale, scale), (&mut sums.shift, shift)] {
-        sums[first..][..N].copy_from_slice(&block);
+        sums
     }
 }
 

@@ -18,7 +18,7 @@ pub struct Normalisation {
 }
 
 impl Normalisation {
-    /// What [`normalise`] does with these arguments.
+    /// What [`normalise`](super::normalise) does with these arguments.
     pub fn new(mean: &[f32], inverse_deviation: &[f32], affine: Affine<'_>, relu: bool) -> Self {
         let channels = mean.len();
         let mut vectors = [mean.to_vec(), affine.factors(inverse_deviation), affine.shift.to_vec()];

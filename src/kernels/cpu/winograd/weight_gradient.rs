@@ -10,7 +10,7 @@ use super::super::scratch::Scratch;
 use super::super::shape::ConvShape;
 use super::super::simd::Arch;
 use super::super::tree::{Piece, sum_units};
-use super::super::unfold::OutputGradient;
+use super::super::unfold::{OutputGradient, add_pixels};
 use super::filter::{Filter, Grid};
 use super::products::{APART, BLOCK, GradientProduct, vectors};
 use super::strip::{Maps, Strip, Tiling};
@@ -79,9 +79,7 @@ impl<F: Filter> Piece for Images<'_, F> {
                 let [image, first] = unit.tiling.place(row);
                 input.fill(maps, image, first);
                 output.fill(gradient, image, first);
-                if !bias_sums.is_empty() {
-                    add_pixels(&output, bias_sums);
-                }
+                add_pixels(&output.numbers, output.stride, bias_sums);
                 unit.transform(simd, index, &input, &output, &mut planes);
             }
             for pair in 0..unit.pairs() {
@@ -91,15 +89,6 @@ impl<F: Filter> Piece for Images<'_, F> {
                     unit.write(simd, pair, products, weight_sums);
                 }
             }
-        }
-    }
-}
-
-#[inline(always)]
-fn add_pixels(strip: &Strip, sums: &mut [f32]) {
-    for pixel in strip.numbers.chunks_exact(strip.stride) {
-        for (sum, value) in sums.iter_mut().zip(pixel) {
-            *sum += value;
         }
     }
 }
