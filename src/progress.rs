@@ -14,6 +14,13 @@ pub enum Event<'a> {
     },
     /// A stage begins; the text names its data.
     StageStarted(Stage, &'a str),
+    /// One of several networks that a stage trains, one after another, begins.
+    NetworkStarted {
+        /// The share of all their training that comes before it, in 0..=1.
+        before: f64,
+        /// Its own share.
+        share: f64,
+    },
     /// An epoch begins.
     EpochStarted {
         /// Counted from 1.

@@ -9,9 +9,11 @@ use crate::progress::{Event, Forecast, Stage};
 pub(super) struct TimeLeft {
     forecast: Vec<Forecast>,
     stage: Option<Stage>,
-    /// Cost of each epoch of the stage: in seconds if it was forecast, else in epochs.
+    /// Cost of each epoch of the stage: in seconds if it was forecast, else in epochs. Of several networks that of all.
     epochs: Vec<f64>,
     in_seconds: bool,
+    /// Of several networks that the stage trains, the share before the current one, and its own.
+    network: Option<[f64; 2]>,
     /// Cost of the finished epochs, cost of the current one, and the share of it that is done.
     before: f64,
     epoch: f64,
@@ -51,6 +53,7 @@ impl TimeLeft {
                     ..Self::default()
                 };
             }
+            Event::NetworkStarted { before, share } => self.network = Some([before, share]),
             Event::EpochStarted { epoch, epochs, samples, done } => {
                 self.start_epoch(epoch, epochs, samples, done)
             }
@@ -61,12 +64,21 @@ impl TimeLeft {
     }
 
     fn start_epoch(&mut self, epoch: usize, epochs: usize, samples: usize, done: usize) {
-        if self.epochs.len() != epochs {
+        let known = match self.network {
+            Some(_) => self.in_seconds,
+            None => self.epochs.len() == epochs,
+        };
+        if !known {
             (self.epochs, self.in_seconds) = (vec![1.0; epochs], false);
         }
         let index = epoch.saturating_sub(1);
-        self.before = self.epochs.iter().take(index).sum();
-        self.epoch = self.epochs.get(index).copied().unwrap_or(0.0);
+        if let Some([before, share]) = self.network {
+            let (all, each): (f64, f64) = (self.epochs.iter().sum(), share / epochs as f64);
+            (self.before, self.epoch) = (all * (before + each * index as f64), all * each);
+        } else {
+            self.before = self.epochs.iter().take(index).sum();
+            self.epoch = self.epochs.get(index).copied().unwrap_or(0.0);
+        }
         self.samples = samples;
         self.share = self.share_of(done);
         self.began.get_or_insert((Instant::now(), self.done()));
@@ -89,7 +101,7 @@ impl TimeLeft {
 
     /// The same during a task without epochs, which itself has `task` left.
     pub(super) fn left_after(&self, task: Duration) -> Option<Duration> {
-        self.with_later(task)
+        self.with_later(task.checked_add(self.left_of_stage().unwrap_or_default())?)
     }
 
     fn with_later(&self, own: Duration) -> Option<Duration> {
@@ -203,6 +215,22 @@ mod tests {
         time.note(&Event::StepFinished { samples: 25, loss: None, accuracy: None });
         // A quarter of an epoch a minute, one and a quarter to go.
         assert!((seconds(time.left()) - 300.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn networks_to_come_count_and_so_do_tasks_between_them() {
+        let mut time = TimeLeft::default();
+        time.note(&Event::StageStarted(Stage::Finetune, ""));
+        time.note(&Event::NetworkStarted { before: 0.0, share: 0.25 });
+        time.note(&Event::EpochStarted { epoch: 1, epochs: 1, samples: 10, done: 0 });
+        time.began = time.began.map(|(began, first)| (began - Duration::from_secs(60), first));
+        time.note(&Event::StepFinished { samples: 10, loss: None, accuracy: None });
+        assert!((seconds(time.left()) - 180.0).abs() < 1.0);
+        assert!((seconds(time.left_after(Duration::from_secs(5))) - 185.0).abs() < 1.0);
+        time.note(&Event::NetworkStarted { before: 0.25, share: 0.75 });
+        time.note(&Event::EpochStarted { epoch: 2, epochs: 3, samples: 10, done: 0 });
+        // Half of all in a minute.
+        assert!((seconds(time.left()) - 60.0).abs() < 1.0);
     }
 
     #[test]

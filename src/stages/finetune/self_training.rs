@@ -64,10 +64,11 @@ pub(super) fn run(
     let mut seconds = 0.0;
     let first = Network::new(context, &directory, 0);
     let samples = basis.batches(context, None);
-    let trained =
-        first.train(basis, header(0, None), &*samples, basis.steps(context, &*samples), reporter)?;
+    let effort =
+        Effort::new(basis.config, super::steps(&*samples, &context.config.finetune), samples.group());
+    reporter.report(effort.started(0));
+    let trained = first.train(basis, header(0, None), &*samples, effort.first_steps, reporter)?;
     seconds += training_stage::seconds(&trained.history);
-    let steps = basis.config.steps.unwrap_or_else(|| basis.steps(context, &*samples));
     let (mut rounds, mut teacher, mut before) = (Vec::new(), None, first);
     for (round, &count) in (1..).zip(&basis.config.rounds) {
         let labels = Labels { directory: &directory, round, count, predecessor: &before.result() };
@@ -78,15 +79,22 @@ pub(super) fn run(
         let samples = basis.batches(context, Some(&pseudo));
         let header = header(round, Some(&made));
         rounds.push(made);
+        reporter.report(effort.started(round));
         if round == basis.config.rounds.len() {
             // The last one is the stage's.
-            let trained =
-                basis.start.train(&last, header, (&*samples, true), basis.validation, steps, reporter)?;
+            let trained = basis.start.train(
+                &last,
+                header,
+                (&*samples, true),
+                basis.validation,
+                effort.steps,
+                reporter,
+            )?;
             seconds += training_stage::seconds(&trained.history);
             return Ok((trained, rounds, seconds));
         }
         let student = Network::new(context, &directory, round);
-        let trained = student.train(basis, header, &*samples, steps, reporter)?;
+        let trained = student.train(basis, header, &*samples, effort.steps, reporter)?;
         seconds += training_stage::seconds(&trained.history);
         before = student;
     }
@@ -118,10 +126,40 @@ impl Basis<'_> {
         let pixels = &self.start.header.pixels;
         batches(&context.config, self.dataset, self.labeled, Some(self.unlabeled), pseudo, pixels)
     }
+}
 
-    /// Steps of the first network.
-    fn steps(&self, context: &Context, samples: &dyn Samples) -> u64 {
-        super::steps(samples, &context.config.finetune)
+/// How long the networks are trained.
+struct Effort {
+    /// Steps of the first network, and of each student.
+    first_steps: u64,
+    steps: u64,
+    /// Images that the first network sees at a step, for each of those with labels, and a student.
+    first_group: usize,
+    group: usize,
+    rounds: usize,
+}
+
+impl Effort {
+    fn new(config: &SelfTrainingConfig, first_steps: u64, first_group: usize) -> Self {
+        Self {
+            first_steps,
+            steps: config.steps.unwrap_or(first_steps),
+            first_group,
+            group: first_group + config.joining,
+            rounds: config.rounds.len(),
+        }
+    }
+
+    /// The first network begins, or the student of a round.
+    fn started(&self, round: usize) -> Event<'static> {
+        let first = self.first_steps as f64 * self.first_group as f64;
+        let student = self.steps as f64 * self.group as f64;
+        let all = first + self.rounds as f64 * student;
+        let (before, own) = match round.checked_sub(1) {
+            None => (0.0, first),
+            Some(students) => (first + students as f64 * student, student),
+        };
+        Event::NetworkStarted { before: before / all, share: own / all }
     }
 }
 

@@ -159,6 +159,24 @@ impl Reporter for StopWhileComparing {
     }
 }
 
+/// For each network, the share of all training that it is said to be, and the images that it was trained on.
+#[derive(Default)]
+struct Networks(Vec<(f64, usize)>);
+
+impl Reporter for Networks {
+    fn report(&mut self, event: Event<'_>) {
+        match event {
+            Event::NetworkStarted { before, share } => {
+                let shares: f64 = self.0.iter().map(|(share, _)| share).sum();
+                assert!((before - shares).abs() < 1e-9);
+                self.0.push((share, 0));
+            }
+            Event::StepFinished { samples, .. } => self.0.last_mut().unwrap().1 += samples,
+            _ => {}
+        }
+    }
+}
+
 #[test]
 fn a_stop_while_images_are_compared_keeps_what_was_trained_and_changes_no_label() {
     on_one_pool(stopped);
@@ -179,7 +197,13 @@ fn stopped() {
     let first = RunDirectory::new(files("stopped").rounds().join("0")).files(Stage::Finetune);
     assert!(first.checkpoint().exists() && !files("stopped").pseudo_labels(1).exists());
     train("stopped", Existing::Resume, &mut Silent).unwrap();
-    train("whole", Existing::Refuse, &mut Silent).unwrap();
+    let mut networks = Networks::default();
+    train("whole", Existing::Refuse, &mut networks).unwrap();
+    let Networks(networks) = networks;
+    let all: usize = networks.iter().map(|(_, images)| images).sum();
+    for (share, images) in &networks {
+        assert!((share - *images as f64 / all as f64).abs() < 1e-9, "{networks:?}");
+    }
     for round in [1, 2] {
         let labels = |out: &str| fs::read(files(out).pseudo_labels(round)).unwrap();
         assert_eq!(labels("stopped"), labels("whole"), "round {round}");
