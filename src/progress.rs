@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 pub enum Event<'a> {
     /// What the stages of a run are expected to take, before the first of them begins.
     Forecast(&'a [Forecast]),
-    /// A run of a sweep begins.
-    RunStarted {
-        /// Unfinished runs after this one.
-        left: usize,
+    /// A stage of a sweep's runs begins.
+    PieceStarted {
+        /// The stage.
+        stage: Stage,
+        /// How often each stage is to be done after this, in the order of [`Stage`]; what runs share, once.
+        left: [usize; 3],
     },
     /// A stage begins; the text names its data.
     StageStarted(Stage, &'a str),

@@ -21,17 +21,16 @@ pub(super) struct TimeLeft {
     samples: usize,
     /// When this process started the stage, and how much of it was done by then.
     began: Option<(Instant, f64)>,
-    sweep: Runs,
+    sweep: Pieces,
 }
 
-/// Runs of a sweep.
+/// The stages of a sweep's runs, each as often as it is to be done.
 #[derive(Default)]
-struct Runs {
-    left: usize,
-    finished: u32,
-    /// Wall time of the finished ones.
-    took: Duration,
-    began: Option<Instant>,
+struct Pieces {
+    left: [usize; 3],
+    /// How many of each stage are done, and their wall time.
+    finished: [(u32, Duration); 3],
+    current: Option<(Stage, Instant)>,
 }
 
 impl TimeLeft {
@@ -39,7 +38,7 @@ impl TimeLeft {
     pub(super) fn note(&mut self, event: &Event<'_>) {
         match *event {
             Event::Forecast(forecast) => self.forecast = forecast.to_vec(),
-            Event::RunStarted { left } => self.sweep.start(left),
+            Event::PieceStarted { stage, left } => self.sweep.start(stage, left),
             Event::StageStarted(stage, _) => {
                 let forecast = self.forecast.iter().find(|forecast| forecast.stage == stage);
                 let epochs = forecast.map(|forecast| forecast.epochs.clone()).unwrap_or_default();
@@ -105,10 +104,12 @@ impl TimeLeft {
     }
 
     fn with_later(&self, own: Duration) -> Option<Duration> {
+        if let Some((stage, began)) = self.sweep.current {
+            return self.sweep.left(stage, began, own, &self.forecast);
+        }
         let stages = self.forecast.iter().skip_while(|forecast| Some(forecast.stage) != self.stage).skip(1);
         let later: f64 = stages.flat_map(|forecast| &forecast.epochs).sum();
-        let run = own + Duration::try_from_secs_f64(later).ok()?;
-        run.checked_add(self.sweep.after(run)?)
+        own.checked_add(Duration::try_from_secs_f64(later).ok()?)
     }
 
     fn left_of_stage(&self) -> Option<Duration> {
@@ -126,23 +127,30 @@ impl TimeLeft {
     }
 }
 
-impl Runs {
-    fn start(&mut self, left: usize) {
-        if let Some(began) = self.began.replace(Instant::now()) {
-            self.took += began.elapsed();
-            self.finished += 1;
+impl Pieces {
+    fn start(&mut self, stage: Stage, left: [usize; 3]) {
+        if let Some((stage, began)) = self.current.replace((stage, Instant::now())) {
+            let (count, took) = &mut self.finished[stage as usize];
+            *count += 1;
+            *took += began.elapsed();
         }
         self.left = left;
     }
 
-    /// Time of the runs after the current one, which itself has `left` left.
-    fn after(&self, left: Duration) -> Option<Duration> {
-        let Some(began) = self.began else { return Some(Duration::ZERO) };
-        let each = match self.finished {
-            0 => began.elapsed() + left,
-            finished => self.took / finished,
+    /// Time left of all: of the current one, which itself has `own` left, and of those after it.
+    fn left(&self, stage: Stage, began: Instant, own: Duration, forecast: &[Forecast]) -> Option<Duration> {
+        let each = |index: usize| match self.finished[index] {
+            (0, _) if index == stage as usize => Some(began.elapsed() + own),
+            (0, _) => {
+                let found = forecast.iter().find(|forecast| forecast.stage as usize == index);
+                let seconds = found.map_or(0.0, |forecast| forecast.epochs.iter().sum());
+                Duration::try_from_secs_f64(seconds).ok()
+            }
+            (count, took) => Some(took / count),
         };
-        each.checked_mul(self.left.try_into().ok()?)
+        (0..self.left.len()).try_fold(own, |sum, index| {
+            sum.checked_add(each(index)?.checked_mul(self.left[index].try_into().ok()?)?)
+        })
     }
 }
 
@@ -234,17 +242,27 @@ mod tests {
     }
 
     #[test]
-    fn the_runs_of_a_sweep_count_with_the_mean_of_those_that_are_done() {
+    fn the_stages_of_a_sweep_count_as_often_as_they_are_to_be_done() {
         let mut time = forecast();
-        time.note(&Event::RunStarted { left: 2 });
-        time.note(&Event::StageStarted(Stage::Finetune, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10, done: 0 });
-        assert!((seconds(time.left()) - 90.0).abs() < 1.0);
-        time.sweep.began = time.sweep.began.map(|began| began - Duration::from_secs(40));
-        time.note(&Event::RunStarted { left: 1 });
-        time.note(&Event::StageStarted(Stage::Finetune, ""));
-        time.note(&Event::EpochStarted { epoch: 1, epochs: 3, samples: 10, done: 0 });
-        assert!((seconds(time.left()) - 70.0).abs() < 1.0);
-        assert_eq!(clock(time.left().unwrap()), "0:01:10");
+        time.note(&Event::PieceStarted { stage: Stage::Pretrain, left: [1, 0, 3] });
+        let begin = |time: &mut TimeLeft, stage, epochs| {
+            time.note(&Event::StageStarted(stage, ""));
+            time.note(&Event::EpochStarted { epoch: 1, epochs, samples: 10, done: 0 });
+        };
+        begin(&mut time, Stage::Pretrain, 2);
+        // Two encoders of 300 s, three classifiers of 30 s: as forecast.
+        assert!((seconds(time.left()) - 690.0).abs() < 1.0);
+        time.sweep.current =
+            time.sweep.current.map(|(stage, began)| (stage, began - Duration::from_secs(200)));
+        time.note(&Event::PieceStarted { stage: Stage::Finetune, left: [1, 0, 2] });
+        begin(&mut time, Stage::Finetune, 3);
+        // The first encoder took 200 s.
+        assert!((seconds(time.left()) - 290.0).abs() < 1.0);
+        time.sweep.current =
+            time.sweep.current.map(|(stage, began)| (stage, began - Duration::from_secs(40)));
+        time.note(&Event::PieceStarted { stage: Stage::Finetune, left: [1, 0, 1] });
+        begin(&mut time, Stage::Finetune, 3);
+        assert!((seconds(time.left()) - 270.0).abs() < 1.0);
+        assert_eq!(clock(time.left().unwrap()), "0:04:30");
     }
 }

@@ -55,11 +55,11 @@ fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut d
     }
     let mut forecast = false;
     loop {
-        let mut waiting = 0;
+        let mut waiting = false;
         let mut found = None;
         for planned in mine {
             let Some(piece) = Piece::next(sweep, planned)? else { continue };
-            waiting += 1;
+            waiting = true;
             if found.is_none()
                 && let Some(claim) = claims.take(&piece.name(sweep))?
             {
@@ -68,8 +68,8 @@ fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut d
         }
         let Some((planned, piece, claim)) = found else {
             match waiting {
-                0 => return Ok(()),
-                _ => wait(reporter)?,
+                false => return Ok(()),
+                true => wait(reporter)?,
             }
             continue;
         };
@@ -78,7 +78,7 @@ fn train(sweep: &Sweep, mine: &[&Planned], claims: &mut Claims, reporter: &mut d
             continue;
         }
         reporter.report(Event::Note(&format!("sweep: {}", sweep.place(planned))));
-        reporter.report(Event::RunStarted { left: waiting - 1 });
+        reporter.report(Event::PieceStarted { stage: piece.stage(), left: piece.left_after(sweep, mine) });
         // The first piece is forecast; those after it are expected to take as long as those before them.
         if !std::mem::replace(&mut forecast, true) {
             let context = context(sweep, &sweep.run(planned), planned.config.clone())?;

@@ -1,5 +1,6 @@
 //! What a run of a sweep is made of: pieces that one process does at a time.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -69,6 +70,21 @@ impl Piece {
         Ok(None)
     }
 
+    pub(super) fn stage(&self) -> Stage {
+        self.stage
+    }
+
+    /// How many other pieces of these runs are not done, by stage.
+    pub(super) fn left_after(&self, sweep: &Sweep, runs: &[&Planned]) -> [usize; 3] {
+        let pieces = runs.iter().flat_map(|planned| Self::all(sweep, planned));
+        let left = pieces.filter(|piece| !piece.is_done()).map(|piece| (piece.name(sweep), piece.stage));
+        let mut counts = [0; 3];
+        for (name, stage) in left.collect::<BTreeMap<_, _>>() {
+            counts[stage as usize] += usize::from(name != self.name(sweep));
+        }
+        counts
+    }
+
     /// A name that no other piece of the sweep has.
     pub(super) fn name(&self, sweep: &Sweep) -> String {
         let run = self.run.root().strip_prefix(&sweep.out).unwrap_or(self.run.root());
@@ -121,4 +137,46 @@ pub(super) fn sources(out: &Path, config: &Config) -> Sources {
 
 pub(super) fn context(sweep: &Sweep, run: &RunDirectory, config: Config) -> Result<Context> {
     Context::new(run.clone(), config, sweep.data_home.clone(), Existing::Resume)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{KERAS, Overrides, resolve};
+    use crate::tools::sweep::{SweepPart, Tested};
+
+    #[test]
+    fn what_runs_share_is_to_be_done_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let planned = |name: &str, settings: &[&str]| {
+            let mut overrides = Overrides::default();
+            settings.iter().for_each(|setting| overrides.parse(setting).unwrap());
+            let config = resolve(KERAS, "keras-scaled", &overrides).unwrap();
+            Planned { name: name.into(), variant: None, values: Vec::new(), config }
+        };
+        let sweep = Sweep {
+            description: String::new(),
+            planned: vec![
+                planned("a", &[]),
+                planned("b", &["data.labels_per_class=3"]),
+                planned("c", &["seed=9"]),
+                planned("scratch", &["finetune.from_scratch=true", "finetune.mode=full"]),
+            ],
+            part: SweepPart::All,
+            tested: Tested::None,
+            out: directory.path().to_path_buf(),
+            data_home: PathBuf::new(),
+        };
+        let runs = sweep.mine().unwrap();
+        let next = |run: usize| Piece::next(&sweep, runs[run]).unwrap().unwrap();
+        let first = next(0);
+        assert_eq!((first.stage(), first.left_after(&sweep, &runs)), (Stage::Pretrain, [1, 2, 4]));
+        // Done, or to be done no more.
+        for (run, file) in [(0, first.run.summary(Stage::Pretrain)), (3, next(3).failed())] {
+            create_directory(file.parent().unwrap()).unwrap();
+            write_json(&file, &Failed { failure: run.to_string() }).unwrap();
+        }
+        let second = next(1);
+        assert_eq!((second.stage(), second.left_after(&sweep, &runs)), (Stage::Extract, [1, 1, 3]));
+    }
 }
